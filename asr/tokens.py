@@ -1,0 +1,47 @@
+"""The output alphabet of a model: id 0 is the CTC blank, `▁` marks the start of a word.
+
+Characters and BPE pieces share one rule, sentencepiece's: a token that starts with `▁` begins a
+new word. In a character model `▁` is a token of its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from asr.errors import BundleError
+
+BLANK_ID = 0
+BLANK = "<blank>"
+WORD_START = "▁"
+
+
+class Tokens:
+    """Symbols by id. `symbols[0]` is the blank."""
+
+    def __init__(self, symbols: Sequence[str]):
+        if not symbols or symbols[BLANK_ID] != BLANK:
+            raise BundleError(f"the first token must be {BLANK}, found {list(symbols[:1])}")
+        if len(set(symbols)) != len(symbols):
+            raise BundleError("tokens.txt names a token twice; make the bundle again")
+        self.symbols = tuple(symbols)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def starts_word(self, token: int) -> bool:
+        return self.symbols[token].startswith(WORD_START)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text that token ids spell: words separated by single spaces."""
+        spelled = "".join(self.symbols[i] for i in ids if i != BLANK_ID)
+        return " ".join(spelled.replace(WORD_START, " ").split())
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokens":
+        """Read `tokens.txt`: one symbol a line, the line number is the id."""
+        try:
+            return cls(path.read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path}: cannot read the tokens ({error})") from error
+
+    def save(self, path: Path) -> None:
+        path.write_text("".join(f"{symbol}\n" for symbol in self.symbols), encoding="utf-8")
