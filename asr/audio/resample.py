@@ -1,0 +1,48 @@
+"""Any sample rate and any number of channels to what the models hear: 16 kHz mono, chunk by chunk."""
+
+import numpy as np
+import soxr
+
+from asr.errors import AudioError
+
+SAMPLE_RATE = 16000  # hertz, of all audio beyond this room
+
+
+class Resampler:
+    """A stream at `rate` hertz in, 16 kHz mono out; however the stream is cut, the samples out are the same.
+
+    The filter is soxr's "HQ" (libsoxr, linear phase, 20 bits); it holds back a few milliseconds until `flush`.
+    Samples that are not numbers (NaN, ±inf) count as silence, because one of them would smear over the whole
+    filter. Samples beyond ±1 stay as they are. Raises AudioError for a rate that is not positive.
+    """
+
+    def __init__(self, rate: int) -> None:
+        if rate <= 0:
+            raise AudioError(f"a sample rate of {rate} Hz is impossible; give a positive rate such as {SAMPLE_RATE}")
+        self.rate = rate
+        self._start()
+
+    def _start(self) -> None:
+        same = self.rate == SAMPLE_RATE
+        self._stream = None if same else soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float, shape (n,) or (n, channels); return float32 (m,), the mean of the channels.
+
+        m varies from call to call and may be 0, because the filter looks ahead.
+        """
+        samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        if samples.ndim == 2:  # in float64, where a sum of huge samples cannot become infinite
+            samples = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+        if self._stream is None:
+            return samples
+        return self._stream.resample_chunk(samples)
+
+    def flush(self) -> np.ndarray:
+        """End the stream: return its tail, float32 (m,), and be ready for another stream at the same rate."""
+        nothing = np.zeros(0, dtype=np.float32)
+        if self._stream is None:
+            return nothing
+        tail = self._stream.resample_chunk(nothing, last=True)
+        self._start()
+        return tail

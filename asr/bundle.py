@@ -1,0 +1,88 @@
+"""The model bundle: a folder that holds all that recognition needs.
+
+    config.json           what the model is (`BundleConfig`)
+    tokens.txt            its output alphabet
+    model.onnx            the graph: waveform in, log-probabilities out
+    weights.safetensors   the weights, to train on from
+    MODEL_CARD.md         data, licence, error rates
+    tokenizer.model       sentencepiece's model, for BPE
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import BundleError
+from asr.tokens import Tokens
+
+FORMAT = 1  # raised when an old `asr` could not run a new bundle
+PACKAGED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """config.json. Durations in seconds, frequencies in Hz."""
+
+    name: str
+    language: str
+    description: str
+    licence: str
+    sample_rate: int
+    frame_seconds: float  # one row of log-probabilities
+    streaming: bool  # one direction: can run chunk by chunk
+    model: dict[str, Any]  # asr.nn.acoustic.AcousticConfig
+    tokenizer: dict[str, Any]  # asr.train.config.TokenizerConfig
+    metrics: dict[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    path: Path
+    config: BundleConfig
+    tokens: Tokens
+
+    @property
+    def graph(self) -> Path:
+        return self.path / "model.onnx"
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in PACKAGED.glob("*/config.json"))
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a packaged model's name, or of a path. BundleError says which names there are."""
+    for folder in (Path(name), PACKAGED / name):
+        if (folder / "config.json").is_file():
+            return folder
+    if Path(name).exists():
+        raise BundleError(f"{name}: not a model bundle, it has no config.json")
+    raise BundleError(f"no model '{name}': neither a folder nor one of {', '.join(packaged_models()) or '(none)'}")
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
+    folder = find_bundle(name)
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
+        known = {item.name for item in dataclasses.fields(BundleConfig)}
+        config = BundleConfig(**{key: value for key, value in values.items() if key in known})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder}/config.json: not the config of a bundle ({error})") from error
+    bundle = Bundle(folder, config, Tokens.load(folder / "tokens.txt"))
+    if not bundle.graph.is_file():
+        raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
+    return bundle
+
+
+def write_config(folder: Path, config: BundleConfig) -> None:
+    text = json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,231 @@
+"""CTC prefix beam search: the most likely text, summed over all alignments that spell it.
+
+After Graves 2012, "Sequence transduction with recurrent neural networks", and Hannun et al. 2014,
+"First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs",
+algorithm 1, in the log domain. Without pruning it is exact.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter, itemgetter
+
+import numpy as np
+
+from asr.decode import Hypothesis
+from asr.decode.alignment import check_log_probs, spell_words
+from asr.decode.prefix import IMPOSSIBLE, Prefix, log_add
+from asr.tokens import BLANK_ID, Tokens
+
+BEAM_WIDTH = 16  # prefixes kept after each frame
+# Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
+TOKEN_PRUNE = 8.0  # nats: a token 1/3000 as likely as its frame's best symbol extends no prefix
+TOKENS_PER_FRAME = 24  # at most so many tokens extend the prefixes, the most likely (and ties)
+SCORE_PRUNE = 14.0  # nats: a prefix a millionth as likely as the best one is dropped
+BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
+# Two readings that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
+COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
+SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing away dead prefixes
+
+Extension = tuple[float, Prefix, int]  # score, prefix, the token that it grows by
+Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
+
+
+@dataclass
+class BeamState:
+    """frames: how many were seen. beam: live prefixes, best first.
+
+    children: (number of the parent × vocabulary + token) → prefix, for live prefixes and their
+    ancestors. It makes a prefix that was dropped and comes back the same object its children know.
+    created: how many prefixes were made, which numbers the next one.
+    """
+
+    beam: list[Prefix]
+    children: dict[int, Prefix]
+    frames: int = 0
+    created: int = 1
+
+
+class BeamDecoder:
+    """Prefix beam search decoder; `frame_seconds` is the time from one frame to the next.
+
+    A hypothesis' score is the log-prob of its tokens over all alignments that were kept. Times come
+    from its single best alignment; a token's confidence is its highest probability in its run there,
+    a word's the geometric mean over its lettered tokens. `finish` gives up to `nbest` hypotheses; they
+    differ only in about the last `commit_seconds`.
+    `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        frame_seconds: float,
+        beam_width: int = BEAM_WIDTH,
+        token_prune: float = TOKEN_PRUNE,
+        tokens_per_frame: int = TOKENS_PER_FRAME,
+        score_prune: float = SCORE_PRUNE,
+        commit_seconds: float = COMMIT_SECONDS,
+        nbest: int = 1,
+    ):
+        if min(beam_width, tokens_per_frame, nbest) < 1:
+            raise ValueError("beam_width, tokens_per_frame and nbest must be at least 1")
+        if not (token_prune >= 0 and score_prune >= 0 and commit_seconds >= 0):
+            raise ValueError("token_prune and score_prune (nats) and commit_seconds must be 0 or more")
+        self.tokens = tokens
+        self.vocabulary = len(tokens)
+        self.frame_seconds = frame_seconds
+        self.beam_width = beam_width
+        self.token_prune = token_prune
+        self.tokens_per_frame = tokens_per_frame
+        self.score_prune = score_prune
+        self.commit_frames = commit_seconds / frame_seconds
+        self.nbest = nbest
+
+    def reset(self) -> BeamState:
+        empty = Prefix(None, BLANK_ID, number=0, key=-1)
+        empty.blank = empty.total = empty.blank_path = 0.0
+        return BeamState([empty], {})
+
+    def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
+        """Take in `log_probs`, shape (frames, tokens); ValueError on another shape or NaN."""
+        check_log_probs(log_probs, self.tokens)
+        for start in range(0, len(log_probs), BLOCK_FRAMES):
+            block = log_probs[start : start + BLOCK_FRAMES]
+            best = block.max(axis=1)
+            for row, top, extending in zip(block.tolist(), best.tolist(), self._extending(block, best), strict=True):
+                self._step(state, row, top, extending)
+                state.frames += 1
+                if state.frames % SETTLE_FRAMES == 0:
+                    self._settle(state)
+
+    def partial(self, state: BeamState) -> Hypothesis:
+        return self._hypothesis(state.beam[0], state.frames)
+
+    def finish(self, state: BeamState) -> list[Hypothesis]:
+        return [self._hypothesis(prefix, state.frames) for prefix in state.beam[: self.nbest]]
+
+    def _hypothesis(self, prefix: Prefix, frames: int) -> Hypothesis:
+        _, emission = prefix.path(frames)
+        aligned = emission.alignment() if emission else []
+        words = spell_words(aligned, self.tokens, self.frame_seconds)
+        return Hypothesis(tuple(item.token for item in aligned), words, prefix.total)
+
+    def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
+        """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
+        likely = (block >= best[:, None] - self.token_prune) & (block > IMPOSSIBLE)
+        likely[:, BLANK_ID] = False
+        if self.tokens_per_frame < block.shape[1] - 1:
+            least = np.partition(block[:, BLANK_ID + 1 :], -self.tokens_per_frame, axis=1)[:, -self.tokens_per_frame]
+            likely &= block >= least[:, None]
+        frames, tokens = likely.nonzero()
+        bounds = np.searchsorted(frames, np.arange(len(block) + 1)).tolist()
+        ids = tokens.tolist()
+        return [ids[start:end] for start, end in pairwise(bounds)]
+
+    def _step(self, state: BeamState, row: list[float], top: float, extending: list[int]) -> None:
+        """One frame: every prefix stays, or grows by a token; the best `beam_width` results go on."""
+        beam, frame = state.beam, state.frames
+        # The best result scores at least `beam[0].total + top - ln 2`, so this floor drops only far worse ones.
+        floor = beam[0].total + top - self.score_prune
+        fresh, arrivals = self._extend(state, row, floor, extending)
+
+        for prefix in beam:
+            prefix.blank = prefix.total + row[BLANK_ID]
+            prefix.nonblank += row[prefix.token]
+        for child, _, score in arrivals:
+            child.nonblank = log_add(child.nonblank, score)
+        for prefix in beam:
+            prefix.total = log_add(prefix.blank, prefix.nonblank)
+
+        # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
+        fresh, staying = self._select(beam, fresh, floor)
+        offers = [(child, parent.path(frame, child.token == parent.token)) for child, parent, _ in arrivals]
+        grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in fresh]
+        for prefix in staying:
+            log_prob = row[prefix.token]
+            prefix.blank_path, prefix.closed = prefix.path(frame)
+            prefix.blank_path += row[BLANK_ID]
+            prefix.token_path += log_prob
+            if log_prob > prefix.peak:
+                prefix.peak = log_prob
+        for child, (path_score, before) in offers:
+            if path_score + row[child.token] > child.token_path:
+                child.begin(path_score, before, frame, row[child.token])
+        state.beam = staying + grown
+        state.beam.sort(key=attrgetter("total"), reverse=True)
+
+    def _extend(
+        self, state: BeamState, row: list[float], floor: float, extending: list[int]
+    ) -> tuple[list[Extension], list[Arrival]]:
+        """Grow each prefix by each token, into prefixes that are new or that are in the beam already."""
+        fresh: list[Extension] = []
+        arrivals: list[Arrival] = []
+        children, vocabulary = state.children, self.vocabulary
+        for token in extending:
+            log_prob = row[token]
+            for prefix in state.beam:
+                score = prefix.total + log_prob
+                if score <= floor:
+                    break  # the beam is sorted: the others score less
+                if token == prefix.token:  # a doubled letter needs a blank in between
+                    score = prefix.blank + log_prob
+                    if score <= floor:
+                        continue
+                child = children.get(prefix.number * vocabulary + token)
+                if child is not None and child.live:
+                    arrivals.append((child, prefix, score))
+                else:
+                    fresh.append((score, prefix, token))
+        return fresh, arrivals
+
+    def _select(self, beam: list[Prefix], fresh: list[Extension], floor: float) -> tuple[list[Extension], list[Prefix]]:
+        """The best `beam_width` of the extensions and of the prefixes that stay (here: with a blank as token)."""
+        stays = [(prefix.total, prefix, BLANK_ID) for prefix in beam if prefix.total > floor]
+        ranked = stays + fresh
+        if len(ranked) > self.beam_width:
+            ranked.sort(key=itemgetter(0), reverse=True)
+            del ranked[self.beam_width :]
+        staying = [prefix for _, prefix, token in ranked if token == BLANK_ID]
+        if not ranked:  # the frame allows no symbol at all: keep a reading, of probability 0
+            staying = beam[:1]
+        if len(staying) < len(beam):
+            for prefix in beam:
+                prefix.live = False
+            for prefix in staying:
+                prefix.live = True
+        return [extension for extension in ranked if extension[2] != BLANK_ID], staying
+
+    def _grow(self, state: BeamState, parent: Prefix, token: int, score: float, log_prob: float) -> Prefix:
+        """The live prefix `parent` + `token`, newly made or come back."""
+        key = parent.number * self.vocabulary + token
+        prefix = state.children.get(key)
+        if prefix is None:
+            prefix = state.children[key] = Prefix(parent, token, state.created, key)
+            state.created += 1
+        prefix.live = True
+        prefix.blank = prefix.blank_path = IMPOSSIBLE
+        prefix.nonblank = prefix.total = score
+        prefix.begin(*parent.path(state.frames, token == parent.token), state.frames, log_prob)
+        return prefix
+
+    def _settle(self, state: BeamState) -> None:
+        """Decide what is older than `commit_seconds`, and forget the prefixes that no live one needs.
+
+        Only live prefixes make children, so nothing that is cut off can be asked for again.
+        """
+        decided = state.beam[0]
+        while decided.parent is not None and decided.first >= state.frames - self.commit_frames:
+            decided = decided.parent
+        agreeing: list[Prefix] = []
+        children: dict[int, Prefix] = {}
+        for prefix in state.beam:
+            lineage: dict[int, Prefix] = {}
+            node: Prefix | None = prefix
+            while node is not None and node is not decided and node.key not in children:
+                lineage[node.key] = node
+                node = node.parent
+            prefix.live = node is not None
+            if prefix.live:
+                agreeing.append(prefix)
+                children |= lineage
+        decided.parent = None
+        state.beam, state.children = agreeing, children

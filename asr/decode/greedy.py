@@ -1,0 +1,73 @@
+"""Greedy decoding: the most likely symbol of every frame, repeats collapsed, blanks dropped.
+
+This is best path decoding of Graves et al. 2006, "Connectionist temporal classification", section 3.2.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from asr.decode import Hypothesis
+from asr.decode.alignment import AlignedToken, check_log_probs, spell_words
+from asr.tokens import BLANK_ID, Tokens
+
+
+@dataclass
+class GreedyState:
+    """frames: how many were seen. symbol: the last frame's best. score: log-prob of the path so far."""
+
+    frames: int = 0
+    symbol: int = BLANK_ID
+    score: float = 0.0
+    aligned: list[AlignedToken] = field(default_factory=list)
+
+
+class GreedyDecoder:
+    """Best path decoder; `frame_seconds` is the time from one frame to the next.
+
+    A token's run is the frames in which it is the most likely symbol; its confidence is its highest
+    probability there. A word's confidence is the geometric mean over its lettered tokens.
+    The score is that of the one best alignment, where beam search sums over alignments.
+    """
+
+    def __init__(self, tokens: Tokens, frame_seconds: float):
+        self.tokens = tokens
+        self.frame_seconds = frame_seconds
+
+    def reset(self) -> GreedyState:
+        return GreedyState()
+
+    def advance(self, state: GreedyState, log_probs: np.ndarray) -> None:
+        """Take in `log_probs`, shape (frames, tokens); ValueError on another shape or NaN."""
+        check_log_probs(log_probs, self.tokens)
+        if not len(log_probs):
+            return
+        symbols = log_probs.argmax(axis=1)
+        best = log_probs.max(axis=1).astype(np.float64)
+        starts = np.flatnonzero(np.diff(symbols, prepend=-1))  # no symbol is -1: frame 0 starts a run
+        lasts = np.append(starts[1:], len(symbols)) - 1
+        peaks = np.maximum.reduceat(best, starts)
+
+        runs = (symbols[starts], starts + state.frames, lasts + state.frames, peaks)
+        for token, first, last, peak in zip(*(run.tolist() for run in runs), strict=True):
+            if token == BLANK_ID:
+                pass
+            elif token == state.symbol:  # only the chunk's first run can go on from the chunk before
+                begun = state.aligned[-1]
+                state.aligned[-1] = begun._replace(last=last, log_prob=max(begun.log_prob, peak))
+            else:
+                state.aligned.append(AlignedToken(token, first, last, peak))
+            state.symbol = token
+        state.frames += len(log_probs)
+        # cumsum adds from left to right, sum() in pairs: only the first is the same for all ways to cut chunks.
+        state.score = float(np.cumsum(np.append(state.score, best))[-1])
+
+    def partial(self, state: GreedyState) -> Hypothesis:
+        return Hypothesis(
+            tokens=tuple(item.token for item in state.aligned),
+            words=spell_words(state.aligned, self.tokens, self.frame_seconds),
+            score=state.score,
+        )
+
+    def finish(self, state: GreedyState) -> list[Hypothesis]:
+        return [self.partial(state)]

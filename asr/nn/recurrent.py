@@ -1,0 +1,89 @@
+"""The recurrent stack: plain RNN, LSTM or GRU layers in one or two directions.
+
+Each layer carries a hidden state h from frame to frame; W and U are learned, σ is the logistic function,
+⊙ the elementwise product. h₀ (and c₀) are zero at the start of an utterance.
+
+    rnn    hₜ = tanh(W xₜ + U hₜ₋₁ + b)                                   (Elman 1990)
+    lstm   iₜ, fₜ, oₜ = σ(W xₜ + U hₜ₋₁ + b), one W, U, b per gate         (Hochreiter & Schmidhuber 1997;
+           gₜ = tanh(W xₜ + U hₜ₋₁ + b)                                    forget gate: Gers et al. 2000)
+           cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ,   hₜ = oₜ ⊙ tanh(cₜ)
+    gru    rₜ, zₜ = σ(W xₜ + U hₜ₋₁ + b), one W, U, b per gate             (Cho et al. 2014)
+           nₜ = tanh(W xₜ + b + rₜ ⊙ (U hₜ₋₁ + b′))
+           hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
+
+∂hₜ/∂hₜ₋₁ of the plain RNN is diag(1 − hₜ²) U: over many frames its powers vanish or explode with the singular
+values of U. Orthogonal U starts them at 1; the additive cₜ of the LSTM (with forget bias 1, so that it starts
+by remembering: Jozefowicz et al. 2015) and the convex mix of the GRU keep a path on which they stay near 1.
+What still explodes is clipped by the trainer, which logs the norm of the gradient.
+"""
+
+import torch
+from torch import Tensor, nn
+
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def make_cell(cell: str, size: int) -> nn.RNNBase:
+    """One direction of one layer, `size` in and out; recurrent weights orthogonal gate by gate, forget bias 1."""
+    module = CELLS[cell](size, size, batch_first=True)
+    for name, parameter in module.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in parameter.detach().split(size):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            for gate in parameter.detach().split(size):
+                nn.init.xavier_uniform_(gate)
+        else:
+            nn.init.zeros_(parameter)
+            if cell == "lstm" and name.startswith("bias_ih"):
+                # PyTorch orders the gates i, f, g, o and adds both biases: one of them carries the 1.
+                nn.init.ones_(parameter.detach()[size : 2 * size])
+    return module
+
+
+def reversed_frames(x: Tensor, lengths: Tensor) -> Tensor:
+    """Index (B, T, 1) that reverses the first lengths[b] frames of row b of x (B, T, …), its padding left in place."""
+    # Not arange(x.shape[1]): the exporter would write the number of frames of its example into the graph.
+    position = torch.ones_like(x[:, :, 0], dtype=torch.long).cumsum(1) - 1
+    mirrored = lengths.unsqueeze(1) - 1 - position
+    return torch.where(mirrored >= 0, mirrored, position).unsqueeze(2)
+
+
+class RecurrentLayer(nn.Module):
+    """x + dropout(RNN(LayerNorm(x))), shape (B, T, size) in and out; two directions are summed.
+
+    The backward direction is a forward cell over length-reversed frames. Packed sequences would do the same
+    but leave the fast CPU kernel. Since frames after a row's end come last in both directions, they never
+    reach its real frames: padding does not change a result.
+    """
+
+    def __init__(self, cell: str, size: int, directions: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+        self.forward_cell = make_cell(cell, size)
+        self.backward_cell = make_cell(cell, size) if directions == 2 else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
+        """`mirror` (B, T, 1) is the index of `reversed_frames`; it is only read by bidirectional layers."""
+        normalized = self.norm(x)
+        output = self.forward_cell(normalized)[0]
+        if self.backward_cell is not None:
+            index = mirror.expand(-1, -1, x.shape[2])
+            output = output + self.backward_cell(normalized.gather(1, index))[0].gather(1, index)
+        return x + self.dropout(output)
+
+
+class RecurrentStack(nn.Module):
+    """`layers` recurrent layers and a final LayerNorm: (B, T, size), lengths (B,) → (B, T, size)."""
+
+    def __init__(self, cell: str, size: int, layers: int, directions: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(RecurrentLayer(cell, size, directions, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        mirror = reversed_frames(x, lengths)
+        for layer in self.layers:
+            x = layer(x, mirror)
+        return self.norm(x)

@@ -1,0 +1,30 @@
+"""Convolutional subsampling: four feature frames (40 ms) become one."""
+
+from torch import Tensor, nn
+
+SUBSAMPLING = 4  # feature frames per output frame
+CONTEXT_FRAMES = 7  # feature frames that one output frame sees
+CHANNELS = 32
+
+
+class ConvSubsampling(nn.Module):
+    """features (B, 4 T + 3, bands) → (B, T, size); two 3 × 3 convolutions of stride 2 and a projection.
+
+    Nothing is padded in time, so output frame t depends on feature frames [4 t, 4 t + 7) and on no
+    others, whatever the length of the batch: the caller pads the waveform (`AcousticModel`).
+    """
+
+    def __init__(self, bands: int, size: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, CHANNELS, 3, stride=2, padding=(0, 1)),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=(0, 1)),
+            nn.ReLU(),
+        )
+        remaining_bands = -(-bands // SUBSAMPLING)
+        self.projection = nn.Linear(CHANNELS * remaining_bands, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.layers(features.unsqueeze(1))  # (B, channels, T, bands / 4)
+        return self.projection(x.transpose(1, 2).flatten(2))

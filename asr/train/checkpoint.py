@@ -1,0 +1,47 @@
+"""A checkpoint is one safetensors file: tensors, and the rest as JSON in its header. No pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from asr.errors import RecipeError
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole."""
+    tensors: dict[str, Tensor] = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
+    temporary = path.with_suffix(".partial")
+    save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+    """Put the tensors into `model` and `optimizer` and return the progress. RecipeError if it does not fit."""
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot read the checkpoint ({error}); train without --resume") from error
+    try:
+        model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    except RuntimeError as error:
+        raise RecipeError(f"{path}: the checkpoint is of another model; train without --resume") from error
+    if optimizer is not None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return progress

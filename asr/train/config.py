@@ -1,0 +1,174 @@
+"""A recipe: typed defaults here, a short YAML that says what differs, and `a.b=value` from the command line."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from asr.errors import RecipeError
+from asr.nn.acoustic import AcousticConfig
+from asr.nn.recurrent import CELLS
+
+
+@dataclass
+class DataConfig:
+    """Manifests (JSON Lines) and how they are batched. Relative paths start at the current directory."""
+
+    train: list[str] = field(default_factory=list)
+    dev: str = ""
+    max_seconds: float = 20.0  # longer utterances are left out and counted
+    batch_seconds: float = 200.0  # audio in one batch
+    max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
+    buckets: int = 20  # utterances of similar length are batched together
+    workers: int = 1  # loader processes
+    train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
+
+
+@dataclass
+class TokenizerConfig:
+    """Text to tokens."""
+
+    kind: str = "bpe"  # bpe (sentencepiece, trained on the training text) or characters
+    vocabulary: int = 128  # tokens with the blank, for bpe
+    case: str = "lower"  # lower, upper or keep: applied to the text before anything else
+    alphabet: str = "abcdefghijklmnopqrstuvwxyz'"  # letters that texts may hold beside the space
+    unknown: str = "error"  # a character outside the alphabet: error, or drop it and count
+
+
+@dataclass
+class AugmentConfig:
+    """Changes to the audio and the features while training."""
+
+    speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
+    gain_db: float = 6.0  # volume drawn from ± this, since nothing is normalised per file
+    # SpecAugment (Park et al. 2019): masks drawn per utterance, from `mask_start_epoch` on. Masking before the model
+    # has left the blank-only plateau can keep it there.
+    frequency_masks: int = 2
+    frequency_width: int = 20  # bands at most
+    time_masks_per_second: float = 0.3
+    time_width: int = 25  # frames of 10 ms at most
+    mask_start_epoch: int = 3
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then half a cosine to 1 % of the peak."""
+
+    learning_rate: float = 1.5e-3  # at the peak
+    weight_decay: float = 0.01
+    warmup: float = 0.08  # share of all steps
+    clip: float = 1.0  # gradient norm
+
+
+@dataclass
+class Recipe:
+    """All that decides a training run."""
+
+    name: str = "model"
+    language: str = "en"
+    description: str = ""  # one sentence for the model card
+    licence: str = "unstated"  # of the weights, for the model card
+    attribution: str = ""  # of the data, for the model card
+    output: str = "runs"  # the run's folder is OUTPUT/NAME
+    seed: int = 1
+    epochs: int = 20
+    # float32, bfloat16 (autocast), or auto: bfloat16 on CUDA and on processors with AMX tiles, where it
+    # is fast; on other processors it is slower than float32.
+    precision: str = "auto"
+    threads: int = 0  # CPU threads, 0 leaves the choice to torch
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: AcousticConfig = field(default_factory=AcousticConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output) / self.name
+
+
+CHOICES = {
+    "tokenizer.kind": ("bpe", "characters"),
+    "tokenizer.case": ("lower", "upper", "keep"),
+    "tokenizer.unknown": ("error", "drop"),
+    "model.cell": tuple(CELLS),
+    "model.directions": (1, 2),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+POSITIVE = (
+    "epochs",
+    "data.max_seconds",
+    "data.batch_seconds",
+    "data.max_batch",
+    "data.buckets",
+    "data.train_fraction",
+    "tokenizer.vocabulary",
+    "model.layers",
+    "model.size",
+    "model.bands",
+    "optimizer.learning_rate",
+    "optimizer.clip",
+)
+
+
+def _keys(schema: Any, prefix: str = "") -> list[str]:
+    keys = []
+    for item in dataclasses.fields(schema):
+        value = getattr(schema, item.name)
+        keys += _keys(value, f"{prefix}{item.name}.") if dataclasses.is_dataclass(value) else [prefix + item.name]
+    return keys
+
+
+def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
+    try:
+        return OmegaConf.merge(config, delta)  # type: ignore[return-value]
+    except ConfigKeyError as error:
+        key = str(error.full_key)
+        near = difflib.get_close_matches(key, _keys(Recipe()), n=1, cutoff=0.4)
+        raise RecipeError(f"{where}: unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")) from error
+    except OmegaConfBaseException as error:
+        first_line = str(error).splitlines()[0]
+        raise RecipeError(f"{where}: '{error.full_key}' has a wrong type: {first_line}") from error
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: a recipe is a mapping of keys to values ({error})") from error
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """Defaults, then the YAML at `path`, then overrides like `optimizer.clip=2`. Errors are RecipeError, one line."""
+    config: DictConfig = OmegaConf.structured(Recipe)
+    try:
+        delta = OmegaConf.load(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(delta, DictConfig):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not a list")
+    config = _merge(config, delta, str(path))
+    for override in overrides:
+        if "=" not in override:
+            raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
+        try:
+            config = _merge(config, OmegaConf.from_dotlist([override]), f"'{override}'")
+        except YAMLError as error:
+            raise RecipeError(f"'{override}': the value is not valid YAML") from error
+    for key, choices in CHOICES.items():
+        if (value := OmegaConf.select(config, key)) not in choices:
+            raise RecipeError(f"{path}: {key} is '{value}'; choose one of {', '.join(map(str, choices))}")
+    for key in POSITIVE:
+        if (value := OmegaConf.select(config, key)) <= 0:
+            raise RecipeError(f"{path}: {key} is {value}; it must be above 0")
+    recipe: Recipe = OmegaConf.to_object(config)  # type: ignore[assignment]
+    if not recipe.data.train or not recipe.data.dev:
+        raise RecipeError(f"{path}: data.train and data.dev must name manifests, for example data.dev=dev.jsonl")
+    return recipe
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every field, defaults included: the run's own record."""
+    OmegaConf.save(OmegaConf.structured(recipe), path)

@@ -1,0 +1,176 @@
+"""Manifests → Lhotse cuts → batches of padded waveforms and targets."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from asr.errors import RecipeError
+from asr.manifest import Entry, read_manifest
+from asr.nn.acoustic import frames_needed, output_lengths
+from asr.nn.features import SAMPLE_RATE
+from asr.train.config import Recipe
+from asr.train.tokenizer import TextRule, Tokenizer
+
+MIN_SECONDS = 0.1  # nothing can be said in less
+
+
+@dataclass
+class Batch:
+    """waveforms (B, N) padded with zeros, lengths (B,), targets (B, S) padded, target_lengths (B,)."""
+
+    ids: list[str]
+    texts: list[str]
+    waveforms: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+
+    @property
+    def seconds(self) -> float:
+        return float(self.lengths.sum()) / SAMPLE_RATE
+
+
+def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
+    """All entries of the manifests with their texts as the rule leaves them; RecipeError if ids collide."""
+    entries: dict[str, Entry] = {}
+    for manifest in manifests:
+        for entry in read_manifest(Path(manifest), check_files=True):
+            if entry.id in entries:
+                raise RecipeError(f"{manifest}: the id '{entry.id}' is also in another manifest; ids must be unique")
+            text = rule(entry.text, f"{manifest}: '{entry.id}'")
+            entries[entry.id] = Entry(entry.id, entry.audio, text, entry.seconds, entry.speaker)
+    return list(entries.values())
+
+
+def make_cut(entry: Entry) -> MonoCut:
+    """The whole recording as a mono cut at 16 kHz; its header is read, its samples are not."""
+    try:
+        recording = Recording.from_file(entry.audio, recording_id=entry.id)
+    except Exception as error:  # Lhotse tries several backends and raises whatever the last one did
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(f"{entry.audio}: cannot be read as audio; mend or remove it ({reason})") from error
+    cut = recording.to_cut()
+    if isinstance(cut, MultiCut):
+        cut = cut.to_mono(mono_downmix=True)
+    if recording.sampling_rate != SAMPLE_RATE:
+        cut = cut.resample(SAMPLE_RATE)
+    cut.id = entry.id
+    cut.supervisions = [
+        SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
+    ]
+    return cut
+
+
+@dataclass
+class LeftOut:
+    """Utterances that cannot be trained on, counted by the reason."""
+
+    too_long: int = 0
+    too_short: int = 0  # for its text, or for any speech
+    no_text: int = 0
+
+    def __str__(self) -> str:
+        reasons = {"too long": self.too_long, "too short for its text": self.too_short, "without text": self.no_text}
+        return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
+
+
+def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: float) -> tuple[list[MonoCut], LeftOut]:
+    """The cuts that can be trained on, and how many cannot."""
+    usable, left_out = [], LeftOut()
+    for cut in cuts:
+        targets = torch.tensor([tokenizer.encode(cut.supervisions[0].text)])
+        length = torch.tensor([targets.shape[1]])
+        if cut.duration > max_seconds:
+            left_out.too_long += 1
+        elif not targets.shape[1]:
+            left_out.no_text += 1
+        elif cut.duration < MIN_SECONDS or frames_needed(targets, length) > output_lengths(torch.tensor(cut.num_samples)):
+            left_out.too_short += 1
+        else:
+            usable.append(cut)
+    return usable, left_out
+
+
+class SpeechDataset(Dataset):
+    """A Lhotse CutSet in, a `Batch` out; runs in the loader's workers."""
+
+    def __init__(self, tokenizer: Tokenizer, gain_db: float = 0.0):
+        self.tokenizer = tokenizer
+        self.gain_db = gain_db
+
+    def __getitem__(self, cuts: CutSet) -> Batch:
+        waveforms = []
+        for cut in cuts:
+            samples = torch.from_numpy(cut.load_audio()[0])
+            gain = random.Random(cut.id).uniform(-self.gain_db, self.gain_db)
+            waveforms.append(samples * 10 ** (gain / 20))
+        texts = [cut.supervisions[0].text for cut in cuts]
+        targets = [torch.tensor(self.tokenizer.encode(text)) for text in texts]
+        return Batch(
+            ids=[cut.id for cut in cuts],
+            texts=texts,
+            waveforms=pad_sequence(waveforms, batch_first=True),
+            lengths=torch.tensor([len(samples) for samples in waveforms]),
+            targets=pad_sequence(targets, batch_first=True),
+            target_lengths=torch.tensor([len(target) for target in targets]),
+        )
+
+
+def _perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut:
+    """A copy at a speed drawn from `speeds`; its id says the epoch, which seeds everything else that is drawn."""
+    factor = random.Random(f"{seed} {epoch} {cut.id}").choice(speeds)
+    return (cut if factor == 1.0 else cut.perturb_speed(factor)).with_id(f"{cut.id}@{seed}.{epoch}")
+
+
+def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoch: int) -> DataLoader:
+    """Batches of epoch `epoch` (from 1). The first epoch goes from the shortest to the longest utterance.
+
+    Short utterances have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et al.
+    2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
+    """
+    data = recipe.data
+    perturbed = [_perturb(cut, recipe.augment.speeds, recipe.seed, epoch) for cut in cuts]
+    if epoch == 1:
+        ordered = CutSet.from_cuts(sorted(perturbed, key=lambda cut: (cut.duration, cut.id)))
+        sampler = DynamicCutSampler(ordered, max_duration=data.batch_seconds, max_cuts=data.max_batch, shuffle=False)
+    else:
+        random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
+        sampler = DynamicBucketingSampler(
+            CutSet.from_cuts(perturbed),
+            max_duration=data.batch_seconds,
+            max_cuts=data.max_batch,
+            num_buckets=max(1, min(data.buckets, len(perturbed) // 2)),
+            shuffle=True,
+            seed=recipe.seed + epoch,
+        )
+    return _loader(SpeechDataset(tokenizer, recipe.augment.gain_db), sampler, data.workers)
+
+
+def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe) -> DataLoader:
+    """All cuts once, unchanged, in batches of similar length."""
+    ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
+    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False)
+    return _loader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
+
+
+def _limit_threads(worker: int) -> None:
+    torch.set_num_threads(1)  # the loader must not take the processor from the model
+
+
+def _loader(dataset: SpeechDataset, sampler: object, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        sampler=sampler,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_limit_threads,
+        prefetch_factor=4 if workers else None,
+    )

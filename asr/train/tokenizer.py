@@ -1,0 +1,106 @@
+"""Text to token ids: characters, or BPE pieces trained by sentencepiece (Kudo & Richardson 2018)."""
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from asr.errors import RecipeError
+from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.train.config import TokenizerConfig
+
+CASES = {"lower": str.lower, "upper": str.upper, "keep": str}
+
+
+class TextRule:
+    """What a text may hold: folds the case, then refuses or drops characters outside the alphabet."""
+
+    def __init__(self, config: TokenizerConfig):
+        self.fold = CASES[config.case]
+        self.alphabet = frozenset(config.alphabet) | {" "}
+        self.drop = config.unknown == "drop"
+        self.dropped: Counter[str] = Counter()
+
+    def __call__(self, text: str, where: str) -> str:
+        """The text as it will be learned. RecipeError names `where`, the text and the character."""
+        text = " ".join(self.fold(text).split())
+        unknown = [character for character in text if character not in self.alphabet]
+        if not unknown:
+            return text
+        if not self.drop:
+            raise RecipeError(
+                f"{where}: '{unknown[0]}' in “{text}” is not in the alphabet; "
+                "add it to tokenizer.alphabet, mend the text, or set tokenizer.unknown=drop"
+            )
+        self.dropped.update(unknown)
+        return " ".join("".join(character for character in text if character in self.alphabet).split())
+
+
+class CharacterTokenizer:
+    """One token a letter; `▁` between words."""
+
+    model: bytes | None = None
+
+    def __init__(self, config: TokenizerConfig):
+        letters = sorted(set(config.alphabet) - {" "})
+        self.tokens = Tokens([BLANK, WORD_START, *letters])
+        self._ids = {symbol: i for i, symbol in enumerate(self.tokens.symbols)}
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids[character] for character in text.replace(" ", WORD_START)]
+
+
+class BpeTokenizer:
+    """Byte-pair pieces. Sentencepiece's id 0, its unknown piece, is the blank here; the others keep their ids."""
+
+    def __init__(self, model: bytes):
+        self.model: bytes | None = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
+        self.tokens = Tokens([BLANK, *pieces])
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "BpeTokenizer":
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type="bpe",
+                vocab_size=config.vocabulary,
+                # Every letter of the alphabet is a piece, whether or not the training text holds it.
+                required_chars="".join(sorted(set(config.alphabet) - {" "})),
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                unk_id=BLANK_ID,
+                bos_id=-1,
+                eos_id=-1,
+                pad_id=-1,
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            reason = str(error).split("] ")[-1].strip()
+            raise RecipeError(
+                f"tokenizer.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
+                "choose another size, or tokenizer.kind=characters"
+            ) from error
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        return self._processor.encode(text)
+
+
+Tokenizer = CharacterTokenizer | BpeTokenizer
+
+
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path) -> Tokenizer:
+    """The recipe's tokenizer. A BPE model is trained once and kept at `model`, so that a resumed run has the same."""
+    if config.kind == "characters":
+        return CharacterTokenizer(config)
+    if not model.exists():
+        trained = BpeTokenizer.train(config, texts)
+        assert trained.model is not None
+        model.write_bytes(trained.model)
+    return BpeTokenizer(model.read_bytes())

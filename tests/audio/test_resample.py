@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.errors import AudioError
+
+RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
+
+
+def noise(seconds: float, rate: int, channels: int | None = None) -> np.ndarray:
+    samples = round(seconds * rate)
+    shape = samples if channels is None else (samples, channels)
+    return (0.2 * np.random.default_rng(7).standard_normal(shape)).astype(np.float32)
+
+
+def tone(seconds: float, rate: int) -> np.ndarray:
+    """A 440 Hz and a 1 kHz tone, both below half of every rate here."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * 440 * time) + 0.2 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+
+
+def resample(samples: np.ndarray, rate: int, cuts: list[int] | None = None) -> np.ndarray:
+    resampler = Resampler(rate)
+    parts = np.split(samples, sorted(cut % (len(samples) + 1) for cut in cuts or []))
+    return np.concatenate([*(resampler.push(part) for part in parts), resampler.flush()])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_stream_equals_soxr_on_the_whole_signal(rate):
+    samples = noise(1.0, rate)
+    out = resample(samples, rate, list(range(0, len(samples), 777)))
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ"), atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([8000, 16000, 44100]), st.lists(st.integers(0, 10**6), max_size=20))
+def test_any_way_of_cutting_the_stream_gives_the_same_samples(rate, cuts):
+    samples = noise(0.2, rate)
+    np.testing.assert_array_equal(resample(samples, rate, cuts), resample(samples, rate))
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_tone_keeps_its_frequency_and_level(rate):
+    out, wanted = resample(tone(1.0, rate), rate), tone(1.0, SAMPLE_RATE)
+    assert len(out) == pytest.approx(len(wanted), abs=1)
+    middle = slice(1000, 15000)
+    np.testing.assert_allclose(out[middle], wanted[middle], atol=2e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_agrees_with_torchaudio(rate):
+    torchaudio = pytest.importorskip("torchaudio", reason="torchaudio is not installed")
+    import torch
+
+    samples = tone(1.0, rate)
+    out = resample(samples, rate)
+    wanted = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE, lowpass_filter_width=64)
+    np.testing.assert_allclose(out[500:15500], wanted.numpy()[500:15500], atol=2e-3)
+
+
+def test_what_16_khz_cannot_hold_is_filtered_out_and_does_not_alias():
+    time = np.arange(48000) / 48000
+    out = resample(np.sin(2 * np.pi * 11000 * time).astype(np.float32), 48000)
+    assert np.abs(out[500:-500]).max() < 1e-4
+
+
+def test_16_khz_mono_passes_through_unchanged():
+    samples = noise(0.5, SAMPLE_RATE)
+    np.testing.assert_array_equal(resample(samples, SAMPLE_RATE), samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_mixed_to_their_mean(channels):
+    samples = noise(0.3, 48000, channels)
+    np.testing.assert_allclose(resample(samples, 48000), resample(samples.mean(axis=1), 48000), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_samples_that_are_no_numbers_count_as_silence_and_do_not_smear(bad, rate):
+    samples = tone(0.5, rate)
+    silenced, broken = samples.copy(), samples.copy()
+    silenced[1000:1010], broken[1000:1010] = 0, bad
+    np.testing.assert_array_equal(resample(broken, rate), resample(silenced, rate))
+    assert np.isnan(broken[1000]) or np.isinf(broken[1000]), "the caller's array is left alone"
+
+
+def test_samples_beyond_one_are_not_clipped():
+    assert resample(4 * tone(0.5, 48000), 48000).max() > 1.5
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_flush_gives_the_tail_and_starts_anew(rate):
+    resampler, samples = Resampler(rate), noise(0.3, rate)
+    first = np.concatenate([resampler.push(samples), resampler.flush()])
+    second = np.concatenate([resampler.push(samples), resampler.flush()])
+    assert len(first) == pytest.approx(0.3 * SAMPLE_RATE, abs=1)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_nothing_in_gives_nothing_out(rate):
+    resampler = Resampler(rate)
+    assert len(resampler.push(np.zeros(0))) == len(resampler.push(np.zeros((0, 2)))) == len(resampler.flush()) == 0
+
+
+@pytest.mark.parametrize("rate", [0, -16000])
+def test_a_rate_that_is_not_positive_is_an_audio_error(rate):
+    with pytest.raises(AudioError, match="sample rate"):
+        Resampler(rate)
