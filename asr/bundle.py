@@ -1,11 +1,11 @@
 """The model bundle: a folder that holds all that recognition needs.
 
-    config.json           what the model is (`BundleConfig`)
-    tokens.txt            its output alphabet
-    model.onnx            the graph: waveform in, log-probabilities out
-    weights.safetensors   the weights, to train on from
-    MODEL_CARD.md         data, licence, error rates
-    tokenizer.model       sentencepiece's model, for BPE
+config.json           what the model is (`BundleConfig`)
+tokens.txt            its output alphabet
+model.onnx            the graph: waveform in, log-probabilities out
+weights.safetensors   the weights, to train on from
+MODEL_CARD.md         data, licence, error rates
+tokenizer.model       sentencepiece's model, for BPE
 """
 
 import dataclasses

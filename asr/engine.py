@@ -1,5 +1,6 @@
 """Runs the ONNX graph of a bundle."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,18 @@ from asr.bundle import Bundle
 from asr.errors import BundleError
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on; onnxruntime itself would ask for all of the machine's and fail to get them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Engine:
     """Waveforms in, log-probabilities out. Holds no state between calls; threads may share one."""
 
     def __init__(self, bundle: Bundle, graph: Path | None = None, threads: int = 0):
-        """`graph` is another graph than the bundle's own; `threads` 0 uses every core."""
+        """`graph` is another graph than the bundle's own; `threads` 0 uses every core this process may use."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3  # errors only
         # Waiting threads sleep: spinning takes the cores from whoever else works on the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.nn.features import HOP_LENGTH, WINDOW_LENGTH, LogMel
-from asr.nn.recurrent import RecurrentStack
+from asr.nn.recurrent import RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
 from asr.tokens import BLANK_ID
 
@@ -62,7 +62,9 @@ class AcousticModel(nn.Module):
         if augment is not None:
             features = augment(features)
         lengths = output_lengths(lengths)
-        x = self.recurrent(self.subsampling(features), lengths)
+        # From the waveform's own shape: a shape further on would be written into an exported graph as a constant.
+        mirror = reversed_frames(lengths, frames)
+        x = self.recurrent(self.subsampling(features), mirror)
         return self.head(x).float().log_softmax(dim=2), lengths
 
 

@@ -21,7 +21,7 @@ MIN_QUANTIZED = 10_000
 def export_onnx(model: AcousticModel, path: Path) -> None:
     """Write the float32 graph: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64."""
     model = model.eval().cpu()
-    example = (torch.zeros(2, 24_000), torch.tensor([24_000, 20_000]))
+    example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # torch's newer exporter bakes the example's number of frames into the graph, so the older one it is.

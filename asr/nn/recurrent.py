@@ -17,10 +17,12 @@ by remembering: Jozefowicz et al. 2015) and the convex mix of the GRU keep a pat
 What still explodes is clipped by the trainer, which logs the norm of the gradient.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def make_cell(cell: str, size: int) -> nn.RNNBase:
@@ -41,10 +43,9 @@ def make_cell(cell: str, size: int) -> nn.RNNBase:
     return module
 
 
-def reversed_frames(x: Tensor, lengths: Tensor) -> Tensor:
-    """Index (B, T, 1) that reverses the first lengths[b] frames of row b of x (B, T, …), its padding left in place."""
-    # Not arange(x.shape[1]): the exporter would write the number of frames of its example into the graph.
-    position = torch.ones_like(x[:, :, 0], dtype=torch.long).cumsum(1) - 1
+def reversed_frames(lengths: Tensor, frames: int) -> Tensor:
+    """Index (B, frames, 1) that reverses the first lengths[b] frames of row b and leaves its padding in place."""
+    position = torch.arange(frames, device=lengths.device).unsqueeze(0)
     mirrored = lengths.unsqueeze(1) - 1 - position
     return torch.where(mirrored >= 0, mirrored, position).unsqueeze(2)
 
@@ -75,15 +76,14 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """`layers` recurrent layers and a final LayerNorm: (B, T, size), lengths (B,) → (B, T, size)."""
+    """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B, T, 1) → (B, T, size)."""
 
     def __init__(self, cell: str, size: int, layers: int, directions: int, dropout: float):
         super().__init__()
         self.layers = nn.ModuleList(RecurrentLayer(cell, size, directions, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        mirror = reversed_frames(x, lengths)
+    def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x, mirror)
         return self.norm(x)

@@ -92,7 +92,9 @@ def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: floa
             left_out.too_long += 1
         elif not targets.shape[1]:
             left_out.no_text += 1
-        elif cut.duration < MIN_SECONDS or frames_needed(targets, length) > output_lengths(torch.tensor(cut.num_samples)):
+        elif cut.duration < MIN_SECONDS or frames_needed(targets, length) > output_lengths(
+            torch.tensor(cut.num_samples)
+        ):
             left_out.too_short += 1
         else:
             usable.append(cut)

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import sentencepiece
@@ -11,7 +11,7 @@ from asr.errors import RecipeError
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.train.config import TokenizerConfig
 
-CASES = {"lower": str.lower, "upper": str.upper, "keep": str}
+CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
 
 class TextRule:

@@ -56,7 +56,7 @@ class Trainer:
         self.folder = recipe.folder
         self.last, self.best = self.folder / "last.safetensors", self.folder / "best.safetensors"
         if self.last.exists() and not resume:
-            raise RecipeError(f"{self.folder} holds a run already; add --resume to go on with it, or set name or output")
+            raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         self.folder.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, self.folder / "recipe.yaml")
         if recipe.threads:

@@ -1,0 +1,103 @@
+"""`asr transcribe`: recordings in, text out."""
+
+import os
+import sys
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.audio.files import STANDARD_INPUT, duration, find_audio
+from asr.cli import options
+from asr.errors import AsrError, AudioError
+from asr.recognizer import Recognizer
+from asr.writers import FORMATS, render
+
+Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
+# One recording's text in these formats says which recording it is, so several may follow each other.
+SEVERAL_TO_STDOUT = ("txt", "json", "ctm")
+
+
+def transcribe(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input."),
+    ],
+    model: options.Model = options.MODEL,
+    decoder: options.Decoder = options.DECODER,
+    beam_width: options.BeamWidth = options.BEAM,
+    format: Annotated[Format, typer.Option(help="What to write.")] = Format("txt"),  # noqa: B008
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Write NAME.FORMAT files there, not to standard output.")
+    ] = None,
+    batch_size: options.BatchSize = options.BATCH,
+) -> None:
+    """Write the words spoken in audio files.
+
+    Text goes to standard output, everything else to standard error. A file that cannot be read gives
+    one line there; the others are still done, and the exit code is 1.
+    """
+    files, failed = expand(sources)
+    if output_dir is None and len(files) > 1 and format.value not in SEVERAL_TO_STDOUT:
+        raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
+    targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
+    recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
+    progress, on_progress = options.audio_progress([duration(path) for path, _ in files])
+    with progress:
+        for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
+            name = str(recognition.source)
+            if recognition.error is not None:
+                failed = True
+                print(f"asr: {recognition.error}", file=sys.stderr, flush=True)
+                if not recognition.transcript.segments:
+                    continue
+            text = render(recognition.transcript, format.value, name)
+            if name in targets:
+                write(targets[name], text)
+            else:
+                heading = f"{name}\t" if format.value == "txt" and len(files) > 1 else ""
+                print(heading + text, end="", flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def expand(sources: list[str]) -> tuple[list[tuple[str, Path]], bool]:
+    """Files to read with their names for output, and whether a source failed; folders give the audio below them."""
+    files: list[tuple[str, Path]] = []
+    failed = False
+    for source in sources:
+        if source == STANDARD_INPUT or not Path(source).is_dir():
+            files.append((source, Path("stdin" if source == STANDARD_INPUT else Path(source).name)))
+            continue
+        found = find_audio(source)
+        if not found:
+            failed = True
+            print(f"asr: {source}: no audio files in this folder", file=sys.stderr)
+        files += [(str(path), path.relative_to(source)) for path in found]
+    return list(dict(files).items()), failed
+
+
+def output_paths(files: list[tuple[str, Path]], folder: Path, format: str) -> dict[str, Path]:
+    """Where each file's text goes: NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix."""
+    stems = Counter(relative.with_suffix("") for _, relative in files)
+    paths = {}
+    for name, relative in files:
+        stem = relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix("")
+        paths[name] = folder / f"{stem}.{format}"
+    twice = [path for path, count in Counter(paths.values()).items() if count > 1]
+    if twice:
+        raise AsrError(f"two of the files would both be written to {twice[0]}; transcribe them in separate commands")
+    return paths
+
+
+def write(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from error

@@ -1,0 +1,183 @@
+"""Offline recognition: audio → windows → log-probabilities → decoder → `Transcript`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from asr.audio.files import read_blocks
+from asr.audio.resample import SAMPLE_RATE
+from asr.bundle import Bundle, load_bundle
+from asr.decode import Decoder
+from asr.decode.beam import BEAM_WIDTH, BeamDecoder
+from asr.decode.greedy import GreedyDecoder
+from asr.engine import Engine
+from asr.errors import AudioError, BundleError
+from asr.transcript import Transcript, split_segments
+
+DEFAULT_MODEL = "en-bilstm"
+# A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
+# that are this far from a window's edge are as good as if there were no edge.
+WINDOW_SECONDS = 20
+CONTEXT_SECONDS = 2
+BATCH_SIZE = 8  # windows run together
+
+Source = str | Path | np.ndarray
+DecoderName = Literal["greedy", "beam"]
+OnProgress = Callable[[Source, float], None]
+
+
+def make_decoder(name: DecoderName, bundle: Bundle, beam_width: int = BEAM_WIDTH) -> Decoder:
+    """The decoder of that name for a bundle's tokens."""
+    if name == "greedy":
+        return GreedyDecoder(bundle.tokens, bundle.config.frame_seconds)
+    return BeamDecoder(bundle.tokens, bundle.config.frame_seconds, beam_width=beam_width)
+
+
+@dataclass(frozen=True)
+class Window:
+    """samples (N,), and which of its frames of log-probabilities count: the others are context."""
+
+    samples: np.ndarray
+    first_frame: int
+    last_frame: int | None
+
+
+def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Window]:
+    """Cut a stream of samples into overlapping windows whose counting frames follow each other without a gap.
+
+    A recording of up to one window and its right context is one window. Only one window's samples are held.
+    """
+    frames, context = (
+        round(WINDOW_SECONDS * SAMPLE_RATE / frame_samples),
+        round(CONTEXT_SECONDS * SAMPLE_RATE / frame_samples),
+    )
+    buffer = np.zeros(0, dtype=np.float32)
+    left = 0  # frames of context at the start of the buffer
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) > (needed := (left + frames + context) * frame_samples):
+            yield Window(buffer[:needed], left, left + frames)
+            buffer = buffer[(left + frames - context) * frame_samples :]
+            left = context
+    if len(buffer) > left * frame_samples:
+        yield Window(buffer, left, None)
+
+
+@dataclass
+class Recognition:
+    """What became of one source: all that could be heard, and the error that kept the rest back, if any."""
+
+    source: Source
+    transcript: Transcript
+    error: AudioError | None = None
+
+
+@dataclass
+class _Job:
+    """A source on its way through the recogniser."""
+
+    source: Source
+    state: Any
+    samples: int = 0
+    error: AudioError | None = None
+    read: bool = False  # to its end
+    waiting: int = 0  # windows read and not yet decoded
+
+
+class Recognizer:
+    """Transcribes recordings with one model and one decoder; holds no state between calls.
+
+        recognizer = Recognizer("en-bilstm")
+        recognizer.transcribe("talk.mp3").text
+
+    `batch_size` windows are run together, of one long recording or of many short ones; the text does not depend on
+    it. `threads` 0 uses every core. Memory does not grow with the length of a recording.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Bundle = DEFAULT_MODEL,
+        decoder: DecoderName = "greedy",
+        beam_width: int = BEAM_WIDTH,
+        batch_size: int = BATCH_SIZE,
+        threads: int = 0,
+        graph: Path | None = None,
+    ):
+        self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
+        if self.bundle.config.sample_rate != SAMPLE_RATE:
+            raise BundleError(
+                f"{self.bundle.path}: wants {self.bundle.config.sample_rate} Hz, only 16,000 is supported"
+            )
+        self.engine = Engine(self.bundle, graph, threads)
+        self.decoder = make_decoder(decoder, self.bundle, beam_width)
+        self.batch_size = batch_size
+        self.frame_samples = round(self.bundle.config.frame_seconds * SAMPLE_RATE)
+
+    def transcribe(self, source: Source) -> Transcript:
+        """Recognise a path, "-" for standard input, or samples (float32, (N,), 16 kHz, −1…1). Raises AudioError."""
+        (recognition,) = self.transcribe_all([source])
+        if recognition.error is not None:
+            raise recognition.error
+        return recognition.transcript
+
+    def transcribe_all(self, sources: Iterable[Source], on_progress: OnProgress | None = None) -> Iterator[Recognition]:
+        """Recognise many sources; each is given back in its turn, as soon as it and those before it are done.
+
+        A source that cannot be read, or not to its end, has its error set and the text up to there.
+        `on_progress(source, seconds)` is told of each stretch of audio that was recognised.
+        """
+        jobs: list[_Job] = []
+        batch: list[tuple[_Job, Window]] = []
+        # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
+        # that short recordings are not padded to the length of long ones.
+        enough = self.batch_size * WINDOW_SECONDS * SAMPLE_RATE
+        gathered = 0
+        for source in sources:
+            job = _Job(source, self.decoder.reset())
+            jobs.append(job)
+            for window in cut_windows(self._blocks(job), self.frame_samples):
+                batch.append((job, window))
+                job.waiting += 1
+                gathered += len(window.samples)
+                if gathered >= enough:
+                    self._recognize(batch, on_progress)
+                    batch, gathered = [], 0
+            job.read = True
+            yield from self._finished(jobs)
+        self._recognize(batch, on_progress)
+        yield from self._finished(jobs)
+
+    def _blocks(self, job: _Job) -> Iterator[np.ndarray]:
+        """The job's audio; counts its samples and keeps its error."""
+        try:
+            for block in [job.source] if isinstance(job.source, np.ndarray) else read_blocks(job.source):
+                job.samples += len(block)
+                yield block
+        except AudioError as error:
+            job.error = error
+
+    def _recognize(self, batch: list[tuple[_Job, Window]], on_progress: OnProgress | None) -> None:
+        """Run the windows and hand their log-probabilities to each job's decoder, in the order they were read."""
+        log_probs: list[np.ndarray] = [np.empty(0)] * len(batch)
+        by_length = sorted(range(len(batch)), key=lambda index: len(batch[index][1].samples))
+        for start in range(0, len(batch), self.batch_size):
+            chosen = by_length[start : start + self.batch_size]
+            results = self.engine.log_probs([batch[index][1].samples for index in chosen])
+            for index, result in zip(chosen, results, strict=True):
+                window = batch[index][1]
+                log_probs[index] = result[window.first_frame : window.last_frame].copy()
+        for (job, _), rows in zip(batch, log_probs, strict=True):
+            self.decoder.advance(job.state, rows)
+            job.waiting -= 1
+            if on_progress is not None:
+                on_progress(job.source, len(rows) * self.bundle.config.frame_seconds)
+
+    def _finished(self, jobs: list[_Job]) -> Iterator[Recognition]:
+        """Take the jobs that are done from the front of the list."""
+        while jobs and jobs[0].read and not jobs[0].waiting:
+            job = jobs.pop(0)
+            words = self.decoder.finish(job.state)[0].words
+            yield Recognition(job.source, Transcript(split_segments(words), job.samples / SAMPLE_RATE), job.error)

@@ -1,0 +1,181 @@
+"""From a finished run to its bundle: graphs, weights, measured error rates, model card."""
+
+import hashlib
+import os
+import platform
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from asr.bundle import BundleConfig, load_bundle, write_config
+from asr.errors import RecipeError
+from asr.evaluate import Evaluation, Utterance, evaluate
+from asr.manifest import read_manifest
+from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
+from asr.nn.export import export_onnx, quantize_weights, save_weights
+from asr.nn.features import SAMPLE_RATE
+from asr.recognizer import DecoderName, Recognizer
+from asr.tokens import Tokens
+from asr.train.config import Recipe
+from asr.train.trainer import Epoch, best_model
+
+# int8 weights become the bundle's graph if they cost less than this much WER on dev.
+INT8_MAX_LOSS = 0.003
+FLOAT_GRAPH, INT8_GRAPH = "model.float.onnx", "model.int8.onnx"
+
+
+def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Console) -> Path:
+    """Write RUN/bundle from the run's best checkpoint and return its path; an older bundle there is replaced."""
+    run, target = recipe.folder, recipe.folder / "bundle"
+    work = run / "bundle.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    tokens = Tokens.load(run / "tokens.txt")
+    tokens.save(work / "tokens.txt")
+    if (run / "tokenizer.model").exists():
+        shutil.copy(run / "tokenizer.model", work)
+    model = best_model(recipe, len(tokens), run / "best.safetensors")
+    save_weights(model, work / "weights.safetensors")
+    export_onnx(model, work / FLOAT_GRAPH)
+    quantize_weights(work / FLOAT_GRAPH, work / INT8_GRAPH)
+    shutil.copy(work / FLOAT_GRAPH, work / "model.onnx")
+    config = BundleConfig(
+        name=recipe.name,
+        language=recipe.language,
+        description=recipe.description,
+        licence=recipe.licence,
+        sample_rate=SAMPLE_RATE,
+        frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
+        streaming=recipe.model.directions == 1,
+        model=asdict(recipe.model),
+        tokenizer=asdict(recipe.tokenizer),
+    )
+    write_config(work, config)
+
+    console.print("measuring the bundle on the dev data")
+    results = {
+        "float32, greedy": measure(work, recipe.data.dev, "greedy", work / FLOAT_GRAPH),
+        "int8, greedy": measure(work, recipe.data.dev, "greedy", work / INT8_GRAPH),
+    }
+    loss = results["int8, greedy"].wer - results["float32, greedy"].wer
+    chosen = "int8" if loss < INT8_MAX_LOSS else "float32"
+    if chosen == "int8":
+        os.replace(work / INT8_GRAPH, work / "model.onnx")
+    else:
+        os.replace(work / FLOAT_GRAPH, work / "model.onnx")
+    results[f"{chosen}, beam 16"] = measure(work, recipe.data.dev, "beam")
+    write_config(work, replace_metrics(config, results[f"{chosen}, greedy"], results[f"{chosen}, beam 16"]))
+    card = model_card(recipe, model, curve, results, chosen, command)
+    (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(work, target)
+    for name, result in results.items():
+        console.print(f"{name}: {result}")
+    return target
+
+
+def replace_metrics(config: BundleConfig, greedy: Evaluation, beam: Evaluation) -> BundleConfig:
+    metrics = {"dev_wer": round(greedy.wer, 4), "dev_cer": round(greedy.cer, 4), "dev_wer_beam16": round(beam.wer, 4)}
+    return BundleConfig(**(asdict(config) | {"metrics": metrics}))
+
+
+def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> Evaluation:
+    """Error rates of the exported graph on a manifest, by the same code that users run."""
+    recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
+    entries = read_manifest(Path(manifest))
+    utterances = []
+    for entry, recognition in zip(entries, recognizer.transcribe_all(entry.audio for entry in entries), strict=True):
+        if recognition.error is not None:
+            raise RecipeError(f"cannot measure the bundle: {recognition.error}")
+        transcript = recognition.transcript
+        utterances.append(Utterance(entry.id, entry.text, transcript.text, transcript.duration))
+    return evaluate(utterances)
+
+
+def model_card(
+    recipe: Recipe,
+    model: AcousticModel,
+    curve: list[Epoch],
+    results: dict[str, Evaluation],
+    chosen: str,
+    command: str,
+) -> str:
+    """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    config = recipe.model
+    directions = "bidirectional" if config.directions == 2 else "unidirectional"
+    units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
+    best = min(curve, key=lambda epoch: epoch.dev_wer)
+    manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
+    rows = "\n".join(
+        f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
+        f"{result.substitutions} | {result.deletions} | {result.insertions} |"
+        for name, result in results.items()
+    )
+    epochs = "\n".join(
+        f"| {epoch.epoch} | {epoch.step} | {epoch.train_loss:.3f} | {epoch.dev_loss:.3f} | {epoch.dev_wer:.2%} | "
+        f"{epoch.gradient_norm:.2f} | {epoch.speed:.0f} | {epoch.minutes:.0f} |"
+        for epoch in curve
+    )
+    first = next(iter(results.values()))
+    return f"""# {recipe.name}
+
+{recipe.description}
+
+| | |
+| --- | --- |
+| language | {recipe.language} |
+| model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units}, {parameters:,} parameters |
+| input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |
+| graph | `model.onnx`, weights in {chosen}; `weights.safetensors` in half precision to train on from |
+| licence of the weights | {recipe.licence} |
+| data | {recipe.attribution or "see below"} |
+
+## Error rates
+
+On `{recipe.data.dev}`: {first.utterances} utterances, {first.seconds / 3600:.2f} h, {first.reference_words:,} words.
+No language model; 95 % interval by bootstrap over utterances. The best epoch was chosen on the same data, so the
+figures flatter the model a little.
+
+| graph and decoder | WER | 95 % interval | CER | substitutions | deletions | insertions |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+`asr evaluate --model {recipe.name} [--decoder beam] {recipe.data.dev}` prints these figures.
+
+## Training
+
+    {command}
+
+{manifests}
+- {manifest_line("validated on", recipe.data.dev)}
+- {machine()}
+
+The bundle holds epoch {best.epoch}, the best on dev. Losses are in nats per token, dev WER is greedy with the float32 model,
+speed is in seconds of audio per second, minutes are since the start, validation included.
+
+| epoch | steps | train loss | dev loss | dev WER | gradient norm | speed | minutes |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{epochs}
+"""
+
+
+def manifest_line(role: str, path: str) -> str:
+    entries = read_manifest(Path(path))
+    known = [entry.seconds for entry in entries if entry.seconds is not None]
+    hours = f", {sum(known) / 3600:.2f} h" if len(known) == len(entries) else ""
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest}…"
+
+
+def machine() -> str:
+    """The machine and versions, for the record."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{name}, {os.cpu_count()} cores"
+    return f"on {device}; torch {torch.__version__}, Python {platform.python_version()}"
