@@ -12,7 +12,7 @@ from asr.errors import BundleError
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on; onnxruntime itself would ask for all of the machine's and fail to get them."""
+    """Cores this process may run on; onnxruntime by itself asks for all of the machine's, and may not get them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -82,7 +82,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     """CTC loss of each utterance (Graves et al. 2006), float32, and which utterances could be used.
 
     log_probs (B, T, V), lengths (B,), targets (B, S), target_lengths (B,) → loss (B,), usable (B,) bool.
-    An utterance too short for its target has infinite loss: it is not usable, its loss here is 0 and so is its gradient.
+    An utterance too short for its target has infinite loss: it is not usable, its loss and gradient here are 0.
     """
     usable = frames_needed(targets, target_lengths) <= lengths
     loss = F.ctc_loss(

@@ -128,7 +128,8 @@ def model_card(
 | | |
 | --- | --- |
 | language | {recipe.language} |
-| model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units}, {parameters:,} parameters |
+| model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units} |
+| parameters | {parameters:,} |
 | input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |
 | graph | `model.onnx`, weights in {chosen}; `weights.safetensors` in half precision to train on from |
 | licence of the weights | {recipe.licence} |
@@ -154,8 +155,8 @@ figures flatter the model a little.
 - {manifest_line("validated on", recipe.data.dev)}
 - {machine()}
 
-The bundle holds epoch {best.epoch}, the best on dev. Losses are in nats per token, dev WER is greedy with the float32 model,
-speed is in seconds of audio per second, minutes are since the start, validation included.
+The bundle holds epoch {best.epoch}, the best on dev. Losses are in nats per token, dev WER is greedy with the float32
+model, speed is in seconds of audio per second, minutes are since the start, validation included.
 
 | epoch | steps | train loss | dev loss | dev WER | gradient norm | speed | minutes |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -1,0 +1,194 @@
+"""Measure speed and memory, and print tables in Markdown.
+
+    python tools/benchmark.py offline [--manifest dev.jsonl]    # recognition of files, one core
+    python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
+
+`offline` runs the command `asr transcribe` as a user would, each time in a new process on one core. The recordings
+are utterances of the manifest one after the other; without one, the bundled sample over and over.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from asr.audio.files import read
+from asr.audio.resample import SAMPLE_RATE
+from asr.manifest import read_manifest
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "tests/data/sample.flac"
+MINUTE = 60 * SAMPLE_RATE
+SHORT_SECONDS = 5
+REPEATS = 5
+
+
+def machine() -> str:
+    name = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def write_recording(path: Path, sources: list[Path], samples: int) -> None:
+    """The sources one after the other, again from the first when they end, `samples` in all."""
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16") as file:
+        for source in cycle(sources):
+            audio = read(source)[:samples]
+            file.write(audio)
+            samples -= len(audio)
+            if samples <= 0:
+                return
+
+
+def run_on_one_core(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak memory in MB of a command that is held to one core."""
+    core = min(os.sched_getaffinity(0))
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"failed: {' '.join(command)}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1000
+
+
+def offline(manifest: Path | None, model: str) -> None:
+    sources = [entry.audio for entry in read_manifest(manifest)] if manifest else [SAMPLE]
+    transcribe = [sys.executable, "-c", "from asr.cli.main import main; main()", "transcribe", "--model", model]
+    print(f"{machine()}; one core; {model}\n")
+    print("| recording | decoder | wall seconds | real-time factor | peak memory |")
+    print("| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for minutes, repeats in ((5, REPEATS), (60, 1)):
+            recording = Path(folder) / f"{minutes}.wav"
+            write_recording(recording, sources, minutes * MINUTE)
+            for options in (["--decoder", "greedy"], ["--decoder", "beam", "--beam-width", "16"]):
+                runs = [run_on_one_core([*transcribe, *options, str(recording)]) for _ in range(repeats)]
+                walls, memory = [wall for wall, _ in runs], max(peak for _, peak in runs)
+                print(
+                    f"| {minutes} min | {' '.join(options[1::2])} | {spread(walls)} | "
+                    f"{statistics.median(walls) / (60 * minutes):.4f} | {memory:.0f} MB |",
+                    flush=True,
+                )
+        recording = Path(folder) / "short.wav"
+        write_recording(recording, sources, SHORT_SECONDS * SAMPLE_RATE)
+        walls = [run_on_one_core([*transcribe, str(recording)])[0] for _ in range(REPEATS + 1)][1:]
+        print(f"\nFrom start to printed text, {SHORT_SECONDS} s file, one core: {spread(walls)} s.")
+
+
+def spread(values: list[float]) -> str:
+    """Median, and the range where there are several."""
+    middle = statistics.median(values)
+    return f"{middle:.2f}" + (f" ({min(values):.2f} – {max(values):.2f})" if len(values) > 1 else "")
+
+
+def train(recipe_path: Path, seconds: float) -> None:
+    import torch
+    from torch import nn
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    from asr.nn.recurrent import RecurrentStack, reversed_frames
+    from asr.train.config import load_recipe
+
+    recipe = load_recipe(recipe_path, [])
+    size, layers, batch, frames = recipe.model.size, recipe.model.layers, 32, 150
+    lengths = torch.linspace(frames // 2, frames, batch).long().flip(0)
+    x = torch.randn(batch, frames, size)
+    mirror = reversed_frames(lengths, frames)
+    stack = RecurrentStack("lstm", size, layers, 2, 0.0)
+    plain = nn.LSTM(size, size, 2 * layers, batch_first=True)
+    packed = nn.ModuleList(nn.LSTM(size, size // 2, batch_first=True, bidirectional=True) for _ in range(layers))
+
+    def packed_forward() -> torch.Tensor:
+        y = pack_padded_sequence(x, lengths, batch_first=True)
+        for layer in packed:
+            y, _ = layer(y)
+        return y.data
+
+    print(f"{machine()}; {torch.get_num_threads()} threads; torch {torch.__version__}\n")
+    print(f"Recurrent layers, forward and backward, {batch} × {frames} frames, size {size}, float32\n")
+    print("| layers | step, s | GFLOP/s |\n| --- | --- | --- |")
+    cases: list[tuple[str, Callable[[], torch.Tensor], int]] = [
+        (f"plain nn.LSTM, {2 * layers} layers of one direction", lambda: plain(x)[0], 2 * layers * 8 * size * size),
+        (f"RecurrentStack, {layers} bidirectional layers", lambda: stack(x, mirror), 2 * layers * 8 * size * size),
+        (
+            f"packed nn.LSTM, {layers} bidirectional layers of half the width",
+            packed_forward,
+            2 * layers * 4 * (size // 2) * (size + size // 2),
+        ),
+    ]
+    for name, forward, weights in cases:
+        steps = []
+        for _ in range(REPEATS + 1):
+            started = time.perf_counter()
+            forward().square().mean().backward()
+            steps.append(time.perf_counter() - started)
+        count = int(lengths.sum()) if forward is packed_forward else batch * frames
+        # 2 operations a weight and frame forward, twice that backward.
+        rate = 6 * weights * count / statistics.median(steps[1:]) / 1e9
+        print(f"| {name} | {spread(steps[1:])} | {rate:.0f} |", flush=True)
+    loader_and_model(recipe_path, seconds)
+
+
+def loader_and_model(recipe_path: Path, seconds: float) -> None:
+    """Audio seconds per second of the loader alone and of training with it, on the recipe's own data."""
+    from rich.console import Console
+
+    from asr.train.config import load_recipe
+    from asr.train.dataset import train_loader
+    from asr.train.trainer import Trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = load_recipe(recipe_path, [f"output={folder}"])
+        trainer = Trainer(recipe, Console(stderr=True))
+        rates = {}
+        for name in ("loader alone", "training"):
+            loader = train_loader(trainer.train_cuts, trainer.tokenizer, recipe, epoch=2)
+            trainer.model.train()
+            audio = waited = 0.0
+            batches = iter(loader)
+            next(batches)  # the workers start
+            started = time.perf_counter()
+            while (elapsed := time.perf_counter() - started) < seconds:
+                before = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - before
+                if name == "training":
+                    trainer._step(batch, 0, None)
+                audio += batch.seconds
+            rates[name] = (audio / elapsed, waited / elapsed)
+    print("\n| | seconds of audio per second | share of time waiting for the loader |\n| --- | --- | --- |")
+    for name, (rate, share) in rates.items():
+        print(f"| {name} | {np.round(rate):.0f} | {share:.1%} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    offline_parser = commands.add_parser("offline")
+    offline_parser.add_argument("--manifest", type=Path)
+    offline_parser.add_argument("--model", default="en-bilstm")
+    train_parser = commands.add_parser("train")
+    train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
+    train_parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure loader and training")
+    arguments = parser.parse_args()
+    if arguments.command == "offline":
+        offline(arguments.manifest, arguments.model)
+    else:
+        train(arguments.recipe, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()
