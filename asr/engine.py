@@ -34,6 +34,11 @@ class Engine:
         except Exception as error:  # onnxruntime's own exceptions share no base class
             reason = " ".join(str(error).split())[:200]
             raise BundleError(f"{path}: cannot be run ({reason}); copy the bundle again") from error
+        outputs = self._session.get_outputs()[0].shape[-1]
+        if outputs != len(bundle.tokens):
+            raise BundleError(
+                f"{bundle.path}: tokens.txt has {len(bundle.tokens)} tokens, {path.name} {outputs}; copy it again"
+            )
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each float32 (samples,) at 16 kHz, not empty → float32 (⌈samples / 640⌉, tokens), run as one batch."""

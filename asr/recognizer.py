@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asr.audio.files import read_blocks
-from asr.audio.resample import SAMPLE_RATE
+from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.bundle import Bundle, load_bundle
 from asr.decode import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
@@ -153,7 +153,12 @@ class Recognizer:
     def _blocks(self, job: _Job) -> Iterator[np.ndarray]:
         """The job's audio; counts its samples and keeps its error."""
         try:
-            for block in [job.source] if isinstance(job.source, np.ndarray) else read_blocks(job.source):
+            if isinstance(job.source, np.ndarray):
+                # Samples go the way of a file's, which makes silence of those that are not numbers.
+                blocks: Iterable[np.ndarray] = [Resampler(SAMPLE_RATE).push(job.source)]
+            else:
+                blocks = read_blocks(job.source)
+            for block in blocks:
                 job.samples += len(block)
                 yield block
         except AudioError as error:

@@ -36,10 +36,9 @@ def evaluate(
     """
     entries = read_manifest(manifest)
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
-    progress, on_progress = options.audio_progress([entry.seconds for entry in entries])
     utterances, failed = [], 0
     started = time.perf_counter()
-    with progress:
+    with options.audio_progress([entry.seconds for entry in entries]) as on_progress:
         recognitions = recognizer.transcribe_all((entry.audio for entry in entries), on_progress)
         for entry, recognition in zip(entries, recognitions, strict=True):
             if recognition.error is not None:

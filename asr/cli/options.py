@@ -1,15 +1,15 @@
 """Options that several commands share."""
 
-import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from asr.decode.beam import BEAM_WIDTH
-from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL
+from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
 
 
 class DecoderChoice(StrEnum):
@@ -28,32 +28,29 @@ BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
 
 
-def audio_progress(seconds: list[float | None]) -> tuple[Progress, "AudioTask"]:
+@contextmanager
+def audio_progress(seconds: list[float | None]) -> Iterator[OnProgress | None]:
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
     `seconds` are the lengths of the sources; one unknown length makes the bar one without an end.
     """
-    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield None
+        return
+    # Here, because a short transcription in a pipe should not wait for imports that it does not need.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     known = [length for length in seconds if length is not None]
-    total = sum(known) if len(known) == len(seconds) else math.nan
-    progress = Progress(
+    with Progress(
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.completed:.0f} s of audio"),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=not console.is_terminal,
-    )
-    return progress, AudioTask(progress, total)
-
-
-class AudioTask:
-    """Advances a progress bar by seconds of audio."""
-
-    def __init__(self, progress: Progress, total: float):
-        self._progress = progress
-        self._task = progress.add_task("", total=None if math.isnan(total) else total)
-
-    def __call__(self, _source: object, seconds: float) -> None:
-        self._progress.advance(self._task, seconds)
+        # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
+        yield lambda _source, done: progress.advance(task, done)

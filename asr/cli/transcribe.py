@@ -44,8 +44,7 @@ def transcribe(
         raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
     targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
-    progress, on_progress = options.audio_progress([duration(path) for path, _ in files])
-    with progress:
+    with options.audio_progress([duration(path) for path, _ in files]) as on_progress:
         for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
             name = str(recognition.source)
             if recognition.error is not None:

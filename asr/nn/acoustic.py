@@ -55,7 +55,7 @@ class AcousticModel(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
         """`augment`, if any, is applied to the features (B, frames, bands): SpecAugment in training."""
         samples = waveform.shape[1]
-        waveform = waveform * (torch.arange(samples, device=waveform.device) < lengths.unsqueeze(1))
+        waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= lengths.unsqueeze(1), 0.0)
         frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME
         right_padding = frames * SAMPLES_PER_FRAME - samples + SAMPLES_SEEN - SAMPLES_PER_FRAME - LEFT_PADDING
         features = self.features(F.pad(waveform, (LEFT_PADDING, right_padding)))
@@ -73,7 +73,7 @@ def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
 
     targets (B, S) padded, target_lengths (B,) → (B,).
     """
-    inside = torch.arange(1, targets.shape[1], device=targets.device) < target_lengths.unsqueeze(1)
+    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths.unsqueeze(1)
     repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(1)
     return target_lengths + repeats
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,17 @@ POSITIVE = (
     "optimizer.learning_rate",
     "optimizer.clip",
 )
+NOT_NEGATIVE = (
+    "threads",
+    "data.workers",
+    "augment.gain_db",
+    "augment.frequency_masks",
+    "augment.frequency_width",
+    "augment.time_masks_per_second",
+    "augment.time_width",
+    "optimizer.weight_decay",
+)
+SHARES = ("model.dropout", "optimizer.warmup")  # 0…1
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
@@ -133,9 +145,17 @@ def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
         raise RecipeError(f"{where}: unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")) from error
     except OmegaConfBaseException as error:
         first_line = str(error).splitlines()[0]
-        raise RecipeError(f"{where}: '{error.full_key}' has a wrong type: {first_line}") from error
+        key = f"'{error.full_key}'" if error.full_key else "a section"
+        raise RecipeError(f"{where}: {key} has a wrong type: {first_line}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: a recipe is a mapping of keys to values ({error})") from error
+
+
+def _listed(delta: DictConfig) -> DictConfig:
+    """One training manifest need not be written as a list."""
+    if isinstance(manifest := OmegaConf.select(delta, "data.train"), str):
+        delta.data.train = [manifest]
+    return delta
 
 
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
@@ -144,29 +164,46 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     try:
         delta = OmegaConf.load(path)
     except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from error
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror or error})") from error
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(delta, DictConfig):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not a list")
-    config = _merge(config, delta, str(path))
+    config = _merge(config, _listed(delta), str(path))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
         try:
-            config = _merge(config, OmegaConf.from_dotlist([override]), f"'{override}'")
+            config = _merge(config, _listed(OmegaConf.from_dotlist([override])), f"'{override}'")
         except YAMLError as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
-    for key, choices in CHOICES.items():
-        if (value := OmegaConf.select(config, key)) not in choices:
-            raise RecipeError(f"{path}: {key} is '{value}'; choose one of {', '.join(map(str, choices))}")
-    for key in POSITIVE:
-        if (value := OmegaConf.select(config, key)) <= 0:
-            raise RecipeError(f"{path}: {key} is {value}; it must be above 0")
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"{path}: '{error.full_key}': {str(error).splitlines()[0]}") from error
+    _check_values(config, path)
     recipe: Recipe = OmegaConf.to_object(config)  # type: ignore[assignment]
     if not recipe.data.train or not recipe.data.dev:
         raise RecipeError(f"{path}: data.train and data.dev must name manifests, for example data.dev=dev.jsonl")
     return recipe
+
+
+def _check_values(config: DictConfig, path: Path) -> None:
+    for key, choices in CHOICES.items():
+        if (value := OmegaConf.select(config, key)) not in choices:
+            raise RecipeError(f"{path}: {key} is '{value}'; choose one of {', '.join(map(str, choices))}")
+    for key in POSITIVE:
+        if not 0 < (value := OmegaConf.select(config, key)) < math.inf:  # not NaN either
+            raise RecipeError(f"{path}: {key} is {value}; it must be above 0")
+    for key in NOT_NEGATIVE:
+        if not 0 <= (value := OmegaConf.select(config, key)) < math.inf:
+            raise RecipeError(f"{path}: {key} is {value}; it must not be negative")
+    for key in SHARES:
+        if not 0 <= (value := OmegaConf.select(config, key)) <= 1:
+            raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
+    speeds = config.augment.speeds
+    if not speeds or not all(0 < speed < math.inf for speed in speeds):
+        raise RecipeError(f"{path}: augment.speeds is {speeds}; give one or more, all above 0, for example [1.0]")
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

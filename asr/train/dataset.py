@@ -24,7 +24,7 @@ MIN_SECONDS = 0.1  # nothing can be said in less
 
 @dataclass
 class Batch:
-    """waveforms (B, N) padded with zeros, lengths (B,), targets (B, S) padded, target_lengths (B,)."""
+    """waveforms (B, N) padded with zeros, lengths (B,), targets (B, S) padded, target_lengths (B,); B may be 0."""
 
     ids: list[str]
     texts: list[str]
@@ -32,6 +32,7 @@ class Batch:
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+    unreadable: list[str]  # a line for each utterance of the batch that is missing from it
 
     @property
     def seconds(self) -> float:
@@ -67,6 +68,16 @@ def make_cut(entry: Entry) -> MonoCut:
         SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
     ]
     return cut
+
+
+def load_samples(cut: MonoCut) -> Tensor:
+    """The cut's audio, float32 (samples,) at 16 kHz. RecipeError if it cannot be decoded."""
+    try:
+        return torch.from_numpy(cut.load_audio()[0])
+    except Exception as error:  # Lhotse raises whatever the last of its backends did
+        source = cut.recording.sources[0].source
+        reason = " ".join(str(error).split())[:160]
+        raise RecipeError(f"{source}: cannot be decoded; mend or remove it ({reason})") from error
 
 
 @dataclass
@@ -109,20 +120,29 @@ class SpeechDataset(Dataset):
         self.gain_db = gain_db
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        waveforms = []
+        loaded, waveforms, unreadable = [], [], []
         for cut in cuts:
-            samples = torch.from_numpy(cut.load_audio()[0])
+            try:
+                samples = load_samples(cut)
+            except RecipeError as error:
+                unreadable.append(f"left out: {error}")
+                continue
             gain = random.Random(cut.id).uniform(-self.gain_db, self.gain_db)
             waveforms.append(samples * 10 ** (gain / 20))
-        texts = [cut.supervisions[0].text for cut in cuts]
+            loaded.append(cut)
+        if not loaded:
+            nothing = torch.zeros(0, 0, dtype=torch.long)
+            return Batch([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable)
+        texts = [cut.supervisions[0].text for cut in loaded]
         targets = [torch.tensor(self.tokenizer.encode(text)) for text in texts]
         return Batch(
-            ids=[cut.id for cut in cuts],
+            ids=[cut.id for cut in loaded],
             texts=texts,
             waveforms=pad_sequence(waveforms, batch_first=True),
             lengths=torch.tensor([len(samples) for samples in waveforms]),
             targets=pad_sequence(targets, batch_first=True),
             target_lengths=torch.tensor([len(target) for target in targets]),
+            unreadable=unreadable,
         )
 
 

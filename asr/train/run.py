@@ -17,7 +17,12 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
     console = Console(stderr=True)
     recipe = load_recipe(path, overrides)
-    curve = Trainer(recipe, console, resume).run()
+    trainer = Trainer(recipe, console, resume)
+    try:
+        curve = trainer.run()
+    except KeyboardInterrupt:
+        console.print(f"stopped after {len(trainer.curve)} of {recipe.epochs} epochs; --resume goes on from there")
+        raise
     command = shlex.join(["asr", "train", str(path), *overrides])
     bundle = make_bundle(recipe, curve, command, console)
     console.print(f"the model is in {bundle}: try  asr transcribe --model {bundle} FILE")

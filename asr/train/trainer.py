@@ -65,6 +65,7 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autocast = choose_precision(recipe.precision, self.device) == "bfloat16"
         self.curve: list[Epoch] = []
+        self.unreadable: set[str] = set()
         self._prepare_data()
         self.model = AcousticModel(recipe.model, len(self.tokenizer.tokens)).to(self.device)
         self.optimizer = torch.optim.AdamW(
@@ -85,7 +86,7 @@ class Trainer:
             count = max(1, round(len(train) * recipe.data.train_fraction))
             train = random.Random(recipe.seed).sample(train, count)
         if rule.dropped:
-            self.console.print(f"dropped from the texts: {dict(rule.dropped.most_common())}")
+            self._say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         texts = (entry.text for entry in train if entry.text)
         self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, self.folder / "tokenizer.model")
         self.tokenizer.tokens.save(self.folder / "tokens.txt")
@@ -95,7 +96,7 @@ class Trainer:
     def _cuts(self, name: str, cuts: list[MonoCut], max_seconds: float) -> list[MonoCut]:
         usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
         hours = sum(cut.duration for cut in usable) / 3600
-        self.console.print(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
+        self._say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
         if not usable:
             raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
         return usable
@@ -104,7 +105,11 @@ class Trainer:
         sample = random.Random(self.recipe.seed).sample(
             self.train_cuts, min(NORMALISATION_UTTERANCES, len(self.train_cuts))
         )
-        self.model.features.fit(torch.from_numpy(cut.load_audio()[0]).to(self.device) for cut in sample)
+        self.model.features.fit(
+            waveform[:length].to(self.device)
+            for batch in eval_loader(sample, self.tokenizer, self.recipe)
+            for waveform, length in zip(batch.waveforms, batch.lengths, strict=True)
+        )
 
     def _steps_per_epoch(self) -> int:
         """An estimate that fixes the learning-rate schedule: batches vary a little from epoch to epoch."""
@@ -130,7 +135,7 @@ class Trainer:
         """Train until the last epoch; after each one validate, keep the last and the best checkpoint."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         precision = "bfloat16" if self.autocast else "float32"
-        self.console.print(f"{parameters:,} parameters, {precision} on {self.device}, {self.total_steps:,} steps")
+        self._say(f"{parameters:,} parameters, {precision} on {self.device}, {self.total_steps:,} steps")
         with SummaryWriter(str(self.folder)) as writer:
             while len(self.curve) < self.recipe.epochs:
                 epoch = self._epoch(len(self.curve) + 1, writer)
@@ -157,6 +162,9 @@ class Trainer:
             task = progress.add_task("", total=sum(cut.duration for cut in self.train_cuts), loss=math.nan, speed=0.0)
             self.model.train()
             for batch in loader:
+                self._report_unreadable(batch)
+                if not batch.ids:
+                    continue
                 loss, tokens, norm, short = self._step(batch, step, augment)
                 too_short += short
                 total_loss += loss
@@ -213,6 +221,9 @@ class Trainer:
         utterances = []
         loader: DataLoader[Any] = eval_loader(self.dev_cuts, self.tokenizer, self.recipe)
         for batch in loader:
+            self._report_unreadable(batch)
+            if not batch.ids:
+                continue
             log_probs, lengths = self.forward(batch)
             losses, usable = ctc_loss(
                 log_probs, lengths, batch.targets.to(self.device), batch.target_lengths.to(self.device)
@@ -226,6 +237,12 @@ class Trainer:
                 utterances.append(Utterance(name, text, hypothesis, float(batch.lengths[row]) / SAMPLE_RATE))
         return total_loss / max(1.0, total_tokens), evaluate(utterances)
 
+    def _report_unreadable(self, batch: Batch) -> None:
+        """Say once of each recording that it cannot be read; the run goes on without it."""
+        for message in set(batch.unreadable) - self.unreadable:
+            self._say(message)
+            self.unreadable.add(message)
+
     def _progress(self, number: int) -> Progress:
         return Progress(
             TextColumn(f"epoch {number}/{self.recipe.epochs}"),
@@ -237,12 +254,15 @@ class Trainer:
             disable=not self.console.is_terminal,
         )
 
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False)
+
     def _report(self, epoch: Epoch, writer: SummaryWriter) -> None:
         for name in ("train_loss", "dev_loss", "dev_wer", "gradient_norm", "speed"):
             writer.add_scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch)
         with open(self.folder / "curve.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(line)) + "\n" for line in self.curve)
-        self.console.print(
+        self._say(
             f"epoch {epoch.epoch:3d}  train {epoch.train_loss:.3f}  dev {epoch.dev_loss:.3f}  "
             f"WER {epoch.dev_wer:6.2%}  gradient {epoch.gradient_norm:.2f}  {epoch.speed:.0f} s audio/s  "
             f"{epoch.minutes:.1f} min" + (f"  too short for their text: {epoch.too_short}" if epoch.too_short else "")
