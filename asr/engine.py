@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from asr.bundle import Bundle
-from asr.errors import BundleError
+from asr.errors import BundleError, one_line
 
 
 def usable_cores() -> int:
@@ -32,8 +32,7 @@ class Engine:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no base class
-            reason = " ".join(str(error).split())[:200]
-            raise BundleError(f"{path}: cannot be run ({reason}); copy the bundle again") from error
+            raise BundleError(f"{path}: cannot be run ({one_line(error)}); copy the bundle again") from error
         outputs = self._session.get_outputs()[0].shape[-1]
         if outputs != len(bundle.tokens):
             raise BundleError(

@@ -19,3 +19,9 @@ class RecipeError(AsrError):
 
 class DeviceError(AsrError):
     """A microphone that is absent, busy, or vanished."""
+
+
+def one_line(text: object, characters: int = 160) -> str:
+    """A library's message or a file name as it fits into an error: one line, printable, not long."""
+    line = " ".join(str(text).encode("utf-8", "replace").decode().split()).rstrip(".")
+    return line if len(line) <= characters else line[: characters - 1] + "…"

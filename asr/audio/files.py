@@ -4,12 +4,9 @@ libsndfile decodes what it knows (wav, flac, ogg, opus, mp3, …), the `ffmpeg` 
 whole. A damaged file gives every sample that can be decoded first and the AudioError after them.
 """
 
-import os
 import re
 import shutil
 import stat
-import struct
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +17,9 @@ from typing import IO
 import numpy as np
 import soundfile
 
+from asr.audio.ffmpeg import DECODE_VALUES, ffmpeg_frames
 from asr.audio.resample import SAMPLE_RATE, Resampler
-from asr.errors import AudioError
+from asr.errors import AudioError, one_line
 
 STANDARD_INPUT = "-"
 AUDIO_SUFFIXES = (
@@ -31,18 +29,11 @@ AUDIO_SUFFIXES = (
     ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ogv",
 )  # fmt: skip
 
-DECODE_VALUES = 65536  # samples × channels decoded at a time, so that no header can ask for much memory
 UNKNOWN_FRAMES = 2**62  # libsndfile reports 2⁶³ − 1 frames when a stream was written without a length
-STREAMED_BYTES = (
-    0x7FFF0000  # sizes from here up to 2³² − 1 are what programs write into a header they cannot go back to
-)
+STREAMED_BYTES = 0x7FFF0000  # sizes from here up to 2³² − 1 are of programs that cannot go back to the header
 TRUNCATION = 0.25  # seconds that may be missing before a file counts as truncated; encoder padding is below that
 UNDECLARED_BYTES = 65536  # in a file beyond what its header declares: more is audio of a writer that was killed
-REASON_CHARACTERS = 160  # of a library's message, in an error line
 LIBSNDFILE_DAMAGE = re.compile(r"lacks an end-of-stream bit|Corrupted bitstream")
-FFMPEG_DAMAGE = re.compile(
-    r"partial file|ended prematurely|truncated|Error while decoding|Error submitting packet", re.I
-)
 
 
 class _ForwardOnly(soundfile.SoundFile):
@@ -65,14 +56,14 @@ def read_blocks(source: str | Path, block_seconds: float = 10.0) -> Iterator[np.
         try:
             sound = _ForwardOnly(str(path))
         except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
-            reason = _one_line(getattr(error, "error_string", "") or "no sample rate in the file")
+            reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
         else:
             with sound:
                 if _length_is_known(sound, path) or (sound.frames > 0 and shutil.which("ffmpeg") is None):
                     yield from _blocks(sound.samplerate, _libsndfile_frames(sound, name), size)
                     return
             reason = "its header does not say how long it is"
-        with _ffmpeg(path, name, reason) as (rate, frames):
+        with ffmpeg_frames(path, name, reason) as (rate, frames):
             yield from _blocks(rate, frames, size)
 
 
@@ -97,7 +88,7 @@ def find_audio(folder: str | Path) -> list[Path]:
     """The audio and video files below `folder`, told by suffix, sorted; hidden files and folders are left out."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise AudioError(_one_line(f"{folder}: no such folder; name an existing one"))
+        raise AudioError(one_line(f"{folder}: no such folder; name an existing one"))
     return sorted(
         path
         for path in folder.rglob("*")
@@ -110,7 +101,7 @@ def find_audio(folder: str | Path) -> list[Path]:
 @contextmanager
 def _plain_file(source: str | Path) -> Iterator[tuple[Path, str]]:
     """The path of a non-empty regular file with the content of `source`, and the name of `source` for messages."""
-    path, name = Path(source), _one_line(str(source), 4096)
+    path, name = Path(source), one_line(str(source), 4096)
     if str(source) == STANDARD_INPUT:
         with _copy_to_disk(sys.stdin.buffer, "standard input") as copy:
             yield copy, "standard input"
@@ -193,7 +184,7 @@ def _libsndfile_frames(sound: soundfile.SoundFile, name: str) -> Iterator[np.nda
             # libsndfile leaves what it decoded before the failure in the buffer; the rest of it is still NaN.
             count = len(buffer) - int(np.argmax(~np.isnan(buffer[::-1]).all(axis=1)))
             count = 0 if np.isnan(buffer).all() else count
-            failure = _one_line(getattr(error, "error_string", "") or str(error))
+            failure = one_line(getattr(error, "error_string", "") or str(error))
         if count == 0:
             break
         done += count
@@ -233,67 +224,3 @@ def _promised_seconds(log: str, seconds: float) -> float:
         if 0 < int(rest) < int(size) < STREAMED_BYTES:
             return seconds * int(size) / int(rest)
     return seconds
-
-
-@contextmanager
-def _ffmpeg(path: Path, name: str, reason: str) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
-    """The sample rate and the frames (n, channels) that ffmpeg decodes; `reason` is why libsndfile could not."""
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise AudioError(f"{name}: not readable by libsndfile ({reason}); if it is audio, install ffmpeg to read it")
-    # "file:" and the white list keep an odd name or a playlist from reaching the network.
-    # An au stream is a 24-byte header with the rate and the channels, then big-endian float32.
-    command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
-    command += ["-vn", "-sn", "-dn", "-c:a", "pcm_f32be", "-f", "au", "-"]
-    with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
-        assert process.stdout is not None
-        try:
-            header = process.stdout.read(24)
-            if len(header) < 24:
-                if process.wait() != 0:
-                    said = _one_line(_complaint(messages).replace(f"file:{path}: ", ""))
-                    raise AudioError(
-                        f"{name}: not an audio file that libsndfile or ffmpeg can read"
-                        f" (libsndfile: {reason}; ffmpeg: {said}); check that it is audio"
-                    )
-                yield SAMPLE_RATE, iter(())
-                return
-            _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
-            process.stdout.read(offset - len(header))
-            yield rate, _ffmpeg_frames(process, process.stdout, messages, rate, channels, name)
-        finally:  # also when the consumer stops early
-            process.kill()
-            process.stdout.close()
-            process.wait()
-
-
-def _ffmpeg_frames(
-    process: subprocess.Popen[bytes], pipe: IO[bytes], messages: IO[bytes], rate: int, channels: int, name: str
-) -> Iterator[np.ndarray]:
-    """Frames (n, channels) from the pipe of a running ffmpeg; at the end AudioError when it complained of damage."""
-    done = 0
-    while data := pipe.read(max(1, min(DECODE_VALUES // channels, rate)) * channels * 4):
-        values = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], dtype=">f4")
-        done += len(values) // channels
-        yield values.reshape(-1, channels)
-    status, said = process.wait(), _complaint(messages)
-    if status != 0 or FFMPEG_DAMAGE.search(said):
-        raise AudioError(
-            f"{name}: truncated or damaged: {done / rate:.2f} s could be read (ffmpeg: {_one_line(said)});"
-            " copy or record it again"
-        )
-
-
-def _complaint(messages: IO[bytes]) -> str:
-    """What ffmpeg wrote to its standard error: the line that names damage if there is one, or else its last lines."""
-    messages.seek(max(0, messages.seek(0, os.SEEK_END) - 4096))
-    lines = [re.sub(r"^\[.*? @ \w+\] ", "", line) for line in messages.read().decode(errors="replace").splitlines()]
-    damage = [line for line in lines if FFMPEG_DAMAGE.search(line)]
-    return damage[0] if damage else "; ".join(lines[-2:]) or "no message"
-
-
-def _one_line(text: str, characters: int = REASON_CHARACTERS) -> str:
-    """Text of a library or a file name as it fits into an error line: one line, printable, not long."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split()).rstrip(".")
-    return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -34,7 +34,7 @@ def audio_progress(seconds: list[float | None]) -> Iterator[OnProgress | None]:
 
     `seconds` are the lengths of the sources; one unknown length makes the bar one without an end.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
         yield None
         return
     # Here, because a short transcription in a pipe should not wait for imports that it does not need.

@@ -2,7 +2,9 @@
 
 import os
 import sys
+import tempfile
 from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,7 @@ import typer
 
 from asr.audio.files import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
-from asr.errors import AsrError, AudioError
+from asr.errors import AsrError
 from asr.recognizer import Recognizer
 from asr.writers import FORMATS, render
 
@@ -43,6 +45,8 @@ def transcribe(
     if output_dir is None and len(files) > 1 and format.value not in SEVERAL_TO_STDOUT:
         raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
     targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
+    if output_dir is not None:
+        check_writable(output_dir)
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
     with options.audio_progress([duration(path) for path, _ in files]) as on_progress:
         for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
@@ -52,11 +56,16 @@ def transcribe(
                 print(f"asr: {recognition.error}", file=sys.stderr, flush=True)
                 if not recognition.transcript.segments:
                     continue
-            text = render(recognition.transcript, format.value, name)
+            shown = printable(name)
+            text = render(recognition.transcript, format.value, shown)
             if name in targets:
-                write(targets[name], text)
+                try:
+                    write(targets[name], text)
+                except AsrError as error:
+                    failed = True
+                    print(f"asr: {error}", file=sys.stderr, flush=True)
             else:
-                heading = f"{name}\t" if format.value == "txt" and len(files) > 1 else ""
+                heading = f"{shown}\t" if format.value == "txt" and len(files) > 1 else ""
                 print(heading + text, end="", flush=True)
     if failed:
         raise typer.Exit(1)
@@ -91,6 +100,21 @@ def output_paths(files: list[tuple[str, Path]], folder: Path, format: str) -> di
     return paths
 
 
+def printable(name: str) -> str:
+    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try it, before hours of audio are recognised for nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AsrError(f"{folder}: cannot be written ({error.strerror}); choose another --output-dir") from error
+
+
 def write(path: Path, text: str) -> None:
     """Write whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
@@ -99,4 +123,6 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise AudioError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from error
+        with suppress(OSError):
+            temporary.unlink()
+        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from error

@@ -27,7 +27,7 @@ class SpecAugment:
 def _masks(features: Tensor, count: int, width: int, length: int) -> Tensor:
     """(B, length) bool: the union of `count` spans of 0…width positions per utterance."""
     shape = (len(features), count, 1)
-    spans = torch.rand(shape, device=features.device) * (min(width, length) + 1)
-    starts = torch.rand(shape, device=features.device) * (length - spans).clamp(min=0)
+    spans = (torch.rand(shape, device=features.device) * (min(width, length) + 1)).floor()
+    starts = (torch.rand(shape, device=features.device) * (length - spans + 1)).floor()
     position = torch.arange(length, device=features.device)
-    return ((position >= starts.floor()) & (position < starts.floor() + spans.floor())).any(1)
+    return ((position >= starts) & (position < starts + spans)).any(1)

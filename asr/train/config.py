@@ -47,13 +47,13 @@ class AugmentConfig:
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
     gain_db: float = 6.0  # volume drawn from ± this, since nothing is normalised per file
-    # SpecAugment (Park et al. 2019): masks drawn per utterance, from `mask_start_epoch` on. Masking before the model
-    # has left the blank-only plateau can keep it there.
+    # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
+    # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`.
     frequency_masks: int = 2
     frequency_width: int = 20  # bands at most
     time_masks_per_second: float = 0.3
     time_width: int = 25  # frames of 10 ms at most
-    mask_start_epoch: int = 3
+    mask_below_wer: float = 0.85  # fraction; 0 never masks
 
 
 @dataclass
@@ -138,7 +138,7 @@ def _keys(schema: Any, prefix: str = "") -> list[str]:
 
 def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
     try:
-        return OmegaConf.merge(config, delta)  # type: ignore[return-value]
+        return OmegaConf.merge(config, _listed(delta))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key)
         near = difflib.get_close_matches(key, _keys(Recipe()), n=1, cutoff=0.4)
@@ -169,12 +169,12 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(delta, DictConfig):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not a list")
-    config = _merge(config, _listed(delta), str(path))
+    config = _merge(config, delta, str(path))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
         try:
-            config = _merge(config, _listed(OmegaConf.from_dotlist([override])), f"'{override}'")
+            config = _merge(config, OmegaConf.from_dotlist([override]), f"'{override}'")
         except YAMLError as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     try:

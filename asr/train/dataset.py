@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 from asr.manifest import Entry, read_manifest
 from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
@@ -32,7 +32,7 @@ class Batch:
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
-    unreadable: list[str]  # a line for each utterance of the batch that is missing from it
+    unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
 
     @property
     def seconds(self) -> float:
@@ -52,15 +52,12 @@ def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
 
 
 def make_cut(entry: Entry) -> MonoCut:
-    """The whole recording as a mono cut at 16 kHz; its header is read, its samples are not."""
+    """The whole recording as a cut at 16 kHz; its header is read, its samples are not."""
     try:
         recording = Recording.from_file(entry.audio, recording_id=entry.id)
     except Exception as error:  # Lhotse tries several backends and raises whatever the last one did
-        reason = " ".join(str(error).split())[:200]
-        raise RecipeError(f"{entry.audio}: cannot be read as audio; mend or remove it ({reason})") from error
+        raise RecipeError(f"{entry.audio}: cannot be read as audio; mend or remove it ({one_line(error)})") from error
     cut = recording.to_cut()
-    if isinstance(cut, MultiCut):
-        cut = cut.to_mono(mono_downmix=True)
     if recording.sampling_rate != SAMPLE_RATE:
         cut = cut.resample(SAMPLE_RATE)
     cut.id = entry.id
@@ -73,11 +70,11 @@ def make_cut(entry: Entry) -> MonoCut:
 def load_samples(cut: MonoCut) -> Tensor:
     """The cut's audio, float32 (samples,) at 16 kHz. RecipeError if it cannot be decoded."""
     try:
-        return torch.from_numpy(cut.load_audio()[0])
+        # The mean of the channels, as in recognition: Lhotse's own downmix adds them up.
+        return torch.from_numpy(cut.load_audio().mean(axis=0))
     except Exception as error:  # Lhotse raises whatever the last of its backends did
         source = cut.recording.sources[0].source
-        reason = " ".join(str(error).split())[:160]
-        raise RecipeError(f"{source}: cannot be decoded; mend or remove it ({reason})") from error
+        raise RecipeError(f"{source}: cannot be decoded; mend or remove it ({one_line(error)})") from error
 
 
 @dataclass
@@ -120,12 +117,12 @@ class SpeechDataset(Dataset):
         self.gain_db = gain_db
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        loaded, waveforms, unreadable = [], [], []
+        loaded, waveforms, unreadable = [], [], {}
         for cut in cuts:
             try:
                 samples = load_samples(cut)
             except RecipeError as error:
-                unreadable.append(f"left out: {error}")
+                unreadable[str(cut.recording.sources[0].source)] = f"left out: {error}"
                 continue
             gain = random.Random(cut.id).uniform(-self.gain_db, self.gain_db)
             waveforms.append(samples * 10 ** (gain / 20))
@@ -161,17 +158,17 @@ def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoc
     data = recipe.data
     perturbed = [_perturb(cut, recipe.augment.speeds, recipe.seed, epoch) for cut in cuts]
     if epoch == 1:
-        ordered = CutSet.from_cuts(sorted(perturbed, key=lambda cut: (cut.duration, cut.id)))
-        sampler = DynamicCutSampler(ordered, max_duration=data.batch_seconds, max_cuts=data.max_batch, shuffle=False)
+        perturbed.sort(key=lambda cut: (cut.duration, cut.id))
     else:
         random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
+    ordered = CutSet.from_cuts(perturbed)
+    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch}
+    buckets = min(data.buckets, len(perturbed) // 2)
+    if epoch == 1 or buckets < 2:  # one bucket is none to Lhotse
+        sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
+    else:
         sampler = DynamicBucketingSampler(
-            CutSet.from_cuts(perturbed),
-            max_duration=data.batch_seconds,
-            max_cuts=data.max_batch,
-            num_buckets=max(1, min(data.buckets, len(perturbed) // 2)),
-            shuffle=True,
-            seed=recipe.seed + epoch,
+            ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
         )
     return _loader(SpeechDataset(tokenizer, recipe.augment.gain_db), sampler, data.workers)
 

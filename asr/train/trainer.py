@@ -28,6 +28,7 @@ from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
+TOKENIZER_MODEL = "tokenizer.model"
 FINAL_LEARNING_RATE = 0.01  # of the peak, at the last step
 
 
@@ -58,6 +59,8 @@ class Trainer:
         if self.last.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not resume:  # a run that was stopped before its first checkpoint may have had another vocabulary
+            (self.folder / TOKENIZER_MODEL).unlink(missing_ok=True)
         save_recipe(recipe, self.folder / "recipe.yaml")
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
@@ -88,7 +91,7 @@ class Trainer:
         if rule.dropped:
             self._say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         texts = (entry.text for entry in train if entry.text)
-        self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, self.folder / "tokenizer.model")
+        self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, self.folder / TOKENIZER_MODEL)
         self.tokenizer.tokens.save(self.folder / "tokens.txt")
         self.train_cuts = self._cuts("train", [make_cut(entry) for entry in train], recipe.data.max_seconds)
         self.dev_cuts = self._cuts("dev", [make_cut(entry) for entry in dev], math.inf)
@@ -154,7 +157,8 @@ class Trainer:
         started = time.monotonic()
         step = first_step = self.curve[-1].step if self.curve else 0
         minutes = self.curve[-1].minutes if self.curve else 0.0
-        augment = SpecAugment(self.recipe.augment) if number >= self.recipe.augment.mask_start_epoch else None
+        learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in self.curve)
+        augment = SpecAugment(self.recipe.augment) if learning else None
         total_loss = total_tokens = total_norm = seconds = 0.0
         too_short = 0
         loader = train_loader(self.train_cuts, self.tokenizer, self.recipe, number)
@@ -239,9 +243,10 @@ class Trainer:
 
     def _report_unreadable(self, batch: Batch) -> None:
         """Say once of each recording that it cannot be read; the run goes on without it."""
-        for message in set(batch.unreadable) - self.unreadable:
-            self._say(message)
-            self.unreadable.add(message)
+        for file, message in batch.unreadable.items():
+            if file not in self.unreadable:
+                self._say(message)
+                self.unreadable.add(file)
 
     def _progress(self, number: int) -> Progress:
         return Progress(

@@ -210,7 +210,7 @@ def test_stopping_early_ends_ffmpeg(tmp_path, monkeypatch):
         started.append(popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(files.subprocess, "Popen", record)
+    monkeypatch.setattr("asr.audio.ffmpeg.subprocess.Popen", record)
     blocks = read_blocks(path, 1.0)
     next(blocks)
     blocks.close()

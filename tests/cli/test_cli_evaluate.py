@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import carrier
+import pytest
+from conftest import Command
+
+
+@pytest.fixture
+def evaluate(run: Command, carrier_bundle: Path) -> Command:
+    return lambda *arguments: run("evaluate", "--model", carrier_bundle, *arguments)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Two recordings, by relative and by absolute path; of 7 words 2 are wrong and 2 left out."""
+    carrier.save(tmp_path / "data/clips/a.wav", "the cat sat", silence=50)
+    b = carrier.save(tmp_path / "b.wav", "on a")
+    return write(
+        tmp_path / "data/dev.jsonl",
+        {"audio": "clips/a.wav", "text": "The CAT set.", "id": "first", "seconds": 2.9},
+        {"audio": str(b), "text": "on the red mat"},
+    )
+
+
+def write(path: Path, *entries: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_error_rates_and_counts_are_printed(evaluate: Command, manifest: Path, decoder: str) -> None:
+    result = evaluate(manifest, "--decoder", decoder)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("WER 57.14% (95% interval ")
+    for part in ("CER ", "2 substitutions", "2 deletions", "0 insertions", "in 7 words", "2 utterances", "RTF "):
+        assert part in result.out
+
+
+def test_json_is_one_object(evaluate: Command, manifest: Path) -> None:
+    result = evaluate(manifest, "--json")
+    assert len(result.out.splitlines()) == 1
+    values = json.loads(result.out)
+    assert values["wer"] == pytest.approx(4 / 7)
+    assert values["cer"] == pytest.approx((1 + 10) / (len("the cat set") + len("on the red mat")))
+    low, high = values["interval"]
+    assert 0 <= low <= values["wer"] <= high <= 1
+    assert 0 < values["rtf"] < 10
+    assert values["seconds"] == pytest.approx((50 + 2 * 11 + 2 * 4) * 0.04)
+
+
+def test_paths_count_from_the_manifest_not_from_here(
+    evaluate: Command, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("data/dev.jsonl").code == 0
+
+
+def test_report_has_every_utterance_worst_first(evaluate: Command, manifest: Path, tmp_path: Path) -> None:
+    result = evaluate(manifest, "--output", tmp_path / "report.txt")
+    assert result.code == 0
+    report = (tmp_path / "report.txt").read_text()
+    assert 0 < report.index("b: WER 75.00%") < report.index("first: WER 33.33%")
+    assert "REF: the cat SET" in report
+    assert "HYP: the cat SAT" in report
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_result(
+    evaluate: Command, manifest: Path, tmp_path: Path
+) -> None:
+    result = evaluate(manifest, "--output", tmp_path / "none/report.txt")
+    assert result.code == 1
+    assert result.out.startswith("WER ")
+    (line,) = result.errors
+    assert "report.txt: cannot be written" in line
+
+
+def test_missing_audio_is_one_line_and_counts_as_nothing_heard(evaluate: Command, tmp_path: Path) -> None:
+    carrier.save(tmp_path / "a.wav", "all right")
+    manifest = write(
+        tmp_path / "dev.jsonl", {"audio": "missing.wav", "text": "not there"}, {"audio": "a.wav", "text": "all right"}
+    )
+    result = evaluate(manifest)
+    assert result.code == 1
+    assert result.out.startswith("WER 50.00%")
+    assert result.errors == [f"asr: {tmp_path / 'missing.wav'}: no such file"]
+
+
+def test_all_audio_missing_is_still_a_result(evaluate: Command, tmp_path: Path) -> None:
+    result = evaluate(write(tmp_path / "dev.jsonl", {"audio": "missing.wav", "text": "not there"}), "--json")
+    assert result.code == 1
+    assert len(result.errors) == 1
+    assert (json.loads(result.out)["wer"], json.loads(result.out)["rtf"]) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("", ""),
+        ("not json\n", ":1"),
+        ('{"audio": "a.wav", "text": "x"}\n{"audio": 3}\n', ":2"),
+        ('{"audio": "a.wav"}\n', ":1"),
+        ("\xff\n", ":1"),
+    ],
+)
+def test_a_bad_manifest_is_one_line_that_names_the_place(
+    evaluate: Command, tmp_path: Path, content: str, place: str
+) -> None:
+    manifest = tmp_path / "dev.jsonl"
+    manifest.write_bytes(content.encode("latin-1"))
+    result = evaluate(manifest)
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert line.startswith(f"asr: {manifest}{place}: ")
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "."])
+def test_a_manifest_that_cannot_be_read_is_one_line(evaluate: Command, tmp_path: Path, name: str) -> None:
+    result = evaluate(tmp_path / name)
+    assert (result.code, result.out) == (1, "")
+    assert len(result.errors) == 1
+
+
+def test_a_manifest_without_a_word_is_one_line(evaluate: Command, tmp_path: Path) -> None:
+    carrier.save(tmp_path / "a.wav", "words")
+    result = evaluate(write(tmp_path / "dev.jsonl", {"audio": "a.wav", "text": "..."}))
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert "reference word" in line

@@ -1,0 +1,26 @@
+"""Bundles and recordings that several test modules share."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.manifest import Entry, read_manifest
+
+SHARED_DATA = Path(__file__).parents[1] / "../shared/data"
+
+
+@pytest.fixture(scope="session")
+def carrier_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that reads the audio of `carrier.speech`."""
+    from carrier import write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "carrier")
+
+
+@pytest.fixture(scope="session")
+def dev_entries() -> list[Entry]:
+    """Real speech with its text, in the order of the manifest; a skip where the data is missing."""
+    manifest = SHARED_DATA / "dev.jsonl"
+    if not manifest.is_file():
+        pytest.skip(f"no real speech here: {manifest} is missing")
+    return read_manifest(manifest)

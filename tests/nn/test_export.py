@@ -1,0 +1,129 @@
+"""The exported graphs: equal to torch at every length, int8 close and small, no row changed by its batch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.nn.export import export_onnx, quantize_weights, save_weights
+
+VOCABULARY = 32
+SIZE = 128  # large enough for the matrices of every cell to be quantised
+LENGTHS = [16_000, 1, 641, 9_999, 12_800, 640, 3_333, 15_359, 399, 400, 8_000, 5_432, 1_281, 14_001, 2_560, 7_040]
+
+every_model = pytest.mark.parametrize(
+    ("cell", "directions"), [(cell, directions) for cell in ("rnn", "lstm", "gru") for directions in (1, 2)]
+)
+
+
+def make_model(cell: str = "lstm", directions: int = 2, size: int = SIZE) -> AcousticModel:
+    torch.manual_seed(4)
+    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=size, bands=80)
+    model = AcousticModel(config, VOCABULARY)
+    model.features.fit([0.1 * torch.randn(16_000)])
+    # A random head says nothing with confidence; a sharper one makes the differences between graphs visible.
+    torch.nn.init.normal_(model.head.weight, std=0.5)
+    return model.eval()
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(graph: onnxruntime.InferenceSession, waveform: np.ndarray, lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return graph.run(None, {"waveform": waveform, "lengths": np.array(lengths, dtype=np.int64)})
+
+
+def ragged_batch(lengths: list[int]) -> np.ndarray:
+    generator = np.random.default_rng(6)
+    waveform = np.zeros((len(lengths), max(lengths)), dtype=np.float32)
+    for row, length in zip(waveform, lengths, strict=True):
+        row[:length] = 0.1 * generator.standard_normal(length)
+    return waveform
+
+
+@every_model
+def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, directions: int, tmp_path: Path):
+    model = make_model(cell, directions)
+    export_onnx(model, tmp_path / "model.onnx")
+    graph = session(tmp_path / "model.onnx")
+    for lengths in ([24_000], [1], [40_123], [640, 641], LENGTHS):
+        waveform = ragged_batch(lengths)
+        log_probs, frames = run(graph, waveform, lengths)
+        with torch.no_grad():
+            expected, expected_frames = model(torch.from_numpy(waveform), torch.tensor(lengths))
+        assert frames.tolist() == expected_frames.tolist()
+        assert log_probs.shape == expected.shape
+        for row, count in enumerate(frames):
+            np.testing.assert_allclose(log_probs[row, :count], expected[row, :count].numpy(), atol=1e-4)
+
+
+@every_model
+def test_int8_graph_is_close_to_the_float_one(cell: str, directions: int, tmp_path: Path):
+    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+    quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    waveform = ragged_batch([32_000] * 4)
+    exact, _ = run(session(tmp_path / "float.onnx"), waveform, [32_000] * 4)
+    close, _ = run(session(tmp_path / "int8.onnx"), waveform, [32_000] * 4)
+    assert np.abs(exact - close).max() > 0  # it is another graph
+    assert np.abs(exact - close).mean() < 0.02 * exact.std()
+    assert (exact.argmax(2) == close.argmax(2)).mean() > 0.97
+
+
+def test_int8_graph_is_much_smaller(tmp_path: Path):
+    export_onnx(make_model(size=256), tmp_path / "float.onnx")
+    quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    # The Fourier matrix and the mel filters, 0.9 MB, stay float32: a spectrum needs its 24 bits.
+    fixed = 4 * (400 * 514 + 257 * 80)
+    assert (tmp_path / "int8.onnx").stat().st_size - fixed < 0.27 * ((tmp_path / "float.onnx").stat().st_size - fixed)
+
+
+@every_model
+def test_only_large_weights_of_recurrent_and_linear_layers_are_int8(cell: str, directions: int, tmp_path: Path):
+    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+    quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    int8 = [item for item in graph.initializer if item.data_type == onnx.TensorProto.INT8]
+    # Two layers with W and U for each direction, and the projection; the head, 128 × 32, is too small to matter.
+    assert len(int8) == 2 * 2 * directions + 1
+    assert (400, 514) not in [tuple(item.dims) for item in int8]
+
+
+@every_model
+def test_a_row_of_the_int8_graph_is_the_same_alone_and_in_a_batch_of_16(cell: str, directions: int, tmp_path: Path):
+    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+    quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    graph = session(tmp_path / "int8.onnx")
+    waveform = ragged_batch(LENGTHS)
+    log_probs, frames = run(graph, waveform, LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        alone, _ = run(graph, waveform[row : row + 1, :length], [length])
+        assert alone.shape[1] == frames[row]
+        np.testing.assert_allclose(log_probs[row, : frames[row]], alone[0], atol=1e-4)
+
+
+def test_a_graph_computes_no_int8_arithmetic(tmp_path: Path):
+    export_onnx(make_model(), tmp_path / "float.onnx")
+    quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    operators = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert not {name for name in operators if "Quantize" in name or name.endswith("Integer")}
+
+
+def test_saved_weights_restore_the_model_within_half_precision(tmp_path: Path):
+    model = make_model()
+    save_weights(model, tmp_path / "weights.safetensors")
+    restored = make_model(size=SIZE)
+    torch.nn.init.zeros_(restored.head.weight)
+    restored.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    waveform = torch.from_numpy(ragged_batch([16_000]))
+    with torch.no_grad():
+        expected, _ = model(waveform, torch.tensor([16_000]))
+        log_probs, _ = restored(waveform, torch.tensor([16_000]))
+    torch.testing.assert_close(log_probs, expected, atol=0.05, rtol=0)

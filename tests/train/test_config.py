@@ -1,0 +1,213 @@
+"""Recipes: typed defaults, a YAML delta, overrides; every mistake is one line that names the key."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.errors import RecipeError
+from asr.train.config import Recipe, load_recipe, save_recipe
+
+MANIFESTS = ["data.train=[train.jsonl]", "data.dev=dev.jsonl"]
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text("", encoding="utf-8")
+    return tmp_path / "recipe.yaml"
+
+
+def load(path: Path, content: str = "", *overrides: str) -> Recipe:
+    path.write_text(content, encoding="utf-8")
+    return load_recipe(path, [*MANIFESTS, *overrides])
+
+
+def message(path: Path, content: str = "", *overrides: str) -> str:
+    """The one line a user reads."""
+    with pytest.raises(RecipeError) as caught:
+        load(path, content, *overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_empty_recipe_is_the_defaults(path: Path):
+    recipe = load(path)
+    recipe.data.train, recipe.data.dev = [], ""
+    assert recipe == Recipe()
+
+
+def test_a_recipe_is_a_delta_on_the_defaults(path: Path):
+    recipe = load(path, "epochs: 3\nmodel:\n  cell: gru\n  directions: 1\naugment: {speeds: [1.0]}\n")
+    assert (recipe.epochs, recipe.model.cell, recipe.model.directions) == (3, "gru", 1)
+    assert recipe.augment.speeds == [1.0]
+    assert recipe.model.layers == Recipe().model.layers
+    assert recipe.optimizer == Recipe().optimizer
+
+
+def test_overrides_win_over_the_recipe_and_the_last_one_over_the_others(path: Path):
+    recipe = load(path, "epochs: 3\n", "epochs=4", "optimizer.learning_rate=1e-4", "data.train=[a,b]", "epochs=5")
+    assert recipe.epochs == 5
+    assert recipe.optimizer.learning_rate == 1e-4
+    assert recipe.data.train == ["a", "b"]
+
+
+def test_one_training_manifest_need_not_be_a_list(path: Path):
+    assert load(path, "", "data.train=a.jsonl").data.train == ["a.jsonl"]
+    path.write_text("data: {train: b.jsonl, dev: dev.jsonl}", encoding="utf-8")
+    assert load_recipe(path, []).data.train == ["b.jsonl"]
+
+
+def test_the_folder_of_a_run_is_output_and_name(path: Path):
+    assert load(path, "name: x", "output=/runs").folder == Path("/runs/x")
+
+
+def test_a_saved_recipe_holds_every_field_and_loads_as_the_same(path: Path, tmp_path: Path):
+    recipe = load(path, "epochs: 3\ndescription: é\nmodel: {cell: rnn}")
+    save_recipe(recipe, tmp_path / "saved.yaml")
+    assert load_recipe(tmp_path / "saved.yaml", []) == recipe
+    assert "mask_below_wer" in (tmp_path / "saved.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("model.sise", "model.size"),
+        ("epoch", "epochs"),
+        ("optimizer.learning_rat", "optimizer.learning_rate"),
+        ("augment.speed", "augment.speeds"),
+        ("tokeniser.kind", "tokenizer.kind"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(path: Path, key: str, nearest: str):
+    text = message(path, "", f"{key}=1")
+    # Of a section that does not exist, only its own name is known to be wrong.
+    assert f"unknown key '{key.split('.')[0] if key.startswith('tokeniser') else key}'" in text
+    if not key.startswith("tokeniser"):
+        assert f"did you mean '{nearest}'" in text
+
+
+def test_an_unknown_key_of_the_file_names_the_file(path: Path):
+    assert message(path, "model: {sise: 3}").startswith(f"{path}: unknown key 'model.sise'; did you mean 'model.size'")
+
+
+def test_an_unknown_key_like_no_other_suggests_nothing(path: Path):
+    assert message(path, "zzzzqqq: 1") == f"{path}: unknown key 'zzzzqqq'"
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("epochs=many", "epochs"),
+        ("epochs=2.5", "epochs"),
+        ("epochs=true", "epochs"),
+        ("epochs=", "epochs"),
+        ("name=null", "name"),
+        ("data.train=5", "data.train"),
+        ("augment.speeds=[1.0,fast]", "augment.speeds[1]"),
+        ("model.cell.x=1", "model.cell"),
+    ],
+)
+def test_a_wrong_type_names_the_key(path: Path, override: str, key: str):
+    text = message(path, "", override)
+    assert text.startswith(f"'{override}': '{key}' has a wrong type")
+
+
+@pytest.mark.parametrize("content", ["data: 5", "data: [1]", "model: lstm"])
+def test_a_value_in_the_place_of_a_section_is_a_wrong_type(path: Path, content: str):
+    assert (
+        message(path, content).removeprefix(f"{path}: ").startswith(("a section has a wrong type", "'data.train' has"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "choices"),
+    [
+        ("model.cell=mamba", "rnn, lstm, gru"),
+        ("model.directions=3", "1, 2"),
+        ("tokenizer.kind=words", "bpe, characters"),
+        ("tokenizer.case=title", "lower, upper, keep"),
+        ("tokenizer.unknown=ignore", "error, drop"),
+        ("precision=float16", "auto, float32, bfloat16"),
+    ],
+)
+def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str):
+    key, value = override.split("=")
+    assert message(path, "", override) == f"{path}: {key} is '{value}'; choose one of {choices}"
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("epochs=0", "above 0"),
+        ("model.size=-1", "above 0"),
+        ("data.batch_seconds=0", "above 0"),
+        ("optimizer.learning_rate=.nan", "above 0"),
+        ("optimizer.clip=.inf", "above 0"),
+        ("data.workers=-1", "not be negative"),
+        ("threads=-2", "not be negative"),
+        ("augment.time_width=-1", "not be negative"),
+        ("model.dropout=2", "from 0 to 1"),
+        ("optimizer.warmup=-0.1", "from 0 to 1"),
+        ("augment.speeds=[]", "one or more"),
+        ("augment.speeds=[1.0,0.0]", "above 0"),
+    ],
+)
+def test_a_number_outside_its_range_names_the_key(path: Path, override: str, rule: str):
+    text = message(path, "", override)
+    assert text.startswith(f"{path}: {override.split('=')[0]} is ")
+    assert rule in text
+
+
+@pytest.mark.parametrize("override", ["epochs", "--epochs", "epochs:3"])
+def test_what_is_not_an_override_shows_how_to_write_one(path: Path, override: str):
+    assert message(path, "", override) == f"'{override}' is not an override; write key=value, for example epochs=10"
+
+
+@pytest.mark.parametrize("content", ["a: [", "epochs: 1\nepochs: 2", '"a: b', "\tepochs: 1", "? [a]\n: 1"])
+def test_a_yaml_error_says_where(path: Path, content: str):
+    text = message(path, content)
+    assert text.startswith(f"{path}: not valid YAML: ")
+    assert "line" in text
+
+
+def test_an_override_that_is_not_yaml(path: Path):
+    assert message(path, "", "epochs=[") == "'epochs=[': the value is not valid YAML"
+
+
+def test_a_file_that_is_not_text(path: Path):
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(path, [])
+
+
+@pytest.mark.parametrize(("content", "reason"), [("- a\n- b", "not a list"), ("5", "int"), ("hello", "'hello'")])
+def test_yaml_that_is_no_mapping(path: Path, content: str, reason: str):
+    text = message(path, content)
+    assert text.startswith(f"{path}: ")
+    assert reason in text
+
+
+@pytest.mark.parametrize("content", ["name: ${x}", "description: 'costs ${price}'"])
+def test_an_interpolation_of_nothing_names_the_key(path: Path, content: str):
+    assert message(path, content).startswith(f"{path}: '{content.split(':')[0]}': Interpolation key")
+
+
+def test_a_missing_recipe_and_a_folder_name_the_path(tmp_path: Path):
+    for path, reason in [(tmp_path / "no.yaml", "No such file"), (tmp_path, "Is a directory")]:
+        with pytest.raises(RecipeError, match=reason) as caught:
+            load_recipe(path, [])
+        assert str(caught.value).startswith(f"{path}: cannot read the recipe")
+
+
+@pytest.mark.parametrize("given", [[], MANIFESTS[:1], MANIFESTS[1:]], ids=["neither", "no dev", "no train"])
+def test_a_recipe_without_data_says_which_keys_to_set(path: Path, given: list[str]):
+    with pytest.raises(RecipeError, match=r"data\.train and data\.dev must name manifests"):
+        load_recipe(path, given)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_recipe_of_the_repository_loads(path: Path):
+    recipe = load_recipe(path, [])
+    assert recipe.description
+    assert recipe.licence != "unstated"

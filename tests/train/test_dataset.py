@@ -1,0 +1,232 @@
+"""From manifests to batches: every file becomes 16 kHz mono, nothing vanishes uncounted, an epoch can be repeated."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_corpus import TEXTS, write_audio, write_manifest
+
+from asr.errors import RecipeError
+from asr.nn.features import SAMPLE_RATE
+from asr.train.config import Recipe, TokenizerConfig
+from asr.train.dataset import Batch, eval_loader, make_cut, read_entries, train_loader, usable_cuts
+from asr.train.tokenizer import CharacterTokenizer, TextRule
+
+CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
+TOKENIZER = CharacterTokenizer(CONFIG)
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
+
+
+def cuts_of(*manifests: Path) -> list:
+    return [make_cut(entry) for entry in read_entries(map(str, manifests), TextRule(CONFIG))]
+
+
+def eval_batches(recipe: Recipe, *manifests: Path) -> list[Batch]:
+    return list(eval_loader(cuts_of(*manifests), TOKENIZER, recipe))
+
+
+def train_batches(recipe: Recipe, epoch: int) -> list[Batch]:
+    return list(train_loader(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch))
+
+
+def names(batch: Batch) -> list[str]:
+    """The utterances without what an epoch adds to their ids."""
+    return [identifier.split("@")[0] for identifier in batch.ids]
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(44_100, 2), (44_100, 1), (48_000, 2), (8_000, 1), (16_000, 2), (16_000, 1)]
+)
+def test_audio_of_any_rate_and_channels_is_16_khz_mono_in_the_batch(
+    recipe: Recipe, tmp_path: Path, rate: int, channels: int
+):
+    time = np.arange(2 * rate) / rate
+    sides = [0.5 * np.sin(2 * np.pi * 440 * time), 0.1 * np.sin(2 * np.pi * 440 * time)][:channels]
+    soundfile.write(tmp_path / "tone.wav", np.stack(sides, axis=1), rate)
+    (batch,) = eval_batches(recipe, write_manifest(tmp_path / "one.jsonl", [(tmp_path / "tone.wav", "ab")]))
+    samples = batch.waveforms[0].numpy()
+    assert batch.lengths.tolist() == [2 * SAMPLE_RATE] == [len(samples)]
+    assert batch.waveforms.dtype == torch.float32
+    loudness = (0.5 if channels == 1 else 0.3) / np.sqrt(2)  # the mean of both sides
+    inside = samples[1_600:-1_600]
+    assert np.sqrt((inside**2).mean()) == pytest.approx(loudness, rel=0.01)
+    assert np.abs(np.fft.rfft(inside)).argmax() * SAMPLE_RATE / len(inside) == pytest.approx(440, abs=1)
+
+
+def test_a_batch_is_padded_with_zeros_and_knows_its_lengths(recipe: Recipe, corpus: Path):
+    recipe.data.batch_seconds = 100
+    (batch,) = eval_batches(recipe, corpus)
+    assert batch.waveforms.shape == (len(TEXTS), batch.lengths.max())
+    assert batch.lengths.tolist() == sorted(batch.lengths.tolist())
+    for waveform, length in zip(batch.waveforms, batch.lengths, strict=True):
+        assert waveform[length:].eq(0).all()
+        assert waveform[length - 100 : length].ne(0).any()
+    for target, length, text in zip(batch.targets, batch.target_lengths, batch.texts, strict=True):
+        assert target[:length].tolist() == TOKENIZER.encode(text)
+        assert target[length:].eq(0).all()
+    assert batch.seconds == pytest.approx(sum(0.5 + 0.1 * index for index in range(len(TEXTS))), abs=0.01)
+
+
+def test_validation_takes_every_utterance_once_and_unchanged(recipe: Recipe, corpus: Path):
+    batches = eval_batches(recipe, corpus)
+    assert len(batches) > 1
+    assert sorted(name for batch in batches for name in batch.ids) == [f"u{index}" for index in range(len(TEXTS))]
+    for batch in batches:
+        for name, waveform, length in zip(batch.ids, batch.waveforms, batch.lengths, strict=True):
+            expected = soundfile.read(corpus.parent / f"{name}.wav", dtype="float32")[0]
+            np.testing.assert_allclose(waveform[:length].numpy(), expected, atol=1e-6)
+
+
+def test_utterances_left_out_are_counted_by_reason(tmp_path: Path):
+    manifest = write_manifest(
+        tmp_path / "some.jsonl",
+        [
+            (write_audio(tmp_path / "good.wav", 1.0), "ab"),
+            (write_audio(tmp_path / "long.wav", 5.1), "ab"),
+            (write_audio(tmp_path / "longer.wav", 6.0), ""),
+            (write_audio(tmp_path / "tight.wav", 0.2), "babab"),  # five frames for five tokens
+            (write_audio(tmp_path / "short.wav", 0.2), "bbaab"),  # and two blanks more than there are frames
+            (write_audio(tmp_path / "click.wav", 0.05), "a"),
+            (write_audio(tmp_path / "breath.wav", 1.0), ""),
+        ],
+    )
+    usable, left_out = usable_cuts(cuts_of(manifest), TOKENIZER, max_seconds=5.0)
+    assert [cut.id for cut in usable] == ["good", "tight"]
+    assert (left_out.too_long, left_out.too_short, left_out.no_text) == (2, 2, 1)
+    assert str(left_out) == "2 too long, 2 too short for its text, 1 without text"
+
+
+def test_nothing_left_out_says_so(corpus: Path):
+    usable, left_out = usable_cuts(cuts_of(corpus), TOKENIZER, max_seconds=5.0)
+    assert len(usable) == len(TEXTS)
+    assert str(left_out) == "none"
+
+
+def test_the_first_epoch_goes_from_the_shortest_to_the_longest(recipe: Recipe):
+    recipe.augment.speeds = [1.0]
+    assert [name for batch in train_batches(recipe, 1) for name in names(batch)] == [f"u{i}" for i in range(len(TEXTS))]
+
+
+def test_a_later_epoch_is_shuffled(recipe: Recipe):
+    orders = {tuple(name for batch in train_batches(recipe, epoch) for name in names(batch)) for epoch in range(2, 7)}
+    assert len(orders) > 1
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_every_epoch_holds_every_utterance_once_within_the_limits_of_a_batch(recipe: Recipe, epoch: int):
+    recipe.data.max_batch = 3
+    batches = train_batches(recipe, epoch)
+    assert sorted(name for batch in batches for name in names(batch)) == [f"u{index}" for index in range(len(TEXTS))]
+    assert all(len(batch.ids) <= 3 for batch in batches)
+    assert all(batch.seconds <= recipe.data.batch_seconds for batch in batches)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Recipe, epoch: int, workers: int):
+    first = train_batches(recipe, epoch)
+    recipe.data.workers = workers
+    again = train_batches(recipe, epoch)
+    assert [batch.ids for batch in first] == [batch.ids for batch in again]
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.waveforms, other.waveforms)
+        assert torch.equal(one.targets, other.targets)
+
+
+@pytest.mark.parametrize("change", ["epoch", "seed"])
+def test_another_epoch_and_another_seed_give_other_batches(recipe: Recipe, change: str):
+    first = train_batches(recipe, 2)
+    recipe.seed += change == "seed"
+    second = train_batches(recipe, 3 if change == "epoch" else 2)
+    loudest = [{name: row.abs().max().item() for batch in batches for name, row in zip(names(batch), batch.waveforms,
+               strict=True)} for batches in (first, second)]  # fmt: skip
+    assert all(loudest[0][name] != loudest[1][name] for name in loudest[0])
+
+
+def test_speed_and_gain_change_the_length_and_the_volume(recipe: Recipe, corpus: Path):
+    recipe.augment.speeds, recipe.augment.gain_db = [1.1], 0.0
+    for batch in train_batches(recipe, 2):
+        for name, length in zip(names(batch), batch.lengths.tolist(), strict=True):
+            original = len(soundfile.read(corpus.parent / f"{name}.wav")[0])
+            assert length == pytest.approx(original / 1.1, abs=2)
+    recipe.augment.speeds, recipe.augment.gain_db = [1.0], 6.0
+    gains = {}
+    for batch in train_batches(recipe, 2):
+        for name, waveform in zip(names(batch), batch.waveforms, strict=True):
+            original = soundfile.read(corpus.parent / f"{name}.wav", dtype="float32")[0]
+            gains[name] = 20 * np.log10(waveform.abs().max().item() / np.abs(original).max())
+    assert all(-6 <= gain <= 6 for gain in gains.values())
+    assert len(set(gains.values())) == len(TEXTS)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_handful_of_utterances_can_be_batched(recipe: Recipe, corpus: Path, count: int, epoch: int):
+    recipe.data.buckets = 20
+    batches = list(train_loader(cuts_of(corpus)[:count], TOKENIZER, recipe, epoch))
+    assert sorted(name for batch in batches for name in names(batch)) == [f"u{index}" for index in range(count)]
+
+
+def test_utterances_of_one_length_can_be_batched(recipe: Recipe, tmp_path: Path):
+    entries = [(write_audio(tmp_path / f"same{index}.wav", 0.5, seed=index), "ab") for index in range(6)]
+    cuts = cuts_of(write_manifest(tmp_path / "same.jsonl", entries))
+    assert sum(len(batch.ids) for batch in train_loader(cuts, TOKENIZER, recipe, 2)) == 6
+
+
+def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: Recipe):
+    recipe.data.batch_seconds = 0.9
+    for epoch in (1, 2):
+        assert sum(len(batch.ids) for batch in train_batches(recipe, epoch)) == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not audio at all", b"RIFF\x00\x00\x00\x00WAVE"], ids=["empty", "text", "cut"]
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "bad.wav").write_bytes(content)
+    with pytest.raises(RecipeError, match=re.escape(f"{tmp_path / 'bad.wav'}: cannot be read as audio")) as caught:
+        cuts_of(write_manifest(tmp_path / "bad.jsonl", [(tmp_path / "bad.wav", "ab")]))
+    assert "\n" not in str(caught.value)
+
+
+def truncated(path: Path) -> Path:
+    """A FLAC file whose header is whole and whose audio is not."""
+    write_audio(path, 1.0)
+    path.write_bytes(path.read_bytes()[:3_000])
+    return path
+
+
+def test_a_file_that_breaks_off_is_left_out_of_its_batch_and_named(recipe: Recipe, tmp_path: Path):
+    entries = [(truncated(tmp_path / "cut.flac"), "ab"), (write_audio(tmp_path / "whole.flac", 1.1), "ba")]
+    (batch,) = eval_batches(recipe, write_manifest(tmp_path / "two.jsonl", entries))
+    assert (batch.ids, batch.texts, len(batch.waveforms), len(batch.targets)) == (["whole"], ["ba"], 1, 1)
+    ((file, line),) = batch.unreadable.items()
+    assert file == str(tmp_path / "cut.flac")
+    assert line.startswith(f"left out: {tmp_path / 'cut.flac'}: cannot be decoded")
+    assert "\n" not in line
+
+
+def test_a_batch_of_files_that_break_off_is_empty(recipe: Recipe, tmp_path: Path):
+    (batch,) = eval_batches(recipe, write_manifest(tmp_path / "one.jsonl", [(truncated(tmp_path / "cut.flac"), "ab")]))
+    assert (batch.ids, batch.seconds, len(batch.unreadable)) == ([], 0.0, 1)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"no audio file .*gone\.wav"):
+        cuts_of(write_manifest(tmp_path / "gone.jsonl", [(tmp_path / "gone.wav", "ab")]))
+
+
+def test_an_id_in_two_manifests_is_refused(tmp_path: Path, corpus: Path):
+    other = write_manifest(tmp_path / "other.jsonl", [(corpus.parent / "u3.wav", "ab")])
+    with pytest.raises(RecipeError, match=r"other\.jsonl: the id 'u3' is also in another manifest"):
+        cuts_of(corpus, other)
+
+
+def test_a_text_outside_the_alphabet_names_manifest_and_utterance(tmp_path: Path, corpus: Path):
+    manifest = write_manifest(tmp_path / "c.jsonl", [(corpus.parent / "u1.wav", "abc")])
+    with pytest.raises(RecipeError, match=r"c\.jsonl: 'u1': 'c' in “abc”"):
+        cuts_of(manifest)

@@ -1,0 +1,115 @@
+"""From a recipe to a bundle that reads speech back: the whole way once, on a few real utterances."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_corpus import write_manifest
+
+from asr.bundle import load_bundle
+from asr.manifest import Entry, read_manifest
+from asr.recognizer import Recognizer
+from asr.train.config import load_recipe
+from asr.train.run import run_recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
+
+RECIPE = """
+name: few
+output: {output}
+description: A few utterances learned by heart.
+licence: CC0-1.0
+epochs: 70
+precision: float32
+threads: 1
+data: {{train: [{manifest}], dev: {manifest}, batch_seconds: 6, workers: 0}}
+tokenizer: {{kind: characters}}
+model: {{layers: 2, size: 96, dropout: 0.0}}
+augment: {{speeds: [1.0], gain_db: 0, mask_below_wer: 0}}
+optimizer: {{learning_rate: 4.0e-3}}
+"""
+
+
+def short_utterances(manifest: Path, count: int = 6) -> list[Entry]:
+    """Short recordings of several different words each."""
+    chosen: dict[str, Entry] = {}
+    for entry in read_manifest(manifest):
+        if entry.seconds is not None and 1.0 < entry.seconds < 2.2 and len(entry.text.split()) > 2:
+            chosen.setdefault(entry.text, entry)
+    return list(chosen.values())[:count]
+
+
+@pytest.fixture(scope="module")
+def run(speech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run over six real utterances."""
+    folder = tmp_path_factory.mktemp("few")
+    entries = [(entry.audio, entry.text) for entry in short_utterances(speech_data / "train.jsonl")]
+    manifest = write_manifest(folder / "few.jsonl", entries)
+    (folder / "few.yaml").write_text(RECIPE.format(output=folder, manifest=manifest), encoding="utf-8")
+    before = torch.get_num_threads()
+    run_recipe(folder / "few.yaml", ["seed=3"], resume=False)
+    torch.set_num_threads(before)
+    return folder / "few"
+
+
+def test_a_tiny_recipe_reads_a_few_real_utterances_back(run: Path):
+    entries = read_manifest(run.parent / "few.jsonl")
+    assert len(entries) == 6
+    for decoder in ("greedy", "beam"):
+        recognizer = Recognizer(run / "bundle", decoder)
+        heard = [recognizer.transcribe(entry.audio).text for entry in entries]
+        assert heard == [entry.text.lower() for entry in entries]
+
+
+def test_a_bundle_holds_all_its_files_and_nothing_pickled(run: Path):
+    files = {file.name: file for file in (run / "bundle").iterdir()}
+    assert {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"} <= files.keys()
+    for name, file in files.items():
+        assert not name.endswith((".pt", ".pth", ".pkl", ".ckpt", ".bin"))
+        start = file.read_bytes()[:4]
+        assert not start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04"))
+    assert not (run / "bundle.partial").exists()
+
+
+def test_the_config_says_what_the_model_is(run: Path):
+    bundle = load_bundle(run / "bundle")
+    recipe = load_recipe(run / "recipe.yaml", [])
+    assert (bundle.config.name, bundle.config.sample_rate, bundle.config.frame_seconds) == ("few", 16_000, 0.04)
+    assert bundle.config.streaming is False
+    assert bundle.config.model["size"] == recipe.model.size == 96
+    assert bundle.config.tokenizer["kind"] == "characters"
+    assert bundle.config.metrics["dev_wer"] == 0
+    assert len(bundle.tokens) == 29
+
+
+def test_the_card_holds_command_data_curve_and_error_rates(run: Path):
+    card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
+    manifest = run.parent / "few.jsonl"
+    assert f"    asr train {run.parent / 'few.yaml'} seed=3\n" in card
+    assert f"trained on `{manifest}`: 6 utterances" in card
+    assert f"validated on `{manifest}`: 6 utterances" in card
+    assert "licence of the weights | CC0-1.0" in card
+    assert "A few utterances learned by heart." in card
+    for graph in ("float32, greedy", "int8, greedy", "beam 16"):
+        assert any(graph in line and "0.00%" in line for line in card.splitlines() if line.startswith("|"))
+    curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [epoch["epoch"] for epoch in curve] == list(range(1, 71))
+    for epoch in curve:
+        assert f"| {epoch['epoch']} | {epoch['step']} | {epoch['train_loss']:.3f} | {epoch['dev_loss']:.3f} |" in card
+
+
+def test_the_run_records_its_recipe_and_its_curve_for_tensorboard(run: Path):
+    assert load_recipe(run / "recipe.yaml", []).seed == 3
+    assert list(run.glob("events.out.tfevents.*"))
+    assert (run / "best.safetensors").is_file()
+    assert (run / "last.safetensors").is_file()
+
+
+def test_resuming_a_finished_run_only_makes_its_bundle_anew(run: Path):
+    last, card = run / "last.safetensors", run / "bundle/MODEL_CARD.md"
+    before = last.read_bytes()
+    card.unlink()
+    run_recipe(run.parent / "few.yaml", ["seed=3"], resume=True)
+    assert last.read_bytes() == before
+    assert "asr train" in card.read_text(encoding="utf-8")
