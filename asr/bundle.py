@@ -75,6 +75,8 @@ def load_bundle(name: str | Path) -> Bundle:
             raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
         known = {item.name for item in dataclasses.fields(BundleConfig)}
         config = BundleConfig(**{key: value for key, value in values.items() if key in known})
+        if not config.frame_seconds > 0:
+            raise ValueError(f"frame_seconds is {config.frame_seconds}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder}/config.json: not the config of a bundle ({error})") from error
     bundle = Bundle(folder, config, Tokens.load(folder / "tokens.txt"))

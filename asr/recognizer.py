@@ -33,7 +33,9 @@ def make_decoder(name: DecoderName, bundle: Bundle, beam_width: int = BEAM_WIDTH
     """The decoder of that name for a bundle's tokens."""
     if name == "greedy":
         return GreedyDecoder(bundle.tokens, bundle.config.frame_seconds)
-    return BeamDecoder(bundle.tokens, bundle.config.frame_seconds, beam_width=beam_width)
+    if name == "beam":
+        return BeamDecoder(bundle.tokens, bundle.config.frame_seconds, beam_width=beam_width)
+    raise ValueError(f"no decoder '{name}'; choose greedy or beam")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Recognizer:
         batch: list[tuple[_Job, Window]] = []
         # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
         # that short recordings are not padded to the length of long ones.
-        enough = self.batch_size * WINDOW_SECONDS * SAMPLE_RATE
+        enough = self.batch_size * (WINDOW_SECONDS + CONTEXT_SECONDS) * SAMPLE_RATE
         gathered = 0
         for source in sources:
             job = _Job(source, self.decoder.reset())

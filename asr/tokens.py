@@ -19,9 +19,9 @@ class Tokens:
 
     def __init__(self, symbols: Sequence[str]):
         if not symbols or symbols[BLANK_ID] != BLANK:
-            raise BundleError(f"the first token must be {BLANK}, found {list(symbols[:1])}")
+            raise BundleError(f"the first token must be {BLANK}, found {list(symbols[:1])}; make the bundle again")
         if len(set(symbols)) != len(symbols):
-            raise BundleError("tokens.txt names a token twice; make the bundle again")
+            raise BundleError("a token is named twice; make the bundle again")
         self.symbols = tuple(symbols)
 
     def __len__(self) -> int:
@@ -39,9 +39,14 @@ class Tokens:
     def load(cls, path: Path) -> "Tokens":
         """Read `tokens.txt`: one symbol a line, the line number is the id."""
         try:
-            return cls(path.read_text(encoding="utf-8").splitlines())
+            # Not splitlines: a token may be a character that it takes for the end of a line.
+            symbols = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path}: cannot read the tokens ({error})") from error
+        try:
+            return cls(symbols)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
 
     def save(self, path: Path) -> None:
         path.write_text("".join(f"{symbol}\n" for symbol in self.symbols), encoding="utf-8")

@@ -231,7 +231,7 @@ def test_results_come_before_all_sources_are_read(make: Callable[..., Recognizer
             yield np.zeros(5 * RATE, dtype=np.float32)
 
     most = max(len(begun) - done for done, _ in enumerate(recognizer.transcribe_all(sources())))
-    assert most <= BATCH_SIZE * WINDOW_SECONDS / 5 + 1
+    assert most <= BATCH_SIZE * (WINDOW_SECONDS + CONTEXT_SECONDS) / 5 + 1
 
 
 def test_a_truncated_file_gives_its_text_and_an_error(make: Callable[..., Recognizer], tmp_path: Path) -> None:

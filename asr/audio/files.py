@@ -103,6 +103,8 @@ def _plain_file(source: str | Path) -> Iterator[tuple[Path, str]]:
     """The path of a non-empty regular file with the content of `source`, and the name of `source` for messages."""
     path, name = Path(source), one_line(str(source), 4096)
     if str(source) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise AudioError("standard input is closed; name a file, or give it audio")
         with _copy_to_disk(sys.stdin.buffer, "standard input") as copy:
             yield copy, "standard input"
         return

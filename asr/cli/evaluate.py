@@ -2,7 +2,6 @@
 
 import dataclasses
 import json as json_module
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +42,7 @@ def evaluate(
         for entry, recognition in zip(entries, recognitions, strict=True):
             if recognition.error is not None:
                 failed += 1
-                print(f"asr: {recognition.error}", file=sys.stderr)
+                options.complain(recognition.error)
             transcript = recognition.transcript
             utterances.append(Utterance(entry.id, entry.text, transcript.text, transcript.duration))
     elapsed = time.perf_counter() - started

@@ -1,12 +1,12 @@
 """The command `asr`."""
 
-import os
 import sys
 
 import typer
 
 from asr.cli.evaluate import evaluate
 from asr.cli.models import models
+from asr.cli.options import complain
 from asr.cli.train import train
 from asr.cli.transcribe import transcribe
 from asr.errors import AsrError
@@ -26,18 +26,7 @@ for command in (transcribe, evaluate, train, models):
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 130 on Ctrl-C."""
     try:
-        app()
+        app()  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
-        fail(error)
+        complain(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output (`head`, say) has enough; Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-
-
-def fail(error: AsrError) -> None:
-    """One line on standard error."""
-    print(f"asr: {error}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options, messages and the progress bar that several commands share."""
 
 import sys
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ MODEL = DEFAULT_MODEL
 DECODER = DecoderChoice.greedy
 BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
+
+
+def complain(problem: object) -> None:
+    """One line on standard error."""
+    print(f"asr: {problem}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`asr transcribe`: recordings in, text out."""
 
 import os
-import sys
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -53,7 +52,7 @@ def transcribe(
             name = str(recognition.source)
             if recognition.error is not None:
                 failed = True
-                print(f"asr: {recognition.error}", file=sys.stderr, flush=True)
+                options.complain(recognition.error)
                 if not recognition.transcript.segments:
                     continue
             shown = printable(name)
@@ -63,7 +62,7 @@ def transcribe(
                     write(targets[name], text)
                 except AsrError as error:
                     failed = True
-                    print(f"asr: {error}", file=sys.stderr, flush=True)
+                    options.complain(error)
             else:
                 heading = f"{shown}\t" if format.value == "txt" and len(files) > 1 else ""
                 print(heading + text, end="", flush=True)
@@ -76,13 +75,15 @@ def expand(sources: list[str]) -> tuple[list[tuple[str, Path]], bool]:
     files: list[tuple[str, Path]] = []
     failed = False
     for source in sources:
+        if not source:  # an unset shell variable; Path("") would be the current folder
+            raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
         if source == STANDARD_INPUT or not Path(source).is_dir():
             files.append((source, Path("stdin" if source == STANDARD_INPUT else Path(source).name)))
             continue
         found = find_audio(source)
         if not found:
             failed = True
-            print(f"asr: {source}: no audio files in this folder", file=sys.stderr)
+            options.complain(f"{source}: no audio files in this folder")
         files += [(str(path), path.relative_to(source)) for path in found]
     return list(dict(files).items()), failed
 

@@ -62,7 +62,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1.5e-3  # at the peak
     weight_decay: float = 0.01
-    warmup: float = 0.08  # share of all steps
+    warmup: float = 0.08  # share of the run
     clip: float = 1.0  # gradient norm
 
 

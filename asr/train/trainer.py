@@ -29,6 +29,7 @@ from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
 TOKENIZER_MODEL = "tokenizer.model"
+FIRST_LEARNING_RATE = 0.01  # of the peak, at the first step
 FINAL_LEARNING_RATE = 0.01  # of the peak, at the last step
 
 
@@ -74,7 +75,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.optimizer.learning_rate, weight_decay=recipe.optimizer.weight_decay
         )
-        self.total_steps = recipe.epochs * self._steps_per_epoch()
         if resume and self.last.exists():
             progress = load_checkpoint(self.last, self.model, self.optimizer)
             self.curve = [Epoch(**epoch) for epoch in progress["curve"]]
@@ -114,19 +114,12 @@ class Trainer:
             for waveform, length in zip(batch.waveforms, batch.lengths, strict=True)
         )
 
-    def _steps_per_epoch(self) -> int:
-        """An estimate that fixes the learning-rate schedule: batches vary a little from epoch to epoch."""
-        data = self.recipe.data
-        seconds = sum(cut.duration for cut in self.train_cuts)
-        return max(1, math.ceil(max(seconds / data.batch_seconds, len(self.train_cuts) / data.max_batch)))
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine."""
+    def learning_rate(self, done: float) -> float:
+        """Linear warm-up, then half a cosine. `done`, 0…1, is the share of all audio of the run that has been seen."""
         optimizer = self.recipe.optimizer
-        warmup = max(1, round(optimizer.warmup * self.total_steps))
-        if step < warmup:
-            return optimizer.learning_rate * (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
+        if done < optimizer.warmup or optimizer.warmup == 1:
+            return optimizer.learning_rate * max(done / optimizer.warmup, FIRST_LEARNING_RATE)
+        progress = (done - optimizer.warmup) / (1 - optimizer.warmup)
         share = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * progress)) / 2
         return optimizer.learning_rate * share
 
@@ -138,7 +131,7 @@ class Trainer:
         """Train until the last epoch; after each one validate, keep the last and the best checkpoint."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         precision = "bfloat16" if self.autocast else "float32"
-        self._say(f"{parameters:,} parameters, {precision} on {self.device}, {self.total_steps:,} steps")
+        self._say(f"{parameters:,} parameters, {precision} on {self.device}")
         with SummaryWriter(str(self.folder)) as writer:
             while len(self.curve) < self.recipe.epochs:
                 epoch = self._epoch(len(self.curve) + 1, writer)
@@ -163,13 +156,18 @@ class Trainer:
         too_short = 0
         loader = train_loader(self.train_cuts, self.tokenizer, self.recipe, number)
         with self._progress(number) as progress:
-            task = progress.add_task("", total=sum(cut.duration for cut in self.train_cuts), loss=math.nan, speed=0.0)
+            total_seconds = sum(cut.duration for cut in self.train_cuts)
+            task = progress.add_task("", total=total_seconds, loss=math.nan, speed=0.0)
             self.model.train()
             for batch in loader:
                 self._report_unreadable(batch)
                 if not batch.ids:
                     continue
-                loss, tokens, norm, short = self._step(batch, step, augment)
+                # Perturbed speeds make an epoch a little longer or shorter than its recordings.
+                learning_rate = self.learning_rate(
+                    (number - 1 + min(1.0, seconds / total_seconds)) / self.recipe.epochs
+                )
+                loss, tokens, norm, short = self._step(batch, learning_rate, augment)
                 too_short += short
                 total_loss += loss
                 total_tokens += tokens
@@ -178,7 +176,7 @@ class Trainer:
                 step += 1
                 writer.add_scalar("train/loss", loss / max(1, tokens), step)
                 writer.add_scalar("train/gradient_norm", norm, step)
-                writer.add_scalar("train/learning_rate", self.learning_rate(step), step)
+                writer.add_scalar("train/learning_rate", learning_rate, step)
                 speed = seconds / (time.monotonic() - started)
                 progress.update(task, completed=seconds, loss=loss / max(1, tokens), speed=speed)
         speed = seconds / (time.monotonic() - started)
@@ -190,16 +188,16 @@ class Trainer:
             dev_loss=dev_loss,
             dev_wer=evaluation.wer,
             gradient_norm=total_norm / max(1, step - first_step),
-            learning_rate=self.learning_rate(step),
+            learning_rate=self.learning_rate(number / self.recipe.epochs),
             too_short=too_short,
             speed=speed,
             minutes=minutes + (time.monotonic() - started) / 60,
         )
 
-    def _step(self, batch: Batch, step: int, augment: SpecAugment | None) -> tuple[float, float, float, int]:
+    def _step(self, batch: Batch, learning_rate: float, augment: SpecAugment | None) -> tuple[float, float, float, int]:
         """One update. Returns the summed loss, the tokens in it, the gradient norm, and the utterances left out."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = learning_rate
         log_probs, lengths = self.forward(batch, augment)
         target_lengths = batch.target_lengths.to(self.device)
         losses, usable = ctc_loss(log_probs, lengths, batch.targets.to(self.device), target_lengths)
@@ -210,7 +208,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip)
         if not torch.isfinite(norm):
             raise RecipeError(
-                f"step {step + 1}: the gradient is not finite; lower optimizer.learning_rate or set precision=float32. "
+                "the gradient is not finite; lower optimizer.learning_rate or set precision=float32. "
                 f"The batch: {', '.join(batch.ids[:5])} …"
             )
         self.optimizer.step()

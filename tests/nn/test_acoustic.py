@@ -170,9 +170,7 @@ def collapse(path: tuple[int, ...]) -> list[int]:
     return [token for before, token in zip((0, *path), path, strict=False) if token not in (before, 0)]
 
 
-SPELLABLE = {
-    frames: {tuple(collapse(path)) for path in product(range(3), repeat=frames)} for frames in range(0, 8)
-}  # fmt: skip
+SPELLABLE = {frames: {tuple(collapse(path)) for path in product(range(3), repeat=frames)} for frames in range(8)}
 
 
 @given(target=st.lists(st.integers(1, 2), max_size=4), padding=st.lists(st.integers(0, 2), min_size=1, max_size=3))

@@ -20,7 +20,7 @@ name: few
 output: {output}
 description: A few utterances learned by heart.
 licence: CC0-1.0
-epochs: 70
+epochs: 50
 precision: float32
 threads: 1
 data: {{train: [{manifest}], dev: {manifest}, batch_seconds: 6, workers: 0}}
@@ -94,7 +94,7 @@ def test_the_card_holds_command_data_curve_and_error_rates(run: Path):
     for graph in ("float32, greedy", "int8, greedy", "beam 16"):
         assert any(graph in line and "0.00%" in line for line in card.splitlines() if line.startswith("|"))
     curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [epoch["epoch"] for epoch in curve] == list(range(1, 71))
+    assert [epoch["epoch"] for epoch in curve] == list(range(1, 51))
     for epoch in curve:
         assert f"| {epoch['epoch']} | {epoch['step']} | {epoch['train_loss']:.3f} | {epoch['dev_loss']:.3f} |" in card
 

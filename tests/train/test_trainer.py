@@ -13,7 +13,7 @@ from tiny_corpus import write_audio, write_manifest
 
 from asr.errors import RecipeError
 from asr.train.config import Recipe
-from asr.train.trainer import FINAL_LEARNING_RATE, Epoch, Trainer, choose_precision
+from asr.train.trainer import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, Epoch, Trainer, choose_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 
@@ -84,10 +84,9 @@ def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
     tensors = load_file(recipe.folder / "last.safetensors")
     assert tensors.keys() == expected.keys()
     assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
-    best = (recipe.folder / "best.safetensors").read_bytes()
-    curves = [(tmp_path / "runs" / name / "curve.jsonl").read_text().splitlines() for name in ("tiny", "stopped")]
-    assert len(curves[0]) == len(curves[1]) == 3
-    assert len(best) > 0
+    best = [load_file(tmp_path / "runs" / name / "best.safetensors") for name in ("tiny", "stopped")]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+    assert len((recipe.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch):
@@ -136,24 +135,43 @@ def test_a_new_run_does_not_take_the_tokens_of_one_that_never_finished_an_epoch(
 def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine(recipe: Recipe):
     recipe.optimizer.learning_rate, recipe.optimizer.warmup = 0.01, 0.1
     trainer = make_trainer(recipe)
-    trainer.total_steps = 200
-    rates = [trainer.learning_rate(step) for step in range(201)]
-    assert rates[:20] == pytest.approx([0.01 * (step + 1) / 20 for step in range(20)])
-    assert max(rates) == rates[20] == pytest.approx(0.01)
-    assert rates[20:] == sorted(rates[20:], reverse=True)
+    rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
+    assert rates[0] == pytest.approx(0.01 * FIRST_LEARNING_RATE)  # not 0: the first step is to do something
+    assert rates[1:11] == pytest.approx([0.01 * percent / 10 for percent in range(1, 11)])
+    assert max(rates) == rates[10]
     floor = 0.01 * FINAL_LEARNING_RATE
-    assert rates[110] == pytest.approx((0.01 + floor) / 2)  # half way down
-    cosine = [floor + (0.01 - floor) * (1 + math.cos(math.pi * (step - 20) / 180)) / 2 for step in range(20, 201)]
-    assert rates[20:] == pytest.approx(cosine)
-    assert trainer.learning_rate(10_000) == pytest.approx(floor)  # more batches than estimated
+    assert rates[55] == pytest.approx((0.01 + floor) / 2)  # half way down
+    cosine = [floor + (0.01 - floor) * (1 + math.cos(math.pi * (percent - 10) / 90)) / 2 for percent in range(10, 101)]
+    assert rates[10:] == pytest.approx(cosine)
+    assert rates[100] == pytest.approx(floor)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: Recipe, warmup: float):
     recipe.optimizer.warmup = warmup
     trainer = make_trainer(recipe)
-    rates = [trainer.learning_rate(step) for step in range(trainer.total_steps + 1)]
+    rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
     assert all(0 < rate <= recipe.optimizer.learning_rate * (1 + 1e-9) for rate in rates)
+    assert rates[0 if warmup == 0 else 100] == recipe.optimizer.learning_rate
+
+
+@pytest.mark.parametrize("speeds", [[1.0], [0.7], [1.4]])
+def test_the_schedule_is_walked_from_end_to_end_whatever_the_speeds(
+    recipe: Recipe, speeds: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    rates, step = [], Trainer._step
+
+    def watched(trainer: Trainer, batch: object, learning_rate: float, augment: object) -> object:
+        rates.append(learning_rate)
+        return step(trainer, batch, learning_rate, augment)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    recipe.augment.speeds, recipe.optimizer.warmup = speeds, 0.0
+    curve = make_trainer(recipe).run()
+    assert rates[0] == recipe.optimizer.learning_rate
+    assert rates == sorted(rates, reverse=True)
+    assert curve[-1].step == len(rates)
+    assert curve[-1].learning_rate == pytest.approx(recipe.optimizer.learning_rate * FINAL_LEARNING_RATE)
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
@@ -164,7 +182,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_in_one_line_and_saves_nothi
     with pytest.raises(RecipeError) as caught:
         trainer.run()
     message = one_line(caught)
-    assert message.startswith("step 1: the gradient is not finite; lower optimizer.learning_rate")
+    assert message.startswith("the gradient is not finite; lower optimizer.learning_rate")
     assert "u0@" in message  # the batch is named
     assert not (recipe.folder / "last.safetensors").exists()
 
