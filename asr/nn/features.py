@@ -34,7 +34,6 @@ class LogMel(nn.Module):
     band come from training data (`fit`) and are part of the weights: nothing depends on the file.
     """
 
-    window: Tensor
     dft: Tensor
     mel: Tensor
     mean: Tensor

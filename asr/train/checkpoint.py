@@ -14,15 +14,21 @@ from asr.errors import RecipeError
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole."""
+    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole.
+
+    RecipeError if it cannot be written, on a full disk say; the old one is then left.
+    """
     tensors: dict[str, Tensor] = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
     temporary = path.with_suffix(".partial")
-    save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{path}: cannot be written ({error}); make room and go on with --resume") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:

@@ -141,6 +141,10 @@ def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
         return OmegaConf.merge(config, _listed(delta))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key)
+        if key in _keys(Recipe()):
+            raise RecipeError(
+                f"{where}: write '{key.split('.')[-1]}' below '{key.split('.')[0]}:', not '{key}'"
+            ) from error
         near = difflib.get_close_matches(key, _keys(Recipe()), n=1, cutoff=0.4)
         raise RecipeError(f"{where}: unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")) from error
     except OmegaConfBaseException as error:

@@ -62,7 +62,6 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not resume:  # a run that was stopped before its first checkpoint may have had another vocabulary
             (self.folder / TOKENIZER_MODEL).unlink(missing_ok=True)
-        save_recipe(recipe, self.folder / "recipe.yaml")
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
@@ -77,9 +76,13 @@ class Trainer:
         )
         if resume and self.last.exists():
             progress = load_checkpoint(self.last, self.model, self.optimizer)
-            self.curve = [Epoch(**epoch) for epoch in progress["curve"]]
+            try:
+                self.curve = [Epoch(**epoch) for epoch in progress["curve"]]
+            except (KeyError, TypeError) as error:
+                raise RecipeError(f"{self.last}: made by another version of asr; train without --resume") from error
         else:
             self._fit_features()
+        save_recipe(recipe, self.folder / "recipe.yaml")
 
     def _prepare_data(self) -> None:
         recipe = self.recipe

@@ -83,7 +83,7 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch:
     monkeypatch.setattr(asr.train.checkpoint, "save_file", half_written)
     model, optimizer = make(seed=9)
     train(model, optimizer, 1)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RecipeError, match="No space left"):
         save_checkpoint(path, model, optimizer, {})
     assert path.read_bytes() == before
     assert load_checkpoint(path, model, optimizer) == PROGRESS
