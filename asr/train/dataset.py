@@ -57,7 +57,7 @@ def make_cut(entry: Entry) -> MonoCut:
         recording = Recording.from_file(entry.audio, recording_id=entry.id)
     except Exception as error:  # Lhotse tries several backends and raises whatever the last one did
         raise RecipeError(
-            f"{entry.audio}: cannot be read as audio; mend it, remove it, or convert it to wav or flac ({one_line(error)})"
+            f"{entry.audio}: cannot be read as audio; mend it or convert it to wav ({one_line(error)})"
         ) from error
     cut = recording.to_cut()
     if recording.sampling_rate != SAMPLE_RATE:
