@@ -6,8 +6,7 @@ print(transcript.text)
 """
 
 from asr.errors import AsrError, AudioError, BundleError, DeviceError, RecipeError
-from asr.recognizer import Recognizer
-from asr.recognizer import Recognizer as load_model
+from asr.recognizer import Recognizer, load_model
 from asr.transcript import Segment, Transcript, Word
 
 __all__ = [

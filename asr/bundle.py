@@ -3,7 +3,7 @@
 config.json           what the model is (`BundleConfig`)
 tokens.txt            its output alphabet
 model.onnx            the graph: waveform in, log-probabilities out
-weights.safetensors   the weights, to train on from
+weights.safetensors   the same weights in half precision
 MODEL_CARD.md         data, licence, error rates
 tokenizer.model       sentencepiece's model, for BPE
 """
@@ -58,7 +58,8 @@ def packaged_models() -> list[str]:
 
 def find_bundle(name: str | Path) -> Path:
     """The folder of a packaged model's name, or of a path. BundleError says which names there are."""
-    for folder in (Path(name), PACKAGED / name):
+    packaged = [PACKAGED / name] if str(name) in packaged_models() else []  # a folder of that name is ./NAME
+    for folder in (*packaged, Path(name)):
         if (folder / "config.json").is_file():
             return folder
     if Path(name).exists():
@@ -75,8 +76,8 @@ def load_bundle(name: str | Path) -> Bundle:
             raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
         known = {item.name for item in dataclasses.fields(BundleConfig)}
         config = BundleConfig(**{key: value for key, value in values.items() if key in known})
-        if not config.frame_seconds > 0:
-            raise ValueError(f"frame_seconds is {config.frame_seconds}")
+        if not config.frame_seconds * config.sample_rate >= 1:
+            raise ValueError(f"frame_seconds {config.frame_seconds}, sample_rate {config.sample_rate}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder}/config.json: not the config of a bundle ({error})") from error
     bundle = Bundle(folder, config, Tokens.load(folder / "tokens.txt"))

@@ -38,6 +38,15 @@ def make_decoder(name: DecoderName, bundle: Bundle, beam_width: int = BEAM_WIDTH
     raise ValueError(f"no decoder '{name}'; choose greedy or beam")
 
 
+def check_samples(samples: np.ndarray) -> None:
+    """AudioError unless the samples are floats of shape (samples,): integers and channels would give wrong text."""
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"samples must be float, shape (samples,), 16 kHz, −1…1, but are {samples.dtype}, shape {samples.shape}; "
+            "divide int16 by 32768, average the channels"
+        )
+
+
 @dataclass(frozen=True)
 class Window:
     """samples (N,), and which of its frames of log-probabilities count: the others are context."""
@@ -115,6 +124,8 @@ class Recognizer:
             )
         self.engine = Engine(self.bundle, graph, threads)
         self.decoder = make_decoder(decoder, self.bundle, beam_width)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
         self.frame_samples = round(self.bundle.config.frame_seconds * SAMPLE_RATE)
 
@@ -156,6 +167,7 @@ class Recognizer:
         """The job's audio; counts its samples and keeps its error."""
         try:
             if isinstance(job.source, np.ndarray):
+                check_samples(job.source)
                 # Samples go the way of a file's, which makes silence of those that are not numbers.
                 blocks: Iterable[np.ndarray] = [Resampler(SAMPLE_RATE).push(job.source)]
             else:
@@ -188,3 +200,14 @@ class Recognizer:
             job = jobs.pop(0)
             words = self.decoder.finish(job.state)[0].words
             yield Recognition(job.source, Transcript(split_segments(words), job.samples / SAMPLE_RATE), job.error)
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    decoder: DecoderName = "greedy",
+    beam_width: int = BEAM_WIDTH,
+    batch_size: int = BATCH_SIZE,
+    threads: int = 0,
+) -> Recognizer:
+    """A recogniser with a packaged model, or with the bundle in a folder. BundleError if there is none."""
+    return Recognizer(name, decoder, beam_width, batch_size, threads)

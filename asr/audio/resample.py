@@ -7,13 +7,15 @@ from asr.errors import AudioError
 
 SAMPLE_RATE = 16000  # hertz, of all audio beyond this room
 
+LOUDEST = 1e6  # full scale is 1: what is beyond this is damage, and its square would overflow in the features
+
 
 class Resampler:
     """A stream at `rate` hertz in, 16 kHz mono out; however the stream is cut, the samples out are the same.
 
     The filter is soxr's "HQ" (libsoxr, linear phase, 20 bits); it holds back a few milliseconds until `flush`.
-    Samples that are not numbers (NaN, ±inf) count as silence, because one of them would smear over the whole
-    filter. Samples beyond ±1 stay as they are. Raises AudioError for a rate that is not positive.
+    Samples that cannot be audio (NaN, ±inf, beyond ±10⁶) count as silence, because one of them would smear over the
+    whole filter. Others beyond ±1 stay as they are. Raises AudioError for a rate that is not positive.
     """
 
     def __init__(self, rate: int) -> None:
@@ -31,7 +33,8 @@ class Resampler:
 
         m varies from call to call and may be 0, because the filter looks ahead.
         """
-        samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        samples = np.asarray(samples, dtype=np.float32)
+        samples = np.where(np.abs(samples) < LOUDEST, samples, np.float32(0))  # false for NaN too
         if samples.ndim == 2:  # in float64, where a sum of huge samples cannot become infinite
             samples = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
         if self._stream is None:

@@ -34,10 +34,12 @@ def evaluate(
     Case and punctuation are not scored. A recording that cannot be read counts with the text up to there.
     """
     entries = read_manifest(manifest)
+    if output is not None:
+        write_report(output, "")  # a place that cannot be written should be known before the work, not after it
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
     utterances, failed = [], 0
     started = time.perf_counter()
-    with options.audio_progress([entry.seconds for entry in entries]) as on_progress:
+    with options.audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         recognitions = recognizer.transcribe_all((entry.audio for entry in entries), on_progress)
         for entry, recognition in zip(entries, recognitions, strict=True):
             if recognition.error is not None:
@@ -50,9 +52,13 @@ def evaluate(
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
     print(json_module.dumps(result.as_json()) if json else result)
     if output is not None:
-        try:
-            output.write_text(report(utterances), encoding="utf-8")
-        except OSError as error:
-            raise AsrError(f"{output}: cannot be written ({error.strerror})") from error
+        write_report(output, report(utterances))
     if failed:
         raise typer.Exit(1)
+
+
+def write_report(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error

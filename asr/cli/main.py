@@ -1,5 +1,7 @@
 """The command `asr`."""
 
+import io
+import os
 import sys
 
 import typer
@@ -25,8 +27,19 @@ for command in (transcribe, evaluate, train, models):
 
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 130 on Ctrl-C."""
+    if sys.stdout is None:
+        complain("standard output is closed, so there is nowhere to write")
+        sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # any text in any locale
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
         complain(error)
+        sys.exit(1)
+    except OSError as error:
+        complain(f"cannot write: {error.strerror or error}; make room, or write elsewhere")
+        # What could not be written is still in the buffer; Python would try again at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -1,7 +1,7 @@
 """Options, messages and the progress bar that several commands share."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated
@@ -19,7 +19,7 @@ class DecoderChoice(StrEnum):
 
 Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
 Decoder = Annotated[DecoderChoice, typer.Option(help="greedy is fastest; beam sums over alignments.")]
-BeamWidth = Annotated[int, typer.Option(min=1, help="Hypotheses that the beam decoder keeps.")]
+BeamWidth = Annotated[int, typer.Option(min=1, max=1024, help="Hypotheses that the beam decoder keeps.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognised together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
@@ -34,10 +34,10 @@ def complain(problem: object) -> None:
 
 
 @contextmanager
-def audio_progress(seconds: list[float | None]) -> Iterator[OnProgress | None]:
+def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProgress | None]:
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
-    `seconds` are the lengths of the sources; one unknown length makes the bar one without an end.
+    `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.
     """
     if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
         yield None
@@ -46,6 +46,7 @@ def audio_progress(seconds: list[float | None]) -> Iterator[OnProgress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    seconds = lengths()
     known = [length for length in seconds if length is not None]
     with Progress(
         BarColumn(),

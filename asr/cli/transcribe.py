@@ -47,7 +47,7 @@ def transcribe(
     if output_dir is not None:
         check_writable(output_dir)
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
-    with options.audio_progress([duration(path) for path, _ in files]) as on_progress:
+    with options.audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
         for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
             name = str(recognition.source)
             if recognition.error is not None:

@@ -19,6 +19,9 @@ SLICE_LENGTH = 80
 # Energy floor before the logarithm, about −80 dB of full scale: below it lie codec holes and digital
 # silence, which differ between files and say nothing about the words.
 ENERGY_FLOOR = 1e-6
+# A band that hardly varies in the training data (the upper ones of telephone speech) must not become a huge number in
+# other recordings.
+MIN_DEVIATION = 0.5  # nats
 
 
 def frame_count(samples: int) -> int:
@@ -82,4 +85,4 @@ class LogMel(nn.Module):
             squares += frames.square().sum(0)
         if count > 1:
             self.mean.copy_(total / count)
-            self.deviation.copy_((squares / count - self.mean.square()).clamp(min=1e-4).sqrt())
+            self.deviation.copy_((squares / count - self.mean.square()).clamp(min=MIN_DEVIATION**2).sqrt())

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 from asr.nn.acoustic import AcousticConfig
 from asr.nn.recurrent import CELLS
 
@@ -125,7 +125,7 @@ NOT_NEGATIVE = (
     "augment.time_width",
     "optimizer.weight_decay",
 )
-SHARES = ("model.dropout", "optimizer.warmup")  # 0…1
+SHARES = ("model.dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction")  # 0…1
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
@@ -179,7 +179,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
             raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
         try:
             config = _merge(config, OmegaConf.from_dotlist([override]), f"'{override}'")
-        except YAMLError as error:
+        except (YAMLError, IndexError) as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     try:
         OmegaConf.resolve(config)
@@ -205,9 +205,32 @@ def _check_values(config: DictConfig, path: Path) -> None:
     for key in SHARES:
         if not 0 <= (value := OmegaConf.select(config, key)) <= 1:
             raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
+    if Path(config.name).name != config.name:
+        raise RecipeError(f"{path}: name is '{config.name}'; it becomes a folder below output and may hold no slash")
+    if not 0 <= config.seed < 2**32:
+        raise RecipeError(f"{path}: seed is {config.seed}; it must be from 0 to 2³² − 1")
     speeds = config.augment.speeds
     if not speeds or not all(0 < speed < math.inf for speed in speeds):
         raise RecipeError(f"{path}: augment.speeds is {speeds}; give one or more, all above 0, for example [1.0]")
+
+
+# What may change when a run is resumed: how long and how it runs, not what it learns from and with.
+RESUMABLE = ("epochs", "precision", "threads", "output", "data.workers", "description", "licence", "attribution")
+
+
+def check_resumed(recipe: Recipe, saved: Path) -> None:
+    """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
+    try:
+        before = OmegaConf.load(saved)
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise RecipeError(
+            f"{saved}: cannot read the run's recipe, train without --resume ({one_line(error)})"
+        ) from error
+    now = OmegaConf.structured(recipe)
+    for key in _keys(recipe):
+        old, new = OmegaConf.select(before, key), OmegaConf.select(now, key)
+        if key not in RESUMABLE and old != new:
+            raise RecipeError(f"{saved}: {key} was {old}, not {new}; a run goes on as it began, set name for another")
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -5,14 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import soxr
 import torch
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from asr.errors import RecipeError, one_line
+from asr.audio.files import duration, read
+from asr.errors import AudioError, RecipeError
 from asr.manifest import Entry, read_manifest
 from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
@@ -40,28 +42,34 @@ class Batch:
 
 
 def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
-    """All entries of the manifests with their texts as the rule leaves them; RecipeError if ids collide."""
+    """All entries of the manifests with their texts as the rule leaves them; ids are made unique."""
     entries: dict[str, Entry] = {}
     for manifest in manifests:
         for entry in read_manifest(Path(manifest), check_files=True):
-            if entry.id in entries:
-                raise RecipeError(f"{manifest}: the id '{entry.id}' is also in another manifest; ids must be unique")
             text = rule(entry.text, f"{manifest}: '{entry.id}'")
-            entries[entry.id] = Entry(entry.id, entry.audio, text, entry.seconds, entry.speaker)
+            name = f"{manifest}: {entry.id}" if entry.id in entries else entry.id
+            entries[name] = Entry(name, entry.audio, text, entry.seconds, entry.speaker)
     return list(entries.values())
 
 
 def make_cut(entry: Entry) -> MonoCut:
-    """The whole recording as a cut at 16 kHz; its header is read, its samples are not."""
+    """The whole recording as a cut of 16 kHz mono, which is what `load_samples` makes of it.
+
+    Only the header is read; where it does not say how long the audio is, the manifest does, or the audio is decoded.
+    RecipeError if it is not audio.
+    """
     try:
-        recording = Recording.from_file(entry.audio, recording_id=entry.id)
-    except Exception as error:  # Lhotse tries several backends and raises whatever the last one did
-        raise RecipeError(
-            f"{entry.audio}: cannot be read as audio; mend it or convert it to wav ({one_line(error)})"
-        ) from error
+        seconds = duration(entry.audio) or entry.seconds or len(read(entry.audio)) / SAMPLE_RATE
+    except AudioError as error:
+        raise RecipeError(str(error)) from error
+    recording = Recording(
+        id=entry.id,
+        sources=[AudioSource("file", [0], str(entry.audio))],
+        sampling_rate=SAMPLE_RATE,
+        num_samples=round(seconds * SAMPLE_RATE),
+        duration=round(seconds * SAMPLE_RATE) / SAMPLE_RATE,
+    )
     cut = recording.to_cut()
-    if recording.sampling_rate != SAMPLE_RATE:
-        cut = cut.resample(SAMPLE_RATE)
     cut.id = entry.id
     cut.supervisions = [
         SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
@@ -69,14 +77,24 @@ def make_cut(entry: Entry) -> MonoCut:
     return cut
 
 
+def make_cuts(entries: Iterable[Entry]) -> tuple[list[MonoCut], dict[str, str]]:
+    """The cuts of the recordings that can be opened, and by file a line for each that cannot."""
+    cuts, unreadable = [], {}
+    for entry in entries:
+        try:
+            cuts.append(make_cut(entry))
+        except RecipeError as error:
+            unreadable[str(entry.audio)] = f"left out: {error}"
+    return cuts, unreadable
+
+
 def load_samples(cut: MonoCut) -> Tensor:
-    """The cut's audio, float32 (samples,) at 16 kHz. RecipeError if it cannot be decoded."""
-    try:
-        # The mean of the channels, as in recognition: Lhotse's own downmix adds them up.
-        return torch.from_numpy(cut.load_audio().mean(axis=0))
-    except Exception as error:  # Lhotse raises whatever the last of its backends did
-        source = cut.recording.sources[0].source
-        raise RecipeError(f"{source}: cannot be decoded; mend or remove it ({one_line(error)})") from error
+    """The cut's audio at its speed, float32 (samples,), 16 kHz, read as recognition reads it. Raises AudioError."""
+    samples = read(cut.recording.sources[0].source)
+    speed = (cut.custom or {}).get("speed", 1.0)
+    if speed != 1.0:  # played faster: fewer samples and a higher pitch, as of a tape
+        samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
+    return torch.from_numpy(samples)
 
 
 @dataclass
@@ -123,7 +141,7 @@ class SpeechDataset(Dataset):
         for cut in cuts:
             try:
                 samples = load_samples(cut)
-            except RecipeError as error:
+            except AudioError as error:
                 unreadable[str(cut.recording.sources[0].source)] = f"left out: {error}"
                 continue
             gain = random.Random(cut.id).uniform(-self.gain_db, self.gain_db)
@@ -148,7 +166,10 @@ class SpeechDataset(Dataset):
 def _perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut:
     """A copy at a speed drawn from `speeds`; its id says the epoch, which seeds everything else that is drawn."""
     factor = random.Random(f"{seed} {epoch} {cut.id}").choice(speeds)
-    return (cut if factor == 1.0 else cut.perturb_speed(factor)).with_id(f"{cut.id}@{seed}.{epoch}")
+    perturbed = cut.perturb_speed(factor) if factor != 1.0 else cut
+    perturbed = perturbed.with_id(f"{cut.id}@{seed}.{epoch}")
+    perturbed.custom = {"speed": factor}
+    return perturbed
 
 
 def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoch: int) -> DataLoader:

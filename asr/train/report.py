@@ -4,14 +4,14 @@ import hashlib
 import os
 import platform
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from asr.bundle import BundleConfig, load_bundle, write_config
-from asr.errors import RecipeError
+from asr.decode.beam import BEAM_WIDTH
 from asr.evaluate import Evaluation, Utterance, evaluate
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
@@ -20,7 +20,7 @@ from asr.nn.features import SAMPLE_RATE
 from asr.recognizer import DecoderName, Recognizer
 from asr.tokens import Tokens
 from asr.train.config import Recipe
-from asr.train.trainer import Epoch, best_model
+from asr.train.trainer import Epoch, best_epoch, best_model
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
 INT8_MAX_LOSS = 0.003
@@ -66,8 +66,10 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
         os.replace(work / INT8_GRAPH, work / "model.onnx")
     else:
         os.replace(work / FLOAT_GRAPH, work / "model.onnx")
-    results[f"{chosen}, beam 16"] = measure(work, recipe.data.dev, "beam")
-    write_config(work, replace_metrics(config, results[f"{chosen}, greedy"], results[f"{chosen}, beam 16"]))
+    results[f"{chosen}, beam {BEAM_WIDTH}"] = measure(work, recipe.data.dev, "beam")
+    greedy, beam = results[f"{chosen}, greedy"], results[f"{chosen}, beam {BEAM_WIDTH}"]
+    metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
+    write_config(work, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
     card = model_card(recipe, model, curve, results, chosen, command)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
@@ -77,19 +79,14 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
     return target
 
 
-def replace_metrics(config: BundleConfig, greedy: Evaluation, beam: Evaluation) -> BundleConfig:
-    metrics = {"dev_wer": round(greedy.wer, 4), "dev_cer": round(greedy.cer, 4), "dev_wer_beam16": round(beam.wer, 4)}
-    return BundleConfig(**(asdict(config) | {"metrics": metrics}))
-
-
 def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> Evaluation:
     """Error rates of the exported graph on a manifest, by the same code that users run."""
     recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
     entries = read_manifest(Path(manifest))
     utterances = []
     for entry, recognition in zip(entries, recognizer.transcribe_all(entry.audio for entry in entries), strict=True):
-        if recognition.error is not None:
-            raise RecipeError(f"cannot measure the bundle: {recognition.error}")
+        if recognition.error is not None and not recognition.transcript.duration:
+            continue  # validation has named it
         transcript = recognition.transcript
         utterances.append(Utterance(entry.id, entry.text, transcript.text, transcript.duration))
     return evaluate(utterances)
@@ -108,7 +105,7 @@ def model_card(
     config = recipe.model
     directions = "bidirectional" if config.directions == 2 else "unidirectional"
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
-    best = min(curve, key=lambda epoch: epoch.dev_wer)
+    best = best_epoch(curve)
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
     rows = "\n".join(
         f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
@@ -131,7 +128,7 @@ def model_card(
 | model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units} |
 | parameters | {parameters:,} |
 | input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |
-| graph | `model.onnx`, weights in {chosen}; `weights.safetensors` in half precision to train on from |
+| graph | `model.onnx`, weights in {chosen}; `weights.safetensors` holds them in half precision |
 | licence of the weights | {recipe.licence} |
 | data | {recipe.attribution or "see below"} |
 
@@ -145,7 +142,7 @@ figures flatter the model a little.
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-`asr evaluate --model {recipe.name} [--decoder beam] {recipe.data.dev}` prints these figures.
+`asr evaluate --model FOLDER [--decoder beam] {recipe.data.dev}`, with this folder, prints these figures.
 
 ## Training
 

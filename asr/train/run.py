@@ -15,7 +15,7 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     """`asr train`. A run that is complete is not trained again: with `resume` only its bundle is made anew."""
     # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
     warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     recipe = load_recipe(path, overrides)
     trainer = Trainer(recipe, console, resume)
     try:

@@ -1,6 +1,7 @@
 """Text to token ids: characters, or BPE pieces trained by sentencepiece (Kudo & Richardson 2018)."""
 
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,11 +12,16 @@ from asr.errors import RecipeError
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.train.config import TokenizerConfig
 
+APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼ＇"), "'")  # as typesetters and keyboards write them
 CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
 
 class TextRule:
-    """What a text may hold: folds the case, then refuses or drops characters outside the alphabet."""
+    """What a text may hold: folds the case, then refuses or drops characters outside the alphabet.
+
+    Of dropped characters, letters and their marks vanish, all others part words. A text with a digit outside the
+    alphabet is dropped whole, since what was said for it is not written.
+    """
 
     def __init__(self, config: TokenizerConfig):
         self.fold = CASES[config.case]
@@ -25,7 +31,8 @@ class TextRule:
 
     def __call__(self, text: str, where: str) -> str:
         """The text as it will be learned. RecipeError names `where`, the text and the character."""
-        text = " ".join(self.fold(text).split())
+        text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
+        text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
         if not unknown:
             return text
@@ -35,7 +42,14 @@ class TextRule:
                 "add it to tokenizer.alphabet, mend the text, or set tokenizer.unknown=drop"
             )
         self.dropped.update(unknown)
-        return " ".join("".join(character for character in text if character in self.alphabet).split())
+        if any(character.isdigit() for character in unknown):
+            return ""
+        return " ".join("".join(self._kept(character) for character in text).split())
+
+    def _kept(self, character: str) -> str:
+        if character in self.alphabet:
+            return character
+        return "" if unicodedata.category(character)[0] in "LM" else " "
 
 
 class CharacterTokenizer:
@@ -89,7 +103,10 @@ class BpeTokenizer:
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
-        return self._processor.encode(text)
+        ids = self._processor.encode(text)
+        if BLANK_ID in ids:
+            raise RecipeError(f"the tokenizer cannot spell “{text}”; train without --resume to make a new one")
+        return ids
 
 
 Tokenizer = CharacterTokenizer | BpeTokenizer

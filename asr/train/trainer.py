@@ -18,12 +18,13 @@ from torch.utils.tensorboard import SummaryWriter
 from asr.decode.greedy import GreedyDecoder
 from asr.errors import RecipeError
 from asr.evaluate import Evaluation, Utterance, evaluate
+from asr.manifest import Entry
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss
 from asr.nn.features import SAMPLE_RATE
 from asr.train.augment import SpecAugment
 from asr.train.checkpoint import load_checkpoint, save_checkpoint
-from asr.train.config import Recipe, save_recipe
-from asr.train.dataset import Batch, eval_loader, make_cut, read_entries, train_loader, usable_cuts
+from asr.train.config import Recipe, check_resumed, save_recipe
+from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts
 from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
@@ -59,6 +60,8 @@ class Trainer:
         self.last, self.best = self.folder / "last.safetensors", self.folder / "best.safetensors"
         if self.last.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
+        if self.last.exists():
+            check_resumed(recipe, self.folder / "recipe.yaml")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not resume:  # a run that was stopped before its first checkpoint may have had another vocabulary
             (self.folder / TOKENIZER_MODEL).unlink(missing_ok=True)
@@ -74,14 +77,18 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.optimizer.learning_rate, weight_decay=recipe.optimizer.weight_decay
         )
+        tokens = self.tokenizer.tokens.symbols
         if resume and self.last.exists():
             progress = load_checkpoint(self.last, self.model, self.optimizer)
+            if tuple(progress.get("tokens", tokens)) != tokens:
+                raise RecipeError(f"{self.last}: made with other tokens; a run keeps its tokenizer, set another name")
             try:
                 self.curve = [Epoch(**epoch) for epoch in progress["curve"]]
             except (KeyError, TypeError) as error:
                 raise RecipeError(f"{self.last}: made by another version of asr; train without --resume") from error
         else:
             self._fit_features()
+        self.tokenizer.tokens.save(self.folder / "tokens.txt")
         save_recipe(recipe, self.folder / "recipe.yaml")
 
     def _prepare_data(self) -> None:
@@ -95,11 +102,12 @@ class Trainer:
             self._say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         texts = (entry.text for entry in train if entry.text)
         self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, self.folder / TOKENIZER_MODEL)
-        self.tokenizer.tokens.save(self.folder / "tokens.txt")
-        self.train_cuts = self._cuts("train", [make_cut(entry) for entry in train], recipe.data.max_seconds)
-        self.dev_cuts = self._cuts("dev", [make_cut(entry) for entry in dev], math.inf)
+        self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
+        self.dev_cuts = self._cuts("dev", dev, math.inf)
 
-    def _cuts(self, name: str, cuts: list[MonoCut], max_seconds: float) -> list[MonoCut]:
+    def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
+        cuts, unreadable = make_cuts(entries)
+        self._report_unreadable(unreadable)
         usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
         hours = sum(cut.duration for cut in usable) / 3600
         self._say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
@@ -138,10 +146,9 @@ class Trainer:
         with SummaryWriter(str(self.folder)) as writer:
             while len(self.curve) < self.recipe.epochs:
                 epoch = self._epoch(len(self.curve) + 1, writer)
-                best = min((earlier.dev_wer for earlier in self.curve), default=math.inf)
                 self.curve.append(epoch)
-                progress = {"curve": [asdict(epoch) for epoch in self.curve]}
-                if epoch.dev_wer < best:
+                progress = {"curve": [asdict(epoch) for epoch in self.curve], "tokens": self.tokenizer.tokens.symbols}
+                if best_epoch(self.curve) is epoch:
                     save_checkpoint(self.best, self.model, self.optimizer, progress)
                 save_checkpoint(self.last, self.model, self.optimizer, progress)
                 self._report(epoch, writer)
@@ -163,7 +170,7 @@ class Trainer:
             task = progress.add_task("", total=total_seconds, loss=math.nan, speed=0.0)
             self.model.train()
             for batch in loader:
-                self._report_unreadable(batch)
+                self._report_unreadable(batch.unreadable)
                 if not batch.ids:
                     continue
                 # Perturbed speeds make an epoch a little longer or shorter than its recordings.
@@ -226,7 +233,7 @@ class Trainer:
         utterances = []
         loader: DataLoader[Any] = eval_loader(self.dev_cuts, self.tokenizer, self.recipe)
         for batch in loader:
-            self._report_unreadable(batch)
+            self._report_unreadable(batch.unreadable)
             if not batch.ids:
                 continue
             log_probs, lengths = self.forward(batch)
@@ -242,9 +249,9 @@ class Trainer:
                 utterances.append(Utterance(name, text, hypothesis, float(batch.lengths[row]) / SAMPLE_RATE))
         return total_loss / max(1.0, total_tokens), evaluate(utterances)
 
-    def _report_unreadable(self, batch: Batch) -> None:
+    def _report_unreadable(self, unreadable: dict[str, str]) -> None:
         """Say once of each recording that it cannot be read; the run goes on without it."""
-        for file, message in batch.unreadable.items():
+        for file, message in unreadable.items():
             if file not in self.unreadable:
                 self._say(message)
                 self.unreadable.add(file)
@@ -261,7 +268,7 @@ class Trainer:
         )
 
     def _say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.print(text)
 
     def _report(self, epoch: Epoch, writer: SummaryWriter) -> None:
         for name in ("train_loss", "dev_loss", "dev_wer", "gradient_norm", "speed"):
@@ -279,8 +286,16 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32."""
     if precision != "auto":
         return precision
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if fast else "float32"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # Torch has no public name for this yet.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bfloat16" if has_amx() else "float32"
+
+
+def best_epoch(curve: list[Epoch]) -> Epoch:
+    """The epoch with the fewest dev word errors; among equals, as on the blank-only plateau, the lowest dev loss."""
+    return min(curve, key=lambda epoch: (epoch.dev_wer, epoch.dev_loss))
 
 
 def best_model(recipe: Recipe, vocabulary: int, checkpoint: Path) -> AcousticModel:

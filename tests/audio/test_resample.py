@@ -112,3 +112,12 @@ def test_nothing_in_gives_nothing_out(rate):
 def test_a_rate_that_is_not_positive_is_an_audio_error(rate):
     with pytest.raises(AudioError, match="sample rate"):
         Resampler(rate)
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf, 1e25, -1e30, 3e38])
+def test_what_cannot_be_audio_is_silence(damage):
+    samples = np.full(16_000, 0.1, dtype=np.float32)
+    samples[500] = damage
+    heard = Resampler(16_000).push(samples)
+    assert heard[500] == 0
+    assert np.array_equal(np.delete(heard, 500), np.delete(samples, 500))

@@ -117,3 +117,27 @@ def test_control_c_ends_without_a_traceback(carrier_bundle: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"")
     assert not list(carrier_bundle.glob("asr-*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line(carrier_bundle: Path, words: Path) -> None:
+    command = shlex.join([*PROGRAM, "transcribe", "--model", str(carrier_bundle), str(words)])
+    done = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "asr: cannot write: No space left on device; make room, or write elsewhere\n"
+
+
+def test_closed_standard_output_is_one_line(carrier_bundle: Path, words: Path) -> None:
+    command = shlex.join([*PROGRAM, "transcribe", "--model", str(carrier_bundle), str(words)])
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("asr: standard output is closed")
+
+
+def test_any_text_can_be_printed_in_any_locale(carrier_bundle: Path, words: Path, tmp_path: Path) -> None:
+    name = tmp_path / "café.wav"
+    name.write_bytes(words.read_bytes())
+    command = [*PROGRAM, "transcribe", "--model", str(carrier_bundle), str(name), str(words)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.decode() == f"{name}\tsome words\n{words}\tsome words\n"

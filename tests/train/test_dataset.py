@@ -1,6 +1,8 @@
 """From manifests to batches: every file becomes 16 kHz mono, nothing vanishes uncounted, an epoch can be repeated."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,21 @@ import soundfile
 import torch
 from tiny_corpus import TEXTS, write_audio, write_manifest
 
+from asr.audio.files import read
 from asr.errors import RecipeError
+from asr.manifest import Entry
 from asr.nn.features import SAMPLE_RATE
 from asr.train.config import Recipe, TokenizerConfig
-from asr.train.dataset import Batch, eval_loader, make_cut, read_entries, train_loader, usable_cuts
+from asr.train.dataset import (
+    Batch,
+    _perturb,
+    eval_loader,
+    load_samples,
+    make_cut,
+    read_entries,
+    train_loader,
+    usable_cuts,
+)
 from asr.train.tokenizer import CharacterTokenizer, TextRule
 
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
@@ -194,7 +207,7 @@ def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: Recipe):
 )
 def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes):
     (tmp_path / "bad.wav").write_bytes(content)
-    with pytest.raises(RecipeError, match=re.escape(f"{tmp_path / 'bad.wav'}: cannot be read as audio")) as caught:
+    with pytest.raises(RecipeError, match=re.escape(f"{tmp_path / 'bad.wav'}: ")) as caught:
         cuts_of(write_manifest(tmp_path / "bad.jsonl", [(tmp_path / "bad.wav", "ab")]))
     assert "\n" not in str(caught.value)
 
@@ -212,7 +225,7 @@ def test_a_file_that_breaks_off_is_left_out_of_its_batch_and_named(recipe: Recip
     assert (batch.ids, batch.texts, len(batch.waveforms), len(batch.targets)) == (["whole"], ["ba"], 1, 1)
     ((file, line),) = batch.unreadable.items()
     assert file == str(tmp_path / "cut.flac")
-    assert line.startswith(f"left out: {tmp_path / 'cut.flac'}: cannot be decoded")
+    assert line.startswith(f"left out: {tmp_path / 'cut.flac'}: truncated or damaged")
     assert "\n" not in line
 
 
@@ -226,10 +239,37 @@ def test_a_missing_file_is_named(tmp_path: Path):
         cuts_of(write_manifest(tmp_path / "gone.jsonl", [(tmp_path / "gone.wav", "ab")]))
 
 
-def test_an_id_in_two_manifests_is_refused(tmp_path: Path, corpus: Path):
+def test_an_id_in_two_manifests_is_made_two_ids(tmp_path: Path, corpus: Path):
     other = write_manifest(tmp_path / "other.jsonl", [(corpus.parent / "u3.wav", "ab")])
-    with pytest.raises(RecipeError, match=r"other\.jsonl: the id 'u3' is also in another manifest"):
-        cuts_of(corpus, other)
+    ids = [cut.id for cut in cuts_of(corpus, other)]
+    assert len(set(ids)) == len(ids) == len(TEXTS) + 1
+    assert f"{other}: u3" in ids
+
+
+def test_training_reads_a_recording_as_recognition_does(tmp_path: Path):
+    samples = np.stack([np.sin(np.arange(44_100) / 10), np.zeros(44_100)], axis=1).astype(np.float32)
+    samples[100, 0] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
+    cut = make_cut(Entry("a", tmp_path / "a.wav", "ab", None, None))
+    assert np.array_equal(load_samples(cut).numpy(), read(tmp_path / "a.wav"))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
+def test_what_only_ffmpeg_reads_can_be_trained_on(tmp_path: Path):
+    source = write_audio(tmp_path / "a.wav", 1.0)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", source, tmp_path / "a.m4a"], check=True)
+    cut = make_cut(Entry("a", tmp_path / "a.m4a", "ab", None, None))
+    assert cut.duration == pytest.approx(1.0, abs=0.1)
+    assert len(load_samples(cut)) == cut.num_samples
+
+
+def test_a_faster_cut_has_fewer_samples_and_a_higher_pitch(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000), 16_000)
+    cut = make_cut(Entry("a", tmp_path / "a.wav", "ab", None, None))
+    faster = _perturb(cut, [1.25], seed=1, epoch=2)
+    samples = load_samples(faster).numpy()
+    assert len(samples) == faster.num_samples == 12_800
+    assert np.abs(np.fft.rfft(samples)).argmax() * 16_000 / len(samples) == pytest.approx(1250, abs=5)
 
 
 def test_a_text_outside_the_alphabet_names_manifest_and_utterance(tmp_path: Path, corpus: Path):

@@ -119,3 +119,28 @@ def test_a_bpe_model_is_trained_once_and_used_again_on_resume(tmp_path: Path):
 def test_characters_keep_no_model(tmp_path: Path):
     make_tokenizer(TokenizerConfig(kind="characters"), [], tmp_path / "tokenizer.model")
     assert not (tmp_path / "tokenizer.model").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Twenty-one, don’t!", "twenty one don't"),
+        ("yes—no", "yes no"),
+        ("hello,world", "hello world"),
+        ("Café", "caf"),
+        ("In 1999 he paid", ""),
+    ],
+)
+def test_dropped_punctuation_parts_words_and_digits_drop_the_text(text: str, kept: str):
+    assert TextRule(TokenizerConfig(unknown="drop"))(text, "here") == kept
+
+
+def test_a_letter_and_its_accent_are_the_letter_of_the_alphabet():
+    rule = TextRule(TokenizerConfig(alphabet="caféxyz"))
+    assert rule("cafe\u0301", "here") == "café"
+
+
+def test_a_letter_that_the_bpe_model_never_saw_is_an_error_not_a_blank():
+    tokenizer = BpeTokenizer.train(TokenizerConfig(vocabulary=30, alphabet="abcdefgh"), ["abc def gh", "bad cab"] * 9)
+    with pytest.raises(RecipeError, match="cannot spell “zebra”"):
+        tokenizer.encode("zebra")
