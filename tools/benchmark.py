@@ -53,11 +53,10 @@ def write_recording(path: Path, sources: list[Path], samples: int) -> None:
                 return
 
 
-def run_on_one_core(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak memory in MB of a command that is held to one core."""
-    core = min(os.sched_getaffinity(0))
+def run(command: list[str], cores: set[int]) -> tuple[float, float]:
+    """Wall seconds and peak memory in MB of a command that is held to `cores`."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores))
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"failed: {' '.join(command)}")
@@ -67,6 +66,8 @@ def run_on_one_core(command: list[str]) -> tuple[float, float]:
 def offline(manifest: Path | None, model: str) -> None:
     sources = [entry.audio for entry in read_manifest(manifest)] if manifest else [SAMPLE]
     transcribe = [sys.executable, "-c", "from asr.cli.main import main; main()", "transcribe", "--model", model]
+    every_core = os.sched_getaffinity(0)
+    one_core = {min(every_core)}
     print(f"{machine()}; one core; {model}\n")
     print("| recording | decoder | wall seconds | real-time factor | peak memory |")
     print("| --- | --- | --- | --- | --- |")
@@ -75,7 +76,7 @@ def offline(manifest: Path | None, model: str) -> None:
             recording = Path(folder) / f"{minutes}.wav"
             write_recording(recording, sources, minutes * MINUTE)
             for options in (["--decoder", "greedy"], ["--decoder", "beam", "--beam-width", "16"]):
-                runs = [run_on_one_core([*transcribe, *options, str(recording)]) for _ in range(repeats)]
+                runs = [run([*transcribe, *options, str(recording)], one_core) for _ in range(repeats)]
                 walls, memory = [wall for wall, _ in runs], max(peak for _, peak in runs)
                 print(
                     f"| {minutes} min | {' '.join(options[1::2])} | {spread(walls)} | "
@@ -84,8 +85,10 @@ def offline(manifest: Path | None, model: str) -> None:
                 )
         recording = Path(folder) / "short.wav"
         write_recording(recording, sources, SHORT_SECONDS * SAMPLE_RATE)
-        walls = [run_on_one_core([*transcribe, str(recording)])[0] for _ in range(REPEATS + 1)][1:]
-        print(f"\nFrom start to printed text, {SHORT_SECONDS} s file, one core: {spread(walls)} s.")
+        print(f"\nFrom start to printed text, {SHORT_SECONDS} s file:", end=" ")
+        for name, cores in (("one core", one_core), ("all cores", every_core)):
+            walls = [run([*transcribe, str(recording)], cores)[0] for _ in range(REPEATS + 1)][1:]
+            print(f"{name} {spread(walls)} s", end="; " if cores is one_core else ".\n", flush=True)
 
 
 def spread(values: list[float]) -> str:
