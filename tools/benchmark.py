@@ -169,7 +169,7 @@ def loader_and_model(recipe_path: Path, seconds: float) -> None:
                 batch = next(batches)
                 waited += time.perf_counter() - before
                 if name == "training":
-                    trainer._step(batch, recipe.optimizer.learning_rate, None)
+                    trainer.step(batch, recipe.optimizer.learning_rate, None)
                 audio += batch.seconds
             rates[name] = (audio / elapsed, waited / elapsed)
     print("\n| | seconds of audio per second | share of time waiting for the loader |\n| --- | --- | --- |")

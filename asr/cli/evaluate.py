@@ -35,7 +35,7 @@ def evaluate(
     """
     entries = read_manifest(manifest)
     if output is not None:
-        write_report(output, "")  # a place that cannot be written should be known before the work, not after it
+        write_report(output, "", mode="a")  # known before the work, not after it; an older report stays until then
     recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
     utterances, failed = [], 0
     started = time.perf_counter()
@@ -57,8 +57,9 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def write_report(path: Path, text: str) -> None:
+def write_report(path: Path, text: str, mode: str = "w") -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error

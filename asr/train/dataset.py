@@ -163,7 +163,7 @@ class SpeechDataset(Dataset):
         )
 
 
-def _perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut:
+def perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut:
     """A copy at a speed drawn from `speeds`; its id says the epoch, which seeds everything else that is drawn."""
     factor = random.Random(f"{seed} {epoch} {cut.id}").choice(speeds)
     perturbed = cut.perturb_speed(factor) if factor != 1.0 else cut
@@ -179,7 +179,7 @@ def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoc
     2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
     """
     data = recipe.data
-    perturbed = [_perturb(cut, recipe.augment.speeds, recipe.seed, epoch) for cut in cuts]
+    perturbed = [perturb(cut, recipe.augment.speeds, recipe.seed, epoch) for cut in cuts]
     if epoch == 1:
         perturbed.sort(key=lambda cut: (cut.duration, cut.id))
     else:

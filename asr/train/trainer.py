@@ -177,7 +177,7 @@ class Trainer:
                 learning_rate = self.learning_rate(
                     (number - 1 + min(1.0, seconds / total_seconds)) / self.recipe.epochs
                 )
-                loss, tokens, norm, short = self._step(batch, learning_rate, augment)
+                loss, tokens, norm, short = self.step(batch, learning_rate, augment)
                 too_short += short
                 total_loss += loss
                 total_tokens += tokens
@@ -204,7 +204,7 @@ class Trainer:
             minutes=minutes + (time.monotonic() - started) / 60,
         )
 
-    def _step(self, batch: Batch, learning_rate: float, augment: SpecAugment | None) -> tuple[float, float, float, int]:
+    def step(self, batch: Batch, learning_rate: float, augment: SpecAugment | None) -> tuple[float, float, float, int]:
         """One update. Returns the summed loss, the tokens in it, the gradient norm, and the utterances left out."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate

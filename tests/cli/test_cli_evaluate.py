@@ -77,6 +77,15 @@ def test_a_report_that_cannot_be_written_is_one_line_before_the_work(
     assert "report.txt: cannot be written" in line
 
 
+def test_an_older_report_stays_until_there_is_a_new_one(evaluate: Command, manifest: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.txt"
+    report.write_text("of yesterday")
+    assert evaluate(manifest, "--model", tmp_path / "none", "--output", report).code == 1
+    assert report.read_text() == "of yesterday"
+    assert evaluate(manifest, "--output", report).code == 0
+    assert "of yesterday" not in report.read_text()
+
+
 def test_missing_audio_is_one_line_and_counts_as_nothing_heard(evaluate: Command, tmp_path: Path) -> None:
     carrier.save(tmp_path / "a.wav", "all right")
     manifest = write(

@@ -52,7 +52,7 @@ class Stopped(BaseException):
 
 def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Stop after the first step of epoch `number`, when the epoch before has been saved."""
-    step = Trainer._step
+    step = Trainer.step
 
     def step_or_stop(trainer: Trainer, *arguments: object) -> object:
         result = step(trainer, *arguments)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise Stopped
         return result
 
-    monkeypatch.setattr(Trainer, "_step", step_or_stop)
+    monkeypatch.setattr(Trainer, "step", step_or_stop)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -175,13 +175,13 @@ def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: 
 def test_the_schedule_is_walked_from_end_to_end_whatever_the_speeds(
     recipe: Recipe, speeds: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    rates, step = [], Trainer._step
+    rates, step = [], Trainer.step
 
     def watched(trainer: Trainer, batch: object, learning_rate: float, augment: object) -> object:
         rates.append(learning_rate)
         return step(trainer, batch, learning_rate, augment)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     recipe.augment.speeds, recipe.optimizer.warmup = speeds, 0.0
     curve = make_trainer(recipe).run()
     assert rates[0] == recipe.optimizer.learning_rate
