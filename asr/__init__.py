@@ -3,10 +3,16 @@
 import asr
 transcript = asr.load_model("en-bilstm").transcribe("talk.mp3")
 print(transcript.text)
+
+recognizer = asr.StreamingRecognizer("en-gru")
+for event in recognizer.accept(samples, 48_000) + recognizer.finish():
+    print(event)
 """
 
+from asr.endpoint import Endpoint
 from asr.errors import AsrError, AudioError, BundleError, DeviceError, RecipeError
 from asr.recognizer import Recognizer, load_model
+from asr.streaming import Final, Partial, StreamingRecognizer
 from asr.transcript import Segment, Transcript, Word
 
 __all__ = [
@@ -14,9 +20,13 @@ __all__ = [
     "AudioError",
     "BundleError",
     "DeviceError",
+    "Endpoint",
+    "Final",
+    "Partial",
     "RecipeError",
     "Recognizer",
     "Segment",
+    "StreamingRecognizer",
     "Transcript",
     "Word",
     "load_model",

@@ -2,7 +2,7 @@
 
 config.json           what the model is (`BundleConfig`)
 tokens.txt            its output alphabet
-model.onnx            the graph: waveform in, log-probabilities out
+model.onnx            the graph: waveform in, log-probabilities out; or chunk and state in, the same and state out
 weights.safetensors   the same weights in half precision
 MODEL_CARD.md         data, licence, error rates
 tokenizer.model       sentencepiece's model, for BPE
@@ -35,7 +35,13 @@ class BundleConfig:
     model: dict[str, Any]  # asr.nn.acoustic.AcousticConfig
     tokenizer: dict[str, Any]  # asr.train.config.TokenizerConfig
     metrics: dict[str, float] = field(default_factory=dict)
+    lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
     format: int = FORMAT
+
+    @property
+    def delay_seconds(self) -> float:
+        """From the first sample of a frame to its log-probabilities, in a live model: the frame and the look-ahead."""
+        return self.frame_seconds * (1 + self.lookahead)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from asr.errors import AsrError
 if TYPE_CHECKING:  # jiwer costs as much start-up time as numpy; `asr` imports it only when it scores
     import jiwer
 
+    from asr.manifest import Entry
+    from asr.recognizer import Recognition
+
 BOOTSTRAP_RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
 REPORT_COLUMNS = 100  # an aligned line longer than this is folded
@@ -74,6 +77,12 @@ class Utterance:
     reference: str
     hypothesis: str
     seconds: float
+
+
+def utterances(entries: Iterable["Entry"], recognitions: Iterable["Recognition"]) -> list[Utterance]:
+    """What a manifest's entries say beside what was recognised of each, in the same order."""
+    pairs = ((entry, recognition.transcript) for entry, recognition in zip(entries, recognitions, strict=True))
+    return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from asr.bundle import Bundle, load_bundle
 from asr.decode import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
-from asr.engine import Engine
+from asr.engine import Engine, StreamingEngine
 from asr.errors import AudioError, BundleError
 from asr.transcript import Transcript, split_segments
 
@@ -105,7 +105,8 @@ class Recognizer:
         recognizer.transcribe("talk.mp3").text
 
     `batch_size` windows are run together, of one long recording or of many short ones; the text does not depend on
-    it. `threads` 0 uses every core. Memory does not grow with the length of a recording.
+    it. A live model reads each recording as one stream instead. `threads` 0 uses every core. Memory does not grow with
+    the length of a recording.
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class Recognizer:
             raise BundleError(
                 f"{self.bundle.path}: wants {self.bundle.config.sample_rate} Hz, only 16,000 is supported"
             )
-        self.engine = Engine(self.bundle, graph, threads)
+        engine = StreamingEngine if self.bundle.config.streaming else Engine
+        self.engine: Engine | StreamingEngine = engine(self.bundle, graph, threads)
         self.decoder = make_decoder(decoder, self.bundle, beam_width)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -142,6 +144,10 @@ class Recognizer:
         A source that cannot be read, or not to its end, has its error set and the text up to there.
         `on_progress(source, seconds)` is told of each stretch of audio that was recognised.
         """
+        if isinstance(self.engine, StreamingEngine):
+            for source in sources:
+                yield self._stream(source, self.engine, on_progress)
+            return
         jobs: list[_Job] = []
         batch: list[tuple[_Job, Window]] = []
         # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
@@ -156,12 +162,24 @@ class Recognizer:
                 job.waiting += 1
                 gathered += len(window.samples)
                 if gathered >= enough:
-                    self._recognize(batch, on_progress)
+                    self._recognize(self.engine, batch, on_progress)
                     batch, gathered = [], 0
             job.read = True
             yield from self._finished(jobs)
-        self._recognize(batch, on_progress)
+        self._recognize(self.engine, batch, on_progress)
         yield from self._finished(jobs)
+
+    def _stream(self, source: Source, engine: StreamingEngine, on_progress: OnProgress | None) -> Recognition:
+        """Recognise a source with a live model, whose state is carried from block to block: it needs no windows."""
+        job, stream = _Job(source, self.decoder.reset()), engine.start()
+        for block in self._blocks(job):
+            (log_probs,) = engine.advance([stream], [block])
+            self.decoder.advance(job.state, log_probs)
+            if on_progress is not None:
+                on_progress(source, len(block) / SAMPLE_RATE)
+        (log_probs,) = engine.finish([stream])
+        self.decoder.advance(job.state, log_probs)
+        return self._recognition(job)
 
     def _blocks(self, job: _Job) -> Iterator[np.ndarray]:
         """The job's audio; counts its samples and keeps its error."""
@@ -178,13 +196,13 @@ class Recognizer:
         except AudioError as error:
             job.error = error
 
-    def _recognize(self, batch: list[tuple[_Job, Window]], on_progress: OnProgress | None) -> None:
+    def _recognize(self, engine: Engine, batch: list[tuple[_Job, Window]], on_progress: OnProgress | None) -> None:
         """Run the windows and hand their log-probabilities to each job's decoder, in the order they were read."""
         log_probs: list[np.ndarray] = [np.empty(0)] * len(batch)
         by_length = sorted(range(len(batch)), key=lambda index: len(batch[index][1].samples))
         for start in range(0, len(batch), self.batch_size):
             chosen = by_length[start : start + self.batch_size]
-            results = self.engine.log_probs([batch[index][1].samples for index in chosen])
+            results = engine.log_probs([batch[index][1].samples for index in chosen])
             for index, result in zip(chosen, results, strict=True):
                 window = batch[index][1]
                 log_probs[index] = result[window.first_frame : window.last_frame].copy()
@@ -197,9 +215,11 @@ class Recognizer:
     def _finished(self, jobs: list[_Job]) -> Iterator[Recognition]:
         """Take the jobs that are done from the front of the list."""
         while jobs and jobs[0].read and not jobs[0].waiting:
-            job = jobs.pop(0)
-            words = self.decoder.finish(job.state)[0].words
-            yield Recognition(job.source, Transcript(split_segments(words), job.samples / SAMPLE_RATE), job.error)
+            yield self._recognition(jobs.pop(0))
+
+    def _recognition(self, job: _Job) -> Recognition:
+        words = self.decoder.finish(job.state)[0].words
+        return Recognition(job.source, Transcript(split_segments(words), job.samples / SAMPLE_RATE), job.error)
 
 
 def load_model(

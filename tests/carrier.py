@@ -4,6 +4,7 @@ The level of the first sample of each 40 ms frame is the id of the token that th
 graph runs in onnxruntime), so all that lies around an acoustic model is tested without the mistakes of one.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +46,18 @@ def save(path: Path, text: str, silence: int = 0) -> Path:
     return path
 
 
-def write_bundle(folder: Path) -> Path:
-    """The bundle that reads such audio."""
+def write_bundle(folder: Path, streaming: bool = False) -> Path:
+    """The bundle that reads such audio; a streaming one has no state and no delay beyond its frame."""
     folder.mkdir(parents=True)
-    write_config(folder, CONFIG)
+    write_config(folder, replace(CONFIG, streaming=streaming))
     TOKENS.save(folder / "tokens.txt")
-    (folder / "model.onnx").write_bytes(graph().SerializeToString())
+    (folder / "model.onnx").write_bytes(graph(streaming).SerializeToString())
     return folder
 
 
-def graph() -> onnx.ModelProto:
-    """waveform (B, N), lengths (B,) → log_probs (B, ⌈N / 640⌉, V), frames (B,)."""
+def graph(streaming: bool) -> onnx.ModelProto:
+    """waveform (B, N), lengths (B,) → log_probs (B, ⌈N / 640⌉, V), frames (B,); or chunk (B, 640 k) → log_probs."""
+    audio = "chunk" if streaming else "waveform"
 
     def constant(name: str, value: object, kind: type) -> onnx.TensorProto:
         return numpy_helper.from_array(np.array(value, dtype=kind), name)
@@ -74,20 +76,22 @@ def graph() -> onnx.ModelProto:
         constant("sharpness", -20 / LEVEL**2, np.float32),
     ]
     nodes = [
-        helper.make_node("Slice", ["waveform", "first", "last", "samples", "frame"], ["heard"]),
+        helper.make_node("Slice", [audio, "first", "last", "samples", "frame"], ["heard"]),
         helper.make_node("Unsqueeze", ["heard", "vocabulary"], ["column"]),
         helper.make_node("Sub", ["column", "levels"], ["distance"]),
         helper.make_node("Mul", ["distance", "distance"], ["squared"]),
         helper.make_node("Mul", ["squared", "sharpness"], ["scores"]),
         helper.make_node("LogSoftmax", ["scores"], ["log_probs"], axis=2),
-        helper.make_node("Add", ["lengths", "padding"], ["padded"]),
-        helper.make_node("Div", ["padded", "frame"], ["frames"]),
     ]
-    inputs = [("waveform", TensorProto.FLOAT, ["batch", "samples"]), ("lengths", TensorProto.INT64, ["batch"])]
-    outputs = [
-        ("log_probs", TensorProto.FLOAT, ["batch", "frames", len(TOKENS)]),
-        ("frames", TensorProto.INT64, ["batch"]),
-    ]
+    inputs = [(audio, TensorProto.FLOAT, ["batch", "samples"])]
+    outputs = [("log_probs", TensorProto.FLOAT, ["batch", "frames", len(TOKENS)])]
+    if not streaming:
+        nodes += [
+            helper.make_node("Add", ["lengths", "padding"], ["padded"]),
+            helper.make_node("Div", ["padded", "frame"], ["frames"]),
+        ]
+        inputs.append(("lengths", TensorProto.INT64, ["batch"]))
+        outputs.append(("frames", TensorProto.INT64, ["batch"]))
     return helper.make_model(
         helper.make_graph(
             nodes,

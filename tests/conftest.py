@@ -18,6 +18,14 @@ def carrier_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def streaming_carrier_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a live model."""
+    from carrier import write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "live-carrier", streaming=True)
+
+
+@pytest.fixture(scope="session")
 def dev_entries() -> list[Entry]:
     """Real speech with its text, in the order of the manifest; a skip where the data is missing."""
     manifest = SHARED_DATA / "dev.jsonl"

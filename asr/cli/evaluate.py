@@ -3,6 +3,7 @@
 import dataclasses
 import json as json_module
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,11 @@ import typer
 
 from asr.cli import options
 from asr.errors import AsrError
-from asr.evaluate import Utterance, report
 from asr.evaluate import evaluate as score
+from asr.evaluate import report, utterances
 from asr.manifest import read_manifest
-from asr.recognizer import Recognizer
+from asr.recognizer import Recognition, Recognizer
+from asr.streaming import Flicker, StreamingRecognizer, transcribe_live
 
 
 def evaluate(
@@ -27,33 +29,45 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Write every utterance aligned with its text, worst first.")
     ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Let a live model hear each recording chunk by chunk.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print word and character error rates with a 95 % confidence interval and the real-time factor.
 
-    Case and punctuation are not scored. A recording that cannot be read counts with the text up to there.
+    Case and punctuation are not scored. A recording that cannot be read counts with the text up to there. Flicker, of a
+    live model, is the share of words shown in partial texts that did not stay as they were.
     """
     entries = read_manifest(manifest)
     if output is not None:
         write_report(output, "", mode="a")  # known before the work, not after it; an older report stays until then
-    recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
-    utterances, failed = [], 0
+    paths = (entry.audio for entry in entries)
+    flicker = Flicker()
+    recognitions = []
     started = time.perf_counter()
     with options.audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
-        recognitions = recognizer.transcribe_all((entry.audio for entry in entries), on_progress)
-        for entry, recognition in zip(entries, recognitions, strict=True):
+        results: Iterator[Recognition]
+        if streaming:
+            live = StreamingRecognizer(model, decoder.value, endpoint=None, beam_width=beam_width)
+            results = (transcribe_live(live, path, flicker, on_progress) for path in paths)
+        else:
+            results = Recognizer(model, decoder.value, beam_width, batch_size).transcribe_all(paths, on_progress)
+        for recognition in results:
             if recognition.error is not None:
-                failed += 1
                 options.complain(recognition.error)
-            transcript = recognition.transcript
-            utterances.append(Utterance(entry.id, entry.text, transcript.text, transcript.duration))
+            recognitions.append(recognition)
     elapsed = time.perf_counter() - started
-    result = score(utterances)
+    pairs = utterances(entries, recognitions)
+    result = score(pairs)
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
-    print(json_module.dumps(result.as_json()) if json else result)
+    if json:
+        print(json_module.dumps(result.as_json() | ({"flicker": flicker.rate} if streaming else {})))
+    else:
+        print(f"{result}, flicker {flicker.rate:.1%}" if streaming else result)
     if output is not None:
-        write_report(output, report(utterances))
-    if failed:
+        write_report(output, report(pairs))
+    if any(recognition.error is not None for recognition in recognitions):
         raise typer.Exit(1)
 
 

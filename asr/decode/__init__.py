@@ -23,11 +23,13 @@ class Hypothesis:
     tokens: ids without blanks and repeats.
     words: with start and end in seconds from the first frame the decoder was given, confidence 0…1.
     score: natural log of the probability that the decoder gives this reading, higher is better.
+    stable: how many of its first words no further frame can change; of a finished one, 0.
     """
 
     tokens: tuple[int, ...]
     words: tuple[Word, ...]
     score: float
+    stable: int = 0
 
     @property
     def text(self) -> str:

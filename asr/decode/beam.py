@@ -5,7 +5,8 @@ After Graves 2012, "Sequence transduction with recurrent neural networks", and H
 algorithm 1, in the log domain. Without pruning it is exact.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter, itemgetter
 
@@ -98,7 +99,10 @@ class BeamDecoder:
                     self._settle(state)
 
     def partial(self, state: BeamState) -> Hypothesis:
-        return self._hypothesis(state.beam[0], state.frames)
+        hypothesis = self._hypothesis(state.beam[0], state.frames)
+        shared = hypothesis.tokens[: len(hypothesis.tokens) - undecided(state.beam)]
+        words = self.tokens.text(shared).split()  # the last of them may get more tokens
+        return replace(hypothesis, stable=max(0, len(words) - 1))
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
         return [self._hypothesis(prefix, state.frames) for prefix in state.beam[: self.nbest]]
@@ -229,3 +233,22 @@ class BeamDecoder:
                 children |= lineage
         decided.parent = None
         state.beam, state.children = agreeing, children
+
+
+def undecided(beam: Sequence[Prefix]) -> int:
+    """How many of the best prefix's last tokens are not shared by the whole beam, so that they may still change.
+
+    Only live prefixes make children: what all of them share stays.
+    """
+    depth: dict[int, int] = {}  # of the best prefix's ancestors, by number
+    node: Prefix | None = beam[0]
+    while node is not None:
+        depth[node.number] = len(depth)
+        node = node.parent
+    deepest = 0
+    for prefix in beam[1:]:
+        node = prefix
+        while node is not None and node.number not in depth:
+            node = node.parent
+        deepest = max(deepest, depth[node.number] if node is not None else len(depth))
+    return deepest

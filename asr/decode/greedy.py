@@ -3,7 +3,7 @@
 This is best path decoding of Graves et al. 2006, "Connectionist temporal classification", section 3.2.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -63,11 +63,16 @@ class GreedyDecoder:
         state.score = float(np.cumsum(np.append(state.score, best))[-1])
 
     def partial(self, state: GreedyState) -> Hypothesis:
+        hypothesis = self._hypothesis(state)
+        # No token is ever taken back, but the last word may get more of them.
+        return replace(hypothesis, stable=max(0, len(hypothesis.words) - 1))
+
+    def finish(self, state: GreedyState) -> list[Hypothesis]:
+        return [self._hypothesis(state)]
+
+    def _hypothesis(self, state: GreedyState) -> Hypothesis:
         return Hypothesis(
             tokens=tuple(item.token for item in state.aligned),
             words=spell_words(state.aligned, self.tokens, self.frame_seconds),
             score=state.score,
         )
-
-    def finish(self, state: GreedyState) -> list[Hypothesis]:
-        return [self.partial(state)]

@@ -1,21 +1,27 @@
-"""The acoustic model: waveform → log-mel → convolutional subsampling → recurrent stack → CTC log-probabilities."""
+"""The acoustic model: waveform → log-mel → convolutional subsampling → recurrent stack → CTC log-probabilities.
+
+With one direction it can run chunk by chunk (`step`): the convolutions look back only, the hidden state is carried,
+and a look-ahead of a few frames above the recurrent stack is paid for with as much delay.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.nn.features import HOP_LENGTH, WINDOW_LENGTH, LogMel
-from asr.nn.recurrent import RecurrentStack, reversed_frames
+from asr.nn.lookahead import Lookahead
+from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
 from asr.tokens import BLANK_ID
 
 SAMPLES_PER_FRAME = HOP_LENGTH * SUBSAMPLING  # 640 samples, 40 ms
-# An output frame sees 1,360 samples; the 720 beyond its own 40 ms are half before it and half after it.
-SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH
-LEFT_PADDING = (SAMPLES_SEEN - SAMPLES_PER_FRAME) // 2
+SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # 1,360: what the convolutions see for one frame
+# The 720 samples beyond a frame's own 40 ms: half before and half after it, or all before it in a model that streams.
+CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
 
 Augment = Callable[[Tensor], Tensor]
 
@@ -28,6 +34,7 @@ class AcousticConfig:
     directions: int = 2  # 2 reads the whole utterance, 1 can stream
     layers: int = 4
     size: int = 320  # width of every layer, per direction
+    lookahead: int = 0  # frames of 40 ms that a model of one direction waits for; its delay is one more
     dropout: float = 0.1  # on the output of each recurrent layer
     bands: int = 80  # mel bands
 
@@ -35,6 +42,14 @@ class AcousticConfig:
 def output_lengths(lengths: Tensor) -> Tensor:
     """Frames of log-probabilities for `lengths` samples: one for every 40 ms begun."""
     return (lengths + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME
+
+
+class StreamState(NamedTuple):
+    """All that a stream's past means to `AcousticModel.step`; batch first, zeros at the start of a stream."""
+
+    samples: Tensor  # (B, 720): the last ones
+    hidden: Tensor  # (B, layers · states, size): h of each layer, for LSTMs h and c of each
+    ahead: Tensor  # (B, lookahead, size): outputs of the recurrent stack that wait for their future
 
 
 class AcousticModel(nn.Module):
@@ -50,22 +65,51 @@ class AcousticModel(nn.Module):
         self.features = LogMel(config.bands)
         self.subsampling = ConvSubsampling(config.bands, config.size)
         self.recurrent = RecurrentStack(config.cell, config.size, config.layers, config.directions, config.dropout)
+        self.lookahead = Lookahead(config.size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.size, vocabulary)
+        self.left_padding = CONTEXT_SAMPLES // 2 if config.directions == 2 else CONTEXT_SAMPLES
 
     def forward(self, waveform: Tensor, lengths: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
         """`augment`, if any, is applied to the features (B, frames, bands): SpecAugment in training."""
         samples = waveform.shape[1]
         waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= lengths.unsqueeze(1), 0.0)
-        frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME
-        right_padding = frames * SAMPLES_PER_FRAME - samples + SAMPLES_SEEN - SAMPLES_PER_FRAME - LEFT_PADDING
-        features = self.features(F.pad(waveform, (LEFT_PADDING, right_padding)))
+        # The future that the last frames look ahead to is silence.
+        frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME + self.config.lookahead
+        right_padding = frames * SAMPLES_PER_FRAME - samples + CONTEXT_SAMPLES - self.left_padding
+        features = self.features(F.pad(waveform, (self.left_padding, right_padding)))
         if augment is not None:
             features = augment(features)
         lengths = output_lengths(lengths)
         # From the waveform's own shape: a shape further on would be written into an exported graph as a constant.
         mirror = reversed_frames(lengths, frames)
-        x = self.recurrent(self.subsampling(features), mirror)
-        return self.head(x).float().log_softmax(dim=2), lengths
+        x = self.lookahead(self.recurrent(self.subsampling(features), mirror))
+        return self._log_probs(x), lengths
+
+    def start(self, batch: int) -> StreamState:
+        """The state before the first sample. ValueError if the model has two directions: it cannot stream."""
+        if self.config.directions != 1:
+            raise ValueError("a bidirectional model cannot run chunk by chunk; train one with model.directions=1")
+        config, like = self.config, self.head.weight
+        return StreamState(
+            like.new_zeros(batch, CONTEXT_SAMPLES),
+            like.new_zeros(batch, config.layers * STATES[config.cell], config.size),
+            like.new_zeros(batch, config.lookahead, config.size),
+        )
+
+    def step(self, chunk: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """Go on by a chunk (B, 640 k), k ≥ 1 → log_probs (B, k, vocabulary), next state.
+
+        They are those of `forward`, `lookahead` frames late: a stream's first `lookahead` frames precede its start and
+        are to be dropped, and as many frames of silence after its end give its last ones.
+        """
+        waveform = torch.cat([state.samples, chunk], dim=1)
+        x, hidden = self.recurrent.step(self.subsampling(self.features(waveform)), state.hidden)
+        x = torch.cat([state.ahead, x], dim=1)
+        ahead = x[:, -self.config.lookahead :] if self.config.lookahead else state.ahead
+        return self._log_probs(self.lookahead(x)), StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        return self.head(x).float().log_softmax(dim=2)
 
 
 def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:

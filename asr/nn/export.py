@@ -10,8 +10,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from asr.nn.acoustic import AcousticModel
+from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, StreamState
 
 OPSET = 17
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")
@@ -19,27 +20,60 @@ RECURRENT_NODES = ("RNN", "LSTM", "GRU")
 MIN_QUANTIZED = 10_000
 
 
+class _Step(nn.Module):
+    """`AcousticModel.step` with tensors in and out, as a graph has them."""
+
+    def __init__(self, model: AcousticModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, chunk: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        log_probs, after = self.model.step(chunk, StreamState(*state))
+        return log_probs, *after
+
+
 def export_onnx(model: AcousticModel, path: Path) -> None:
-    """Write the float32 graph: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64."""
+    """Write the float32 graph of a bundle.
+
+    Two directions: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64.
+    One direction: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
+    """
     model = model.eval().cpu()
-    example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
+    if model.config.directions == 1:
+        state = model.start(1)
+        _export(
+            _Step(model).eval(),
+            (torch.zeros(1, 3 * SAMPLES_PER_FRAME), *state),
+            path,
+            {"chunk": {1: "samples"}} | {name: {} for name in state._fields},
+            {"log_probs": {1: "frames"}} | {f"next_{name}": {} for name in state._fields},
+        )
+    else:
+        example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
+        inputs = {"waveform": {1: "samples"}, "lengths": {}}
+        _export(model, example, path, inputs, {"log_probs": {1: "frames"}, "frames": {}})
+
+
+def _export(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    inputs: dict[str, dict[int, str]],
+    outputs: dict[str, dict[int, str]],
+) -> None:
+    """`inputs` and `outputs`: name → variable axes beside the batch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # torch's newer exporter bakes the example's number of frames into the graph, so the older one it is.
         torch.onnx.export(
-            model,
+            module,
             example,
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=["waveform", "lengths"],
-            output_names=["log_probs", "frames"],
-            dynamic_axes={
-                "waveform": {0: "batch", 1: "samples"},
-                "lengths": {0: "batch"},
-                "log_probs": {0: "batch", 1: "frames"},
-                "frames": {0: "batch"},
-            },
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} | axes for name, axes in (inputs | outputs).items()},
         )
 
 

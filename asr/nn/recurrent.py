@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+STATES = {"rnn": 1, "lstm": 2, "gru": 1}  # vectors that a layer carries from frame to frame: h, and c
 
 
 def make_cell(cell: str, size: int) -> nn.RNNBase:
@@ -74,6 +75,15 @@ class RecurrentLayer(nn.Module):
             output = output + self.backward_cell(normalized.gather(1, index))[0].gather(1, index)
         return x + self.dropout(output)
 
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` of one direction that goes on from a state: x (B, T, size) → the same, next state.
+
+        The state is h, shape (B, 1, size), or h and c of an LSTM, shape (B, 2, size).
+        """
+        before = state.transpose(0, 1).contiguous().split(1)  # each (1, B, size)
+        output, after = self.forward_cell(self.norm(x), before[0] if len(before) == 1 else before)
+        return x + self.dropout(output), torch.cat(after if len(before) == 2 else [after]).transpose(0, 1)
+
 
 class RecurrentStack(nn.Module):
     """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B, T, 1) → (B, T, size)."""
@@ -87,3 +97,11 @@ class RecurrentStack(nn.Module):
         for layer in self.layers:
             x = layer(x, mirror)
         return self.norm(x)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, size), state (B, layers · states, size) → the same shapes; see `RecurrentLayer.step`."""
+        after = []
+        for layer, before in zip(self.layers, state.chunk(len(self.layers), dim=1), strict=True):
+            x, layer_state = layer.step(x, before)  # type: ignore[operator]
+            after.append(layer_state)
+        return self.norm(x), torch.cat(after, dim=1)

@@ -117,6 +117,7 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     "threads",
+    "model.lookahead",
     "data.workers",
     "augment.gain_db",
     "augment.frequency_masks",
@@ -205,6 +206,11 @@ def _check_values(config: DictConfig, path: Path) -> None:
     for key in SHARES:
         if not 0 <= (value := OmegaConf.select(config, key)) <= 1:
             raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
+    if config.model.lookahead and config.model.directions == 2:
+        raise RecipeError(
+            f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
+            "set it to 0, or model.directions to 1"
+        )
     if Path(config.name).name != config.name:
         raise RecipeError(f"{path}: name is '{config.name}'; it becomes a folder below output and may hold no slash")
     if not 0 <= config.seed < 2**32:

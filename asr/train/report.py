@@ -12,12 +12,13 @@ from rich.console import Console
 
 from asr.bundle import BundleConfig, load_bundle, write_config
 from asr.decode.beam import BEAM_WIDTH
-from asr.evaluate import Evaluation, Utterance, evaluate
+from asr.evaluate import Evaluation, evaluate, utterances
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
 from asr.nn.export import export_onnx, quantize_weights, save_weights
 from asr.nn.features import SAMPLE_RATE
 from asr.recognizer import DecoderName, Recognizer
+from asr.streaming import CHUNK_SECONDS, StreamingRecognizer, transcribe_live
 from asr.tokens import Tokens
 from asr.train.config import Recipe
 from asr.train.trainer import Epoch, best_epoch, best_model
@@ -52,6 +53,7 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
         streaming=recipe.model.directions == 1,
         model=asdict(recipe.model),
         tokenizer=asdict(recipe.tokenizer),
+        lookahead=recipe.model.lookahead,
     )
     write_config(work, config)
 
@@ -66,11 +68,15 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
         os.replace(work / INT8_GRAPH, work / "model.onnx")
     else:
         os.replace(work / FLOAT_GRAPH, work / "model.onnx")
+    if config.streaming:
+        live = f"{chosen}, greedy, live in chunks of {CHUNK_SECONDS * 1000:.0f} ms"
+        results[live] = measure_streaming(work, recipe.data.dev)
     results[f"{chosen}, beam {BEAM_WIDTH}"] = measure(work, recipe.data.dev, "beam")
     greedy, beam = results[f"{chosen}, greedy"], results[f"{chosen}, beam {BEAM_WIDTH}"]
     metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
     write_config(work, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
-    card = model_card(recipe, model, curve, results, chosen, command)
+    delay = config.delay_seconds if config.streaming else None
+    card = model_card(recipe, model, curve, results, chosen, command, delay)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(work, target)
@@ -83,11 +89,15 @@ def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | Non
     """Error rates of the exported graph on a manifest, by the same code that users run."""
     recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
     entries = read_manifest(Path(manifest))
-    utterances = []
-    for entry, recognition in zip(entries, recognizer.transcribe_all(entry.audio for entry in entries), strict=True):
-        transcript = recognition.transcript  # up to where it could be read, as `asr evaluate` counts it
-        utterances.append(Utterance(entry.id, entry.text, transcript.text, transcript.duration))
-    return evaluate(utterances)
+    # A damaged recording counts with the text up to there, as in `asr evaluate`.
+    return evaluate(utterances(entries, recognizer.transcribe_all(entry.audio for entry in entries)))
+
+
+def measure_streaming(bundle: Path, manifest: str) -> Evaluation:
+    """The same of a live model that hears each recording chunk by chunk, with the greedy decoder."""
+    recognizer = StreamingRecognizer(load_bundle(bundle), endpoint=None)
+    entries = read_manifest(Path(manifest))
+    return evaluate(utterances(entries, (transcribe_live(recognizer, entry.audio) for entry in entries)))
 
 
 def model_card(
@@ -97,11 +107,20 @@ def model_card(
     results: dict[str, Evaluation],
     chosen: str,
     command: str,
+    delay: float | None,
 ) -> str:
-    """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does."""
+    """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does.
+
+    delay: seconds that a live model is behind its audio.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config = recipe.model
     directions = "bidirectional" if config.directions == 2 else "unidirectional"
+    latency = (
+        ""
+        if delay is None
+        else f"\n| delay | {delay * 1000:.0f} ms: a frame of 40 ms and {config.lookahead} frames of look-ahead |"
+    )
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
     best = best_epoch(curve)
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
@@ -125,7 +144,7 @@ def model_card(
 | language | {recipe.language} |
 | model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units} |
 | parameters | {parameters:,} |
-| input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |
+| input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |{latency}
 | graph | `model.onnx`, weights in {chosen}; `weights.safetensors` holds them in half precision |
 | licence of the weights | {recipe.licence} |
 | data | {recipe.attribution or "see below"} |

@@ -1,0 +1,87 @@
+"""When an utterance ends: rules on silence, as the model and the level of the signal tell it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Level of the signal, in dB of full scale.
+FLOOR_RANGE = (-70.0, -50.0)  # the noise is never taken for quieter than the first; the second is assumed at the start
+PEAK_START = -30.0
+FLOOR_RISE = 1.0  # dB/s: how fast a room may become louder before it counts as sound
+PEAK_FALL = 3.0  # dB/s: how fast a loud voice is forgotten
+QUIET = 1 / 3  # of the way from floor to peak: below that a frame is quiet
+STEADY = 9.0  # dB between floor and peak: with less, nobody speaks
+
+# Quiet counts as silence only after so much of nothing but blanks, or the last word would still be on its way.
+MIN_BLANK = 0.2  # s
+# A model that writes nothing while it is loud: half as sure a sign.
+LOUD_BLANK = 0.5
+# Over the last part of the longest utterance the silence that ends it shrinks to nothing, to find a good place to cut.
+SHRINK = 0.2  # of `max_utterance`
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What ends an utterance, in seconds.
+
+    after_speech: silence after words. It is counted on the level of the signal while the model writes only blanks, so
+        it runs during the model's look-ahead too; where it is never quiet, twice as long a run of blanks does.
+    before_speech: nothing heard so far; the decoder starts afresh, and no text comes of it.
+    max_utterance: speech without such a silence. Over the last fifth of it ever shorter silences will do.
+    """
+
+    after_speech: float = 0.8
+    before_speech: float = 5.0
+    max_utterance: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not all(0 < value < np.inf for value in (self.after_speech, self.before_speech, self.max_utterance)):
+            raise ValueError(f"after_speech, before_speech and max_utterance must be above 0 seconds, not {self}")
+
+
+def level(frame: np.ndarray) -> float:
+    """Level of samples (n,) in dB of full scale, at least −100."""
+    return float(10 * np.log10(np.mean(np.square(frame, dtype=np.float64)) + 1e-10))
+
+
+class EndpointDetector:
+    """Follows one stream frame by frame; what it finds does not depend on how the stream is cut into chunks."""
+
+    def __init__(self, rules: Endpoint, frame_seconds: float):
+        self.rules = rules
+        self.frame_seconds = frame_seconds
+        self._floor, self._peak = FLOOR_RANGE[1], PEAK_START
+        self._quiet = 0  # frames of audio, up to the last one heard
+        self.restart()
+
+    def restart(self) -> None:
+        """A new utterance begins with the next frame that is decoded."""
+        self._frames = 0  # decoded since then; once there is speech, since that
+        self._blanks = 0  # the last ones of them that were blank
+        self._speech = False
+
+    def hear(self, level: float) -> None:
+        """Take in the level of one more frame of audio, dB. Audio is ahead of what is decoded by the look-ahead."""
+        self._floor = max(FLOOR_RANGE[0], min(level, self._floor + FLOOR_RISE * self.frame_seconds))
+        self._peak = max(level, self._peak - PEAK_FALL * self.frame_seconds)
+        span = self._peak - self._floor
+        quiet = span < STEADY or level < self._floor + QUIET * span
+        self._quiet = self._quiet + 1 if quiet else 0
+
+    def decode(self, blank: bool) -> bool:
+        """Take in whether one more frame is most likely blank; True if the utterance ends with it."""
+        if not blank and not self._speech:
+            self._speech, self._frames = True, 0
+        self._frames += 1
+        self._blanks = self._blanks + 1 if blank else 0
+        seconds = self._frames * self.frame_seconds
+        if not self._speech:
+            return seconds >= self.rules.before_speech
+        left = max(0.0, (self.rules.max_utterance - seconds) / (SHRINK * self.rules.max_utterance))
+        return self._silence() >= min(1.0, left) * self.rules.after_speech
+
+    def _silence(self) -> float:
+        """Seconds of silence up to now."""
+        blank = self._blanks * self.frame_seconds
+        quiet = self._quiet * self.frame_seconds if blank >= MIN_BLANK else 0.0
+        return max(quiet, blank * LOUD_BLANK)

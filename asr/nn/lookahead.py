@@ -1,0 +1,19 @@
+"""Look-ahead convolution: what a unidirectional model may know of the near future."""
+
+from torch import Tensor, nn
+
+
+class Lookahead(nn.Conv1d):
+    """x (B, T + frames, size) → (B, T, size): yₜ = Σⱼ wⱼ ⊙ xₜ₊ⱼ for j = 0 … frames.
+
+    A depthwise ("row") convolution over the outputs of the recurrent layers (Wang et al. 2016, "Lookahead convolution
+    layer for unidirectional recurrent neural networks"). It starts as the present frame alone.
+    """
+
+    def __init__(self, size: int, frames: int):
+        super().__init__(size, size, frames + 1, groups=size, bias=False)
+        nn.init.zeros_(self.weight)
+        nn.init.ones_(self.weight[:, :, 0].detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)

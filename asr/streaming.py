@@ -1,0 +1,255 @@
+"""Live recognition: chunks of audio → log-probabilities → decoder → partial and final text.
+
+    recognizer = asr.StreamingRecognizer("en-gru")
+    for samples in microphone:                              # float32 (n,), any n
+        for event in recognizer.accept(samples, 48_000):    # Partial or Final
+            ...
+    events = recognizer.finish()
+
+Neither the texts nor the times of the finals depend on how the audio is cut into chunks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.audio.files import read_blocks
+from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.bundle import Bundle, load_bundle
+from asr.decode.beam import BEAM_WIDTH
+from asr.endpoint import Endpoint, EndpointDetector, level
+from asr.engine import StreamingEngine
+from asr.errors import AudioError
+from asr.recognizer import DecoderName, OnProgress, Recognition, Recognizer, check_samples, make_decoder
+from asr.tokens import BLANK_ID
+from asr.transcript import Segment, Transcript, Word
+
+STREAMING_MODEL = "en-gru"
+CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
+ENDPOINT = Endpoint()
+SECOND_PASS_MARGIN = 0.5  # s of audio before the first and after the last word that the second pass hears too
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What is heard so far of the utterance in progress.
+
+    stable_prefix: the words at the start of `text` that no further audio will change. (A second pass still may.)
+    """
+
+    text: str
+    stable_prefix: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Final:
+    """A finished utterance; times are in seconds from the start of the stream."""
+
+    segment: Segment
+
+
+Event = Partial | Final
+
+
+class StreamingRecognizer:
+    """Recognises one stream of audio as it comes.
+
+    model: a packaged live model's name, a bundle, its folder, or an engine that several recognisers share.
+    endpoint: when an utterance ends; None never ends one before `finish`.
+    second_pass: a model that reads whole recordings (its name, folder or recogniser) and hears each finished utterance
+        again; its text is the final one.
+    threads: 0 uses every core.
+
+    With an `endpoint`, memory and time per chunk do not grow with the length of the stream. BundleError if there is no
+    such model.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Bundle | StreamingEngine = STREAMING_MODEL,
+        decoder: DecoderName = "greedy",
+        endpoint: Endpoint | None = ENDPOINT,
+        second_pass: str | Path | Recognizer | None = None,
+        beam_width: int = BEAM_WIDTH,
+        threads: int = 0,
+    ):
+        if not isinstance(model, StreamingEngine):
+            model = StreamingEngine(model if isinstance(model, Bundle) else load_bundle(model), threads=threads)
+        if isinstance(second_pass, str | Path):
+            second_pass = Recognizer(second_pass, decoder, beam_width, threads=threads)
+        self.engine = model
+        self.decoder = make_decoder(decoder, model.bundle, beam_width)
+        self.endpoint = endpoint
+        self.second_pass = second_pass
+        self.frame_seconds = model.bundle.config.frame_seconds
+        self._frame_samples = round(self.frame_seconds * SAMPLE_RATE)
+        self._begin()
+
+    def _begin(self) -> None:
+        """At the start of a stream."""
+        self._resampler: Resampler | None = None
+        self._stream = self.engine.start()
+        self._detector = EndpointDetector(self.endpoint, self.frame_seconds) if self.endpoint else None
+        self._unheard = np.zeros(0, dtype=np.float32)  # samples whose level the detector has not been told
+        self._audio = np.zeros(0, dtype=np.float32)  # of the utterance, for the second pass
+        self._decoded = 0  # frames
+        self._begin_utterance()
+
+    def _begin_utterance(self) -> None:
+        self._state = self.decoder.reset()
+        self._first = self._decoded  # frame
+        self._shown = ""
+
+    def accept(self, samples: np.ndarray, sample_rate: int) -> list[Event]:
+        """Take the next samples, float (n,), −1…1, at `sample_rate` hertz; return what became of them, in order.
+
+        There is at most one Partial, the last event, and only if its text is new. AudioError for samples of another
+        shape or type, or if the rate changes within a stream.
+        """
+        check_samples(samples)
+        if self._resampler is None:
+            self._resampler = Resampler(sample_rate)
+        if sample_rate != self._resampler.rate:
+            raise AudioError(
+                f"the stream began at {self._resampler.rate} Hz and goes on at {sample_rate} Hz; "
+                "finish() it, and begin another one"
+            )
+        return self._hear(self._resampler.push(samples))
+
+    def finish(self) -> list[Event]:
+        """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
+        events = self._hear(self._resampler.flush()) if self._resampler is not None else []
+        (log_probs,) = self.engine.finish([self._stream])
+        self.decoder.advance(self._state, log_probs)
+        self._decoded += len(log_probs)
+        finals = [event for event in events if isinstance(event, Final)]  # a last partial would be outdated
+        finals += self._end_utterance()
+        self._begin()
+        return list(finals)
+
+    def _hear(self, audio: np.ndarray) -> list[Event]:
+        """Go on by 16 kHz samples (n,)."""
+        if self.second_pass is not None:
+            self._audio = np.concatenate([self._audio, audio])
+        if self._detector is not None:
+            self._unheard = np.concatenate([self._unheard, audio])
+        (log_probs,) = self.engine.advance([self._stream], [audio])
+        events: list[Event] = []
+        done = 0
+        for end in self._ends(log_probs):
+            self.decoder.advance(self._state, log_probs[done:end])
+            self._decoded += end - done
+            done = end
+            events += self._end_utterance()
+        self.decoder.advance(self._state, log_probs[done:])
+        self._decoded += len(log_probs) - done
+        hypothesis = self.decoder.partial(self._state)
+        if hypothesis.text != self._shown:
+            self._shown = hypothesis.text
+            stable = " ".join(word.text for word in hypothesis.words[: hypothesis.stable])
+            events.append(Partial(hypothesis.text, stable, self._in_stream(hypothesis.words)))
+        return events
+
+    def _ends(self, log_probs: np.ndarray) -> list[int]:
+        """How many of the frames lie before each end of an utterance among them."""
+        if self._detector is None:
+            return []
+        frames = self._unheard[: len(self._unheard) // self._frame_samples * self._frame_samples]
+        self._unheard = self._unheard[len(frames) :]
+        levels = [level(frame) for frame in frames.reshape(-1, self._frame_samples)]
+        blank = log_probs.argmax(axis=1) == BLANK_ID
+        # At the start of a stream the audio gets ahead by the look-ahead; from then on there is a level for each frame.
+        ahead = len(levels) - len(blank)
+        for loudness in levels[:ahead]:
+            self._detector.hear(loudness)
+        ends = []
+        for row, loudness in enumerate(levels[ahead:]):
+            self._detector.hear(loudness)
+            if self._detector.decode(bool(blank[row])):
+                self._detector.restart()
+                ends.append(row + 1)
+        return ends
+
+    def _end_utterance(self) -> list[Final]:
+        words = self._in_stream(self.decoder.finish(self._state)[0].words)
+        if words and self.second_pass is not None:
+            words = self._again(words, self.second_pass) or words
+        # The audio that is kept begins where the utterance does.
+        self._audio = self._audio[(self._decoded - self._first) * self._frame_samples :]
+        self._begin_utterance()
+        return [Final(Segment(words))] if words else []
+
+    def _again(self, words: tuple[Word, ...], recognizer: Recognizer) -> tuple[Word, ...]:
+        """The second pass over the utterance's audio, from its first to its last word."""
+        begin = self._first * self.frame_seconds
+        start = max(0.0, words[0].start - SECOND_PASS_MARGIN - begin)
+        end = words[-1].end + SECOND_PASS_MARGIN - begin
+        audio = self._audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        return _shift(recognizer.transcribe(audio).words, begin + start)
+
+    def _in_stream(self, words: Sequence[Word]) -> tuple[Word, ...]:
+        """Words with times from the start of the utterance → from the start of the stream."""
+        return _shift(words, self._first * self.frame_seconds)
+
+
+def _shift(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
+    return tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in words)
+
+
+@dataclass
+class Flicker:
+    """How restless partial texts are: the words that were shown, and those of them that did not stay as they were.
+
+    A last word that grows counts as changed.
+    """
+
+    shown: int = 0
+    changed: int = 0
+    _words: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        return self.changed / max(1, self.shown)
+
+    def see(self, event: Event) -> None:
+        final = isinstance(event, Final)
+        words = tuple(event.segment.text.split() if isinstance(event, Final) else event.text.split())
+        same = 0
+        while same < min(len(words), len(self._words)) and words[same] == self._words[same]:
+            same += 1
+        self.shown += len(words) - same
+        self.changed += len(self._words) - same
+        self._words = () if final else words
+
+
+def transcribe_live(
+    recognizer: StreamingRecognizer,
+    source: str | Path,
+    flicker: Flicker | None = None,
+    on_progress: OnProgress | None = None,
+) -> Recognition:
+    """Let a recogniser hear a recording (a path, or "-") chunk by chunk, as it would a microphone."""
+    segments: list[Segment] = []
+    samples = 0
+    error = None
+
+    def see(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Final):
+                segments.append(event.segment)
+            if flicker is not None:
+                flicker.see(event)
+
+    try:
+        for chunk in read_blocks(source, CHUNK_SECONDS):
+            see(recognizer.accept(chunk, SAMPLE_RATE))
+            samples += len(chunk)
+            if on_progress is not None:
+                on_progress(source, len(chunk) / SAMPLE_RATE)
+    except AudioError as problem:
+        error = problem
+    see(recognizer.finish())
+    return Recognition(source, Transcript(tuple(segments), samples / SAMPLE_RATE), error)
