@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asr.errors import AsrError
 from asr.transcript import Segment, Transcript, Word, split_segments
-from asr.writers import CUE_LINE_CHARACTERS, CUE_LINES, CUE_MINIMUM, FORMATS, render, subtitle_cues
+from asr.writers import CUE_LINE_CHARACTERS, CUE_LINES, CUE_MINIMUM, FORMATS, Cue, render, subtitle_cues
 
 EMPTY = Transcript((), 5.0)
 ONE_WORD = Transcript((Segment((Word("hello", 1.25, 1.5, 0.98765),)),), 2.0)
@@ -39,6 +39,12 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         now = start + draw(st.floats(0, 0.8))
         words.append(Word(text, start, now, draw(st.floats(0, 1))))
     return Transcript(split_segments(words), now + 1)
+
+
+def live(transcript: Transcript, format: str, name: str = "a") -> list[str]:
+    """The pieces in which a transcript is written while it is spoken: each segment is an utterance."""
+    writer = FORMATS[format](name)
+    return [writer.begin(), *(writer.add(segment) for segment in transcript.segments)]
 
 
 def to_milliseconds(fields: tuple[str, ...]) -> int:
@@ -166,13 +172,13 @@ def test_segment_that_word_breaks_spread_over_three_lines_is_split_at_a_word_tim
 
 def test_short_cue_stays_a_second_or_until_the_next():
     words = [Word("yes", 0.0, 0.1, 1), Word("no", 0.8, 0.9, 1), Word("so", 5.0, 5.1, 1)]
-    cues = subtitle_cues(Transcript(split_segments(words), 6.0))
+    cues = subtitle_cues(split_segments(words))
     assert [(cue.start, cue.end) for cue in cues] == [(0, 800), (800, 1800), (5000, 6000)]
 
 
 def test_cues_that_start_together_are_still_ordered_and_visible():
     segments = tuple(Segment((Word(text, 2.0, 3.0, 1),)) for text in "abc")
-    cues = subtitle_cues(Transcript(segments, 4.0))
+    cues = subtitle_cues(segments)
     assert [(cue.start, cue.end) for cue in cues] == [(2000, 2001), (2001, 2002), (2002, 3002)]
 
 
@@ -208,7 +214,7 @@ def test_cues_start_and_end_with_their_words(transcript: Transcript):
     if any(later.start < word.end for word, later in pairwise(transcript.words)):
         return  # crossing times are moved on purpose; the ordering test covers them
     words = list(transcript.words)
-    for cue in subtitle_cues(transcript):
+    for cue in subtitle_cues(transcript.segments):
         count = sum(len(line.split(" ")) for line in cue.lines)
         group, words = words[:count], words[count:]
         assert abs(cue.start - 1000 * group[0].start) <= 2
@@ -253,21 +259,76 @@ def test_json_and_txt_hold_the_whole_text(transcript: Transcript):
 TALK = spoken(*("the quick brown fox jumped & said <nothing> to anyone " * 8).split(), start=3590.0)
 
 
-def test_srt_reads_the_same_in_pysrt():
+def cues_in_pysrt(text: str) -> list[Cue]:
     pysrt = pytest.importorskip("pysrt", reason="pysrt is not installed: only our own parser checked the srt")
-    read = pysrt.from_string(render(TALK, "srt", "a"))
-    cues = subtitle_cues(TALK)
-    assert [(cue.start.ordinal, cue.end.ordinal) for cue in read] == [(cue.start, cue.end) for cue in cues]
-    assert [cue.text for cue in read] == ["\n".join(cue.lines) for cue in cues]
+    return [Cue(cue.start.ordinal, cue.end.ordinal, tuple(cue.text.split("\n"))) for cue in pysrt.from_string(text)]
+
+
+def cues_in_webvtt_py(text: str) -> list[Cue]:
+    webvtt = pytest.importorskip("webvtt", reason="webvtt-py is not installed: only our own parser checked the vtt")
+    cues = []
+    for cue in webvtt.from_string(text):
+        start, end = (to_milliseconds(tuple(re.split("[:.]", time))) for time in (cue.start, cue.end))
+        cues.append(Cue(start, end, tuple(html.unescape(cue.raw_text).split("\n"))))
+    return cues
+
+
+def test_srt_reads_the_same_in_pysrt():
+    assert cues_in_pysrt(render(TALK, "srt", "a")) == subtitle_cues(TALK.segments)
 
 
 def test_vtt_reads_the_same_in_webvtt_py():
-    webvtt = pytest.importorskip("webvtt", reason="webvtt-py is not installed: only our own parser checked the vtt")
-    read = webvtt.from_string(render(TALK, "vtt", "a"))
-    cues = subtitle_cues(TALK)
-    times = [tuple(to_milliseconds(tuple(re.split("[:.]", time))) for time in (cue.start, cue.end)) for cue in read]
-    assert times == [(cue.start, cue.end) for cue in cues]
-    assert [html.unescape(cue.raw_text) for cue in read] == ["\n".join(cue.lines) for cue in cues]
+    assert cues_in_webvtt_py(render(TALK, "vtt", "a")) == subtitle_cues(TALK.segments)
+
+
+@given(transcripts())
+@example(EMPTY)
+def test_live_subtitles_are_numbered_ordered_readable_and_complete(transcript: Transcript):
+    expected = [word.text for word in transcript.words]
+    srt, vtt = parse_srt("".join(live(transcript, "srt"))), parse_vtt("".join(live(transcript, "vtt")))
+    assert texts_of(srt) == [text.replace("-->", "→") for text in expected]
+    assert texts_of(vtt) == expected
+    assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
+    free_from = 0
+    for start, end, _ in vtt:
+        assert free_from <= start < end
+        free_from = end
+
+
+@given(st.lists(st.lists(st.text("abc&<", min_size=1, max_size=14), min_size=1, max_size=30), max_size=4))
+def test_live_subtitles_of_utterances_apart_are_those_of_the_whole_in_the_libraries(utterances: list[list[str]]):
+    parts = [spoken(*texts, start=100.0 * number) for number, texts in enumerate(utterances)]
+    transcript = Transcript(tuple(segment for part in parts for segment in part.segments[:1]), 500.0)
+    cues = subtitle_cues(transcript.segments)
+    assert cues_in_pysrt("".join(live(transcript, "srt"))) == cues
+    assert cues_in_webvtt_py("".join(live(transcript, "vtt"))) == cues
+
+
+def test_a_live_cue_that_stays_for_a_second_delays_the_next():
+    first, second = (Segment((Word(text, start, start + 0.1, 1),)) for text, start in (("yes", 0.0), ("no", 0.8)))
+    writer = FORMATS["srt"]("a")
+    assert writer.add(first) == "1\n00:00:00,000 --> 00:00:01,000\nyes\n"
+    assert writer.add(second) == "\n2\n00:00:01,000 --> 00:00:02,000\nno\n"
+
+
+@given(transcripts())
+@example(EMPTY)
+def test_live_json_is_an_object_for_each_utterance(transcript: Transcript):
+    pieces = live(transcript, "json")
+    assert pieces[0] == ""
+    assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in pieces[1:])
+    assert [json.loads(piece) for piece in pieces[1:]] == json.loads(render(transcript, "json", "a"))["segments"]
+
+
+@given(transcripts())
+def test_live_txt_is_a_line_for_each_utterance(transcript: Transcript):
+    assert live(transcript, "txt") == ["", *(segment.text + "\n" for segment in transcript.segments)]
+
+
+@pytest.mark.parametrize("format", ["tsv", "ctm"])
+@given(transcript=transcripts())
+def test_live_rows_are_those_of_the_whole(format: str, transcript: Transcript):
+    assert "".join(live(transcript, format)) == render(transcript, format, "a")
 
 
 def test_formats_are_the_promised_ones():

@@ -1,6 +1,7 @@
 """Measure speed and memory, and print tables in Markdown.
 
     python tools/benchmark.py offline [--manifest dev.jsonl]    # recognition of files, one core
+    python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
 
 `offline` runs the command `asr transcribe` as a user would, each time in a new process on one core. The recordings
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from benchmark_streaming import RECORDINGS, streaming
 
 from asr.audio.files import read
 from asr.audio.resample import SAMPLE_RATE
@@ -63,8 +65,12 @@ def run(command: list[str], cores: set[int]) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 1000
 
 
+def recordings(manifest: Path | None) -> list[Path]:
+    return [entry.audio for entry in read_manifest(manifest)] if manifest else [SAMPLE]
+
+
 def offline(manifest: Path | None, model: str) -> None:
-    sources = [entry.audio for entry in read_manifest(manifest)] if manifest else [SAMPLE]
+    sources = recordings(manifest)
     transcribe = [sys.executable, "-c", "from asr.cli.main import main; main()", "transcribe", "--model", model]
     every_core = os.sched_getaffinity(0)
     one_core = {min(every_core)}
@@ -183,12 +189,19 @@ def main() -> None:
     offline_parser = commands.add_parser("offline")
     offline_parser.add_argument("--manifest", type=Path)
     offline_parser.add_argument("--model", default="en-bilstm")
+    streaming_parser = commands.add_parser("streaming")
+    streaming_parser.add_argument("--manifest", type=Path)
+    streaming_parser.add_argument("--model", default="en-gru")
+    streaming_parser.add_argument("--offline-model", default="en-bilstm", help="aligns the words; the second pass")
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
     train_parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure loader and training")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)
+    elif arguments.command == "streaming":
+        print(f"{machine()}; {arguments.model}\n")
+        streaming(recordings(arguments.manifest)[:RECORDINGS], arguments.model, arguments.offline_model)
     else:
         train(arguments.recipe, arguments.seconds)
 

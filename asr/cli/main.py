@@ -7,6 +7,7 @@ import sys
 import typer
 
 from asr.cli.evaluate import evaluate
+from asr.cli.listen import listen
 from asr.cli.models import models
 from asr.cli.options import complain
 from asr.cli.train import train
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, evaluate, train, models):
+for command in (transcribe, listen, evaluate, train, models):
     app.command()(command)
 
 

@@ -227,7 +227,9 @@ RESUMABLE = ("epochs", "precision", "threads", "output", "data.workers", "descri
 def check_resumed(recipe: Recipe, saved: Path) -> None:
     """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
     try:
-        before = OmegaConf.load(saved)
+        before = OmegaConf.merge(
+            OmegaConf.structured(Recipe), OmegaConf.load(saved)
+        )  # fields may be newer than the run
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RecipeError(
             f"{saved}: cannot read the run's recipe, train without --resume ({one_line(error)})"

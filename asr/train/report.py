@@ -76,7 +76,8 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
     metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
     write_config(work, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
     delay = config.delay_seconds if config.streaming else None
-    card = model_card(recipe, model, curve, results, chosen, command, delay)
+    megabytes = (work / "model.onnx").stat().st_size / 1e6
+    card = model_card(recipe, model, curve, results, f"{chosen}, {megabytes:.1f} MB", command, delay)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(work, target)
@@ -105,13 +106,13 @@ def model_card(
     model: AcousticModel,
     curve: list[Epoch],
     results: dict[str, Evaluation],
-    chosen: str,
+    weights: str,
     command: str,
     delay: float | None,
 ) -> str:
     """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does.
 
-    delay: seconds that a live model is behind its audio.
+    weights: in which form the graph holds them, and its size. delay: seconds that a live model is behind its audio.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config = recipe.model
@@ -134,6 +135,7 @@ def model_card(
         f"{epoch.gradient_norm:.2f} | {epoch.speed:.0f} | {epoch.minutes:.0f} |"
         for epoch in curve
     )
+    options = "[--decoder beam]" if delay is None else "[--decoder beam | --streaming]"
     first = next(iter(results.values()))
     return f"""# {recipe.name}
 
@@ -145,7 +147,7 @@ def model_card(
 | model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units} |
 | parameters | {parameters:,} |
 | input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |{latency}
-| graph | `model.onnx`, weights in {chosen}; `weights.safetensors` holds them in half precision |
+| graph | `model.onnx`, weights in {weights}; `weights.safetensors` holds them in half precision |
 | licence of the weights | {recipe.licence} |
 | data | {recipe.attribution or "see below"} |
 
@@ -159,7 +161,7 @@ figures flatter the model a little.
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-`asr evaluate --model FOLDER [--decoder beam] {recipe.data.dev}`, with this folder, prints these figures.
+`asr evaluate --model FOLDER {options} {recipe.data.dev}`, with this folder, prints these figures.
 
 ## Training
 

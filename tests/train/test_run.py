@@ -10,6 +10,7 @@ from tiny_corpus import write_manifest
 from asr.bundle import load_bundle
 from asr.manifest import Entry, read_manifest
 from asr.recognizer import Recognizer
+from asr.streaming import StreamingRecognizer, transcribe_live
 from asr.train.config import load_recipe
 from asr.train.run import run_recipe
 
@@ -47,10 +48,21 @@ def run(speech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = [(entry.audio, entry.text) for entry in short_utterances(speech_data / "train.jsonl")]
     manifest = write_manifest(folder / "few.jsonl", entries)
     (folder / "few.yaml").write_text(RECIPE.format(output=folder, manifest=manifest), encoding="utf-8")
-    before = torch.get_num_threads()
-    run_recipe(folder / "few.yaml", ["seed=3"], resume=False)
-    torch.set_num_threads(before)
+    train(folder / "few.yaml", "seed=3")
     return folder / "few"
+
+
+@pytest.fixture(scope="module")
+def live_run(run: Path) -> Path:
+    """The same with a model that can run chunk by chunk."""
+    train(run.parent / "few.yaml", "name=live", "seed=3", "model.cell=gru", "model.directions=1", "model.lookahead=8")
+    return run.parent / "live"
+
+
+def train(recipe: Path, *overrides: str) -> None:
+    before = torch.get_num_threads()
+    run_recipe(recipe, list(overrides), resume=False)
+    torch.set_num_threads(before)
 
 
 def test_a_tiny_recipe_reads_a_few_real_utterances_back(run: Path):
@@ -60,6 +72,22 @@ def test_a_tiny_recipe_reads_a_few_real_utterances_back(run: Path):
         recognizer = Recognizer(run / "bundle", decoder)
         heard = [recognizer.transcribe(entry.audio).text for entry in entries]
         assert heard == [entry.text.lower() for entry in entries]
+
+
+def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
+    whole, live = Recognizer(live_run / "bundle"), StreamingRecognizer(live_run / "bundle", endpoint=None)
+    for entry in read_manifest(live_run.parent / "few.jsonl"):
+        transcript = whole.transcribe(entry.audio)
+        assert transcript.text == entry.text.lower()
+        assert transcribe_live(live, entry.audio).transcript.words == transcript.words
+
+
+def test_a_live_models_card_has_its_delay_and_both_error_rates(live_run: Path):
+    card = (live_run / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| delay | 360 ms: a frame of 40 ms and 8 frames of look-ahead |" in card
+    rows = {cells[1].strip(): cells[2:] for line in card.splitlines() if len(cells := line.split("|")) > 3}
+    assert rows["int8, greedy"] == rows["int8, greedy, live in chunks of 160 ms"]
+    assert load_bundle(live_run / "bundle").config.delay_seconds == pytest.approx(0.36)
 
 
 def test_a_bundle_holds_all_its_files_and_nothing_pickled(run: Path):

@@ -1,0 +1,228 @@
+"""`asr listen`: speech in, text out while it is spoken."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Self
+
+import numpy as np
+import typer
+
+from asr.audio import microphone
+from asr.audio.files import STANDARD_INPUT, read_blocks
+from asr.audio.resample import SAMPLE_RATE
+from asr.cli import options
+from asr.cli.display import Display
+from asr.cli.outputs import AudioOutput, TextOutput
+from asr.cli.transcribe import Format, printable
+from asr.endpoint import Endpoint
+from asr.errors import AsrError, AudioError, DeviceError
+from asr.recognizer import DEFAULT_MODEL
+from asr.streaming import STREAMING_MODEL, Event, Final, StreamingRecognizer
+from asr.writers import FORMATS
+
+CHUNK_SECONDS = 0.16  # of a recording that takes the microphone's place
+OVERRUN_SECONDS = 1.0  # between two lines about lost audio
+ENDPOINT = Endpoint()
+
+
+def listen(
+    list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the microphones and end.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="A microphone's number or a part of its name; else the system's default.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Listen to a recording, or to standard input, instead.")
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Take as long for --input as it lasts, not as fast as possible.")
+    ] = False,
+    model: options.Model = STREAMING_MODEL,
+    decoder: options.Decoder = options.DECODER,
+    beam_width: options.BeamWidth = options.BEAM,
+    second_pass: Annotated[
+        bool, typer.Option("--second-pass", help=f"Recognise each finished utterance again with {DEFAULT_MODEL}.")
+    ] = False,
+    after_speech: Annotated[
+        float, typer.Option(help="Seconds of silence that end an utterance.")
+    ] = ENDPOINT.after_speech,
+    before_speech: Annotated[
+        float, typer.Option(help="Seconds of silence before the first word after which to start afresh.")
+    ] = ENDPOINT.before_speech,
+    max_utterance: Annotated[
+        float, typer.Option(help="Seconds after which an utterance is cut.")
+    ] = ENDPOINT.max_utterance,
+    format: Annotated[Format, typer.Option(help="What to write; in json an object a line.")] = Format("txt"),  # noqa: B008
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write there as it comes, not to standard output; a terminal still shows the text."),
+    ] = None,
+    save_audio: Annotated[
+        Path | None, typer.Option(help="Keep what was heard: a .wav, .flac, .ogg or .mp3 file.")
+    ] = None,
+) -> None:
+    """Write the words spoken into a microphone, while they are spoken.
+
+    Finished utterances go to standard output, everything else to standard error. On a terminal the utterance in
+    progress is shown there, the words that may still change dimmed. Ctrl-C finishes the last sentence; a second
+    one ends at once.
+    """
+    if list_devices:
+        print_devices()
+        return
+    check_usage(device, input, realtime, output, save_audio)
+    try:
+        endpoint = Endpoint(after_speech, before_speech, max_utterance)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    source: Source
+    if input is None:
+        source = microphone.Microphone(microphone.find_device(device))
+        name = printable(source.device.name)
+    else:
+        source = Recording(input, realtime)
+        name = printable("standard input" if input == STANDARD_INPUT else input)
+    with closing(TextOutput(output, FORMATS[format.value](name))) as text, closing(AudioOutput(save_audio)) as audio:
+        recognizer = StreamingRecognizer(
+            model,
+            decoder.value,
+            endpoint,
+            second_pass=DEFAULT_MODEL if second_pass else None,
+            beam_width=beam_width,
+        )
+        with source, ended_by_signals(source.stop):  # after the model is loaded, or the first words would be late
+            audio.begin(source.rate)
+            text.begin()
+            options.complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
+            with Display() as display:
+                failure = recognize(source, recognizer, text, audio, display)
+        if source.overruns:
+            options.complain(f"in all, {source.overruns} blocks of audio were lost")
+    if failure is not None:
+        raise failure
+    if text.failed or audio.failed:
+        raise typer.Exit(1)
+
+
+def print_devices() -> None:
+    devices = microphone.list_devices()
+    if not devices:
+        raise DeviceError("no microphone found; connect one, or start the sound server")
+    for device in devices:
+        print(f"{device.number:3}  {device.name}, {device.rate} Hz{' (default)' if device.default else ''}")
+
+
+def check_usage(
+    device: str | None, input: str | None, realtime: bool, output: Path | None, save_audio: Path | None
+) -> None:
+    """BadParameter for options that contradict each other."""
+    if input == "":  # an unset shell variable; Path("") would be the current folder
+        raise typer.BadParameter("the recording has no name", param_hint="--input")
+    if input is not None and device is not None:
+        raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
+    if realtime and input is None:
+        raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
+    files = {"--input": input if input != STANDARD_INPUT else None, "--output": output, "--save-audio": save_audio}
+    given = [(option, os.path.realpath(path)) for option, path in files.items() if path is not None]
+    for number, (option, path) in enumerate(given):
+        if path in [other for _, other in given[:number]]:
+            raise typer.BadParameter(f"{path} is already the file of another option", param_hint=option)
+
+
+class Recording:
+    """A recording in the microphone's place: chunks of 160 ms, by the clock when `realtime`.
+
+    `with` reads the first one and so raises AudioError for a file that cannot be read; for a damaged one the iteration
+    does, after the last good chunk.
+    """
+
+    rate = SAMPLE_RATE
+    overruns = 0  # a file waits
+
+    def __init__(self, source: str, realtime: bool):
+        self._chunks = _chunks(source)
+        self._first: list[np.ndarray] = []
+        self._realtime = realtime
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        self._first = list(islice(self._chunks, 1))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._chunks.close()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        due = time.monotonic()
+        for chunk in chain(self._first, self._chunks):
+            due += len(chunk) / self.rate  # nobody hears a chunk before it is spoken to its end
+            if self._realtime:
+                time.sleep(max(0.0, due - time.monotonic()))
+            if self._stopped:
+                return
+            yield chunk
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def _chunks(source: str) -> Generator[np.ndarray, None, None]:
+    yield from read_blocks(source, CHUNK_SECONDS)
+
+
+Source = microphone.Microphone | Recording
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and a termination request call `stop`; a second one is a KeyboardInterrupt."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
+        stop()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def recognize(
+    source: Source, recognizer: StreamingRecognizer, text: TextOutput, audio: AudioOutput, display: Display
+) -> AsrError | None:
+    """All that the source hands out, to the end of its last sentence; what made it end early, if anything did."""
+
+    def write_finals(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Final):
+                with display.aside():
+                    text.add(event.segment)
+
+    lost, silent_until = 0, 0.0
+    failure: AsrError | None = None
+    try:
+        for samples in source:
+            audio.write(samples)
+            events = recognizer.accept(samples, source.rate)
+            write_finals(events)
+            display.show(samples, events)
+            if source.overruns > lost and time.monotonic() >= silent_until:
+                options.complain(
+                    f"{source.overruns - lost} blocks of audio lost: the machine is too slow;"
+                    " close other programs, or listen with --decoder greedy"
+                )
+                lost, silent_until = source.overruns, time.monotonic() + OVERRUN_SECONDS
+    except (AudioError, DeviceError) as error:
+        failure = error
+    write_finals(recognizer.finish())
+    return failure
