@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from asr.audio.resample import SAMPLE_RATE
 from asr.bundle import Bundle
 from asr.errors import BundleError, one_line
 
@@ -22,6 +23,8 @@ def usable_cores() -> int:
 
 def open_session(bundle: Bundle, path: Path, threads: int) -> onnxruntime.InferenceSession:
     """The graph at `path`, ready to run; `threads` 0 uses every core this process may use. Raises BundleError."""
+    if bundle.config.sample_rate != SAMPLE_RATE:
+        raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3  # errors only

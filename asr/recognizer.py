@@ -14,7 +14,7 @@ from asr.decode import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.engine import Engine, StreamingEngine
-from asr.errors import AudioError, BundleError
+from asr.errors import AudioError
 from asr.transcript import Transcript, split_segments
 
 DEFAULT_MODEL = "en-bilstm"
@@ -119,10 +119,6 @@ class Recognizer:
         graph: Path | None = None,
     ):
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
-        if self.bundle.config.sample_rate != SAMPLE_RATE:
-            raise BundleError(
-                f"{self.bundle.path}: wants {self.bundle.config.sample_rate} Hz, only 16,000 is supported"
-            )
         engine = StreamingEngine if self.bundle.config.streaming else Engine
         self.engine: Engine | StreamingEngine = engine(self.bundle, graph, threads)
         self.decoder = make_decoder(decoder, self.bundle, beam_width)

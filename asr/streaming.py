@@ -109,6 +109,7 @@ class StreamingRecognizer:
         There is at most one Partial, the last event, and only if its text is new. AudioError for samples of another
         shape or type, or if the rate changes within a stream.
         """
+        samples = np.asarray(samples)
         check_samples(samples)
         if self._resampler is None:
             self._resampler = Resampler(sample_rate)
@@ -146,8 +147,8 @@ class StreamingRecognizer:
             events += self._end_utterance()
         self.decoder.advance(self._state, log_probs[done:])
         self._decoded += len(log_probs) - done
-        hypothesis = self.decoder.partial(self._state)
-        if hypothesis.text != self._shown:
+        hypothesis = self.decoder.partial(self._state) if len(log_probs) else None
+        if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
             stable = " ".join(word.text for word in hypothesis.words[: hypothesis.stable])
             events.append(Partial(hypothesis.text, stable, self._in_stream(hypothesis.words)))
@@ -186,7 +187,8 @@ class StreamingRecognizer:
         """The second pass over the utterance's audio, from its first to its last word."""
         begin = self._first * self.frame_seconds
         start = max(0.0, words[0].start - SECOND_PASS_MARGIN - begin)
-        end = words[-1].end + SECOND_PASS_MARGIN - begin
+        # Not beyond the utterance: how much is heard of what follows depends on the chunks, and it has its own turn.
+        end = min(words[-1].end + SECOND_PASS_MARGIN, self._decoded * self.frame_seconds) - begin
         audio = self._audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         return _shift(recognizer.transcribe(audio).words, begin + start)
 

@@ -26,6 +26,14 @@ def streaming_carrier_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def live_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A live model with random weights, a hidden state and a look-ahead; int8 weights."""
+    from live_model import write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "live", int8=True)
+
+
+@pytest.fixture(scope="session")
 def dev_entries() -> list[Entry]:
     """Real speech with its text, in the order of the manifest; a skip where the data is missing."""
     manifest = SHARED_DATA / "dev.jsonl"

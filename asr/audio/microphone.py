@@ -5,11 +5,9 @@ itself. What the queue cannot hold is lost and counted. A device that dies ends 
 where its driver never says so.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import ModuleType
@@ -150,19 +148,18 @@ class Microphone:
     def _open(self) -> Any:
         """A stream at the best rate that the device takes, which is `rate` from then on."""
         sounddevice = _sounddevice()
-        with _quiet():
-            self.rate, channels = self._settings(sounddevice)
-            try:
-                return sounddevice.InputStream(
-                    device=self.device.number,
-                    samplerate=self.rate,
-                    channels=channels,
-                    dtype="float32",
-                    blocksize=round(BLOCK_SECONDS * self.rate),
-                    callback=self._capture,
-                )
-            except sounddevice.PortAudioError as error:
-                raise DeviceError(self._refusal(error)) from None
+        self.rate, channels = self._settings(sounddevice)
+        try:
+            return sounddevice.InputStream(
+                device=self.device.number,
+                samplerate=self.rate,
+                channels=channels,
+                dtype="float32",
+                blocksize=round(BLOCK_SECONDS * self.rate),
+                callback=self._capture,
+            )
+        except sounddevice.PortAudioError as error:
+            raise DeviceError(self._refusal(error)) from None
 
     def _settings(self, sounddevice: ModuleType) -> tuple[int, int]:
         """The rate and the number of channels: 16 kHz before other rates, one channel before all of them."""
@@ -191,8 +188,7 @@ class Microphone:
     def _start(self) -> None:
         """Start the stream and wait until audio flows."""
         try:
-            with _quiet():
-                self._stream.start()
+            self._stream.start()
         except _sounddevice().PortAudioError as error:
             raise DeviceError(self._refusal(error)) from None
         deadline = time.monotonic() + START_SECONDS
@@ -229,21 +225,3 @@ def _sounddevice() -> ModuleType:
     except Exception as error:  # a PortAudioError, which has no name before the import has worked
         raise DeviceError(f"PortAudio cannot start: {one_line(error)}; check the sound system") from None
     return sounddevice
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what C libraries write to standard error: ALSA and PortAudio report each setting that a device refuses."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # closed by who started the program
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)

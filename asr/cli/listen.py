@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -19,16 +20,13 @@ from asr.audio.resample import SAMPLE_RATE
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.outputs import AudioOutput, TextOutput
-from asr.cli.transcribe import Format, printable
 from asr.endpoint import Endpoint
 from asr.errors import AsrError, AudioError, DeviceError
 from asr.recognizer import DEFAULT_MODEL
-from asr.streaming import STREAMING_MODEL, Event, Final, StreamingRecognizer
+from asr.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
 from asr.writers import FORMATS
 
-CHUNK_SECONDS = 0.16  # of a recording that takes the microphone's place
 OVERRUN_SECONDS = 1.0  # between two lines about lost audio
-ENDPOINT = Endpoint()
 
 
 def listen(
@@ -57,7 +55,7 @@ def listen(
     max_utterance: Annotated[
         float, typer.Option(help="Seconds after which an utterance is cut.")
     ] = ENDPOINT.max_utterance,
-    format: Annotated[Format, typer.Option(help="What to write; in json an object a line.")] = Format("txt"),  # noqa: B008
+    format: Annotated[options.Format, typer.Option(help="What to write; in json an object a line.")] = options.FORMAT,
     output: Annotated[
         Path | None,
         typer.Option(help="Write there as it comes, not to standard output; a terminal still shows the text."),
@@ -72,6 +70,7 @@ def listen(
     progress is shown there, the words that may still change dimmed. Ctrl-C finishes the last sentence; a second
     one ends at once.
     """
+    silence_libraries()
     if list_devices:
         print_devices()
         return
@@ -83,10 +82,10 @@ def listen(
     source: Source
     if input is None:
         source = microphone.Microphone(microphone.find_device(device))
-        name = printable(source.device.name)
+        name = options.printable(source.device.name)
     else:
         source = Recording(input, realtime)
-        name = printable("standard input" if input == STANDARD_INPUT else input)
+        name = options.printable("standard input" if input == STANDARD_INPUT else input)
     with closing(TextOutput(output, FORMATS[format.value](name))) as text, closing(AudioOutput(save_audio)) as audio:
         recognizer = StreamingRecognizer(
             model,
@@ -107,6 +106,17 @@ def listen(
         raise failure
     if text.failed or audio.failed:
         raise typer.Exit(1)
+
+
+def silence_libraries() -> None:
+    """Leave standard error to this program: ALSA and PortAudio write there what a device refuses, and when it dies."""
+    try:
+        if sys.stderr is None or sys.stderr.fileno() != 2:
+            return
+    except OSError:  # not a file
+        return
+    sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def print_devices() -> None:

@@ -10,12 +10,15 @@ import typer
 
 from asr.decode.beam import BEAM_WIDTH
 from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
+from asr.writers import FORMATS
 
 
 class DecoderChoice(StrEnum):
     greedy = "greedy"
     beam = "beam"
 
+
+Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
 
 Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
 Decoder = Annotated[DecoderChoice, typer.Option(help="greedy is fastest; beam sums over alignments.")]
@@ -26,11 +29,18 @@ MODEL = DEFAULT_MODEL
 DECODER = DecoderChoice.greedy
 BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
+FORMAT = Format("txt")
 
 
 def complain(problem: object) -> None:
-    """One line on standard error."""
-    print(f"asr: {problem}", file=sys.stderr, flush=True)
+    """One line on standard error, if there is one: `print` would take standard output instead."""
+    if sys.stderr is not None:
+        print(f"asr: {problem}", file=sys.stderr, flush=True)
+
+
+def printable(name: str) -> str:
+    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +13,8 @@ from asr.audio.files import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
 from asr.errors import AsrError
 from asr.recognizer import Recognizer
-from asr.writers import FORMATS, render
+from asr.writers import render
 
-Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm")
 
@@ -29,7 +27,7 @@ def transcribe(
     model: options.Model = options.MODEL,
     decoder: options.Decoder = options.DECODER,
     beam_width: options.BeamWidth = options.BEAM,
-    format: Annotated[Format, typer.Option(help="What to write.")] = Format("txt"),  # noqa: B008
+    format: Annotated[options.Format, typer.Option(help="What to write.")] = options.FORMAT,
     output_dir: Annotated[
         Path | None, typer.Option(help="Write NAME.FORMAT files there, not to standard output.")
     ] = None,
@@ -55,7 +53,7 @@ def transcribe(
                 options.complain(recognition.error)
                 if not recognition.transcript.segments:
                     continue
-            shown = printable(name)
+            shown = options.printable(name)
             text = render(recognition.transcript, format.value, shown)
             if name in targets:
                 try:
@@ -99,11 +97,6 @@ def output_paths(files: list[tuple[str, Path]], folder: Path, format: str) -> di
     if twice:
         raise AsrError(f"two of the files would both be written to {twice[0]}; transcribe them in separate commands")
     return paths
-
-
-def printable(name: str) -> str:
-    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def check_writable(folder: Path) -> None:

@@ -138,3 +138,51 @@ def test_a_manifest_without_a_word_is_one_line(evaluate: Command, tmp_path: Path
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
     assert "reference word" in line
+
+
+@pytest.fixture
+def evaluate_live(run: Command, streaming_carrier_bundle: Path) -> Command:
+    return lambda *arguments: run("evaluate", "--streaming", "--model", streaming_carrier_bundle, *arguments)
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_a_live_model_heard_chunk_by_chunk_has_the_errors_of_the_files(
+    evaluate: Command, evaluate_live: Command, manifest: Path, decoder: str
+) -> None:
+    live, files = evaluate_live(manifest, "--decoder", decoder), evaluate(manifest, "--decoder", decoder)
+    assert (live.code, live.err) == (0, "")
+    assert live.out.split(", RTF")[0] == files.out.split(", RTF")[0]
+    assert ", flicker " in live.out
+    assert "flicker" not in files.out
+
+
+def test_flicker_is_in_the_json_of_live_models_only(evaluate: Command, evaluate_live: Command, manifest: Path) -> None:
+    live, files = (json.loads(command(manifest, "--json").out) for command in (evaluate_live, evaluate))
+    assert 0 < live["flicker"] < 1  # words are shown while they grow
+    assert live.keys() - files.keys() == {"flicker"}
+    assert live["wer"] == files["wer"]
+
+
+def test_a_live_model_goes_on_after_a_bad_recording(evaluate_live: Command, tmp_path: Path) -> None:
+    carrier.save(tmp_path / "a.wav", "all right")
+    manifest = write(
+        tmp_path / "dev.jsonl", {"audio": "missing.wav", "text": "not there"}, {"audio": "a.wav", "text": "all right"}
+    )
+    result = evaluate_live(manifest, "--output", tmp_path / "report.txt")
+    assert result.code == 1
+    assert result.out.startswith("WER 50.00%")
+    assert result.errors == [f"asr: {tmp_path / 'missing.wav'}: no such file"]
+    assert "REF: all right" in (tmp_path / "report.txt").read_text()
+
+
+def test_a_live_model_reads_files_too(run: Command, streaming_carrier_bundle: Path, manifest: Path) -> None:
+    result = run("evaluate", "--model", streaming_carrier_bundle, manifest)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("WER 57.14%")
+
+
+def test_a_model_for_whole_recordings_cannot_be_heard_chunk_by_chunk(evaluate: Command, manifest: Path) -> None:
+    result = evaluate("--streaming", manifest)
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert "choose a live model" in line

@@ -1,5 +1,8 @@
-"""The acoustic model and its loss: a row never depends on its batch, and no utterance makes the loss infinite."""
+"""The acoustic model and its loss: a row never depends on its batch, and no utterance makes the loss infinite. With one
+direction it says the same chunk by chunk, and no more late than it promises.
+"""
 
+from functools import cache
 from itertools import product
 
 import pytest
@@ -13,6 +16,7 @@ from asr.nn.acoustic import (
     SAMPLES_PER_FRAME,
     AcousticConfig,
     AcousticModel,
+    StreamState,
     ctc_loss,
     frames_needed,
     output_lengths,
@@ -22,10 +26,16 @@ VOCABULARY = 9
 CELLS = ("rnn", "lstm", "gru")
 
 
-def make_model(cell: str = "lstm", directions: int = 2) -> AcousticModel:
+LOOKAHEADS = (0, 1, 9)  # frames
+
+
+def make_model(cell: str = "lstm", directions: int = 2, lookahead: int = 0) -> AcousticModel:
     torch.manual_seed(1)
-    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=24, bands=40)
-    return AcousticModel(config, VOCABULARY).eval()
+    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=24, lookahead=lookahead, bands=40)
+    model = AcousticModel(config, VOCABULARY).eval()
+    if lookahead:  # a new one looks at the present frame alone
+        torch.nn.init.normal_(model.lookahead.weight)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,101 @@ def test_augment_sees_the_features_and_its_result_is_used(model: AcousticModel):
     assert seen == [(2, 4 * 10 + 3, 40)]
     assert torch.equal(log_probs[0], log_probs[1])
     assert not torch.allclose(log_probs, plain)
+
+
+@cache
+def live_model(cell: str, lookahead: int) -> AcousticModel:
+    return make_model(cell, 1, lookahead)
+
+
+every_live_model = pytest.mark.parametrize(("cell", "lookahead"), list(product(CELLS, LOOKAHEADS)))
+
+
+def in_steps(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor:
+    """Log-probs of a waveform (B, 640 k) by chunks of so many frames, the last one of all the rest.
+
+    The silence that the look-ahead hears after the end is added, the frames before the start are dropped.
+    """
+    lookahead = model.config.lookahead
+    waveform = F.pad(waveform, (0, lookahead * SAMPLES_PER_FRAME))
+    left = waveform.shape[1] // SAMPLES_PER_FRAME
+    state, parts = model.start(len(waveform)), []
+    for size in [*sizes, left]:
+        size = min(size, left)
+        if size:
+            chunk, waveform = waveform.tensor_split([size * SAMPLES_PER_FRAME], dim=1)
+            log_probs, state = model.step(chunk, state)
+            assert log_probs.shape == (len(chunk), size, VOCABULARY)
+            parts.append(log_probs)
+            left -= size
+    return torch.cat(parts, dim=1)[:, lookahead:]
+
+
+@every_live_model
+@settings(deadline=None, max_examples=8)
+@given(frames=st.integers(1, 40), sizes=st.lists(st.sampled_from([1, 2]) | st.integers(1, 30), max_size=30))
+@torch.no_grad()
+def test_steps_say_what_forward_says(cell: str, lookahead: int, frames: int, sizes: list[int]):
+    model = live_model(cell, lookahead)
+    waveform, lengths = ragged_batch([frames * SAMPLES_PER_FRAME])
+    expected, _ = model(waveform, lengths)
+    torch.testing.assert_close(in_steps(model, waveform, sizes), expected, atol=1e-4, rtol=0)
+
+
+@every_live_model
+@torch.no_grad()
+def test_steps_of_a_batch_say_what_forward_says_of_each_row_alone(cell: str, lookahead: int):
+    model = live_model(cell, lookahead)
+    lengths = [12_800, 1, 7_777]
+    waveform, _ = ragged_batch(lengths)
+    stepped = in_steps(model, waveform, [1, 1, 7, 2])
+    for row, length in zip(range(3), lengths, strict=True):
+        expected, _ = model(waveform[row : row + 1, :length], torch.tensor([length]))
+        torch.testing.assert_close(stepped[row, : expected.shape[1]], expected[0], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_step_leaves_the_state_before_it_alone():
+    model = live_model("gru", 1)
+    chunk = ragged_batch([2 * SAMPLES_PER_FRAME])[0]
+    _, state = model.step(chunk, model.start(1))
+    before = StreamState(*(tensor.clone() for tensor in state))
+    first, _ = model.step(chunk, state)
+    again, _ = model.step(chunk, state)
+    assert torch.equal(first, again)
+    assert all(torch.equal(*pair) for pair in zip(before, state, strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@torch.no_grad()
+def test_a_state_does_not_grow(cell: str):
+    model = live_model(cell, 9)
+    state = start = model.start(2)
+    for size in (1, 30, 2):
+        _, state = model.step(torch.randn(2, size * SAMPLES_PER_FRAME), state)
+        assert [tensor.shape for tensor in state] == [tensor.shape for tensor in start]
+
+
+def test_a_model_of_two_directions_cannot_start_a_stream(model: AcousticModel):
+    with pytest.raises(ValueError, match=r"^a bidirectional model cannot run chunk by chunk; .*directions=1$"):
+        model.start(1)
+
+
+@every_live_model
+@torch.no_grad()
+def test_the_delay_is_the_frame_and_the_lookahead_not_a_sample_more_or_a_frame_less(cell: str, lookahead: int):
+    model = live_model(cell, lookahead)
+    waveform, lengths = ragged_batch([30 * SAMPLES_PER_FRAME])
+    before, _ = model(waveform, lengths)
+    for frame in (0, 5, 12):
+        end = (frame + 1 + lookahead) * SAMPLES_PER_FRAME  # of all that the frame may know
+        changed = waveform.clone()
+        changed[:, end:] = 1.0
+        after, _ = model(changed, lengths)
+        torch.testing.assert_close(after[:, : frame + 1], before[:, : frame + 1], atol=1e-6, rtol=0)
+        changed[:, end - SAMPLES_PER_FRAME :] = 1.0
+        after, _ = model(changed, lengths)
+        assert (after[:, frame] - before[:, frame]).abs().max() > 1e-3
 
 
 def random_log_probs(rows: int, frames: int) -> Tensor:

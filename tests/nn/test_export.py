@@ -1,5 +1,6 @@
 """The exported graphs: equal to torch at every length, int8 close and small, no row changed by its batch."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +10,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticConfig, AcousticModel, StreamState
 from asr.nn.export import export_onnx, quantize_weights, save_weights
 
 VOCABULARY = 32
 SIZE = 128  # large enough for the matrices of every cell to be quantised
+LOOKAHEAD = 2  # frames, of the models of one direction
 LENGTHS = [16_000, 1, 641, 9_999, 12_800, 640, 3_333, 15_359, 399, 400, 8_000, 5_432, 1_281, 14_001, 2_560, 7_040]
 
-every_model = pytest.mark.parametrize(
-    ("cell", "directions"), [(cell, directions) for cell in ("rnn", "lstm", "gru") for directions in (1, 2)]
-)
+CELLS = ("rnn", "lstm", "gru")
+every_model = pytest.mark.parametrize(("cell", "directions"), list(product(CELLS, (1, 2))))
 
 
-def make_model(cell: str = "lstm", directions: int = 2, size: int = SIZE) -> AcousticModel:
+def make_model(
+    cell: str = "lstm", directions: int = 2, size: int = SIZE, lookahead: int | None = None
+) -> AcousticModel:
     torch.manual_seed(4)
-    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=size, bands=80)
+    if lookahead is None:
+        lookahead = LOOKAHEAD if directions == 1 else 0
+    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=size, lookahead=lookahead, bands=80)
     model = AcousticModel(config, VOCABULARY)
     model.features.fit([0.1 * torch.randn(16_000)])
     # A random head says nothing with confidence; a sharper one makes the differences between graphs visible.
     torch.nn.init.normal_(model.head.weight, std=0.5)
+    if lookahead:
+        torch.nn.init.normal_(model.lookahead.weight)
     return model.eval()
 
 
@@ -38,7 +45,23 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def run(graph: onnxruntime.InferenceSession, waveform: np.ndarray, lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    return graph.run(None, {"waveform": waveform, "lengths": np.array(lengths, dtype=np.int64)})
+    """Log-probs and how many frames of each row count; of a live model, from one chunk that is the whole batch."""
+    if "chunk" not in input_shapes(graph):
+        return graph.run(None, {"waveform": waveform, "lengths": np.array(lengths, dtype=np.int64)})
+    frames = -(-waveform.shape[1] // SAMPLES_PER_FRAME) + LOOKAHEAD
+    chunk = np.pad(waveform, [(0, 0), (0, frames * SAMPLES_PER_FRAME - waveform.shape[1])])
+    log_probs, *_ = graph.run(None, {"chunk": chunk, **silence(graph, len(chunk))})
+    return log_probs[:, LOOKAHEAD:], -(-np.array(lengths) // SAMPLES_PER_FRAME)
+
+
+def input_shapes(graph: onnxruntime.InferenceSession) -> dict[str, list[int | str]]:
+    return {item.name: item.shape for item in graph.get_inputs()}
+
+
+def silence(graph: onnxruntime.InferenceSession, batch: int) -> dict[str, np.ndarray]:
+    """The state of a live model's graph before the first sample."""
+    shapes = input_shapes(graph)
+    return {name: np.zeros((batch, *shapes[name][1:]), dtype=np.float32) for name in StreamState._fields}
 
 
 def ragged_batch(lengths: list[int]) -> np.ndarray:
@@ -63,6 +86,25 @@ def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, dir
         assert log_probs.shape == expected.shape
         for row, count in enumerate(frames):
             np.testing.assert_allclose(log_probs[row, :count], expected[row, :count].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("cell", "lookahead"), list(product(CELLS, (0, 1, 9))))
+def test_a_live_graph_goes_on_as_torch_does_at_any_size_of_chunk_and_batch(cell: str, lookahead: int, tmp_path: Path):
+    model = make_model(cell, 1, size=16, lookahead=lookahead)
+    export_onnx(model, tmp_path / "model.onnx")
+    graph = session(tmp_path / "model.onnx")
+    assert list(input_shapes(graph)) == ["chunk", *StreamState._fields]
+    for batch in (1, 3):
+        expected, state = model.start(batch), silence(graph, batch)
+        for frames in (1, 2, 1, 40, 3):
+            chunk = 0.1 * torch.randn(batch, frames * SAMPLES_PER_FRAME)
+            with torch.no_grad():
+                rows, expected = model.step(chunk, expected)
+            log_probs, *after = graph.run(None, {"chunk": chunk.numpy(), **state})
+            state = dict(zip(StreamState._fields, after, strict=True))
+            np.testing.assert_allclose(log_probs, rows.numpy(), atol=1e-4)
+            for name, tensor in expected._asdict().items():
+                np.testing.assert_allclose(state[name], tensor.numpy(), atol=1e-4)
 
 
 @every_model

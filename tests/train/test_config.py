@@ -158,6 +158,14 @@ def test_a_number_outside_its_range_names_the_key(path: Path, override: str, rul
     assert rule in text
 
 
+def test_a_lookahead_is_for_one_direction(path: Path):
+    assert load(path, "model: {directions: 1, lookahead: 8}").model.lookahead == 8
+    text = message(path, "", "model.directions=2", "model.lookahead=8")
+    assert text.startswith(f"{path}: model.lookahead is 8, but two directions see the whole utterance")
+    assert "model.directions to 1" in text
+    assert "not be negative" in message(path, "", "model.directions=1", "model.lookahead=-1")
+
+
 @pytest.mark.parametrize("override", ["epochs", "--epochs", "epochs:3"])
 def test_what_is_not_an_override_shows_how_to_write_one(path: Path, override: str):
     assert message(path, "", override) == f"'{override}' is not an override; write key=value, for example epochs=10"
