@@ -15,7 +15,7 @@ from asr.cli.transcribe import transcribe
 from asr.errors import AsrError
 
 app = typer.Typer(
-    help="Speech to text: transcribe recordings, measure models, train new ones from recipes.",
+    help="Speech to text: transcribe recordings, listen to a microphone, measure models, train new ones from recipes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
