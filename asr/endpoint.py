@@ -11,9 +11,13 @@ FLOOR_RISE = 1.0  # dB/s: how fast a room may become louder before it counts as 
 PEAK_FALL = 3.0  # dB/s: how fast a loud voice is forgotten
 QUIET = 1 / 3  # of the way from floor to peak: below that a frame is quiet
 STEADY = 9.0  # dB between floor and peak: with less, nobody speaks
+DIGITAL_SILENCE = -90.0  # dB: no microphone hears this, so it says nothing of the room
 
 # Quiet counts as silence only after so much of nothing but blanks, or the last word would still be on its way.
 MIN_BLANK = 0.2  # s
+# Speech that ends with the longest utterance: how much longer to wait for a blank, since a token that is cut is written
+# twice.
+GRACE = 1.0  # s
 # A model that writes nothing while it is loud: half as sure a sign.
 LOUD_BLANK = 0.5
 # Over the last part of the longest utterance the silence that ends it shrinks to nothing, to find a good place to cut.
@@ -26,8 +30,9 @@ class Endpoint:
 
     after_speech: silence after words. It is counted on the level of the signal while the model writes only blanks, so
         it runs during the model's look-ahead too; where it is never quiet, twice as long a run of blanks does.
-    before_speech: nothing heard so far; the decoder starts afresh, and no text comes of it.
-    max_utterance: speech without such a silence. Over the last fifth of it ever shorter silences will do.
+    before_speech: nothing heard so far; the decoder starts afresh.
+    max_utterance: speech without such a silence. Over the last fifth of it ever shorter silences will do, and at the
+        end the next blank, which may lie within a word.
     """
 
     after_speech: float = 0.8
@@ -40,8 +45,8 @@ class Endpoint:
 
 
 def level(frame: np.ndarray) -> float:
-    """Level of samples (n,) in dB of full scale, at least −100."""
-    return float(10 * np.log10(np.mean(np.square(frame, dtype=np.float64)) + 1e-10))
+    """Level of samples (n,) in dB of full scale, at least −100. A constant offset, as of cheap microphones, is none."""
+    return float(10 * np.log10(np.var(frame, dtype=np.float64) + 1e-10))
 
 
 class EndpointDetector:
@@ -51,25 +56,31 @@ class EndpointDetector:
         self.rules = rules
         self.frame_seconds = frame_seconds
         self._floor, self._peak = FLOOR_RANGE[1], PEAK_START
-        self._quiet = 0  # frames of audio, up to the last one heard
+        self._quiet = 0  # frames of audio, up to the last one
+        self._ahead = 0  # frames of audio whose log-probabilities are still to come
         self.restart()
 
     def restart(self) -> None:
-        """A new utterance begins with the next frame that is decoded."""
-        self._frames = 0  # decoded since then; once there is speech, since that
+        """A new utterance begins with the next frame of log-probabilities."""
+        self._frames = 0  # since then; once there is speech, since that
         self._blanks = 0  # the last ones of them that were blank
         self._speech = False
 
-    def hear(self, level: float) -> None:
-        """Take in the level of one more frame of audio, dB. Audio is ahead of what is decoded by the look-ahead."""
-        self._floor = max(FLOOR_RANGE[0], min(level, self._floor + FLOOR_RISE * self.frame_seconds))
-        self._peak = max(level, self._peak - PEAK_FALL * self.frame_seconds)
+    def accept_level(self, decibels: float) -> None:
+        """Take in the level of one more frame of audio. Audio is ahead of the log-probabilities by the look-ahead."""
+        self._ahead += 1
+        if decibels < DIGITAL_SILENCE:
+            self._quiet += 1
+            return
+        self._floor = max(FLOOR_RANGE[0], min(decibels, self._floor + FLOOR_RISE * self.frame_seconds))
+        self._peak = max(decibels, self._peak - PEAK_FALL * self.frame_seconds)
         span = self._peak - self._floor
-        quiet = span < STEADY or level < self._floor + QUIET * span
+        quiet = span < STEADY or decibels < self._floor + QUIET * span
         self._quiet = self._quiet + 1 if quiet else 0
 
-    def decode(self, blank: bool) -> bool:
+    def accept_frame(self, blank: bool) -> bool:
         """Take in whether one more frame is most likely blank; True if the utterance ends with it."""
+        self._ahead -= 1
         if not blank and not self._speech:
             self._speech, self._frames = True, 0
         self._frames += 1
@@ -77,11 +88,18 @@ class EndpointDetector:
         seconds = self._frames * self.frame_seconds
         if not self._speech:
             return seconds >= self.rules.before_speech
+        if not blank and seconds < self.rules.max_utterance + GRACE:
+            return False
         left = max(0.0, (self.rules.max_utterance - seconds) / (SHRINK * self.rules.max_utterance))
         return self._silence() >= min(1.0, left) * self.rules.after_speech
 
     def _silence(self) -> float:
         """Seconds of silence up to now."""
         blank = self._blanks * self.frame_seconds
-        quiet = self._quiet * self.frame_seconds if blank >= MIN_BLANK else 0.0
-        return max(quiet, blank * LOUD_BLANK)
+        if blank < MIN_BLANK:
+            return blank * LOUD_BLANK
+        quiet = self._quiet * self.frame_seconds
+        # The level may be wrong about a soft voice, so silence is hardly older than the blanks; a little it is, since a
+        # token may come after its sound.
+        oldest = blank + self._ahead * self.frame_seconds + MIN_BLANK
+        return max(min(quiet, oldest), blank * LOUD_BLANK)

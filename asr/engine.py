@@ -129,8 +129,9 @@ class StreamingEngine:
         after = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
         results = []
         for row, stream in enumerate(streams):
-            stream.pending = stream.pending[samples:]
-            stream.state = {name: after[f"next_{name}"][row : row + 1] for name in self._state_shapes}
+            # Copies: a view would keep a whole chunk, and the states of all streams of the batch.
+            stream.pending = stream.pending[samples:].copy()
+            stream.state = {name: after[f"next_{name}"][row : row + 1].copy() for name in self._state_shapes}
             dropped = min(stream.early, frames)
             stream.early -= dropped
             results.append(after["log_probs"][row, dropped:])

@@ -42,7 +42,7 @@ def check_samples(samples: np.ndarray) -> None:
     """AudioError unless the samples are floats of shape (samples,): integers and channels would give wrong text."""
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(
-            f"samples must be float, shape (samples,), 16 kHz, −1…1, but are {samples.dtype}, shape {samples.shape}; "
+            f"samples must be float, shape (samples,), −1…1, but are {samples.dtype}, shape {samples.shape}; "
             "divide int16 by 32768, average the channels"
         )
 

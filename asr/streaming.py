@@ -58,7 +58,8 @@ class StreamingRecognizer:
     """Recognises one stream of audio as it comes.
 
     model: a packaged live model's name, a bundle, its folder, or an engine that several recognisers share.
-    endpoint: when an utterance ends; None never ends one before `finish`.
+    endpoint: when an utterance ends; None never ends one before `finish`, and the time for a chunk then grows slowly
+        with what was heard.
     second_pass: a model that reads whole recordings (its name, folder or recogniser) and hears each finished utterance
         again; its text is the final one.
     threads: 0 uses every core.
@@ -94,7 +95,8 @@ class StreamingRecognizer:
         self._stream = self.engine.start()
         self._detector = EndpointDetector(self.endpoint, self.frame_seconds) if self.endpoint else None
         self._unheard = np.zeros(0, dtype=np.float32)  # samples whose level the detector has not been told
-        self._audio = np.zeros(0, dtype=np.float32)  # of the utterance, for the second pass
+        self._audio: list[np.ndarray] = []  # of the utterance, for the second pass
+        self._audio_first = 0  # frame with which that begins
         self._decoded = 0  # frames
         self._begin_utterance()
 
@@ -118,11 +120,11 @@ class StreamingRecognizer:
                 f"the stream began at {self._resampler.rate} Hz and goes on at {sample_rate} Hz; "
                 "finish() it, and begin another one"
             )
-        return self._hear(self._resampler.push(samples))
+        return self._advance(self._resampler.push(samples))
 
     def finish(self) -> list[Event]:
         """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
-        events = self._hear(self._resampler.flush()) if self._resampler is not None else []
+        events = self._advance(self._resampler.flush()) if self._resampler is not None else []
         (log_probs,) = self.engine.finish([self._stream])
         self.decoder.advance(self._state, log_probs)
         self._decoded += len(log_probs)
@@ -131,16 +133,16 @@ class StreamingRecognizer:
         self._begin()
         return list(finals)
 
-    def _hear(self, audio: np.ndarray) -> list[Event]:
+    def _advance(self, audio: np.ndarray) -> list[Event]:
         """Go on by 16 kHz samples (n,)."""
         if self.second_pass is not None:
-            self._audio = np.concatenate([self._audio, audio])
+            self._audio.append(audio)
         if self._detector is not None:
             self._unheard = np.concatenate([self._unheard, audio])
         (log_probs,) = self.engine.advance([self._stream], [audio])
         events: list[Event] = []
         done = 0
-        for end in self._ends(log_probs):
+        for end in self._endpoints(log_probs):
             self.decoder.advance(self._state, log_probs[done:end])
             self._decoded += end - done
             done = end
@@ -154,43 +156,50 @@ class StreamingRecognizer:
             events.append(Partial(hypothesis.text, stable, self._in_stream(hypothesis.words)))
         return events
 
-    def _ends(self, log_probs: np.ndarray) -> list[int]:
+    def _endpoints(self, log_probs: np.ndarray) -> list[int]:
         """How many of the frames lie before each end of an utterance among them."""
         if self._detector is None:
             return []
         frames = self._unheard[: len(self._unheard) // self._frame_samples * self._frame_samples]
-        self._unheard = self._unheard[len(frames) :]
-        levels = [level(frame) for frame in frames.reshape(-1, self._frame_samples)]
+        self._unheard = self._unheard[len(frames) :].copy()
+        audio = frames.reshape(-1, self._frame_samples)
         blank = log_probs.argmax(axis=1) == BLANK_ID
-        # At the start of a stream the audio gets ahead by the look-ahead; from then on there is a level for each frame.
-        ahead = len(levels) - len(blank)
-        for loudness in levels[:ahead]:
-            self._detector.hear(loudness)
+        # At the start of a stream the audio gets ahead by the look-ahead; from then on both are frame by frame.
+        ahead = len(audio) - len(blank)
+        for frame in audio[:ahead]:
+            self._detector.accept_level(level(frame))
         ends = []
-        for row, loudness in enumerate(levels[ahead:]):
-            self._detector.hear(loudness)
-            if self._detector.decode(bool(blank[row])):
+        for row, frame in enumerate(audio[ahead:]):
+            self._detector.accept_level(level(frame))
+            if self._detector.accept_frame(bool(blank[row])):
                 self._detector.restart()
                 ends.append(row + 1)
         return ends
 
     def _end_utterance(self) -> list[Final]:
         words = self._in_stream(self.decoder.finish(self._state)[0].words)
-        if words and self.second_pass is not None:
-            words = self._again(words, self.second_pass) or words
-        # The audio that is kept begins where the utterance does.
-        self._audio = self._audio[(self._decoded - self._first) * self._frame_samples :]
+        final = words
+        if self.second_pass is not None:
+            audio = np.concatenate([*self._audio, np.zeros(0, dtype=np.float32)])
+            final = self._second_pass(words, audio, self.second_pass) or words
+            # The onset of a word comes before its first token: where nothing was heard yet, some audio stays.
+            margin = 0 if words else round(SECOND_PASS_MARGIN / self.frame_seconds)
+            first = max(self._audio_first, self._decoded - margin)
+            self._audio = [audio[(first - self._audio_first) * self._frame_samples :].copy()]
+            self._audio_first = first
         self._begin_utterance()
-        return [Final(Segment(words))] if words else []
+        return [Final(Segment(final))] if final else []
 
-    def _again(self, words: tuple[Word, ...], recognizer: Recognizer) -> tuple[Word, ...]:
-        """The second pass over the utterance's audio, from its first to its last word."""
-        begin = self._first * self.frame_seconds
+    def _second_pass(self, words: tuple[Word, ...], audio: np.ndarray, recognizer: Recognizer) -> tuple[Word, ...]:
+        """Hear the utterance again, from its first to its last word; nothing if there were none."""
+        if not words:
+            return ()
+        begin = self._audio_first * self.frame_seconds
         start = max(0.0, words[0].start - SECOND_PASS_MARGIN - begin)
         # Not beyond the utterance: how much is heard of what follows depends on the chunks, and it has its own turn.
         end = min(words[-1].end + SECOND_PASS_MARGIN, self._decoded * self.frame_seconds) - begin
-        audio = self._audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
-        return _shift(recognizer.transcribe(audio).words, begin + start)
+        again = recognizer.transcribe(audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
+        return _shift(again.words, begin + start)
 
     def _in_stream(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Words with times from the start of the utterance → from the start of the stream."""

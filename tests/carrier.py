@@ -17,6 +17,7 @@ from asr.tokens import BLANK, WORD_START, Tokens
 
 RATE = 16_000  # hertz
 FRAME = 640  # samples, 40 ms
+TONE = np.cos(np.arange(FRAME) * (2 * np.pi * 4 / FRAME))  # 100 Hz, at its peak where the model reads it
 LEVEL = 1 / 256  # of amplitude for each token id: exact in 16-bit audio
 TOKENS = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"])
 CONFIG = BundleConfig(
@@ -36,7 +37,7 @@ def speech(text: str, silence: int = 0) -> np.ndarray:
     """Samples (N,) that spell the text, each character a frame and a blank one, after `silence` blank frames."""
     ids = [TOKENS.symbols.index(WORD_START if character == " " else character) for character in text]
     frames = [0] * silence + [level for token in ids for level in (token, 0)]
-    return np.repeat(np.array(frames, dtype=np.float32) * LEVEL, FRAME).astype(np.float32)
+    return np.outer(np.array(frames) * LEVEL, TONE).ravel().astype(np.float32)
 
 
 def save(path: Path, text: str, silence: int = 0) -> Path:

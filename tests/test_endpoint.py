@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.endpoint import Endpoint, EndpointDetector, level
+from asr.endpoint import GRACE, Endpoint, EndpointDetector, level
 
 FRAME_SECONDS = 0.04
 SILENCE, NOISE, VOICE = -100.0, -40.0, -15.0  # dB of full scale
@@ -34,11 +34,11 @@ def ends(sound: list[Frame], rules: Endpoint = RULES, lookahead: int = 0) -> lis
     """Seconds of decoded audio at which utterances end; the levels are ahead of the blanks by the look-ahead."""
     detector = EndpointDetector(rules, FRAME_SECONDS)
     for loudness, _ in sound[:lookahead]:
-        detector.hear(loudness)
+        detector.accept_level(loudness)
     found = []
     for number, ((_, blank), (loudness, _)) in enumerate(zip(sound, sound[lookahead:], strict=False), 1):
-        detector.hear(loudness)
-        if detector.decode(blank):
+        detector.accept_level(loudness)
+        if detector.accept_frame(blank):
             detector.restart()
             found.append(number * FRAME_SECONDS)
     return found
@@ -122,7 +122,19 @@ def test_speech_without_a_pause_is_cut_at_the_longest_utterance(longest: float):
 
 
 def test_tokens_without_a_blank_are_cut_too():
-    assert ends([(VOICE, False)] * frames(45)) == pytest.approx([20, 40])
+    assert ends([(VOICE, False)] * frames(45)) == pytest.approx([20 + GRACE, 2 * (20 + GRACE)])
+
+
+def test_no_token_is_cut_in_its_middle():
+    tokens = ([(VOICE, False)] * 3 + [(VOICE, True)]) * frames(10)
+    for end in ends(tokens):
+        assert tokens[frames(end) - 1] == (VOICE, True)
+
+
+def test_zeros_of_a_device_that_opens_say_nothing_of_the_room():
+    room = [(-48.0, True)] * frames(2)
+    (end,) = ends(pause(0.2, -100.0) + room + speech(3) + [(-48.0, True)] * frames(1.5))
+    assert end == pytest.approx(0.2 + 2 + 3 + 0.8, abs=0.1)
 
 
 @pytest.mark.parametrize(("begin", "length"), [(16.8, 0.7), (18.0, 0.5), (18.8, 0.4), (19.4, 0.28)])
@@ -149,7 +161,7 @@ def test_nothing_lasts_longer_than_its_rule(stretches: list[tuple[float, bool, i
         blanks = [blank for _, blank in sound[begin:end]]
         before = len(list(takewhile(bool, blanks)))
         assert before <= frames(rules.before_speech)
-        assert len(blanks) - before <= frames(rules.max_utterance) + 1
+        assert len(blanks) - before <= frames(rules.max_utterance + GRACE) + 1
 
 
 @pytest.mark.parametrize("field", ["after_speech", "before_speech", "max_utterance"])
@@ -161,11 +173,17 @@ def test_a_rule_that_is_no_time_is_refused_in_one_line(field: str, value: float)
     assert f"{field}={value}" in str(caught.value)
 
 
+SQUARE_WAVE = np.resize(np.array([1, -1], dtype=np.float32), 640)
+
+
 @pytest.mark.parametrize(("amplitude", "decibels"), [(0.0, -100), (1.0, 0), (0.1, -20), (0.01, -40)])
 def test_level_is_in_decibels_of_full_scale(amplitude: float, decibels: float):
-    assert level(np.full(640, amplitude, dtype=np.float32)) == pytest.approx(decibels, abs=0.01)
-    assert level(np.full(640, -amplitude, dtype=np.float32)) == pytest.approx(decibels, abs=0.01)
+    assert level(amplitude * SQUARE_WAVE) == pytest.approx(decibels, abs=0.01)
+
+
+def test_a_constant_offset_is_no_sound():
+    assert level(0.01 * SQUARE_WAVE + 0.05) == pytest.approx(-40, abs=0.01)
 
 
 def test_level_of_the_loudest_samples_is_finite():
-    assert level(np.full(640, 1e6, dtype=np.float32)) == pytest.approx(120)
+    assert level(1e6 * SQUARE_WAVE) == pytest.approx(120)

@@ -18,7 +18,7 @@ import numpy as np
 from asr.audio.resample import SAMPLE_RATE
 from asr.errors import DeviceError, one_line
 
-BLOCK_SECONDS = 0.04
+BLOCK_SECONDS = 0.08  # longer ones come late, shorter ones cost more
 QUEUE_SECONDS = 10.0  # of audio kept for a consumer that is late: 0.6 MB at 16 kHz
 COMMON_RATES = (48000, 44100, 32000, 96000, 22050, 8000)  # hertz, tried when 16 kHz and the device's default fail
 START_SECONDS = 10.0  # until the first block; a sound server or a Bluetooth headset takes a second or two
@@ -94,7 +94,7 @@ def find_device(choice: str | None) -> Device:
 
 
 class Microphone:
-    """Captures from `with` to `stop`; to iterate gives float32 blocks (n,), mono, −1…1, of 40 ms, in order.
+    """Captures from `with` to `stop`; to iterate gives float32 blocks (n,), mono, −1…1, of 80 ms or more, in order.
 
     `with` opens the device, at 16 kHz where it can, and returns when audio flows. The iteration ends after `stop`
     when all that was captured is handed out; it may be broken off and begun again. Raises DeviceError: from `with`
@@ -108,7 +108,8 @@ class Microphone:
         # SimpleQueue, because its `put` neither waits for the other side nor trips over a `get` that it interrupts.
         # None wakes an iterator that waits.
         self._queue: SimpleQueue[np.ndarray | None] = SimpleQueue()
-        self._stopped = False
+        self._until: float | None = None  # the time, by the monotonic clock, when a stopped stream is at its end
+        self._latency = 0.0  # seconds from the microphone to `_capture`
         self._stream: Any = None
 
     def __enter__(self) -> Self:
@@ -127,9 +128,11 @@ class Microphone:
         waits = 0
         while True:
             try:
-                block = self._queue.get(timeout=0 if self._stopped else WAIT_SECONDS)
+                block = self._queue.get(timeout=self._patience())
             except Empty:
-                if self._stopped:
+                if self._until is not None:
+                    if time.monotonic() < self._until:
+                        continue
                     return
                 waits += 1
                 dead = waits >= WAITS or not self._stream.active
@@ -138,12 +141,27 @@ class Microphone:
                 continue
             if block is not None:
                 waits = 0
-                yield block
+                yield np.concatenate([block, *self._queued()])
 
     def stop(self) -> None:
-        """Capture no more. Never blocks, may be called twice and from a signal handler."""
-        self._stopped = True
+        """Capture what was said until now, and no more. Never blocks, may be called twice and from a signal handler."""
+        if self._until is None:
+            self._until = time.monotonic() + self._latency + BLOCK_SECONDS
         self._queue.put(None)
+
+    def _patience(self) -> float:
+        """Seconds to wait for the next block."""
+        return WAIT_SECONDS if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def _queued(self) -> Iterator[np.ndarray]:
+        """The blocks that wait already: a consumer that is late gets them at once, which costs it less."""
+        while True:
+            try:
+                block = self._queue.get_nowait()
+            except Empty:
+                return
+            if block is not None:
+                yield block
 
     def _open(self) -> Any:
         """A stream at the best rate that the device takes, which is `rate` from then on."""
@@ -177,7 +195,7 @@ class Microphone:
 
     def _capture(self, frames: np.ndarray, count: int, times: Any, status: Any) -> None:
         """PortAudio's thread: takes the frames (n, channels), whose memory PortAudio uses again."""
-        if self._stopped:
+        if self._until is not None and time.monotonic() > self._until:
             return
         self.overruns += status.input_overflow
         if self._queue.qsize() * BLOCK_SECONDS < QUEUE_SECONDS:
@@ -189,6 +207,7 @@ class Microphone:
         """Start the stream and wait until audio flows."""
         try:
             self._stream.start()
+            self._latency = self._stream.latency
         except _sounddevice().PortAudioError as error:
             raise DeviceError(self._refusal(error)) from None
         deadline = time.monotonic() + START_SECONDS

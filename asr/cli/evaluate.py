@@ -30,7 +30,8 @@ def evaluate(
         Path | None, typer.Option(help="Write every utterance aligned with its text, worst first.")
     ] = None,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Let a live model hear each recording chunk by chunk.")
+        bool,
+        typer.Option("--streaming", help="Let a live model hear each recording chunk by chunk, one after the other."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

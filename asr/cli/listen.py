@@ -35,7 +35,8 @@ def listen(
         str | None, typer.Option(help="A microphone's number or a part of its name; else the system's default.")
     ] = None,
     input: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="Listen to a recording, or to standard input, instead.")
+        str | None,
+        typer.Option(metavar="FILE|-", help="Listen to a recording instead; to - when it is read to its end."),
     ] = None,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Take as long for --input as it lasts, not as fast as possible.")
@@ -70,8 +71,8 @@ def listen(
     progress is shown there, the words that may still change dimmed. Ctrl-C finishes the last sentence; a second
     one ends at once.
     """
-    silence_libraries()
     if list_devices:
+        silence_libraries()
         print_devices()
         return
     check_usage(device, input, realtime, output, save_audio)
@@ -81,27 +82,28 @@ def listen(
         raise typer.BadParameter(str(error)) from None
     source: Source
     if input is None:
+        silence_libraries()
         source = microphone.Microphone(microphone.find_device(device))
         name = options.printable(source.device.name)
     else:
         source = Recording(input, realtime)
         name = options.printable("standard input" if input == STANDARD_INPUT else input)
+    recognizer = StreamingRecognizer(
+        model,
+        decoder.value,
+        endpoint,
+        second_pass=DEFAULT_MODEL if second_pass else None,
+        beam_width=beam_width,
+    )
     with closing(TextOutput(output, FORMATS[format.value](name))) as text, closing(AudioOutput(save_audio)) as audio:
-        recognizer = StreamingRecognizer(
-            model,
-            decoder.value,
-            endpoint,
-            second_pass=DEFAULT_MODEL if second_pass else None,
-            beam_width=beam_width,
-        )
-        with source, ended_by_signals(source.stop):  # after the model is loaded, or the first words would be late
+        with ended_by_signals(source.stop), source:  # after the model is loaded, or the first words would be late
             audio.begin(source.rate)
             text.begin()
             options.complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
             with Display() as display:
                 failure = recognize(source, recognizer, text, audio, display)
         if source.overruns:
-            options.complain(f"in all, {source.overruns} blocks of audio were lost")
+            options.complain(f"audio was lost {source.overruns} times in all")
     if failure is not None:
         raise failure
     if text.failed or audio.failed:
@@ -116,7 +118,9 @@ def silence_libraries() -> None:
     except OSError:  # not a file
         return
     sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def print_devices() -> None:
@@ -190,14 +194,17 @@ Source = microphone.Microphone | Recording
 
 @contextmanager
 def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and a termination request call `stop`; a second one is a KeyboardInterrupt."""
+    """Ctrl-C, a termination request and a closed terminal call `stop`; a second one is a KeyboardInterrupt."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        for number in before:
-            signal.signal(number, signal.default_int_handler)
+        for ending in before:
+            signal.signal(ending, signal.default_int_handler)
         stop()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Windows has no SIGHUP, and `nohup` has it ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
     for number in before:
         signal.signal(number, end)
     try:
@@ -228,7 +235,7 @@ def recognize(
             display.show(samples, events)
             if source.overruns > lost and time.monotonic() >= silent_until:
                 options.complain(
-                    f"{source.overruns - lost} blocks of audio lost: the machine is too slow;"
+                    f"audio was lost {source.overruns - lost} times: the machine is too slow;"
                     " close other programs, or listen with --decoder greedy"
                 )
                 lost, silent_until = source.overruns, time.monotonic() + OVERRUN_SECONDS

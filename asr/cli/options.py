@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Annotated
 
@@ -33,9 +33,10 @@ FORMAT = Format("txt")
 
 
 def complain(problem: object) -> None:
-    """One line on standard error, if there is one: `print` would take standard output instead."""
-    if sys.stderr is not None:
-        print(f"asr: {problem}", file=sys.stderr, flush=True)
+    """One line on standard error, if anybody reads that."""
+    if sys.stderr is not None:  # `print` would take standard output instead
+        with suppress(OSError, ValueError):
+            print(f"asr: {problem}", file=sys.stderr, flush=True)
 
 
 def printable(name: str) -> str:
