@@ -8,6 +8,7 @@ import typer
 
 from asr.cli.evaluate import evaluate
 from asr.cli.listen import listen
+from asr.cli.lm import lm
 from asr.cli.models import models
 from asr.cli.options import complain
 from asr.cli.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (transcribe, listen, evaluate, train, models):
     app.command()(command)
+app.add_typer(lm, name="lm")
 
 
 def main() -> None:

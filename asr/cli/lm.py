@@ -1,0 +1,133 @@
+"""`asr lm`: n-gram language models from text, from one form to the other, and what is in them.
+
+The imports that only these commands need are inside: the other commands start faster.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.options import complain
+from asr.errors import AsrError
+
+if TYPE_CHECKING:
+    from asr.lm.ngram import NgramModel
+
+lm = typer.Typer(help="Make and inspect n-gram language models.", no_args_is_help=True)
+
+Output = Annotated[Path, typer.Option(help="The file to write; ARPA if its name ends in .arpa or .arpa.gz.")]
+Small = Annotated[
+    bool, typer.Option("--small", help="16 bits for a number instead of 32; scores differ by up to 1e-4.")
+]
+KeepCase = Annotated[bool, typer.Option("--keep-case", help="Do not lower-case the text, as recognisers write it.")]
+
+
+@lm.command()
+def build(
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help="A sentence a line; plain, gzip, xz, or - for standard input."),
+    ],
+    output: Output,
+    order: Annotated[int, typer.Option(min=1, max=8, help="Words in the longest n-grams.")] = 3,
+    vocabulary: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many of the most frequent words; the others become <unk>.")
+    ] = None,
+    prune: Annotated[
+        str, typer.Option(help="For each order: leave out n-grams that occur so often or less, e.g. 0,1,2.")
+    ] = "0",
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, e.g. 1e-8.")
+    ] = 0.0,
+    small: Small = False,
+    keep_case: KeepCase = False,
+) -> None:
+    """Estimate a model from text: interpolated modified Kneser-Ney."""
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate, read_sentences
+
+    try:
+        cutoffs = [int(number) for number in prune.replace(",", " ").split()]
+    except ValueError:
+        raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
+    check_folder(output)
+    model, fallbacks = estimate(read_sentences(texts, not keep_case), order, vocabulary, cutoffs, threshold)
+    for fallback in fallbacks:
+        discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
+        complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
+    write(model, output, small)
+
+
+@lm.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")],
+    output: Output,
+    small: Small = False,
+) -> None:
+    """Turn ARPA into the form that opens in an instant, or back."""
+    from asr.lm.ngram import load_model
+
+    check_folder(output)
+    write(load_model(model), output, small)
+
+
+@lm.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")],
+    perplexity: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Also print how well it predicts this text.")
+    ] = None,
+    keep_case: KeepCase = False,
+) -> None:
+    """Print the size of a model; for a text its perplexity without unknown words, and how many are unknown."""
+    from asr.lm.ngram import load_model
+
+    opened = load_model(model)
+    describe(opened, model)
+    if perplexity is not None:
+        measure(opened, perplexity, not keep_case)
+
+
+def check_folder(output: Path) -> None:
+    """Known before the work, not after it."""
+    if not output.parent.is_dir():
+        raise AsrError(f"{output}: cannot be written, there is no folder {output.parent}; choose another --output")
+
+
+def write(model: "NgramModel", output: Path, small: bool) -> None:
+    from asr.lm.arpa import write_arpa
+
+    if output.name.endswith((".arpa", ".arpa.gz")):
+        write_arpa(model, output)
+    else:
+        (model.coded() if small else model).save(output)
+    describe(model, output)
+
+
+def describe(model: "NgramModel", path: Path) -> None:
+    counts = ", ".join(f"{number:,} {order}-grams" for order, number in enumerate(model.counts, start=1))
+    print(f"{path}: order {model.order}, {counts}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def measure(model: "NgramModel", text: str, lower: bool) -> None:
+    """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
+    from asr.lm.estimate import read_sentences
+
+    scored = unknown = sentences = 0
+    total = 0.0
+    for sentence in read_sentences([text], lower):
+        sentences += 1
+        for word, log_prob in model.score_words(sentence):
+            if word == model.vocabulary.unknown:
+                unknown += 1
+            else:
+                scored += 1
+                total += log_prob
+    if not sentences:
+        raise AsrError(f"{text}: no words to measure the perplexity on")
+    words = scored + unknown - sentences
+    print(
+        f"perplexity {math.exp(-total / scored):.2f}, "
+        f"unknown words {unknown / words:.2%} of {words:,} in {sentences:,} sentences"
+    )

@@ -1,0 +1,246 @@
+"""Interpolated modified Kneser-Ney estimation (Chen & Goodman 1998, "An empirical study of smoothing techniques for
+language modeling", section 3), and two ways to a smaller model: count cut-offs and entropy pruning.
+
+As in KenLM's lmplz (Heafield et al. 2013) the lower orders count the different words to the left of an n-gram, but at
+the beginning of a sentence, where nothing is to the left, its occurrences; 1-grams are interpolated with the uniform
+distribution; what a cut-off removes goes to the back-off weight of its context.
+
+An n-gram is the number of its context and its last word, packed into 64 bits; so counting the n-grams of any order is
+sorting integers, order by order.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from asr.lm import LanguageModelError
+from asr.lm.files import reading
+from asr.lm.ngram import Level, NgramModel
+from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN
+
+START_PROB = 1e-99  # of <s>, which is never predicted: a convention
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, where a text is too small or too regular to tell
+
+
+@dataclass
+class Ngrams:
+    """The n-grams of one order in a text, sorted by context and word.
+
+    context, suffix: places of the first and of the last n − 1 words in the order below, 0 for 1-grams. word: id.
+    count: how often it occurs. prob: of the word after the context. backoff: the weight of the order below after it.
+    """
+
+    context: np.ndarray
+    word: np.ndarray
+    suffix: np.ndarray
+    count: np.ndarray
+    prob: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    backoff: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.word)
+
+    def by_context(self, values: np.ndarray, contexts: int) -> np.ndarray:
+        """The sum of the n-grams' values for each of the contexts."""
+        return np.bincount(self.context, values, minlength=contexts)
+
+
+def read_sentences(paths: Iterable[Path | str], lower: bool) -> Iterator[str]:
+    """The lines of texts that have words in them. UTF-8; plain, gzip, xz, or - for standard input."""
+    for path in paths:
+        with reading(path) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    sentence = line.decode()
+                except UnicodeDecodeError:
+                    raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
+                if sentence.strip():
+                    yield sentence.lower() if lower else sentence
+
+
+def estimate(
+    sentences: Iterable[str],
+    order: int = 3,
+    vocabulary: int | None = None,
+    cutoffs: Sequence[int] = (0,),
+    threshold: float = 0.0,
+) -> tuple[NgramModel, list[int]]:
+    """A model of the text, and the orders for which the discounts are `FALLBACK_DISCOUNTS`.
+
+    vocabulary: the most frequent words to keep, the others become <unk>; None keeps all.
+    cutoffs: for each order, the last also for those above; n-grams that occur so often or less are left out.
+    threshold: leave out n-grams while each raises the perplexity by less than this fraction (see `entropy_prune`).
+    """
+    cutoffs = spread(cutoffs, order)
+    words, tokens = number_words(sentences, vocabulary)
+    start, end = (words.index(mark.encode()) for mark in (SENTENCE_START, SENTENCE_END))
+    levels = count_ngrams(tokens, order, len(words), end)
+    kept = [ngrams.count > cutoff for ngrams, cutoff in zip(levels, cutoffs, strict=True)]
+    kept[0][:] = True
+    fallbacks = smooth(levels, kept, start)
+    select(levels, kept)
+    if threshold > 0:
+        select(levels, entropy_prune(levels, threshold))
+    logs = [Level(ngrams.context, ngrams.word, np.log(ngrams.prob), np.log(ngrams.backoff)) for ngrams in levels]
+    return NgramModel.of(words, logs), fallbacks
+
+
+def spread(cutoffs: Sequence[int], order: int) -> list[int]:
+    """One cut-off for each order: 0 for the words, then never falling, so that what stays keeps its contexts."""
+    if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
+        given = ",".join(map(str, cutoffs))
+        raise LanguageModelError(
+            f"prune {given}: at most {order} numbers, 0 first and none smaller than the one before"
+        )
+    return [*cutoffs, *[cutoffs[-1]] * (order - len(cutoffs))]
+
+
+def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:
+    """The words to keep, sorted, and the text as places in that list, each sentence between <s> and </s>."""
+    seen: defaultdict[str, int] = defaultdict(count().__next__)  # words by first occurrence
+    start, end, _ = (seen[mark] for mark in (SENTENCE_START, SENTENCE_END, UNKNOWN))
+    text = array("I")
+    marks = 0
+    for sentence in sentences:
+        text.append(start)
+        text.extend(map(seen.__getitem__, sentence.split()))
+        text.append(end)
+        marks += 2
+    numbers = np.frombuffer(text, dtype=np.uint32)
+    counts = np.bincount(numbers, minlength=len(seen))
+    if not marks:
+        raise LanguageModelError("the text has no words; a language model needs some")
+    if counts[start] + counts[end] != marks:
+        raise LanguageModelError("the text itself has <s> or </s> in it; each line is a sentence without them")
+    frequent = sorted(seen.keys() - set(SPECIAL), key=lambda word: (-counts[seen[word]], word))[:vocabulary]
+    words = sorted([*frequent, *SPECIAL])  # as their UTF-8 bytes would be
+    place = np.full(len(seen), words.index(UNKNOWN), dtype=np.uint32)
+    place[[seen[word] for word in words]] = np.arange(len(words))
+    return [word.encode() for word in words], place[numbers]
+
+
+def count_ngrams(tokens: np.ndarray, order: int, words: int, end: int) -> list[Ngrams]:
+    """The n-grams of each order within sentences. `end`: the id of </s>, one of as many `words`."""
+    zeros = np.zeros(words, dtype=np.int64)
+    levels = [Ngrams(zeros, np.arange(words), zeros, np.bincount(tokens, minlength=words))]
+    places = tokens  # of the n-gram that begins at each token, in its level
+    begins = np.arange(len(tokens))
+    for length in range(1, order):
+        begins = begins[tokens[begins + length - 1] != end]
+        if not len(begins):
+            raise LanguageModelError(f"no sentence is long enough for {length + 1}-grams; choose a lower order")
+        keys = places[begins] * np.int64(words) + tokens[begins + length]
+        sorting = np.argsort(keys)
+        keys, begins = keys[sorting], begins[sorting]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        counts = np.diff(first, append=len(keys))
+        context, word = np.divmod(keys[first], words)
+        levels.append(Ngrams(context, word, places[begins[first] + 1].astype(np.int64), counts))
+        places = np.zeros_like(tokens)
+        places[begins] = np.repeat(np.arange(len(first)), counts)
+    return levels
+
+
+def smooth(levels: Sequence[Ngrams], kept: Sequence[np.ndarray], start: int) -> list[int]:
+    """Fill in the probabilities and the back-off weights, for a model of the n-grams that are kept.
+
+    Returns the orders for which the discounts are `FALLBACK_DISCOUNTS`. `start`: the id of <s>.
+    """
+    fallbacks = []
+    starts = levels[0].word == start  # n-grams that begin with <s>
+    below: Ngrams | None = None
+    for order, ngrams in enumerate(levels, start=1):
+        adjusted = ngrams.count
+        if order < len(levels):
+            adjusted = np.bincount(levels[order].suffix, minlength=len(ngrams))
+        if below is None:
+            adjusted = np.where(starts, 0, adjusted)
+            lower, contexts = np.full(len(ngrams), 1 / (len(ngrams) - 1)), 1  # uniform over all words but <s>
+        else:
+            starts = starts[ngrams.context]
+            adjusted = np.where(starts, ngrams.count, adjusted)
+            lower, contexts = below.prob[ngrams.suffix], len(below)
+        discounts = estimate_discounts(adjusted)
+        if discounts is None:
+            fallbacks.append(order)
+            discounts = FALLBACK_DISCOUNTS
+        discount = np.array([0, *discounts])[np.minimum(adjusted, 3)]
+        total = ngrams.by_context(adjusted, contexts)
+        freed = ngrams.by_context(np.where(kept[order - 1], discount, adjusted), contexts)
+        weight = np.divide(freed, total, out=np.ones(contexts), where=total > 0)
+        ngrams.prob = (adjusted - discount) / total[ngrams.context] + weight[ngrams.context] * lower
+        ngrams.backoff = np.ones(len(ngrams))
+        if below is None:
+            ngrams.prob[start] = START_PROB
+        else:
+            below.backoff = weight
+        below = ngrams
+    return fallbacks
+
+
+def estimate_discounts(counts: np.ndarray) -> tuple[float, float, float] | None:
+    """What to take from counts of 1, 2, and 3 or more (equation 17 there); None where that is undefined.
+
+    lmplz stops where no n-gram has a count of 1, 2 or 3, or a discount is outside 0…count.
+    """
+    _, one, two, three, four = np.bincount(np.minimum(counts, 5), minlength=6)[:5].tolist()
+    if not (one and two and three):
+        return None
+    share = one / (one + 2 * two)
+    discounts = (1 - 2 * share * two / one, 2 - 3 * share * three / two, 3 - 4 * share * four / three)
+    return discounts if all(0 < taken <= number for number, taken in enumerate(discounts, start=1)) else None
+
+
+def select(levels: list[Ngrams], kept: Sequence[np.ndarray]) -> None:
+    """Leave out n-grams. The contexts of those that are kept are kept."""
+    places = np.zeros(1, dtype=np.int64)
+    for index, (ngrams, mask) in enumerate(zip(levels, kept, strict=True)):
+        levels[index] = Ngrams(
+            places[ngrams.context[mask]],
+            ngrams.word[mask],
+            places[ngrams.suffix[mask]],
+            ngrams.count[mask],
+            ngrams.prob[mask],
+            ngrams.backoff[mask],
+        )
+        places = np.cumsum(mask) - 1
+
+
+def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray]:
+    """Which n-grams to keep; the back-off weights become those of a model of these only.
+
+    Stolcke 1998, "Entropy-based pruning of backoff language models": an n-gram goes if without it the perplexity of the
+    model rises by less than the fraction `threshold`. The probability of a context is its share of the text, not what
+    the model makes of it, since the lower orders of Kneser-Ney are not made for that (Chelba et al. 2010).
+    """
+    kept = [np.ones(len(ngrams), dtype=bool) for ngrams in levels]
+    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of what is kept
+    for order in range(len(levels) - 1, 0, -1):
+        below, ngrams = levels[order - 1], levels[order]
+        prob, lower = ngrams.prob, below.prob[ngrams.suffix]
+        left = unseen(ngrams, prob, len(below))[ngrams.context]
+        left_below = unseen(ngrams, lower, len(below))[ngrams.context]
+        old, new = np.log(left / left_below), np.log((left + prob) / (left_below + lower))
+        share = below.count[ngrams.context] / levels[0].count.sum()
+        loss = share * (prob * (np.log(prob) - np.log(lower) - new) + left * (old - new))
+        kept[order] = needed | (np.expm1(loss) >= threshold)
+        needed = np.zeros(len(below), dtype=bool)
+        needed[ngrams.context[kept[order]]] = True
+
+    lower = levels[0].prob  # what the smaller model gives to the n-grams of an order
+    for (below, ngrams), mask in zip(pairwise(levels), kept[1:], strict=True):
+        lower = lower[ngrams.suffix]
+        left = unseen(ngrams, np.where(mask, ngrams.prob, 0), len(below))
+        below.backoff = left / unseen(ngrams, np.where(mask, lower, 0), len(below))
+        lower = np.where(mask, ngrams.prob, below.backoff[ngrams.context] * lower)
+    return kept
+
+
+def unseen(ngrams: Ngrams, prob: np.ndarray, contexts: int) -> np.ndarray:
+    """What the probabilities after each context leave; never quite nothing, where rounding would say so."""
+    return np.maximum(1 - ngrams.by_context(prob, contexts), 1e-12)

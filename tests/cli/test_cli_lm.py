@@ -1,0 +1,106 @@
+import gzip
+import lzma
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+TEXT = "The cat sat on the mat\nthe dog sat\n\nA cat and a dog\n" * 2
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def out_of(run: Command, *arguments: str | Path, stdin: bytes = b"") -> str:
+    result = run("lm", *arguments, stdin=stdin)
+    assert result.code == 0, result.err
+    assert all("too little or too regular text" in line for line in result.errors)
+    return result.out
+
+
+def test_text_becomes_a_model_that_info_describes(run: Command, text: Path, tmp_path: Path) -> None:
+    model = tmp_path / "cats.lm"
+    built = out_of(run, "build", text, "--output", model)
+    assert built.startswith(f"{model}: order 3, 11 1-grams, 16 2-grams, 14 3-grams, ")
+    assert out_of(run, "info", model) == built
+    described, measured = out_of(run, "info", model, "--perplexity", text).splitlines()
+    assert f"{described}\n" == built
+    assert measured.startswith("perplexity ")
+    assert measured.endswith("unknown words 0.00% of 28 in 6 sentences")
+    (tmp_path / "other.txt").write_text("the cat barked\n")
+    assert "unknown words 33.33% of 3 in 1 sentences" in out_of(
+        run, "info", model, "--perplexity", tmp_path / "other.txt"
+    )
+
+
+def test_options_make_smaller_models(run: Command, text: Path, tmp_path: Path) -> None:
+    def counts(*options: str) -> str:
+        return (
+            out_of(run, "build", text, "--output", tmp_path / "out.lm", *options).split("order ")[1].rsplit(",", 1)[0]
+        )
+
+    assert counts("--order", "2") == "2, 11 1-grams, 16 2-grams"
+    assert counts("--vocabulary", "3").startswith("3, 6 1-grams")
+    assert counts("--prune", "0,2") == counts("--prune", "0 2 2") == "3, 11 1-grams, 1 2-grams, 0 3-grams"
+    assert counts("--keep-case").startswith("3, 13 1-grams")
+    assert counts("--threshold", "0.5") == "3, 11 1-grams, 0 2-grams, 0 3-grams"
+
+
+def test_every_way_in_gives_the_same_model(run: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.gz").write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "text.xz").write_bytes(lzma.compress(TEXT.encode()))
+    sentences = TEXT.encode().splitlines(keepends=True)
+    (tmp_path / "first.txt").write_bytes(b"".join(sentences[:3]))
+    (tmp_path / "second.txt").write_bytes(b"".join(sentences[3:]))
+    out_of(run, "build", text, "--output", tmp_path / "text.lm")
+    for texts in (["text.gz"], ["text.xz"], ["-"], ["first.txt", "second.txt"]):
+        paths = [name if name == "-" else tmp_path / name for name in texts]
+        out_of(run, "build", *paths, "--output", tmp_path / "again.lm", stdin=TEXT.encode())
+        assert (tmp_path / "again.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
+
+
+def test_arpa_is_written_by_its_name_and_converted_back(run: Command, text: Path, tmp_path: Path) -> None:
+    out_of(run, "build", text, "--output", tmp_path / "cats.arpa")
+    assert (tmp_path / "cats.arpa").read_text().startswith("\\data\\\nngram 1=11\n")
+    out_of(run, "convert", tmp_path / "cats.arpa", "--output", tmp_path / "cats.arpa.gz")
+    out_of(run, "convert", tmp_path / "cats.arpa.gz", "--small", "--output", tmp_path / "cats.lm")
+    perplexities = {
+        out_of(run, "info", tmp_path / name, "--perplexity", text).splitlines()[1]
+        for name in ("cats.arpa", "cats.arpa.gz", "cats.lm")
+    }
+    assert len(perplexities) == 1
+
+
+@pytest.mark.parametrize("prune", ["one", "0,1,x", "0.5"])
+def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, prune: str) -> None:
+    result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--prune", prune)
+    assert result.code == 2
+    assert "0,1,1" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["build", "missing.txt", "--output", "out.lm"], "missing.txt: cannot be read"),
+        (["build", "empty.txt", "--output", "out.lm"], "no words"),
+        (["build", "text.txt", "--output", "none/out.lm"], "none/out.lm: cannot be written"),
+        (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
+        (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
+        (["info", "missing.lm"], "missing.lm: cannot read"),
+        (["info", "text.txt"], "text.txt: not a language model"),
+    ],
+)
+def test_failures_are_one_line(
+    run: Command, text: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    monkeypatch.chdir(text.parent)
+    (text.parent / "empty.txt").write_text("\n")
+    result = run("lm", *arguments)
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert problem in line
+    assert not (text.parent / "out.lm").exists()

@@ -1,0 +1,251 @@
+"""Scores and states against the definition and against KenLM; files of both forms, whole and damaged."""
+
+import gzip
+import math
+import mmap
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arpa_files import WORDS, Arpa, arpas
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.lm import LanguageModelError
+from asr.lm.arpa import write_arpa
+from asr.lm.ngram import CODES, MAGIC, NgramModel, code, load_model
+
+TOLERANCE = 1e-5
+LN10 = math.log(10)
+SENTENCES = st.lists(st.sampled_from((*WORDS, "unheard")), max_size=6)
+ORDERS = st.integers(1, 4)
+SMALL = Arpa(
+    3,
+    {
+        ("<s>",): (-99.0, -0.5),
+        ("</s>",): (-1.0, 0.0),
+        ("<unk>",): (-3.0, 0.0),
+        ("a",): (-0.5, -0.3),
+        ("b",): (-0.7, 0.0),
+        ("<s>", "a"): (-0.2, -0.1),
+        ("a", "b"): (-0.4, 0.0),
+        ("<s>", "a", "b"): (-0.1, 0.0),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all examples of hypothesis."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> NgramModel:
+    return load_model(SMALL.write(tmp_path / "small.arpa"))
+
+
+def state_after(model: NgramModel, words: tuple[str, ...]) -> int:
+    """Of the sentence that starts so."""
+    state = model.start()
+    for word in words:
+        _, state = model.score(state, model.vocabulary.id(word))
+    return state
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS), SENTENCES)
+def test_scores_are_those_of_the_definition(folder: Path, arpa: Arpa, sentence: list[str]) -> None:
+    model = load_model(arpa.write(folder / "any.arpa"))
+    history: tuple[str, ...] = ("<s>",)
+    expected = []
+    for word in (*(word if word in WORDS else "<unk>" for word in sentence), "</s>"):
+        expected.append(arpa.score(history, word))
+        history += (word,)
+    scored = [log_prob for _, log_prob in model.score_words(" ".join(sentence))]
+    assert scored == pytest.approx(expected, abs=TOLERANCE)
+    assert model.score_text(" ".join(sentence)) == pytest.approx(sum(expected), abs=TOLERANCE)
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(st.integers(2, 4)), st.lists(SENTENCES, min_size=2, max_size=8))
+def test_scores_and_states_are_those_of_kenlm(folder: Path, arpa: Arpa, sentences: list[list[str]]) -> None:
+    kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm, which needs a C++ compiler")
+    # KenLM adds missing suffixes, for which its table needs room: that of n-grams which nothing here uses.
+    spare = {
+        ngram: (-1.0, 0.0) for n in range(60) for ngram in [(f"x{n}",) * length for length in range(1, arpa.order + 1)]
+    }
+    path = replace(arpa, ngrams=arpa.ngrams | spare).write(folder / "kenlm.arpa")
+    model, reference = load_model(path), kenlm.Model(str(path))
+    states = []
+    for sentence in sentences:
+        text = " ".join(sentence)
+        for bos, eos in product((True, False), repeat=2):
+            expected = reference.score(text, bos=bos, eos=eos) * LN10
+            assert model.score_text(text, bos=bos, eos=eos) == pytest.approx(expected, abs=TOLERANCE)
+        theirs = kenlm.State()
+        reference.BeginSentenceWrite(theirs)
+        for word in sentence:
+            before, theirs = theirs, kenlm.State()
+            reference.BaseScore(before, word, theirs)
+        if sentence:  # KenLM keeps <s> even where it makes no difference
+            states.append((state_after(model, tuple(sentence)), theirs))
+    for (ours, theirs), (our_other, their_other) in product(states, repeat=2):
+        assert ours == our_other or theirs != their_other
+        # A suffix that KenLM added keeps its context, though it makes no difference.
+        assert (
+            ours != our_other
+            or theirs == their_other
+            or any(ngram[1:] not in arpa.ngrams for ngram in arpa.ngrams if ngram[1:])
+        )
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS))
+def test_many_scores_at_once_are_the_single_ones(folder: Path, arpa: Arpa) -> None:
+    model = load_model(arpa.write(folder / "many.arpa"))
+    states = {state_after(model, words) for length in range(3) for words in product((*WORDS, "unheard"), repeat=length)}
+    pairs = list(product(sorted(states), range(len(model.vocabulary))))
+    log_probs, following = model.score_many(*np.array(pairs).T)
+    assert list(zip(log_probs.tolist(), following.tolist(), strict=True)) == [model.score(*pair) for pair in pairs]
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS))
+def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
+    model = load_model(arpa.write(folder / "plain.arpa"))
+    (folder / "packed").write_bytes(gzip.compress(arpa.text().encode()))
+    model.save(folder / "mapped")
+    model.coded().save(folder / "coded")  # exact: so few numbers have a code each
+    write_arpa(model, folder / "written.arpa")
+    write_arpa(load_model(folder / "coded"), folder / "written.arpa.gz")
+    assert (folder / "written.arpa.gz").read_bytes().startswith(b"\x1f\x8b")
+    for name in ("packed", "mapped", "coded", "written.arpa", "written.arpa.gz"):
+        other = load_model(folder / name)
+        assert other.counts == model.counts
+        for level, expected in zip(other.levels(), model.levels(), strict=True):
+            assert level.context.tolist() == expected.context.tolist()
+            assert level.word.tolist() == expected.word.tolist()
+            assert level.log_prob == pytest.approx(expected.log_prob, abs=TOLERANCE)
+            assert level.backoff == pytest.approx(expected.backoff, abs=TOLERANCE)
+        assert other.arrays["suffixes"].tolist() == model.arrays["suffixes"].tolist()
+
+
+def test_a_context_that_makes_no_difference_is_forgotten(small: NgramModel) -> None:
+    assert state_after(small, ("a",)) not in (state_after(small, ("b", "a")), small.start())
+    assert state_after(small, ("a", "b")) == state_after(small, ("b",)) == state_after(small, ("unheard",))
+    assert state_after(small, ("b", "a")) == state_after(small, ("b", "b", "a"))
+
+
+def test_a_model_without_unk_gets_kenlms(tmp_path: Path) -> None:
+    known = {ngram: numbers for ngram, numbers in SMALL.ngrams.items() if ngram != ("<unk>",)}
+    model = load_model(Arpa(3, known).write(tmp_path / "closed.arpa"))
+    assert model.score_text("unheard", bos=False, eos=False) == pytest.approx(-100 * LN10)
+
+
+def test_capital_unk_is_unk(tmp_path: Path) -> None:
+    path = tmp_path / "capital.arpa"
+    path.write_text(SMALL.text().replace("<unk>", "<UNK>"))
+    assert load_model(path).score_text("unheard", bos=False, eos=False) == pytest.approx(-3 * LN10)
+
+
+def test_codes_keep_numbers_within_a_hundred_thousandth_of_their_range_and_zero_as_it_is() -> None:
+    generator = np.random.default_rng(0)
+    values = np.concatenate([[-228.0, 0.0, 1.0], -10 * generator.random(300_000)]).astype(np.float32)
+    codes, table = code(values)
+    assert (codes.dtype, table.dtype) == (np.uint16, np.float32)
+    assert len(table) <= CODES
+    assert np.abs(table[codes] - values).max() < 11e-5  # the gap down to -228 costs nothing
+    assert (table[codes][values == 0] == 0).all()
+
+
+def test_a_model_with_more_words_than_16_bits_can_name(tmp_path: Path) -> None:
+    words = [f"w{number:06}" for number in range(70_000)]
+    ngrams = {(word,): (-5.0, -0.5) for word in ("<unk>", "<s>", "</s>", *words)}
+    arpa = Arpa(2, ngrams | {("w000007", "w069999"): (-0.25, 0.0)})
+    load_model(arpa.write(tmp_path / "large.arpa")).save(tmp_path / "large.lm")
+    model = load_model(tmp_path / "large.lm")
+    assert model.score_text("w000007 w069999", bos=False, eos=False) == pytest.approx(-5.25 * LN10)
+    assert model.score_text("w000008 w069999", bos=False, eos=False) == pytest.approx(-10.5 * LN10)
+    assert model.vocabulary.word(model.vocabulary.id("w069999")) == "w069999"
+
+
+def test_the_file_is_mapped_for_reading_and_not_copied(small: NgramModel, tmp_path: Path) -> None:
+    small.save(tmp_path / "small.lm")
+    for array in load_model(tmp_path / "small.lm").arrays.values():
+        assert not array.flags.writeable
+        base = array
+        while isinstance(base, np.ndarray) and base.base is not None:
+            base = base.base
+        assert isinstance(base, mmap.mmap)
+
+
+def test_an_older_file_stays_while_an_open_model_uses_it(small: NgramModel, tmp_path: Path) -> None:
+    small.save(tmp_path / "small.lm")
+    opened = load_model(tmp_path / "small.lm")
+    small.coded().save(tmp_path / "small.lm")
+    assert opened.score_text("a b") == small.score_text("a b")
+    assert [path.name for path in tmp_path.glob("small.lm*")] == ["small.lm"]
+
+
+def test_a_file_cut_anywhere_is_one_line(small: NgramModel, tmp_path: Path) -> None:
+    small.save(tmp_path / "whole.lm")
+    path = tmp_path / "cut.lm"
+    for whole in ((tmp_path / "whole.lm").read_bytes(), SMALL.text().rstrip().encode(), gzip.compress(b"a" * 9)):
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(LanguageModelError) as error:
+                load_model(path)
+            assert str(error.value).startswith(f"{path}: ")
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"hello\n", bytes(range(256)), MAGIC, MAGIC + b"{}\n", MAGIC + b"\xff\n"]
+)
+def test_what_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "none"
+    path.write_bytes(content)
+    with pytest.raises(LanguageModelError, match=rf"^{path}: [^\n]+$"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["missing.lm", "."])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LanguageModelError, match=r"cannot be read|cannot read"):
+        load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("ngram 2=2", "ngram 2=3", "promises 3 2-grams, here are 2"),
+        ("ngram 2=2", "ngram 2=1", r"line 1[0-9]: expected “\\3-grams:”"),
+        ("ngram 2=2", "ngram 4=2", "expected “ngram 2=…”"),
+        ("-0.4\ta b", "0.4\ta b", "line 15: not a 2-gram with its log10 probability: “0.4 a b”"),
+        ("-0.4\ta b", "nan\ta b", "line 15: not a 2-gram"),
+        ("-0.4\ta b", "-0.4\ta b\tinf", "line 15: not a 2-gram"),
+        ("-0.4\ta b", "-0.4\ta", "line 15: not a 2-gram"),
+        ("-0.4\ta b", "-0.4\ta c", "line 15: “c” is not among the 1-grams"),
+        ("-0.4\ta b", "-0.4\t<s> a", "the 2-gram “<s> a” is there twice"),
+        ("-0.1\t<s> a b", "-0.1\tb a b", "the 3-gram “b a b” is there, but not the 2-gram that it starts with"),
+        ("\tb\n", "\ta\n", "“a” is among the 1-grams twice"),
+        ("</s>", "end", "no </s> among the 1-grams"),
+    ],
+)
+def test_a_bad_arpa_file_names_line_and_problem(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = tmp_path / "bad.arpa"
+    assert SMALL.text().count(old) == 1
+    path.write_text(SMALL.text().replace(old, new))
+    with pytest.raises(LanguageModelError, match=problem) as error:
+        load_model(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_words_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.arpa"
+    path.write_bytes(SMALL.text().replace("b", "\xe9").encode("latin-1"))
+    with pytest.raises(LanguageModelError, match="not UTF-8"):
+        load_model(path)
