@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from functools import cache
 from itertools import groupby, product
 
@@ -222,7 +223,7 @@ def test_partial_leaves_the_state_alone():
     for row in log_probs:
         decoder.advance(state, row[None])
         assert decoder.partial(state) == decoder.partial(state)
-    assert decoder.partial(state) == decoder.finish(state)[0]
+    assert replace(decoder.partial(state), stable=0) == decoder.finish(state)[0]
     assert decoder.finish(state) == decode(decoder, log_probs)
 
 
