@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import pytest
 from virtual_microphone import VirtualMicrophone, virtual_microphone
 
+from asr.audio.files import read
+from asr.audio.resample import SAMPLE_RATE
 from asr.bundle import packaged_models
 from asr.recognizer import Recognizer
-from asr.streaming import STREAMING_MODEL, StreamingRecognizer, transcribe_live
+from asr.streaming import STREAMING_MODEL
 
 pytestmark = pytest.mark.skipif(STREAMING_MODEL not in packaged_models(), reason=f"{STREAMING_MODEL} is not packaged")
 
@@ -58,12 +61,25 @@ def start() -> Iterator[Start]:
 
 
 def differing(heard: str, text: str) -> float:
-    """Share of characters that differ: a frame that begins elsewhere may change a letter of a weak model."""
-    return jiwer.cer(text, heard)
+    """Share of characters that differ."""
+    return jiwer.cer(text, " ".join(heard.split()))
 
 
-@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
-def test_the_text_is_that_of_the_file(rate: int, start: Start, tmp_path: Path):
+def file_text(saved: Path) -> str:
+    """What the file that was played says when it begins where it began in what was saved.
+
+    Where frames begin changes letters of a weak model, and a program cannot choose when it is played to.
+    """
+    heard, played = read(saved), read(SAMPLE)
+    size = len(heard) + len(played)
+    offset = int(np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(played, size).conj()).argmax())
+    aligned = np.concatenate([np.zeros(offset, dtype=np.float32), played, np.zeros(SAMPLE_RATE, dtype=np.float32)])
+    return Recognizer(STREAMING_MODEL).transcribe(aligned[: max(len(heard), offset + len(played))]).text
+
+
+# PulseAudio and our resampler between them change some samples by a few parts in a thousand; at 16 kHz nothing does.
+@pytest.mark.parametrize(("rate", "tolerance"), [(16_000, 0.0), (44_100, 0.1), (48_000, 0.1)])
+def test_the_text_is_that_of_the_file(rate: int, tolerance: float, start: Start, tmp_path: Path):
     saved = tmp_path / "heard.wav"
     with virtual_microphone(tmp_path, rate) as microphone:
         process = start(microphone, rate, "--save-audio", saved)
@@ -71,14 +87,13 @@ def test_the_text_is_that_of_the_file(rate: int, start: Start, tmp_path: Path):
         process.send_signal(signal.SIGINT)
         text, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    heard = " ".join(text.split())
-    assert differing(heard, transcribe_live(StreamingRecognizer(), saved).transcript.text) <= 0.02  # saved in 16 bits
-    assert differing(heard, Recognizer(STREAMING_MODEL).transcribe(SAMPLE).text) <= 0.15
+    assert differing(text, file_text(saved)) <= tolerance
 
 
 def test_a_device_that_dies_half_way_leaves_the_text_so_far(start: Start, tmp_path: Path):
-    with virtual_microphone(tmp_path) as microphone:
-        process = start(microphone, 48_000, "--output", tmp_path / "text.txt")
+    saved, output = tmp_path / "heard.wav", tmp_path / "text.txt"
+    with virtual_microphone(tmp_path, 16_000) as microphone:
+        process = start(microphone, 16_000, "--output", output, "--save-audio", saved)
         microphone.play(SAMPLE)  # to its end: how much of the next one is heard, nobody can say
         microphone.play(SAMPLE, wait=False)
         microphone.kill()
@@ -86,6 +101,5 @@ def test_a_device_that_dies_half_way_leaves_the_text_so_far(start: Start, tmp_pa
     assert (process.returncode, text) == (1, "")
     (line,) = errors.splitlines()
     assert "vanished while listening" in line
-    written = " ".join((tmp_path / "text.txt").read_text().split())
-    whole = Recognizer(STREAMING_MODEL).transcribe(SAMPLE).text
-    assert differing(written[: len(whole)], whole) <= 0.15
+    whole = file_text(saved)
+    assert differing(" ".join(output.read_text().split())[: len(whole)], whole) <= 0.1
