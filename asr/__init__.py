@@ -10,7 +10,7 @@ for event in recognizer.accept(samples, 48_000) + recognizer.finish():
 """
 
 from asr.endpoint import Endpoint
-from asr.errors import AsrError, AudioError, BundleError, DeviceError, RecipeError
+from asr.errors import AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
 from asr.recognizer import Recognizer, load_model
 from asr.streaming import Final, Partial, StreamingRecognizer
 from asr.transcript import Segment, Transcript, Word
@@ -22,6 +22,7 @@ __all__ = [
     "DeviceError",
     "Endpoint",
     "Final",
+    "LanguageModelError",
     "Partial",
     "RecipeError",
     "Recognizer",

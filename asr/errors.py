@@ -13,6 +13,10 @@ class BundleError(AsrError):
     """A model bundle that is missing, incomplete, or made by an incompatible version."""
 
 
+class LanguageModelError(AsrError):
+    """A language model, or a text to make one from, that is missing, damaged or cannot be used."""
+
+
 class RecipeError(AsrError):
     """A recipe, manifest or override that cannot be trained from."""
 

@@ -227,7 +227,7 @@ class Flicker:
 
     def see(self, event: Event) -> None:
         final = isinstance(event, Final)
-        words = tuple(event.segment.text.split() if isinstance(event, Final) else event.text.split())
+        words = tuple((event.segment.text if isinstance(event, Final) else event.text).split())
         same = 0
         while same < min(len(words), len(self._words)) and words[same] == self._words[same]:
             same += 1

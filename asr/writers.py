@@ -6,6 +6,7 @@ recording and returns text; opening and saving are the caller's.
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def _timestamp(milliseconds: int, decimal_mark: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{milliseconds:03}"
 
 
-class Writer:
+class Writer(ABC):
     """One recording in one format: as a whole, or piece by piece while it is still being spoken.
 
     Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
@@ -103,9 +104,9 @@ class Writer:
         """What comes before the first segment."""
         return ""
 
+    @abstractmethod
     def add(self, *segments: Segment) -> str:
         """The next segments, in whole lines."""
-        raise NotImplementedError
 
 
 class TxtWriter(Writer):

@@ -11,8 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from asr.errors import one_line
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError, one_line
 from asr.lm.files import reading, replacing
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL, UNKNOWN

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError
 from asr.lm.files import reading
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN

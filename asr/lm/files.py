@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from asr.errors import one_line
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError, one_line
 
 STDIN = "-"
 OPENERS: dict[bytes, Callable[..., Any]] = {

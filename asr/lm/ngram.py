@@ -25,8 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.errors import one_line
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError, one_line
 from asr.lm.files import replacing
 from asr.lm.vocabulary import Vocabulary
 

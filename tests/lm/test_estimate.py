@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, read_sentences, smooth
 from asr.lm.ngram import ROOT, NgramModel, load_model

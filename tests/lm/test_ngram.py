@@ -13,7 +13,7 @@ from arpa_files import WORDS, Arpa, arpas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.lm import LanguageModelError
+from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
 from asr.lm.ngram import CODES, MAGIC, NgramModel, code, load_model
 

@@ -79,10 +79,9 @@ def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
     for entry in read_manifest(live_run.parent / "few.jsonl"):
         transcript = whole.transcribe(entry.audio)
         assert transcript.text == entry.text.lower()
-        words = transcribe_live(live, entry.audio).transcript.words
-        assert [(word.text, word.start, word.end) for word in words] == [
-            (word.text, word.start, word.end) for word in transcript.words
-        ]
+        for heard, word in zip(transcribe_live(live, entry.audio).transcript.words, transcript.words, strict=True):
+            assert (heard.text, heard.start, heard.end) == (word.text, word.start, word.end)
+            assert heard.confidence == pytest.approx(word.confidence, abs=1e-4)
 
 
 def test_a_live_models_card_has_its_delay_and_both_error_rates(live_run: Path):
