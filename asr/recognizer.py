@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,6 +134,35 @@ class Recognizer:
         if recognition.error is not None:
             raise recognition.error
         return recognition.transcript
+
+    def log_probs(self, source: Source, on_progress: OnProgress | None = None) -> np.ndarray:
+        """What the model hears in a source: float32 (frames, tokens), natural log, all of it in memory.
+
+        Raises AudioError, also when the source cannot be read to its end.
+        """
+        job, rows = _Job(source, None), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
+        for part in self._log_probs(job):
+            rows.append(part)
+            if on_progress is not None:
+                on_progress(source, len(part) * self.bundle.config.frame_seconds)
+        if job.error is not None:
+            raise job.error
+        return np.concatenate(rows)
+
+    def _log_probs(self, job: _Job) -> Iterator[np.ndarray]:
+        """The log-probabilities of a job, (frames, tokens), piece by piece."""
+        blocks = self._blocks(job)
+        if isinstance(self.engine, StreamingEngine):
+            stream = self.engine.start()
+            for block in blocks:
+                yield from self.engine.advance([stream], [block])
+            yield from self.engine.finish([stream])
+            return
+        windows = cut_windows(blocks, self.frame_samples)
+        while batch := list(islice(windows, self.batch_size)):
+            results = self.engine.log_probs([window.samples for window in batch])
+            for window, result in zip(batch, results, strict=True):
+                yield result[window.first_frame : window.last_frame].copy()
 
     def transcribe_all(self, sources: Iterable[Source], on_progress: OnProgress | None = None) -> Iterator[Recognition]:
         """Recognise many sources; each is given back in its turn, as soon as it and those before it are done.

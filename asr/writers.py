@@ -1,4 +1,4 @@
-"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm.
+"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid.
 
 One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
 recording and returns text; opening and saving are the caller's.
@@ -7,76 +7,11 @@ recording and returns text; opening and saving are the caller's.
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from asr.errors import AsrError
-from asr.transcript import Segment, Transcript, Word
-
-# The broadcasters' usual limits for a subtitle (BBC and Netflix guidelines).
-CUE_LINES = 2
-CUE_LINE_CHARACTERS = 42
-CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One subtitle: `start` and `end` in whole milliseconds, text in `lines`."""
-
-    start: int
-    end: int
-    lines: tuple[str, ...]
-
-
-def subtitle_cues(segments: Sequence[Segment], free_from: int = 0) -> list[Cue]:
-    """The subtitles of segments, in order, never overlapping, each at least 1 ms long, none before `free_from` (ms).
-
-    A segment is one cue of at most 2 lines of 42 characters; one that does not fit is halved by its words'
-    times. A line is longer only when a single word is. A cue stays for a second where the next one allows it.
-    """
-    groups = [group for segment in segments for group in _split_cue(segment.words)]
-    starts = [_milliseconds(group[0].start) for group in groups]
-    cues: list[Cue] = []
-    for number, group in enumerate(groups):
-        # Joined windows may hand over words whose times touch or cross, so order is enforced here.
-        start = max(starts[number], free_from)
-        end = max(_milliseconds(group[-1].end), start + CUE_MINIMUM)
-        if number + 1 < len(groups):
-            end = max(min(end, starts[number + 1]), start + 1)
-        cues.append(Cue(start, end, tuple(_wrap(group))))
-        free_from = end
-    return cues
-
-
-def _split_cue(words: Sequence[Word]) -> list[Sequence[Word]]:
-    """Words in groups that each fit one cue. Halving leaves no lone word flashing up at the end."""
-    if len(_wrap(words)) <= CUE_LINES:
-        return [words]
-    lengths = [len(word.text) + 1 for word in words]
-    total, before = sum(lengths), 0
-    imbalance = []
-    for length in lengths[:-1]:
-        before += length
-        imbalance.append(abs(total - 2 * before))
-    middle = imbalance.index(min(imbalance)) + 1
-    return _split_cue(words[:middle]) + _split_cue(words[middle:])
-
-
-def _wrap(words: Sequence[Word]) -> list[str]:
-    # Greedy over whole words; textwrap would see only the joined string and could cut inside a word.
-    lines = [words[0].text]
-    for word in words[1:]:
-        longer = f"{lines[-1]} {word.text}"
-        if len(longer) <= CUE_LINE_CHARACTERS:
-            lines[-1] = longer
-        else:
-            lines.append(word.text)
-    return lines
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+from asr.subtitles import in_order, subtitle_cues, to_milliseconds
+from asr.transcript import Segment, Transcript
 
 
 def _timestamp(milliseconds: int, decimal_mark: str) -> str:
@@ -88,16 +23,23 @@ def _timestamp(milliseconds: int, decimal_mark: str) -> str:
 
 
 class Writer(ABC):
-    """One recording in one format: as a whole, or piece by piece while it is still being spoken.
-
-    Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
-    """
+    """One recording in one format."""
 
     def __init__(self, name: str):
         self.name = name
 
+    @abstractmethod
     def whole(self, transcript: Transcript) -> str:
         """The file of a finished transcript."""
+
+
+class LiveWriter(Writer):
+    """One that can also write piece by piece, while the recording is still being spoken.
+
+    Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
+    """
+
+    def whole(self, transcript: Transcript) -> str:
         return self.begin() + self.add(*transcript.segments)
 
     def begin(self) -> str:
@@ -109,7 +51,7 @@ class Writer(ABC):
         """The next segments, in whole lines."""
 
 
-class TxtWriter(Writer):
+class TxtWriter(LiveWriter):
     """The text on one line, an empty one when nothing was said; live, a line for each utterance."""
 
     def whole(self, transcript: Transcript) -> str:
@@ -119,7 +61,7 @@ class TxtWriter(Writer):
         return "".join(f"{segment.text}\n" for segment in segments)
 
 
-class JsonWriter(Writer):
+class JsonWriter(LiveWriter):
     """One object on one line, so that several recordings make JSON Lines; live, an object for each utterance.
 
     Times in seconds.
@@ -157,7 +99,7 @@ class JsonWriter(Writer):
         return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-class SrtWriter(Writer):
+class SrtWriter(LiveWriter):
     """SubRip subtitles; an empty file when nothing was said.
 
     SubRip has no escapes. Its one reserved string, `-->`, becomes an arrow; markup characters stay as spoken.
@@ -180,7 +122,7 @@ class SrtWriter(Writer):
         return "".join(blocks)
 
 
-class VttWriter(Writer):
+class VttWriter(LiveWriter):
     """WebVTT subtitles (W3C WebVTT, section 4.2); only the header when nothing was said."""
 
     def __init__(self, name: str):
@@ -201,7 +143,7 @@ class VttWriter(Writer):
         return "".join(blocks)
 
 
-class TsvWriter(Writer):
+class TsvWriter(LiveWriter):
     """Tab-separated segments, times in whole milliseconds as Whisper writes them."""
 
     def begin(self) -> str:
@@ -211,11 +153,11 @@ class TsvWriter(Writer):
         rows = []
         for segment in segments:
             text = " ".join(segment.text.split())  # a tab in the text would be a fourth column
-            rows.append(f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{text}\n")
+            rows.append(f"{to_milliseconds(segment.start)}\t{to_milliseconds(segment.end)}\t{text}\n")
         return "".join(rows)
 
 
-class CtmWriter(Writer):
+class CtmWriter(LiveWriter):
     """NIST time-marked conversation (sclite's `ctm`): recording, channel 1, start, duration, word, confidence.
 
     Times are seconds with two decimals. Fields are separated by spaces, so a space inside one becomes `_`.
@@ -234,7 +176,40 @@ def _field(text: str) -> str:
     return re.sub(r"\s", "_", text)
 
 
-FORMATS: dict[str, type[Writer]] = {
+class TextGridWriter(Writer):
+    """Praat's TextGrid in its long text form: one interval tier of words, with empty intervals between them.
+
+    The intervals cover the recording from 0 to its end, each at least a millisecond long. How many there are stands
+    before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".)
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        words = transcript.words
+        times = in_order([(word.start, word.end) for word in words], minimum=1)
+        intervals: list[tuple[int, int, str]] = []
+        now = 0
+        for (start, end), word in zip(times, words, strict=True):
+            if start > now:
+                intervals.append((now, start, ""))
+            intervals.append((start, end, word.text))
+            now = end
+        duration = max(to_milliseconds(transcript.duration), now, 1)  # Praat takes no empty interval
+        if duration > now:
+            intervals.append((now, duration, ""))
+
+        span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
+        lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>", "size = 1"]
+        lines += ["item []:", "    item [1]:"]
+        tier = ['class = "IntervalTier"', 'name = "words"', *span, f"intervals: size = {len(intervals)}"]
+        lines += [f"        {line}" for line in tier]
+        for number, (start, end, text) in enumerate(intervals, 1):
+            quoted = text.replace('"', '""')
+            interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
+            lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
+        return "\n".join(lines) + "\n"
+
+
+LIVE_FORMATS: dict[str, type[LiveWriter]] = {
     "txt": TxtWriter,
     "json": JsonWriter,
     "srt": SrtWriter,
@@ -242,6 +217,7 @@ FORMATS: dict[str, type[Writer]] = {
     "tsv": TsvWriter,
     "ctm": CtmWriter,
 }
+FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter}
 
 
 def render(transcript: Transcript, format: str, name: str) -> str:

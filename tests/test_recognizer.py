@@ -54,7 +54,7 @@ class RecordingDecoder:
         state.append(log_probs)
 
     def partial(self, state: list[np.ndarray]) -> Hypothesis:
-        return Hypothesis((), (), 0.0)
+        return Hypothesis((), (), 0.0, 0.0)
 
     def finish(self, state: list[np.ndarray]) -> list[Hypothesis]:
         self.finished.append(np.concatenate([np.zeros((0, 1)), *state]))

@@ -1,15 +1,21 @@
+import csv
 import html
+import io
 import json
 import re
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
+from asr.subtitles import CUE_MINIMUM, Cue, subtitle_cues
 from asr.transcript import Segment, Transcript, Word, split_segments
-from asr.writers import CUE_LINE_CHARACTERS, CUE_LINES, CUE_MINIMUM, FORMATS, Cue, render, subtitle_cues
+from asr.writers import FORMATS, LIVE_FORMATS, render
 
 EMPTY = Transcript((), 5.0)
 ONE_WORD = Transcript((Segment((Word("hello", 1.25, 1.5, 0.98765),)),), 2.0)
@@ -43,7 +49,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 
 def live(transcript: Transcript, format: str, name: str = "a") -> list[str]:
     """The pieces in which a transcript is written while it is spoken: each segment is an utterance."""
-    writer = FORMATS[format](name)
+    writer = LIVE_FORMATS[format](name)
     return [writer.begin(), *(writer.add(segment) for segment in transcript.segments)]
 
 
@@ -155,71 +161,14 @@ def test_srt_text_never_holds_the_time_arrow():
     assert cue[2] == ["left → right"]
 
 
-def test_segment_of_two_full_lines_is_one_cue():
-    transcript = spoken(*["a" * 20, "b" * 21, "c" * 20, "d" * 20])
-    (cue,) = parse_srt(render(transcript, "srt", "a"))
-    assert [len(line) for line in cue[2]] == [42, 41]
-
-
-def test_segment_that_word_breaks_spread_over_three_lines_is_split_at_a_word_time():
-    transcript = spoken("a" * 30, "b" * 30, "c" * 22)
-    assert len(transcript.segments) == 1
-    first, second = parse_srt(render(transcript, "srt", "a"))
-    assert first[2] == ["a" * 30]
-    assert second[2] == ["b" * 30, "c" * 22]
-    assert second[0] == 350  # where the word b starts
-
-
-def test_short_cue_stays_a_second_or_until_the_next():
-    words = [Word("yes", 0.0, 0.1, 1), Word("no", 0.8, 0.9, 1), Word("so", 5.0, 5.1, 1)]
-    cues = subtitle_cues(split_segments(words))
-    assert [(cue.start, cue.end) for cue in cues] == [(0, 800), (800, 1800), (5000, 6000)]
-
-
-def test_cues_that_start_together_are_still_ordered_and_visible():
-    segments = tuple(Segment((Word(text, 2.0, 3.0, 1),)) for text in "abc")
-    cues = subtitle_cues(segments)
-    assert [(cue.start, cue.end) for cue in cues] == [(2000, 2001), (2001, 2002), (2002, 3002)]
-
-
 def test_ctm_start_plus_duration_is_the_end():
     rows = render(Transcript((Segment((Word("a", 0.005, 0.016, 1),)),), 1), "ctm", "x").split()
     assert float(rows[2]) + float(rows[3]) == pytest.approx(0.02)
 
 
 def test_unknown_format_names_the_known_ones():
-    with pytest.raises(AsrError, match="unknown format 'doc'; choose one of txt, json, srt, vtt, tsv, ctm"):
+    with pytest.raises(AsrError, match="unknown format 'doc'; choose one of txt, json, srt, vtt, tsv, ctm, textgrid"):
         render(EMPTY, "doc", "a")
-
-
-@given(transcripts())
-@example(EMPTY)
-def test_cues_are_ordered_readable_and_complete(transcript: Transcript):
-    expected = [word.text for word in transcript.words]
-    srt, vtt = parse_srt(render(transcript, "srt", "a")), parse_vtt(render(transcript, "vtt", "a"))
-    assert texts_of(srt) == [text.replace("-->", "→") for text in expected]
-    assert texts_of(vtt) == expected
-    assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
-    free_from = 0
-    for number, (start, end, lines) in enumerate(vtt):
-        assert free_from <= start < end
-        free_from = end
-        assert len(lines) <= CUE_LINES
-        assert all(len(line) <= CUE_LINE_CHARACTERS or " " not in line for line in lines)
-        assert end - start >= CUE_MINIMUM or vtt[number + 1][0] == end
-
-
-@given(transcripts())
-def test_cues_start_and_end_with_their_words(transcript: Transcript):
-    if any(later.start < word.end for word, later in pairwise(transcript.words)):
-        return  # crossing times are moved on purpose; the ordering test covers them
-    words = list(transcript.words)
-    for cue in subtitle_cues(transcript.segments):
-        count = sum(len(line.split(" ")) for line in cue.lines)
-        group, words = words[:count], words[count:]
-        assert abs(cue.start - 1000 * group[0].start) <= 2
-        assert cue.end >= 1000 * group[-1].end - 2
-    assert not words
 
 
 @given(transcripts())
@@ -254,6 +203,16 @@ def test_json_and_txt_hold_the_whole_text(transcript: Transcript):
     assert render(transcript, "txt", "a") == recording["text"] + "\n" == transcript.text + "\n"
     words = [word["word"] for segment in recording["segments"] for word in segment["words"]]
     assert words == [word.text for word in transcript.words]
+
+
+@given(transcripts())
+@example(EMPTY)
+def test_subtitles_hold_the_cues(transcript: Transcript):
+    cues = subtitle_cues(transcript.segments)
+    srt, vtt = parse_srt(render(transcript, "srt", "a")), parse_vtt(render(transcript, "vtt", "a"))
+    assert [Cue(start, end, tuple(lines)) for start, end, lines in vtt] == cues
+    assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
+    assert texts_of(srt) == [word.text.replace("-->", "→") for word in transcript.words]
 
 
 TALK = spoken(*("the quick brown fox jumped & said <nothing> to anyone " * 8).split(), start=3590.0)
@@ -291,10 +250,11 @@ def test_live_subtitles_are_numbered_ordered_readable_and_complete(transcript: T
     assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
     free_from = 0
     for start, end, _ in vtt:
-        assert free_from <= start < end
+        assert free_from <= start <= end - CUE_MINIMUM
         free_from = end
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text("abc&<", min_size=1, max_size=14), min_size=1, max_size=30), max_size=4))
 def test_live_subtitles_of_utterances_apart_are_those_of_the_whole_in_the_libraries(utterances: list[list[str]]):
     parts = [spoken(*texts, start=100.0 * number) for number, texts in enumerate(utterances)]
@@ -306,9 +266,144 @@ def test_live_subtitles_of_utterances_apart_are_those_of_the_whole_in_the_librar
 
 def test_a_live_cue_that_stays_for_a_second_delays_the_next():
     first, second = (Segment((Word(text, start, start + 0.1, 1),)) for text, start in (("yes", 0.0), ("no", 0.8)))
-    writer = FORMATS["srt"]("a")
+    writer = LIVE_FORMATS["srt"]("a")
     assert writer.add(first) == "1\n00:00:00,000 --> 00:00:01,000\nyes\n"
     assert writer.add(second) == "\n2\n00:00:01,000 --> 00:00:02,000\nno\n"
+
+
+TIME = {"type": "number", "minimum": 0}
+WORDS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "word": {"type": "string", "minLength": 1},
+            "start": TIME,
+            "end": TIME,
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+        "required": ["word", "start", "end", "confidence"],
+        "additionalProperties": False,
+    },
+}
+SEGMENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"start": TIME, "end": TIME, "text": {"type": "string"}, "words": WORDS},
+    "required": ["start", "end", "text", "words"],
+    "additionalProperties": False,
+}
+RECORDING: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "audio": {"type": "string"},
+        "duration": TIME,
+        "text": {"type": "string"},
+        "segments": {"type": "array", "items": SEGMENT},
+    },
+    "required": ["audio", "duration", "text", "segments"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def checked() -> Callable[[str, dict[str, Any]], None]:
+    """Whether a line of json has the form that a schema promises."""
+    jsonschema = pytest.importorskip(
+        "jsonschema", reason="jsonschema is not installed: nothing checked the json's form"
+    )
+    return lambda line, schema: jsonschema.Draft202012Validator(schema).validate(json.loads(line))
+
+
+@settings(max_examples=30)
+@given(transcript=transcripts())
+@example(transcript=EMPTY)
+def test_json_is_as_promised(checked: Callable[[str, dict[str, Any]], None], transcript: Transcript):
+    checked(render(transcript, "json", "a"), RECORDING)
+    for piece in live(transcript, "json")[1:]:
+        checked(piece, SEGMENT)
+
+
+@given(transcripts())
+@example(EMPTY)
+def test_tsv_reads_as_rows_in_csv(transcript: Transcript):
+    rows = csv.reader(io.StringIO(render(transcript, "tsv", "a"), newline=""), "excel-tab", quoting=csv.QUOTE_NONE)
+    assert [row[2] for row in rows] == ["text", *(segment.text for segment in transcript.segments)]
+
+
+Interval = tuple[float, float, str]
+
+
+def intervals_in_praatio(text: str, path: Path) -> tuple[float, list[Interval]]:
+    """The end of the recording, and the intervals of its only tier, the empty ones too."""
+    textgrid = pytest.importorskip("praatio.textgrid", reason="praatio is not installed: nothing read the textgrid")
+    path.write_text(text, encoding="utf-8")
+    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
+    assert grid.tierNames == ("words",)
+    tier = grid.getTier("words")
+    assert (tier.minTimestamp, grid.minTimestamp, tier.maxTimestamp) == (0, 0, grid.maxTimestamp)
+    return grid.maxTimestamp, [(entry.start, entry.end, entry.label) for entry in tier.entries]
+
+
+@pytest.fixture(scope="module")
+def grid_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("praat") / "a.TextGrid"
+
+
+@settings(deadline=None)
+@given(transcript=transcripts(), cut=st.floats(0, 2))
+@example(transcript=EMPTY, cut=0)
+@example(transcript=Transcript((), 0.0), cut=0)
+def test_textgrid_covers_the_recording_in_praatio(transcript: Transcript, cut: float, grid_path: Path):
+    transcript = Transcript(transcript.segments, max(0.0, transcript.duration - cut))  # may end before its last word
+    duration, intervals = intervals_in_praatio(render(transcript, "textgrid", "a"), grid_path)
+    assert duration >= round(transcript.duration, 3)
+    assert (intervals[0][0], intervals[-1][1]) == (0, duration)
+    assert all(start < end for start, end, _ in intervals)
+    assert all(one[1] == other[0] for one, other in pairwise(intervals))
+    assert not any(one[2] == other[2] == "" for one, other in pairwise(intervals))
+    assert [text for _, _, text in intervals if text] == [word.text for word in transcript.words]
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.sampled_from(["a", '"', '""', 'he"', "größer", "日本", "him —"]), min_size=1))
+def test_textgrid_words_have_their_own_times_in_praatio(texts: list[str], grid_path: Path):
+    transcript = spoken(*texts, start=0.5)
+    duration, intervals = intervals_in_praatio(render(transcript, "textgrid", "a"), grid_path)
+    assert duration == pytest.approx(transcript.duration)
+    words = [interval for interval in intervals if interval[2]]
+    assert [text for _, _, text in words] == texts
+    for (start, end, _), word in zip(words, transcript.words, strict=True):
+        assert (start, end) == pytest.approx((word.start, word.end), abs=0.0006)
+
+
+def test_textgrid_is_praats_long_text_form():
+    assert (
+        render(Transcript((Segment((Word('"x"', 0.1, 0.25, 1),)),), 0.25), "textgrid", "a")
+        == """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 0.250
+tiers? <exists>
+size = 1
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 0.250
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0.000
+            xmax = 0.100
+            text = ""
+        intervals [2]:
+            xmin = 0.100
+            xmax = 0.250
+            text = \"\"\"x\"\"\"
+"""
+    )
 
 
 @given(transcripts())
@@ -332,4 +427,5 @@ def test_live_rows_are_those_of_the_whole(format: str, transcript: Transcript):
 
 
 def test_formats_are_the_promised_ones():
-    assert list(FORMATS) == ["txt", "json", "srt", "vtt", "tsv", "ctm"]
+    assert list(LIVE_FORMATS) == ["txt", "json", "srt", "vtt", "tsv", "ctm"]
+    assert list(FORMATS) == [*LIVE_FORMATS, "textgrid"]

@@ -24,7 +24,7 @@ from asr.endpoint import Endpoint
 from asr.errors import AsrError, AudioError, DeviceError
 from asr.recognizer import DEFAULT_MODEL
 from asr.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
-from asr.writers import FORMATS
+from asr.writers import LIVE_FORMATS
 
 OVERRUN_SECONDS = 1.0  # between two lines about lost audio
 
@@ -56,7 +56,9 @@ def listen(
     max_utterance: Annotated[
         float, typer.Option(help="Seconds after which an utterance is cut.")
     ] = ENDPOINT.max_utterance,
-    format: Annotated[options.Format, typer.Option(help="What to write; in json an object a line.")] = options.FORMAT,
+    format: Annotated[
+        options.LiveFormat, typer.Option(help="What to write; in json an object a line.")
+    ] = options.LIVE_FORMAT,
     output: Annotated[
         Path | None,
         typer.Option(help="Write there as it comes, not to standard output; a terminal still shows the text."),
@@ -95,7 +97,10 @@ def listen(
         second_pass=DEFAULT_MODEL if second_pass else None,
         beam_width=beam_width,
     )
-    with closing(TextOutput(output, FORMATS[format.value](name))) as text, closing(AudioOutput(save_audio)) as audio:
+    with (
+        closing(TextOutput(output, LIVE_FORMATS[format.value](name))) as text,
+        closing(AudioOutput(save_audio)) as audio,
+    ):
         with ended_by_signals(source.stop), source:  # after the model is loaded, or the first words would be late
             audio.begin(source.rate)
             text.begin()

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from asr.cli.align import align
 from asr.cli.evaluate import evaluate
 from asr.cli.listen import listen
 from asr.cli.lm import lm
@@ -16,14 +17,14 @@ from asr.cli.transcribe import transcribe
 from asr.errors import AsrError
 
 app = typer.Typer(
-    help="Speech to text: transcribe recordings, listen to a microphone, measure models, train new ones from recipes.",
+    help="Speech to text: transcribe recordings, listen to a microphone, time texts, measure models, train new ones.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, evaluate, train, models):
+for command in (transcribe, listen, align, evaluate, train, models):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

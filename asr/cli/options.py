@@ -10,7 +10,7 @@ import typer
 
 from asr.decode.beam import BEAM_WIDTH
 from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
-from asr.writers import FORMATS
+from asr.writers import FORMATS, LIVE_FORMATS
 
 
 class DecoderChoice(StrEnum):
@@ -19,6 +19,7 @@ class DecoderChoice(StrEnum):
 
 
 Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
+LiveFormat = StrEnum("LiveFormat", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
 
 Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
 Decoder = Annotated[DecoderChoice, typer.Option(help="greedy is fastest; beam sums over alignments.")]
@@ -30,6 +31,8 @@ DECODER = DecoderChoice.greedy
 BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
 FORMAT = Format("txt")
+LIVE_FORMAT = LiveFormat("txt")
+WORD_TIMES = Format("ctm")
 
 
 def complain(problem: object) -> None:

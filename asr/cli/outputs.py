@@ -13,7 +13,7 @@ from asr.audio.resample import SAMPLE_RATE
 from asr.cli import options
 from asr.errors import AsrError, one_line
 from asr.transcript import Segment
-from asr.writers import Writer
+from asr.writers import LiveWriter
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
@@ -26,7 +26,7 @@ class TextOutput:
     Raises AsrError when it cannot be written to begin with.
     """
 
-    def __init__(self, path: Path | None, writer: Writer):
+    def __init__(self, path: Path | None, writer: LiveWriter):
         self._path, self._writer = path, writer
         self._file: io.FileIO | None = None
         self._size = 0  # bytes of complete pieces

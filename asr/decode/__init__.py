@@ -22,13 +22,16 @@ class Hypothesis:
 
     tokens: ids without blanks and repeats.
     words: with start and end in seconds from the first frame the decoder was given, confidence 0…1.
-    score: natural log of the probability that the decoder gives this reading, higher is better.
+    score: natural log of the probability that the decoder gives this reading, higher is better; with a language model
+        or hotwords, what they add is in it, and it is no probability.
+    acoustic: the part of it that the log-probs give alone.
     stable: how many of its first words no further frame can change; of a finished one, 0.
     """
 
     tokens: tuple[int, ...]
     words: tuple[Word, ...]
     score: float
+    acoustic: float
     stable: int = 0
 
     @property

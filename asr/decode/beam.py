@@ -7,6 +7,7 @@ algorithm 1, in the log domain. Without pruning it is exact.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import heapify, heappush, heapreplace
 from itertools import pairwise
 from operator import attrgetter, itemgetter
 
@@ -14,12 +15,13 @@ import numpy as np
 
 from asr.decode import Hypothesis
 from asr.decode.alignment import check_log_probs, spell_words
+from asr.decode.fusion import Fusion, FusionState
 from asr.decode.prefix import IMPOSSIBLE, Prefix, log_add
 from asr.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 16  # prefixes kept after each frame
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
-TOKEN_PRUNE = 8.0  # nats: a token 1/3000 as likely as its frame's best symbol extends no prefix
+TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 24  # at most so many tokens extend the prefixes, the most likely (and ties)
 SCORE_PRUNE = 14.0  # nats: a prefix a millionth as likely as the best one is dropped
 BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
@@ -28,6 +30,7 @@ COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
 SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing away dead prefixes
 
 Extension = tuple[float, Prefix, int]  # score, prefix, the token that it grows by
+Future = tuple[FusionState, int]  # all that what follows a prefix depends on: this, and its last token
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
 
 
@@ -66,6 +69,7 @@ class BeamDecoder:
         score_prune: float = SCORE_PRUNE,
         commit_seconds: float = COMMIT_SECONDS,
         nbest: int = 1,
+        fusion: Fusion | None = None,
     ):
         if min(beam_width, tokens_per_frame, nbest) < 1:
             raise ValueError("beam_width, tokens_per_frame and nbest must be at least 1")
@@ -80,10 +84,12 @@ class BeamDecoder:
         self.score_prune = score_prune
         self.commit_frames = commit_seconds / frame_seconds
         self.nbest = nbest
+        self.fusion = fusion or Fusion(tokens)
+        self.recombine = nbest == 1
 
     def reset(self) -> BeamState:
-        empty = Prefix(None, BLANK_ID, number=0, key=-1)
-        empty.blank = empty.total = empty.blank_path = 0.0
+        empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion=self.fusion.start(), gain=0.0)
+        empty.blank = empty.total = empty.rank = empty.blank_path = 0.0
         return BeamState([empty], {})
 
     def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
@@ -99,19 +105,27 @@ class BeamDecoder:
                     self._settle(state)
 
     def partial(self, state: BeamState) -> Hypothesis:
-        hypothesis = self._hypothesis(state.beam[0], state.frames)
+        hypothesis = self._hypothesis(state.beam[0], state.frames, state.beam[0].rank)
         shared = hypothesis.tokens[: len(hypothesis.tokens) - undecided(state.beam)]
         words = self.tokens.text(shared).split()  # the last of them may get more tokens
         return replace(hypothesis, stable=max(0, len(words) - 1))
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
-        return [self._hypothesis(prefix, state.frames) for prefix in state.beam[: self.nbest]]
+        ended = [(prefix.rank + self.fusion.end(prefix.fusion), prefix) for prefix in state.beam]
+        ended.sort(key=itemgetter(0), reverse=True)
+        readings: dict[str, Hypothesis] = {}
+        for score, prefix in ended:
+            if len(readings) == self.nbest:
+                break
+            hypothesis = self._hypothesis(prefix, state.frames, score)
+            readings.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
+        return list(readings.values())
 
-    def _hypothesis(self, prefix: Prefix, frames: int) -> Hypothesis:
+    def _hypothesis(self, prefix: Prefix, frames: int, score: float) -> Hypothesis:
         _, emission = prefix.path(frames)
         aligned = emission.alignment() if emission else []
         words = spell_words(aligned, self.tokens, self.frame_seconds)
-        return Hypothesis(tuple(item.token for item in aligned), words, prefix.total)
+        return Hypothesis(tuple(item.token for item in aligned), words, score, prefix.total)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
         """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
@@ -128,8 +142,7 @@ class BeamDecoder:
     def _step(self, state: BeamState, row: list[float], top: float, extending: list[int]) -> None:
         """One frame: every prefix stays, or grows by a token; the best `beam_width` results go on."""
         beam, frame = state.beam, state.frames
-        # The best result scores at least `beam[0].total + top - ln 2`, so this floor drops only far worse ones.
-        floor = beam[0].total + top - self.score_prune
+        floor = beam[0].rank + top - self.score_prune
         fresh, arrivals = self._extend(state, row, floor, extending)
 
         for prefix in beam:
@@ -139,11 +152,12 @@ class BeamDecoder:
             child.nonblank = log_add(child.nonblank, score)
         for prefix in beam:
             prefix.total = log_add(prefix.blank, prefix.nonblank)
+            prefix.rank = prefix.total + prefix.gain
 
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
-        fresh, staying = self._select(beam, fresh, floor)
+        fresh, staying = self._select(beam, fresh)
         offers = [(child, parent.path(frame, child.token == parent.token)) for child, parent, _ in arrivals]
-        grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in fresh]
+        grown = [self._grow(state, parent, token, rank, row[token]) for rank, parent, token in fresh]
         for prefix in staying:
             log_prob = row[prefix.token]
             prefix.blank_path, prefix.closed = prefix.path(frame)
@@ -155,7 +169,7 @@ class BeamDecoder:
             if path_score + row[child.token] > child.token_path:
                 child.begin(path_score, before, frame, row[child.token])
         state.beam = staying + grown
-        state.beam.sort(key=attrgetter("total"), reverse=True)
+        state.beam.sort(key=attrgetter("rank"), reverse=True)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
@@ -167,47 +181,84 @@ class BeamDecoder:
         for token in extending:
             log_prob = row[token]
             for prefix in state.beam:
-                score = prefix.total + log_prob
-                if score <= floor:
-                    break  # the beam is sorted: the others score less
+                rank = prefix.rank + log_prob
+                if rank <= floor:
+                    break  # the beam is sorted: the others rank lower
                 if token == prefix.token:  # a doubled letter needs a blank in between
-                    score = prefix.blank + log_prob
-                    if score <= floor:
+                    rank = prefix.blank + prefix.gain + log_prob
+                    if rank <= floor:
                         continue
                 child = children.get(prefix.number * vocabulary + token)
                 if child is not None and child.live:
-                    arrivals.append((child, prefix, score))
+                    arrivals.append((child, prefix, rank - prefix.gain))
                 else:
-                    fresh.append((score, prefix, token))
+                    fresh.append((rank, prefix, token))
         return fresh, arrivals
 
-    def _select(self, beam: list[Prefix], fresh: list[Extension], floor: float) -> tuple[list[Extension], list[Prefix]]:
-        """The best `beam_width` of the extensions and of the prefixes that stay (here: with a blank as token)."""
-        stays = [(prefix.total, prefix, BLANK_ID) for prefix in beam if prefix.total > floor]
-        ranked = stays + fresh
-        if len(ranked) > self.beam_width:
-            ranked.sort(key=itemgetter(0), reverse=True)
-            del ranked[self.beam_width :]
-        staying = [prefix for _, prefix, token in ranked if token == BLANK_ID]
-        if not ranked:  # the frame allows no symbol at all: keep a reading, of probability 0
+    def _select(self, beam: list[Prefix], fresh: list[Extension]) -> tuple[list[Extension], list[Prefix]]:
+        """The best `beam_width` of the extensions and of the prefixes that stay (here: with a blank as token).
+
+        Extensions come without the gain of their token, which is worked out only where it may lift them into the beam.
+        """
+        reached: dict[Future, tuple[float, float]] = {}
+        ranked = [
+            (prefix.rank, prefix, BLANK_ID)
+            for prefix in sorted(beam, key=attrgetter("rank"), reverse=True)
+            if not self.recombine or self._open(prefix, reached)
+        ]
+        best = [rank for rank, _, _ in ranked]  # a heap of the `beam_width` best so far, the lowest first
+        heapify(best)
+        fresh.sort(key=itemgetter(0), reverse=True)
+        for rank, prefix, token in fresh:
+            full = len(best) >= self.beam_width
+            if full and rank + self.fusion.highest_gain <= best[0]:
+                break
+            step = prefix.fusion.steps.get(token)
+            if step is None:
+                if full and rank + self.fusion.bound(prefix.fusion, token) <= best[0]:
+                    continue
+                step = self.fusion.step(prefix.fusion, token)
+            gain, future = step
+            rank += gain
+            if full and rank <= best[0]:
+                continue
+            if self.recombine and reached.setdefault((future, token), (IMPOSSIBLE, rank))[1] > rank:
+                continue
+            (heapreplace if full else heappush)(best, rank)
+            ranked.append((rank, prefix, token))
+        ranked.sort(key=itemgetter(0), reverse=True)
+        del ranked[self.beam_width :]
+        floor = ranked[0][0] - self.score_prune
+        staying = [prefix for rank, prefix, token in ranked if token == BLANK_ID and rank > floor]
+        if ranked[0][0] == IMPOSSIBLE:  # the frame allows no symbol at all: keep a reading, of probability 0
             staying = beam[:1]
         if len(staying) < len(beam):
             for prefix in beam:
                 prefix.live = False
             for prefix in staying:
                 prefix.live = True
-        return [extension for extension in ranked if extension[2] != BLANK_ID], staying
+        return [result for result in ranked if result[2] != BLANK_ID and result[0] > floor], staying
 
-    def _grow(self, state: BeamState, parent: Prefix, token: int, score: float, log_prob: float) -> Prefix:
+    @staticmethod
+    def _open(prefix: Prefix, reached: dict[Future, tuple[float, float]]) -> bool:
+        """Whether none of the better prefixes with the same future is better in every way."""
+        ranks = prefix.blank + prefix.gain, prefix.nonblank + prefix.gain
+        blank, nonblank = reached.setdefault((prefix.fusion, prefix.token), ranks)
+        return blank < ranks[0] or nonblank < ranks[1] or ranks == (blank, nonblank)
+
+    def _grow(self, state: BeamState, parent: Prefix, token: int, rank: float, log_prob: float) -> Prefix:
         """The live prefix `parent` + `token`, newly made or come back."""
         key = parent.number * self.vocabulary + token
         prefix = state.children.get(key)
         if prefix is None:
-            prefix = state.children[key] = Prefix(parent, token, state.created, key)
+            gain, fusion = self.fusion.step(parent.fusion, token)
+            prefix = Prefix(parent, token, state.created, key, fusion, parent.gain + gain)
+            state.children[key] = prefix
             state.created += 1
         prefix.live = True
         prefix.blank = prefix.blank_path = IMPOSSIBLE
-        prefix.nonblank = prefix.total = score
+        prefix.rank = rank
+        prefix.nonblank = prefix.total = rank - prefix.gain
         prefix.begin(*parent.path(state.frames, token == parent.token), state.frames, log_prob)
         return prefix
 

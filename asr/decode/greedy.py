@@ -75,4 +75,5 @@ class GreedyDecoder:
             tokens=tuple(item.token for item in state.aligned),
             words=spell_words(state.aligned, self.tokens, self.frame_seconds),
             score=state.score,
+            acoustic=state.score,
         )

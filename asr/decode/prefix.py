@@ -6,6 +6,7 @@ Links point to the past only: no cycles, so Python frees a branch as soon as not
 import math
 
 from asr.decode.alignment import AlignedToken
+from asr.decode.fusion import FusionState
 
 IMPOSSIBLE = -math.inf
 
@@ -38,6 +39,7 @@ class Prefix:
     parent, token, number, key: who it is; equal sequences are one object, `BeamState.children[key]`.
     live: whether it is in the beam. A dead one may be on the way to live ones, and may come back.
     blank, nonblank, total: log-prob of all alignments that end in a blank, in the token, in either.
+    fusion, gain: where the language model and the hotwords are after it, and what they add; rank: total + gain.
     blank_path, token_path: log-prob of the single best of them (Viterbi), which gives the times.
     closed: the runs of `blank_path`. before, first, peak: the runs of `token_path` before its last one,
     and the first frame and highest log-prob of that last one, which is still open.
@@ -46,16 +48,21 @@ class Prefix:
     __slots__ = (
         *("parent", "token", "number", "key", "live"),
         *("blank", "nonblank", "total"),
+        *("fusion", "gain", "rank"),
         *("blank_path", "token_path", "closed", "before", "first", "peak"),
     )
 
-    def __init__(self, parent: "Prefix | None", token: int, number: int, key: int):
+    def __init__(
+        self, parent: "Prefix | None", token: int, number: int, key: int, fusion: FusionState, gain: float
+    ):
         self.parent = parent
         self.token = token
         self.number = number
         self.key = key
+        self.fusion = fusion
+        self.gain = gain
         self.live = True
-        self.blank = self.nonblank = self.total = IMPOSSIBLE
+        self.blank = self.nonblank = self.total = self.rank = IMPOSSIBLE
         self.blank_path = self.token_path = IMPOSSIBLE
         self.closed: Emission | None = None
         self.before: Emission | None = None

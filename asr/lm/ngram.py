@@ -16,6 +16,7 @@ share its pages, and only pages that are asked for are ever loaded.
 """
 
 import json
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class NgramModel:
         self._backoff_table = arrays["backoff_table"].data
         self._coded = len(self._log_prob_table) > 0
         self.score = lru_cache(CACHED_SCORES)(self._score)
+        self.best = lru_cache(CACHED_SCORES)(self._best)
 
     @classmethod
     def of(cls, words: Sequence[bytes], levels: Sequence[Level]) -> "NgramModel":
@@ -121,6 +123,25 @@ class NgramModel:
         """The state at the beginning of a sentence."""
         node = 1 + self.vocabulary.sentence_start
         return node if self._matters(node) else ROOT
+
+    def _best(self, state: int, begin: int, end: int) -> float:
+        """`best(state, begin, end)`: the highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
+
+        An upper bound: words with an n-gram of their own also count as if they had none.
+        """
+        if not state:
+            first, last = begin + 1, end + 1
+        else:
+            last = self._first[state + 1]
+            first = bisect_left(self._words, begin, self._first[state], last)
+            last = bisect_left(self._words, end, first, last)
+        best = -math.inf
+        if first < last:
+            highest = self.arrays["log_probs"][first:last].max()  # the codes of numbers have the numbers' order
+            best = float(self._log_prob_table[highest] if self._coded else highest)
+        if not state:
+            return best
+        return max(best, self._backoff(state) + self.best(self._suffix(state), begin, end))
 
     def _score(self, state: int, word: int) -> tuple[float, int]:
         """`score(state, word)`: the natural log of the word's probability, and the state after it."""

@@ -24,7 +24,7 @@ from asr.cli.listen import ended_by_signals
 from asr.errors import DeviceError
 from asr.recognizer import Recognizer
 from asr.streaming import StreamingRecognizer
-from asr.writers import FORMATS
+from asr.writers import LIVE_FORMATS
 
 PAUSE = np.zeros(round(1.2 * carrier.RATE), dtype=np.float32)  # ends an utterance
 DEVICE = microphone.Device(3, "USB Mic", 48000, True)
@@ -131,7 +131,7 @@ def test_each_utterance_leaves_the_pipe_when_it_ends(
     assert process.poll() is None
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", LIVE_FORMATS)
 def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
     listen: Command, talk: Path, tmp_path: Path, format: str
 ) -> None:

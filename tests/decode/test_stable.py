@@ -96,10 +96,13 @@ def test_words_become_stable_in_a_beam_that_never_agrees():
     doubt[0] = np.log([0.001, 0.001, 0.498, 0.499, 0.001])
     doubt[2:600:4] = spoken(WORD_START)
     doubt[4:600:4] = spoken("a")
-    decoder = BeamDecoder(CHARACTERS, FRAME_SECONDS)
+    decoder = BeamDecoder(CHARACTERS, FRAME_SECONDS, nbest=2)
     early, late = listen(decoder, np.split(doubt, [SETTLE_FRAMES]))[:2]
     assert early.stable == 0
     assert late.stable > 20
+    # Where only one hypothesis is wanted the worse one goes at once.
+    early, *_ = listen(BeamDecoder(CHARACTERS, FRAME_SECONDS), np.split(doubt, [SETTLE_FRAMES]))
+    assert early.stable > 20
 
 
 @every_decoder

@@ -1,0 +1,66 @@
+"""`asr align`: a recording and its text in, the time of each word out."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.align import align as align_text
+from asr.audio.files import STANDARD_INPUT, duration
+from asr.cli import options
+from asr.cli.evaluate import write_report
+from asr.errors import AsrError
+from asr.recognizer import Recognizer
+from asr.writers import render
+
+
+def align(
+    audio: Annotated[str, typer.Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT|FILE|-", help="What is spoken there: the words, or a text file of them.")
+    ],
+    model: options.Model = options.MODEL,
+    format: Annotated[options.Format, typer.Option(help="What to write.")] = options.WORD_TIMES,
+    output: Annotated[Path | None, typer.Option(help="Write there, not to standard output.")] = None,
+) -> None:
+    """Write when each word of a known text is spoken.
+
+    Words keep their case and punctuation. Numbers and signs must be written as they are spoken. A confidence far below
+    that of its neighbours shows a word that is spoken otherwise, or not at all.
+    """
+    if audio == text == STANDARD_INPUT:
+        raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
+    words = read_text(text)
+    if output is not None:
+        write_report(output, "", mode="a")  # known before the work
+    recognizer = Recognizer(model)
+    with options.audio_progress(lambda: [duration(audio)]) as on_progress:
+        transcript = align_text(recognizer, audio, words, on_progress)
+    written = render(transcript, format.value, options.printable(audio))
+    if output is not None:
+        write_report(output, written)
+    else:
+        print(written, end="", flush=True)
+
+
+def read_text(source: str) -> str:
+    """A text file's content, that of standard input, or the words themselves. AsrError if it cannot be read."""
+    if source != STANDARD_INPUT and not os.path.exists(source):
+        if len(source.split()) == 1 and (os.sep in source or Path(source).suffix[1:].isalnum()):
+            raise AsrError(f"{source}: no such file; name an existing one, or give the words that are spoken")
+        return source
+    name = options.printable("standard input" if source == STANDARD_INPUT else source)
+    try:
+        if source != STANDARD_INPUT:
+            content = Path(source).read_bytes()
+        elif sys.stdin is not None:
+            content = sys.stdin.buffer.read()
+        else:
+            raise AsrError("standard input is closed; name a text file")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AsrError(f"{name}: not a text in UTF-8; save it as that") from error
+    except OSError as error:
+        raise AsrError(f"{name}: cannot be read ({error.strerror}); name a text file") from error

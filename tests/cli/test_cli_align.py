@@ -1,0 +1,128 @@
+import csv
+import json
+from pathlib import Path
+
+import carrier
+import pytest
+from conftest import Command
+
+from asr.align import align as align_text
+from asr.recognizer import Recognizer
+from asr.writers import FORMATS, render
+
+SPOKEN = "what's up in the well"
+TEXT = "“What’s up —\nin the well?”"
+
+
+@pytest.fixture
+def align(run: Command, carrier_bundle: Path) -> Command:
+    return lambda *arguments, **options: run("align", "--model", carrier_bundle, *arguments, **options)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    return carrier.save(tmp_path / "talk.wav", SPOKEN, silence=25)
+
+
+def test_a_line_for_each_word_with_its_time(align: Command, talk: Path) -> None:
+    result = align(talk, "What’s up in the well")
+    assert (result.code, result.err) == (0, "")
+    rows = list(csv.reader(result.out.splitlines(), delimiter=" "))
+    assert [row[4] for row in rows] == ["What’s", "up", "in", "the", "well"]
+    assert [row[0] for row in rows] == [str(talk)] * 5
+    assert float(rows[0][2]) == pytest.approx(1.0)  # after 25 frames
+    assert all(float(row[5]) > 0.99 for row in rows)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_what_its_writer_makes_of_the_alignment(
+    align: Command, talk: Path, carrier_bundle: Path, format: str
+) -> None:
+    transcript = align_text(Recognizer(carrier_bundle, threads=1), talk, TEXT)
+    assert transcript.text == " ".join(TEXT.split())
+    result = align(talk, TEXT, "--format", format)
+    assert (result.code, result.out, result.err) == (0, render(transcript, format, str(talk)), "")
+
+
+def test_text_comes_from_the_words_a_file_or_standard_input(align: Command, talk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "words"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())  # as Windows saves it
+    of_words, of_file, of_input = align(talk, TEXT), align(talk, path), align(talk, "-", stdin=TEXT.encode())
+    assert of_words.out == of_file.out == of_input.out != ""
+
+
+def test_audio_comes_from_standard_input(align: Command, talk: Path) -> None:
+    result = align("-", TEXT, "--format", "json", stdin=talk.read_bytes())
+    assert json.loads(result.out)["segments"] == json.loads(align(talk, TEXT, "--format", "json").out)["segments"]
+
+
+def test_output_holds_what_would_be_printed(align: Command, talk: Path, tmp_path: Path) -> None:
+    result = align(talk, TEXT, "--format", "srt", "--output", tmp_path / "talk.srt")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (tmp_path / "talk.srt").read_text(encoding="utf-8") == align(talk, TEXT, "--format", "srt").out
+
+
+def test_an_older_output_stays_when_nothing_could_be_aligned(align: Command, talk: Path, tmp_path: Path) -> None:
+    output = tmp_path / "talk.ctm"
+    output.write_text("of yesterday")
+    assert align(talk, "words " * 100, "--output", output).code == 1
+    assert output.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no words"),
+        ("...", "no words"),
+        ("up in 1984", "cannot spell “1984” (word 3)"),
+        ("words " * 100, "too long for the audio"),
+        ("words.txt", "words.txt: no such file"),
+        ("texts/words", "texts/words: no such file"),
+    ],
+)
+def test_a_text_that_cannot_be_aligned_is_one_line(align: Command, talk: Path, text: str, complaint: str) -> None:
+    result = align(talk, text)
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert complaint in line
+
+
+def test_a_text_file_that_cannot_be_read_is_one_line(align: Command, talk: Path) -> None:
+    for path in (talk, talk.parent):
+        result = align(talk, path)
+        assert (result.code, result.out) == (1, "")
+        (line,) = result.errors
+        assert line.startswith(f"asr: {path}: ")
+
+
+def test_audio_that_is_missing_or_damaged_is_one_line(align: Command, talk: Path, tmp_path: Path) -> None:
+    damaged = carrier.save(tmp_path / "damaged.wav", SPOKEN, silence=200)
+    damaged.write_bytes(damaged.read_bytes()[:-100_000])
+    for path in (tmp_path / "missing.wav", damaged):
+        result = align(path, TEXT)
+        assert (result.code, result.out) == (1, "")
+        (line,) = result.errors
+        assert line.startswith(f"asr: {path}: ")
+
+
+def test_an_output_that_cannot_be_written_is_one_line_before_the_work(
+    align: Command, talk: Path, tmp_path: Path
+) -> None:
+    result = align(talk, TEXT, "--model", tmp_path / "none", "--output", tmp_path / "none/talk.ctm")
+    assert result.code == 1
+    (line,) = result.errors
+    assert "talk.ctm: cannot be written" in line
+
+
+def test_recording_and_text_cannot_both_be_standard_input(align: Command) -> None:
+    result = align("-", "-")
+    assert result.code == 2
+    assert "standard input" in result.err
+
+
+def test_textgrid_is_not_for_what_is_still_being_spoken(
+    run: Command, streaming_carrier_bundle: Path, talk: Path
+) -> None:
+    result = run("listen", "--model", streaming_carrier_bundle, "--input", talk, "--format", "textgrid")
+    assert (result.code, result.out) == (2, "")
+    assert "textgrid" in result.err
