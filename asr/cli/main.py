@@ -12,6 +12,7 @@ from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
 from asr.cli.options import complain
+from asr.cli.prepare import prepare
 from asr.cli.train import train
 from asr.cli.transcribe import transcribe
 from asr.errors import AsrError
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (transcribe, listen, align, evaluate, train, models):
     app.command()(command)
 app.add_typer(lm, name="lm")
+app.add_typer(prepare, name="prepare")
 
 
 def main() -> None:

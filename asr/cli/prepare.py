@@ -1,0 +1,124 @@
+"""`asr prepare`: corpora to manifests, and manifests looked over before a training.
+
+The imports that only these commands need are inside: the other commands start faster.
+"""
+
+import json as json_module
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from asr.cli.options import audio_progress
+from asr.errors import AsrError
+
+if TYPE_CHECKING:
+    from asr.train.corpora.corpus import Corpus
+
+Source = Annotated[Path, typer.Argument(metavar="SRC")]
+Output = Annotated[Path, typer.Argument(metavar="OUT")]
+Download = Annotated[bool, typer.Option("--download", help="First download it into SRC, as far as it is not there.")]
+Language = Annotated[str, typer.Option(help="Of the texts; in English, numbers are spelled out and accents go.")]
+
+
+class CorpusGroup(TyperGroup):
+    """A command for each corpus beside those written below; the readers are imported when one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*known_corpora(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        corpus = known_corpora().get(cmd_name)
+        if corpus is None:
+            return super().get_command(ctx, cmd_name)
+
+        def read_corpus(source: Source, output: Output, download: Download = False) -> None:
+            run(corpus, source, output, download)
+
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(cmd_name, help=describe(corpus))(read_corpus)
+        return typer.main.get_command(one)
+
+
+def known_corpora() -> "dict[str, Corpus]":
+    with training_packages():
+        from asr.train.corpora import CORPORA
+    return CORPORA
+
+
+def describe(corpus: "Corpus") -> str:
+    return f"""{corpus.about}
+
+    SRC holds {corpus.origin}. OUT is the folder for the manifests, one for each split.
+    """
+
+
+prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and check them.", no_args_is_help=True)
+
+
+@prepare.command("csv")
+def read_csv(source: Source, output: Output, language: Language = "en") -> None:
+    """Your own recordings, listed in a table.
+
+    SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
+    """
+    from asr.train.corpora.own import csv_corpus
+
+    run(csv_corpus(language), source, output)
+
+
+@prepare.command("folder")
+def read_folder(source: Source, output: Output, language: Language = "en") -> None:
+    """Your own recordings, each beside its text.
+
+    SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
+    """
+    from asr.train.corpora.own import folder_corpus
+
+    run(folder_corpus(language), source, output)
+
+
+@prepare.command()
+def check(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="What a model is to learn from.")],
+    dev: Annotated[Path | None, typer.Option(help="The dev manifest, which must share nothing with them.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Take the alphabet of this recipe instead of a to z and the apostrophe.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
+) -> None:
+    """Find what ruins a training: bad files, texts outside the alphabet, what train and dev share, ….
+
+    Every recording is decoded. Exits 1 when something must be mended; what may be right is only shown.
+    """
+    with training_packages():
+        from asr.train.check import check as check_manifests
+        from asr.train.config import AcousticRecipe, load_recipe
+    settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
+    if not isinstance(settings, AcousticRecipe):
+        raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")
+    with audio_progress(lambda: [None]) as on_progress:
+        report = check_manifests(manifests, dev, settings.tokenizer, on_progress)
+    print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
+    if report.must_be_mended:
+        raise typer.Exit(1)
+
+
+def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
+    with training_packages():
+        from asr.train.corpora.corpus import prepare
+
+        for prepared in prepare(corpus, source, output, download):
+            print(prepared)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise AsrError(f"training needs more packages ({error.name} is missing): pip install 'asr[train]'") from error

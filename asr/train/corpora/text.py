@@ -1,0 +1,71 @@
+"""What was read aloud, from what is written: the words that a recogniser should learn to write."""
+
+import functools
+import re
+import unicodedata
+
+from unicode_rbnf import FormatPurpose, RbnfEngine
+
+APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ＇`´"), "'")  # as typesetters and keyboards write them
+# Letters that are not a letter of a to z with a mark.
+LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+SPOKEN_SIGNS = "@#%°"  # read aloud in ways that the text does not tell, as are currency and mathematics
+# More than four digits without commas may be a telephone number or a post code.
+NUMBER = re.compile(r"(0|[1-9]\d{0,3}|[1-9]\d{0,2}(?:,\d{3})+)(?:(\.\d+)|(st|nd|rd|th))?(%?)")
+YEAR = re.compile(r"1\d{3}|20\d\d")  # a number like that is a year more often than not
+AROUND_NUMBERS = ".,;:!?()[]\"'“”„«»…"
+
+
+def spoken_words(text: str, language: str = "en") -> str:
+    """The words of `text` in lower case, single spaces between them; "" when they cannot be told from it.
+
+    English is written with a to z and apostrophes inside words: accents go, numbers are spelled out, & and a percent
+    sign after a number become words. Other languages keep their letters. Everywhere punctuation parts words. Nothing
+    uncertain is guessed: a text with another number (12:30, 1990s, 90210), with currency, or in English with letters of
+    another script, gives "".
+    """
+    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # no soft hyphens
+    text = unicodedata.normalize("NFKC", visible.translate(APOSTROPHES)).lower()
+    if language == "en":
+        text = _without_marks(_with_numbers_spelled(text).replace("&", " and "))
+    if any(_is_unsure(character, language) for character in text):
+        return ""
+    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
+    return " ".join(word for word in (word.strip("'") for word in kept.split()) if word)
+
+
+def _is_unsure(character: str, language: str) -> bool:
+    category = unicodedata.category(character)
+    if category[0] == "L":
+        return language == "en" and not character.isascii()
+    return category in ("Nd", "Nl", "No", "Sc", "Sm") or character in SPOKEN_SIGNS
+
+
+def _without_marks(text: str) -> str:
+    decomposed = unicodedata.normalize("NFD", text.translate(LETTERS))
+    return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
+
+
+def _with_numbers_spelled(text: str) -> str:
+    return " ".join(_spelled(word) if any(map(str.isdigit, word)) else word for word in text.split())
+
+
+def _spelled(word: str) -> str:
+    """A number as English says it; as it is when it is not a plain one."""
+    number = NUMBER.fullmatch(word.strip(AROUND_NUMBERS))
+    if number is None:
+        return word
+    whole, decimals, ordinal, percent = number.groups(default="")
+    whole = whole.replace(",", "")
+    if ordinal:
+        words = _engine().format_number(whole, FormatPurpose.ORDINAL).text
+    elif YEAR.fullmatch(number[1]) and not decimals:
+        words = _engine().format_number(whole, FormatPurpose.YEAR).text
+    else:
+        words = _engine().format_number(whole + decimals, FormatPurpose.CARDINAL).text
+    return words + " percent" * bool(percent)
+
+
+@functools.cache
+def _engine() -> RbnfEngine:
+    return RbnfEngine.for_language("en")

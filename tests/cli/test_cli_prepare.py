@@ -1,0 +1,129 @@
+"""`asr prepare`: what it prints, what it exits with, and that its errors are one line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import carrier
+import pytest
+from conftest import Command
+
+CORPORA = (
+    *("librispeech", "librispeech-100", "mini-librispeech", "commonvoice", "ljspeech", "an4", "tedlium", "voxforge"),
+    *("speechcommands", "digits"),
+)
+
+pytest.importorskip("torch", reason="preparing corpora needs the training packages: pip install 'asr[train]'")
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder of four recordings of two speakers, each beside its text."""
+    folder = tmp_path / "own"
+    for number, name in enumerate(("ada/0", "ada/1", "ada/2", "bob/0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        carrier.save(folder / f"{name}.wav", f"words {'abcd'[number]}")
+        (folder / f"{name}.txt").write_text("Some words!")
+    return folder
+
+
+def test_prepared_manifests_are_named_and_pass_the_check(run: Command, recordings: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    (recordings / "ada/2.txt").write_text("It cost $5")
+    result = run("prepare", "folder", recordings, out)
+    assert (result.code, result.err) == (0, "")
+    train, dev = result.out.splitlines()
+    assert train.startswith(f"{out / 'train.jsonl'}: 2 utterances, 0.00 h; 1 left out, ")
+    assert train.endswith(": ada/2")
+    assert dev == f"{out / 'dev.jsonl'}: 1 utterances, 0.00 h"
+    checked = run("prepare", "check", out / "train.jsonl", "--dev", out / "dev.jsonl")
+    assert checked.code == 0
+    assert "text in dev" in checked.out
+    assert "must be mended" not in checked.out
+
+
+def test_check_exits_with_1_and_tells_all_in_json(run: Command, recordings: Path, tmp_path: Path):
+    run("prepare", "folder", recordings, tmp_path / "out")
+    (recordings / "bob/0.wav").write_bytes(b"not audio")
+    shutil.copy(recordings / "ada/0.wav", recordings / "ada/1.wav")
+    result = run("prepare", "check", tmp_path / "out/train.jsonl", tmp_path / "out/dev.jsonl", "--json")
+    assert (result.code, result.err) == (1, "")
+    report = json.loads(result.out)
+    assert report["counts"] == {"audio twice": 1, "unreadable": 1}
+    assert {finding["id"] for finding in report["findings"]} == {"ada/1", "bob/0"}
+
+
+def test_the_alphabet_may_come_from_a_recipe(run: Command, recordings: Path, tmp_path: Path):
+    run("prepare", "folder", recordings, tmp_path / "out")
+    (tmp_path / "recipe.yaml").write_text("data: {train: [a], dev: b}\ntokenizer: {alphabet: somewrd}\n")
+    arguments = ("prepare", "check", tmp_path / "out/train.jsonl", "--recipe", tmp_path / "recipe.yaml")
+    assert run(*arguments).code == 0
+    (tmp_path / "recipe.yaml").write_text("data: {train: [a], dev: b}\ntokenizer: {alphabet: some}\n")
+    result = run(*arguments)
+    assert result.code == 1
+    assert "d r w in “some words”" in result.out
+
+
+def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
+    listed = run("prepare", "--help").out
+    names = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]
+    assert names == [*CORPORA, "csv", "folder", "check"]
+    assert "openslr.org/51" in run("prepare", "tedlium", "--help").out
+    assert run("prepare").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["librispeech", "nowhere", "out"], "nowhere: not found"),
+        (["an4", ".", "out"], "an4_train.fileids"),
+        (["voxforge", "--download", "there", "out"], "no stable address"),
+        (["csv", ".", "out"], "cannot be read"),
+        (["csv", "nowhere.csv", "out"], "nowhere.csv: not found"),
+        (["folder", "own", "own/ada/0.wav"], "cannot write"),
+        (["check", "nowhere.jsonl"], "nowhere.jsonl: cannot read the manifest"),
+        (["check", "own/ada/0.wav"], None),
+        (["check", "nowhere.jsonl", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
+        (["check", "nowhere.jsonl", "--recipe", "language.yaml"], "language model"),
+    ],
+)
+def test_failures_are_one_line(
+    run: Command, recordings: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str | None
+):
+    monkeypatch.chdir(recordings.parent)
+    Path("language.yaml").write_text("kind: language\ndata: {train: [a], dev: b}\n")
+    result = run("prepare", *arguments)
+    assert result.code == 1
+    if problem is not None:
+        assert result.out == ""
+        (line,) = result.errors
+        assert problem in line
+
+
+@pytest.mark.parametrize("arguments", [["nothing", "src", "out"], ["csv", "src"], ["csv", "--download", "src", "out"]])
+def test_wrong_usage_exits_with_2(run: Command, arguments: list[str]):
+    assert run("prepare", *arguments).code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "a.jsonl"]])
+def test_without_the_training_packages_it_says_what_to_install(arguments: list[str]):
+    missing = "import sys; sys.modules['unicode_rbnf'] = sys.modules['torch'] = None\n"
+    code = f"{missing}from asr.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "prepare", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("asr: ")
+    assert "pip install" in line
+
+
+def test_a_log_has_no_progress_bars(run: Command, tmp_path: Path):
+    chapter = tmp_path / "dev-clean-2/84/121123"
+    chapter.mkdir(parents=True)
+    carrier.save(chapter / "84-121123-0000.flac", "go")
+    (chapter / "84-121123.trans.txt").write_text("84-121123-0000 GO\n")
+    result = run("prepare", "mini-librispeech", tmp_path, tmp_path / "out")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"{tmp_path / 'out/dev-clean-2.jsonl'}: 1 utterances, 0.00 h\n"

@@ -1,0 +1,76 @@
+"""Every recipe of the project loads as it is, and learns for two steps from generated data."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_corpus import write_audio, write_manifest
+
+from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.run import run_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
+
+
+def names(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
+    """Four utterances of a second, in words of the recipe's alphabet, two of which fit into a batch at any speed."""
+    letters = sorted(recipe.tokenizer.alphabet)
+    words = ["".join(random.Random(number).choices(letters, k=3)) for number in range(4)]
+    entries = [(write_audio(folder / f"{word}.wav", 1.0), f"{word} {words[0]}") for word in words]
+    manifest = write_manifest(folder / "manifest.jsonl", entries)
+    return [
+        f"data.train=[{manifest}]",
+        f"data.dev={manifest}",
+        "data.workers=0",
+        "data.max_seconds=20",
+        "data.batch_seconds=2.5",
+        "model.bands=20",
+        f"tokenizer.vocabulary={len(letters) + 4}",
+    ]
+
+
+def small_language(folder: Path) -> list[str]:
+    text = folder / "text.txt"
+    text.write_text("one two three\nfour five six\n" * 20)
+    return [f"data.train=[{text}]", f"data.dev={text}", "data.lanes=2", "data.span=4", "data.epoch_batches=2"]
+
+
+def test_there_are_recipes():
+    assert {path.parent.name for path in RECIPES} >= {"starter", "librispeech", "digits", "own_data"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=names)
+def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe = load_recipe(path, [])
+    acoustic = isinstance(recipe, AcousticRecipe)
+    overrides = small_acoustic(recipe, tmp_path) if isinstance(recipe, AcousticRecipe) else small_language(tmp_path)
+    curves: list[Any] = []
+
+    def no_bundle(recipe: Any, curve: Any, *_rest: Any) -> Path:
+        curves.append(curve)
+        return recipe.folder
+
+    monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
+    overrides += ["model.layers=2", "model.size=16", "accumulate=1", "epochs=1", "threads=1", "precision=float32"]
+    threads = torch.get_num_threads()
+    run_recipe(path, [*overrides, f"output={tmp_path / 'runs'}"], resume=False)
+    torch.set_num_threads(threads)
+    assert [epoch.step for curve in curves for epoch in curve] == [2]
+    (line,) = (tmp_path / "runs" / recipe.name / "curve.jsonl").read_text().splitlines()
+    assert 0 < json.loads(line)["train_loss"] < 1000
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=names)
+def test_a_recipe_is_named_in_the_readme_beside_it(path: Path):
+    readme = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert f"recipes/{path.parent.name}/{path.name}" in readme
+    assert "## Results" in readme
