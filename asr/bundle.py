@@ -14,11 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import BundleError
+from asr.errors import BundleError, LanguageModelError
 from asr.tokens import Tokens
 
 FORMAT = 1  # raised when an old `asr` could not run a new bundle
 PACKAGED = Path(__file__).parent / "pretrained"
+LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this file and its MODEL_CARD.md
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How the bundle is decoded best, as tools/tune_decoder.py found on dev data."""
+
+    lm: str = ""  # a packaged language model's name, or a file in the bundle's folder; nothing for none
+    lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
+    word_bonus: float = 1.0
+    unknown_score: float = -5.0
+    greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decoders.CalibratedDecoder
+    beam_confidence: tuple[float, float] = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class BundleConfig:
     model: dict[str, Any]  # asr.nn.acoustic.AcousticConfig
     tokenizer: dict[str, Any]  # asr.train.config.TokenizerConfig
     metrics: dict[str, float] = field(default_factory=dict)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
     format: int = FORMAT
 
@@ -73,6 +87,23 @@ def find_bundle(name: str | Path) -> Path:
     raise BundleError(f"no model '{name}': neither a folder nor one of {', '.join(packaged_models()) or '(none)'}")
 
 
+def packaged_language_models() -> list[str]:
+    """Names of the language models that come with the package."""
+    return sorted(file.parent.name for file in PACKAGED.glob(f"*/{LANGUAGE_MODEL}"))
+
+
+def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Path:
+    """The file of a packaged language model's name, of a path, or of one in the bundle. LanguageModelError if none."""
+    if str(name) in packaged_language_models():
+        return PACKAGED / name / LANGUAGE_MODEL
+    for path in (Path(name), *([bundle.path / name] if bundle is not None else [])):
+        if path.is_file():
+            return path
+    raise LanguageModelError(
+        f"no language model '{name}': neither a file nor one of {', '.join(packaged_language_models()) or '(none)'}"
+    )
+
+
 def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
     folder = find_bundle(name)
@@ -81,7 +112,8 @@ def load_bundle(name: str | Path) -> Bundle:
         if values["format"] > FORMAT:
             raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
         known = {item.name for item in dataclasses.fields(BundleConfig)}
-        config = BundleConfig(**{key: value for key, value in values.items() if key in known})
+        decoder = _decoder_config(values.pop("decoder", {}))
+        config = BundleConfig(**{key: value for key, value in values.items() if key in known}, decoder=decoder)
         if not config.frame_seconds * config.sample_rate >= 1:
             raise ValueError(f"frame_seconds {config.frame_seconds}, sample_rate {config.sample_rate}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -90,6 +122,16 @@ def load_bundle(name: str | Path) -> Bundle:
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
     return bundle
+
+
+def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
+    """ValueError or TypeError if they are not of the types that `DecoderConfig` has."""
+    config = DecoderConfig(**values)
+    greedy, beam = (
+        (float(slope), float(offset)) for slope, offset in (config.greedy_confidence, config.beam_confidence)
+    )
+    lm_weight, word_bonus, unknown_score = map(float, (config.lm_weight, config.word_bonus, config.unknown_score))
+    return DecoderConfig(str(config.lm), lm_weight, word_bonus, unknown_score, greedy, beam)
 
 
 def write_config(folder: Path, config: BundleConfig) -> None:

@@ -4,19 +4,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from asr.audio.files import read_blocks
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.bundle import Bundle, load_bundle
-from asr.decode import Decoder
-from asr.decode.beam import BEAM_WIDTH, BeamDecoder
-from asr.decode.greedy import GreedyDecoder
+from asr.decoders import DecoderName, DecoderOptions, make_decoder
 from asr.engine import Engine, StreamingEngine
 from asr.errors import AudioError
-from asr.transcript import Transcript, split_segments
+from asr.transcript import Alternative, Transcript, split_segments
 
 DEFAULT_MODEL = "en-bilstm"
 # A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
@@ -26,17 +24,7 @@ CONTEXT_SECONDS = 2
 BATCH_SIZE = 8  # windows run together
 
 Source = str | Path | np.ndarray
-DecoderName = Literal["greedy", "beam"]
 OnProgress = Callable[[Source, float], None]
-
-
-def make_decoder(name: DecoderName, bundle: Bundle, beam_width: int = BEAM_WIDTH) -> Decoder:
-    """The decoder of that name for a bundle's tokens."""
-    if name == "greedy":
-        return GreedyDecoder(bundle.tokens, bundle.config.frame_seconds)
-    if name == "beam":
-        return BeamDecoder(bundle.tokens, bundle.config.frame_seconds, beam_width=beam_width)
-    raise ValueError(f"no decoder '{name}'; choose greedy or beam")
 
 
 def check_samples(samples: np.ndarray) -> None:
@@ -113,8 +101,7 @@ class Recognizer:
     def __init__(
         self,
         model: str | Path | Bundle = DEFAULT_MODEL,
-        decoder: DecoderName = "greedy",
-        beam_width: int = BEAM_WIDTH,
+        decoder: DecoderName | DecoderOptions = "greedy",
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
         graph: Path | None = None,
@@ -122,7 +109,7 @@ class Recognizer:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
         engine = StreamingEngine if self.bundle.config.streaming else Engine
         self.engine: Engine | StreamingEngine = engine(self.bundle, graph, threads)
-        self.decoder = make_decoder(decoder, self.bundle, beam_width)
+        self.decoder = make_decoder(decoder, self.bundle)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
@@ -244,16 +231,17 @@ class Recognizer:
             yield self._recognition(jobs.pop(0))
 
     def _recognition(self, job: _Job) -> Recognition:
-        words = self.decoder.finish(job.state)[0].words
-        return Recognition(job.source, Transcript(split_segments(words), job.samples / SAMPLE_RATE), job.error)
+        hypotheses = self.decoder.finish(job.state)
+        alternatives = tuple(Alternative(item.text, item.acoustic, item.score) for item in hypotheses)
+        segments = split_segments(hypotheses[0].words)
+        return Recognition(job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives), job.error)
 
 
 def load_model(
     name: str | Path = DEFAULT_MODEL,
-    decoder: DecoderName = "greedy",
-    beam_width: int = BEAM_WIDTH,
+    decoder: DecoderName | DecoderOptions = "greedy",
     batch_size: int = BATCH_SIZE,
     threads: int = 0,
 ) -> Recognizer:
     """A recogniser with a packaged model, or with the bundle in a folder. BundleError if there is none."""
-    return Recognizer(name, decoder, beam_width, batch_size, threads)
+    return Recognizer(name, decoder, batch_size, threads)

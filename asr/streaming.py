@@ -18,11 +18,11 @@ import numpy as np
 from asr.audio.files import read_blocks
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.bundle import Bundle, load_bundle
-from asr.decode.beam import BEAM_WIDTH
+from asr.decoders import DecoderName, DecoderOptions, make_decoder
 from asr.endpoint import Endpoint, EndpointDetector, level
 from asr.engine import StreamingEngine
 from asr.errors import AudioError
-from asr.recognizer import DecoderName, OnProgress, Recognition, Recognizer, check_samples, make_decoder
+from asr.recognizer import OnProgress, Recognition, Recognizer, check_samples
 from asr.tokens import BLANK_ID
 from asr.transcript import Segment, Transcript, Word
 
@@ -71,18 +71,17 @@ class StreamingRecognizer:
     def __init__(
         self,
         model: str | Path | Bundle | StreamingEngine = STREAMING_MODEL,
-        decoder: DecoderName = "greedy",
+        decoder: DecoderName | DecoderOptions = "greedy",
         endpoint: Endpoint | None = ENDPOINT,
         second_pass: str | Path | Recognizer | None = None,
-        beam_width: int = BEAM_WIDTH,
         threads: int = 0,
     ):
         if not isinstance(model, StreamingEngine):
             model = StreamingEngine(model if isinstance(model, Bundle) else load_bundle(model), threads=threads)
         if isinstance(second_pass, str | Path):
-            second_pass = Recognizer(second_pass, decoder, beam_width, threads=threads)
+            second_pass = Recognizer(second_pass, decoder, threads=threads)
         self.engine = model
-        self.decoder = make_decoder(decoder, model.bundle, beam_width)
+        self.decoder = make_decoder(decoder, model.bundle)
         self.endpoint = endpoint
         self.second_pass = second_pass
         self.frame_seconds = model.bundle.config.frame_seconds

@@ -39,11 +39,24 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """One reading of a whole recording; natural logs. acoustic: its score without a language model. score: in all."""
+
+    text: str
+    acoustic: float
+    score: float
+
+
+@dataclass(frozen=True)
 class Transcript:
-    """All that was heard in one recording of `duration` seconds; no segments when nothing was."""
+    """All that was heard in one recording of `duration` seconds; no segments when nothing was.
+
+    alternatives: the n-best readings, best first; the first is that of the segments.
+    """
 
     segments: tuple[Segment, ...]
     duration: float
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def text(self) -> str:

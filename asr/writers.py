@@ -74,6 +74,16 @@ class JsonWriter(LiveWriter):
             "text": transcript.text,
             "segments": [self._object(segment) for segment in transcript.segments],
         }
+        if len(transcript.alternatives) > 1:
+            recording["alternatives"] = [
+                {
+                    "text": item.text,
+                    "acoustic": round(item.acoustic, 3),
+                    "lm": round(item.score - item.acoustic, 3),
+                    "score": round(item.score, 3),
+                }
+                for item in transcript.alternatives
+            ]
         return self._line(recording)
 
     def add(self, *segments: Segment) -> str:

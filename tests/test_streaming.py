@@ -15,6 +15,7 @@ from live_model import chunk_sizes, cut
 
 from asr import AudioError, BundleError, Endpoint, Final, Partial, Recognizer, StreamingRecognizer, load_model
 from asr.bundle import load_bundle
+from asr.decoders import DecoderOptions
 from asr.engine import StreamingEngine
 from asr.streaming import Event, Flicker, transcribe_live
 from asr.tokens import Tokens
@@ -168,7 +169,7 @@ def test_a_model_with_memory_and_lookahead_gives_the_finals_of_the_whole_stream(
     live_bundle: Path, decoder: str, sizes: list[int]
 ) -> None:
     samples = np.concatenate([live_model.speech()[:40_000], silence(3), live_model.speech()[40_000:]])
-    recognizer = StreamingRecognizer(live_bundle, decoder, Endpoint(0.3, 2.0, 1.5), beam_width=4, threads=1)
+    recognizer = StreamingRecognizer(live_bundle, DecoderOptions(decoder, 4), Endpoint(0.3, 2.0, 1.5), threads=1)
     finals = told(listen(recognizer, cut(samples, sizes)))
     assert len(finals) > 2
     assert finals == told(listen(recognizer, [samples]))
@@ -178,8 +179,8 @@ def test_a_model_with_memory_and_lookahead_gives_the_finals_of_the_whole_stream(
 @pytest.mark.parametrize("repeats", [1, 9])  # 45 s are more than a window of the models for whole recordings
 def test_without_endpoints_a_stream_gives_what_the_file_gives(live_bundle: Path, decoder: str, repeats: int) -> None:
     samples = np.tile(live_model.speech(), repeats)
-    offline = load_model(live_bundle, decoder, beam_width=4, threads=1).transcribe(samples)
-    recognizer = StreamingRecognizer(live_bundle, decoder, endpoint=None, beam_width=4, threads=1)
+    offline = load_model(live_bundle, DecoderOptions(decoder, 4), threads=1).transcribe(samples)
+    recognizer = StreamingRecognizer(live_bundle, DecoderOptions(decoder, 4), endpoint=None, threads=1)
     (final,) = listen(recognizer, cut(samples, [2_560] * 400))[-1:]
     assert isinstance(final, Final)
     assert final.segment.text == offline.text

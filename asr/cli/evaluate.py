@@ -25,6 +25,9 @@ def evaluate(
     model: options.Model = options.MODEL,
     decoder: options.Decoder = options.DECODER,
     beam_width: options.BeamWidth = options.BEAM,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
     batch_size: options.BatchSize = options.BATCH,
     output: Annotated[
         Path | None, typer.Option(help="Write every utterance aligned with its text, worst first.")
@@ -40,6 +43,7 @@ def evaluate(
     Case and punctuation are not scored. A recording that cannot be read counts with the text up to there. Flicker, of a
     live model, is the share of words shown in partial texts that did not stay as they were.
     """
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file)
     entries = read_manifest(manifest)
     if output is not None:
         write_report(output, "", mode="a")  # known before the work, not after it; an older report stays until then
@@ -50,10 +54,10 @@ def evaluate(
     with options.audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         results: Iterator[Recognition]
         if streaming:
-            live = StreamingRecognizer(model, decoder.value, endpoint=None, beam_width=beam_width)
+            live = StreamingRecognizer(model, decoding, endpoint=None)
             results = (transcribe_live(live, path, flicker, on_progress) for path in paths)
         else:
-            results = Recognizer(model, decoder.value, beam_width, batch_size).transcribe_all(paths, on_progress)
+            results = Recognizer(model, decoding, batch_size).transcribe_all(paths, on_progress)
         for recognition in results:
             if recognition.error is not None:
                 options.complain(recognition.error)

@@ -44,6 +44,9 @@ def listen(
     model: options.Model = STREAMING_MODEL,
     decoder: options.Decoder = options.DECODER,
     beam_width: options.BeamWidth = options.BEAM,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help=f"Recognise each finished utterance again with {DEFAULT_MODEL}.")
     ] = False,
@@ -77,6 +80,7 @@ def listen(
         silence_libraries()
         print_devices()
         return
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file)
     check_usage(device, input, realtime, output, save_audio)
     try:
         endpoint = Endpoint(after_speech, before_speech, max_utterance)
@@ -92,10 +96,9 @@ def listen(
         name = options.printable("standard input" if input == STANDARD_INPUT else input)
     recognizer = StreamingRecognizer(
         model,
-        decoder.value,
+        decoding,
         endpoint,
         second_pass=DEFAULT_MODEL if second_pass else None,
-        beam_width=beam_width,
     )
     with (
         closing(TextOutput(output, LIVE_FORMATS[format.value](name))) as text,

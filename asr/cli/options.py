@@ -4,11 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from asr.decode.beam import BEAM_WIDTH
+from asr.decoders import DecoderOptions
+from asr.errors import AsrError, one_line
 from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
 from asr.writers import FORMATS, LIVE_FORMATS
 
@@ -22,8 +25,19 @@ Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[mis
 LiveFormat = StrEnum("LiveFormat", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
 
 Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
-Decoder = Annotated[DecoderChoice, typer.Option(help="greedy is fastest; beam sums over alignments.")]
+Decoder = Annotated[
+    DecoderChoice, typer.Option(help="greedy is fastest; beam asks a language model and makes fewer errors.")
+]
 BeamWidth = Annotated[int, typer.Option(min=1, max=1024, help="Hypotheses that the beam decoder keeps.")]
+LanguageModel = Annotated[
+    str | None,
+    typer.Option("--lm", help="For beam: a packaged language model's name, a file, or NONE; else the model's own."),
+]
+Hotwords = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="For beam: words and phrases to prefer, as in 'Ivanhoe, knee jerk:8'."),
+]
+HotwordsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The same from a file, one a line.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognised together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
@@ -33,6 +47,28 @@ BATCH = BATCH_SIZE
 FORMAT = Format("txt")
 LIVE_FORMAT = LiveFormat("txt")
 WORD_TIMES = Format("ctm")
+
+
+def decoder_options(
+    decoder: DecoderChoice,
+    beam_width: int,
+    lm: str | None,
+    hotwords: str | None,
+    hotwords_file: Path | None,
+    nbest: int = 1,
+) -> DecoderOptions:
+    """What the options say. BadParameter for those that need another decoder, AsrError for a file that is none."""
+    text = hotwords or ""
+    if hotwords_file is not None:
+        try:
+            text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
+    given = {"--lm": lm is not None, "--hotwords": bool(text.strip()), "--nbest": nbest > 1}
+    if decoder is DecoderChoice.greedy and any(given.values()):
+        option = next(option for option, used in given.items() if used)
+        raise typer.BadParameter("goes with --decoder beam", param_hint=option)
+    return DecoderOptions(decoder.value, beam_width, lm, text, nbest)
 
 
 def complain(problem: object) -> None:

@@ -27,6 +27,10 @@ def transcribe(
     model: options.Model = options.MODEL,
     decoder: options.Decoder = options.DECODER,
     beam_width: options.BeamWidth = options.BEAM,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
+    nbest: Annotated[int, typer.Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     format: Annotated[options.Format, typer.Option(help="What to write.")] = options.FORMAT,
     output_dir: Annotated[
         Path | None, typer.Option(help="Write NAME.FORMAT files there, not to standard output.")
@@ -38,13 +42,16 @@ def transcribe(
     Text goes to standard output, everything else to standard error. A file that cannot be read gives
     one line there; the others are still done, and the exit code is 1.
     """
+    if nbest > 1 and format.value != "json":
+        raise typer.BadParameter("goes with --format json", param_hint="--nbest")
     files, failed = expand(sources)
     if output_dir is None and len(files) > 1 and format.value not in SEVERAL_TO_STDOUT:
         raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
     targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
     if output_dir is not None:
         check_writable(output_dir)
-    recognizer = Recognizer(model, decoder.value, beam_width, batch_size)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, nbest)
+    recognizer = Recognizer(model, decoding, batch_size)
     with options.audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
         for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
             name = str(recognition.source)

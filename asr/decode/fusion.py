@@ -73,8 +73,8 @@ class Fusion:
     word_bonus, unknown_score if it is unknown, and the boost of each hotword that it contains. Without a language model
     only the hotwords count.
 
-    hotwords: phrases, words in the tokens' letters separated by single spaces, and their boosts in nats. A boost is lent
-    to the phrase's first letters in equal parts and taken back if something else follows. Their words are not unknown.
+    hotwords: phrases, words in the tokens' letters with single spaces between them, and their boosts in nats. A boost
+    is lent to the phrase letter by letter and taken back if something else follows. Their words are not unknown.
     """
 
     def __init__(
@@ -142,11 +142,15 @@ class Fusion:
 
     def bound(self, state: FusionState, token: int) -> float:
         """At least the gain of `step`, faster."""
-        if not state.spelling.text:
+        spelling = state.spelling
+        if not spelling.text:
             return self.highest_gain
-        if not self._starts_word[token]:
-            return self._highest_boost
-        return self._end_word(state)[0] - state.estimate - state.lent + self.highest_gain
+        if self._starts_word[token]:
+            score, context, _ = self._end_word(state)
+            return score + self._highest_estimate(context) - state.estimate + self._highest_boost
+        longer = self._longer(spelling, self._pieces[token])
+        # As long as there are words that start so, the best of them may be the same.
+        return (0.0 if longer.words else self._estimate(state.context, longer) - state.estimate) + self._highest_boost
 
     def end(self, state: FusionState) -> float:
         """The gain of ending there: the last word counts, and what was lent is taken back."""
@@ -177,6 +181,10 @@ class Fusion:
             return self._word_score(self.model.best(context, spelling.words.start, spelling.words.stop), True)
         log_prob, _ = self.model.score(context, self.model.vocabulary.unknown)
         return self._word_score(log_prob, spelling.text in self._hot_beginnings)
+
+    def _highest_estimate(self, context: int) -> float:
+        """The highest score that any word may have."""
+        return self._word_score(self.model.best(context, 0, len(self._words)), True) if self.model is not None else 0.0
 
     def _word_score(self, log_prob: float, known: bool) -> float:
         weights = self.weights

@@ -52,9 +52,7 @@ class Prefix:
         *("blank_path", "token_path", "closed", "before", "first", "peak"),
     )
 
-    def __init__(
-        self, parent: "Prefix | None", token: int, number: int, key: int, fusion: FusionState, gain: float
-    ):
+    def __init__(self, parent: "Prefix | None", token: int, number: int, key: int, fusion: FusionState, gain: float):
         self.parent = parent
         self.token = token
         self.number = number

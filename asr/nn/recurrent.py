@@ -22,7 +22,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+from asr.nn.gru import GRU
+
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": GRU}
 STATES = {"rnn": 1, "lstm": 2, "gru": 1}  # vectors that a layer carries from frame to frame: h, and c
 
 

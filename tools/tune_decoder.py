@@ -1,0 +1,212 @@
+"""Find how a bundle is decoded best, on dev data, and write it into the bundle.
+
+    python tools/tune_decoder.py asr/pretrained/en-bilstm ../shared/data/dev.jsonl --lm en-lm [--lm other.lm]
+
+The language model's weight, the word bonus and the unknown-word score are those with the fewest word errors, by a
+search that goes on to the best neighbour as long as there is a better one, for each language model given; the best of
+them is taken. Then the line that turns confidences into probabilities is fitted for the greedy decoder and for the
+beam. config.json and the part "Decoding" of MODEL_CARD.md are written anew. Log-probabilities are computed once.
+"""
+
+import argparse
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jiwer
+import numpy as np
+
+from asr.bundle import Bundle, DecoderConfig, load_bundle, write_config
+from asr.decode import Decoder, Hypothesis
+from asr.decoders import NO_LM, DecoderOptions, log_odds, make_decoder
+from asr.evaluate import Evaluation, Utterance, evaluate, normalize
+from asr.manifest import Entry, read_manifest
+from asr.recognizer import Recognizer
+
+STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 2.0}
+BINS = 10  # of the reliability table
+HEADING = "## Decoding"
+IDENTITY = (1.0, 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--lm", action="append", default=[], help="a packaged name or a file; may be given repeatedly")
+    options = parser.parse_args()
+    bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
+    recognizer = Recognizer(bundle)
+    data = Data(entries, [recognizer.log_probs(entry.audio) for entry in entries])
+
+    configs = [search(bundle, data, dataclasses.replace(DecoderConfig(), lm=lm)) for lm in options.lm]
+    config = min(configs, key=lambda found: found[0])[1] if configs else DecoderConfig()
+    rows = [("greedy", *data.measure(with_config(bundle, config), DecoderOptions("greedy")))]
+    rows.append(
+        ("beam 16, no language model", *data.measure(with_config(bundle, config), DecoderOptions("beam", lm=NO_LM)))
+    )
+    if config.lm:
+        rows.append((f"beam 16, {config.lm}", *data.measure(with_config(bundle, config), DecoderOptions("beam"))))
+    words = {name: labelled(entries, hypotheses) for name, _, hypotheses in rows}
+    lines = {name: fit(*columns(labels)) for name, labels in words.items()}
+    config = dataclasses.replace(config, greedy_confidence=lines["greedy"], beam_confidence=lines[rows[-1][0]])
+    write_config(options.bundle, dataclasses.replace(bundle.config, decoder=config))
+    command = " ".join(["python tools/tune_decoder.py", str(options.bundle), str(options.manifest)])
+    section = card(config, rows, words, command + "".join(f" --lm {lm}" for lm in options.lm))
+    path = options.bundle / "MODEL_CARD.md"
+    path.write_text(path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() + f"\n\n{section}", encoding="utf-8")
+    print(section)
+
+
+class Data:
+    """Utterances and their log-probs."""
+
+    def __init__(self, entries: list[Entry], log_probs: list[np.ndarray]):
+        self.entries = entries
+        self.log_probs = log_probs
+
+    def measure(self, bundle: Bundle, options: DecoderOptions) -> tuple[Evaluation, list[Hypothesis]]:
+        decoder = make_decoder(options, bundle)
+        hypotheses = [decode(decoder, log_probs) for log_probs in self.log_probs]
+        seconds = [len(log_probs) * bundle.config.frame_seconds for log_probs in self.log_probs]
+        pairs = zip(self.entries, hypotheses, seconds, strict=True)
+        return evaluate(Utterance(entry.id, entry.text, best.text, length) for entry, best, length in pairs), hypotheses
+
+
+def decode(decoder: Decoder, log_probs: np.ndarray) -> Hypothesis:
+    state = decoder.reset()
+    decoder.advance(state, log_probs)
+    return decoder.finish(state)[0]
+
+
+def with_config(bundle: Bundle, config: DecoderConfig) -> Bundle:
+    """The bundle decoded so, its confidences as they come."""
+    plain = dataclasses.replace(config, greedy_confidence=IDENTITY, beam_confidence=IDENTITY)
+    return dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, decoder=plain))
+
+
+def search(bundle: Bundle, data: Data, config: DecoderConfig) -> tuple[float, DecoderConfig]:
+    """WER and config of a local optimum."""
+    known: dict[DecoderConfig, float] = {}
+
+    def wer(config: DecoderConfig) -> float:
+        if config not in known:
+            known[config] = data.measure(with_config(bundle, config), DecoderOptions("beam"))[0].wer
+            weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
+            print(f"{config.lm}: {weights}: WER {known[config]:.2%}", flush=True)
+        return known[config]
+
+    best = config
+    while (better := min([best, *neighbours(best)], key=wer)) != best:
+        best = better
+    return wer(best), best
+
+
+def neighbours(config: DecoderConfig) -> Iterator[DecoderConfig]:
+    for field, step in STEPS.items():
+        for change in (-step, step):
+            value = round(getattr(config, field) + change, 3)
+            if field != "lm_weight" or value > 0:
+                yield dataclasses.replace(config, **{field: value})
+
+
+Labels = list[tuple[str, float, bool]]  # speaker, confidence, whether the word is right
+
+
+def labelled(entries: Sequence[Entry], hypotheses: Sequence[Hypothesis]) -> Labels:
+    """Every recognised word: whether the alignment with the fewest errors says that it was spoken there."""
+    aligned = jiwer.process_words(
+        [normalize(entry.text) for entry in entries], [normalize(hypothesis.text) for hypothesis in hypotheses]
+    )
+    labels = []
+    for entry, hypothesis, chunks in zip(entries, hypotheses, aligned.alignments, strict=True):
+        right = {
+            word for chunk in chunks if chunk.type == "equal" for word in range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+        }
+        labels += [
+            (entry.speaker or "-", word.confidence, place in right) for place, word in enumerate(hypothesis.words)
+        ]
+    return labels
+
+
+def columns(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([log_odds(label[1]) for label in labels]), np.array([label[2] for label in labels], dtype=float)
+
+
+def fit(odds: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of `right` on `odds`, by Newton's method."""
+    features = np.stack([odds, np.ones_like(odds)], axis=1)
+    line = np.array(IDENTITY)
+    for _ in range(50):
+        probability = 1 / (1 + np.exp(-features @ line))
+        curvature = features.T @ (features * (probability * (1 - probability))[:, None])
+        line += np.linalg.solve(curvature + 1e-6 * np.eye(2), features.T @ (right - probability))
+    return round(float(line[0]), 4), round(float(line[1]), 4)
+
+
+def held_out(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of each word by a line fitted on the other speakers, and which words are right."""
+    speakers = np.array([label[0] for label in labels])
+    odds, right = columns(labels)
+    probability = np.zeros_like(odds)
+    for speaker in set(speakers.tolist()):
+        its = speakers == speaker
+        slope, offset = fit(odds[~its], right[~its])
+        probability[its] = 1 / (1 + np.exp(-slope * odds[its] - offset))
+    return probability, right
+
+
+def reliability(probability: np.ndarray, right: np.ndarray) -> tuple[float, list[tuple[str, int, float, float]]]:
+    """Expected calibration error (Naeini et al. 2015), and of each bin its bounds, words, mean probability and share."""
+    places = np.minimum((probability * BINS).astype(int), BINS - 1)
+    rows, error = [], 0.0
+    for place in range(BINS):
+        its = places == place
+        if its.any():
+            mean, share = float(probability[its].mean()), float(right[its].mean())
+            error += its.mean() * abs(mean - share)
+            rows.append((f"{place / BINS:.1f} – {(place + 1) / BINS:.1f}", int(its.sum()), mean, share))
+    return error, rows
+
+
+def card(config: DecoderConfig, rows: list, words: dict[str, Labels], command: str) -> str:
+    weights = (
+        f"`{config.lm}`: weight {config.lm_weight:g}, {config.word_bonus:g} nats for a word, "
+        f"{config.unknown_score:g} for an unknown one."
+        if config.lm
+        else "No language model."
+    )
+    table = defaultdict(list)
+    lines = []
+    for name, result, _ in rows:
+        error, bins = reliability(*held_out(words[name]))
+        low, high = result.interval
+        lines.append(f"| {name} | {result.wer:.2%} | {low:.2%} – {high:.2%} | {result.cer:.2%} | {error:.3f} |")
+        table[name] = bins
+    name = rows[-1][0]
+    bins_table = "\n".join(
+        f"| {bounds} | {count} | {mean:.2f} | {share:.2f} |" for bounds, count, mean, share in table[name]
+    )
+    measured = "\n".join(lines)
+    return f"""{HEADING}
+
+    {command}
+
+{weights} The weights were chosen on the same data, so the figures with a language model flatter it a little.
+
+| decoder | WER | 95 % interval | CER | calibration error |
+| --- | --- | --- | --- | --- |
+{measured}
+
+The expected calibration error is that of speakers whom the line from confidence to probability was not fitted on.
+Reliability of confidences, {name}, likewise:
+
+| confidence | words | mean confidence | right |
+| --- | --- | --- | --- |
+{bins_table}
+"""
+
+
+if __name__ == "__main__":
+    main()
