@@ -9,6 +9,7 @@ for event in recognizer.accept(samples, 48_000) + recognizer.finish():
     print(event)
 """
 
+from asr.decoders import DecoderOptions
 from asr.endpoint import Endpoint
 from asr.errors import AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
 from asr.recognizer import Recognizer, load_model
@@ -19,6 +20,7 @@ __all__ = [
     "AsrError",
     "AudioError",
     "BundleError",
+    "DecoderOptions",
     "DeviceError",
     "Endpoint",
     "Final",

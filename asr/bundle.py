@@ -28,8 +28,8 @@ class DecoderConfig:
 
     lm: str = ""  # a packaged language model's name, or a file in the bundle's folder; nothing for none
     lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
-    word_bonus: float = 1.0
-    unknown_score: float = -5.0
+    word_bonus: float = 1.5
+    unknown_score: float = -13.0
     greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decoders.CalibratedDecoder
     beam_confidence: tuple[float, float] = (1.0, 0.0)
 

@@ -2,6 +2,7 @@
 
     python tools/benchmark.py offline [--manifest dev.jsonl]    # recognition of files, one core
     python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
+    python tools/benchmark.py decoding --manifest dev.jsonl     # beam search with a language model, beside others
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
 
 `offline` runs the command `asr transcribe` as a user would, each time in a new process on one core. The recordings
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from benchmark_decoding import decoding
 from benchmark_streaming import RECORDINGS, streaming
 
 from asr.audio.files import read
@@ -155,16 +157,18 @@ def loader_and_model(recipe_path: Path, seconds: float) -> None:
     """Audio seconds per second of the loader alone and of training with it, on the recipe's own data."""
     from rich.console import Console
 
+    from asr.train.acoustic import AcousticTask
     from asr.train.config import load_recipe
     from asr.train.dataset import train_loader
     from asr.train.trainer import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe(recipe_path, [f"output={folder}"])
-        trainer = Trainer(recipe, Console(stderr=True))
+        trainer = Trainer(AcousticTask, recipe, Console(stderr=True))
+        task = trainer.task
         rates = {}
         for name in ("loader alone", "training"):
-            loader = train_loader(trainer.train_cuts, trainer.tokenizer, recipe, epoch=2)
+            loader = train_loader(task.train_cuts, task.tokenizer, recipe, epoch=2)
             trainer.model.train()
             audio = waited = 0.0
             batches = iter(loader)
@@ -175,8 +179,8 @@ def loader_and_model(recipe_path: Path, seconds: float) -> None:
                 batch = next(batches)
                 waited += time.perf_counter() - before
                 if name == "training":
-                    trainer.step(batch, recipe.optimizer.learning_rate, None)
-                audio += batch.seconds
+                    trainer.update([batch], recipe.optimizer.learning_rate)
+                audio += batch.amount
             rates[name] = (audio / elapsed, waited / elapsed)
     print("\n| | seconds of audio per second | share of time waiting for the loader |\n| --- | --- | --- |")
     for name, (rate, share) in rates.items():
@@ -193,6 +197,12 @@ def main() -> None:
     streaming_parser.add_argument("--manifest", type=Path)
     streaming_parser.add_argument("--model", default="en-gru")
     streaming_parser.add_argument("--offline-model", default="en-bilstm", help="aligns the words; the second pass")
+    decoding_parser = commands.add_parser("decoding")
+    decoding_parser.add_argument("--manifest", type=Path, required=True)
+    decoding_parser.add_argument("--every", type=int, default=4, help="take one in so many utterances")
+    decoding_parser.add_argument("--model", default="en-bilstm")
+    decoding_parser.add_argument("--lm", default="en-lm", help="a packaged name or a file")
+    decoding_parser.add_argument("--rounds", type=int, default=3)
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
     train_parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure loader and training")
@@ -202,6 +212,10 @@ def main() -> None:
     elif arguments.command == "streaming":
         print(f"{machine()}; {arguments.model}\n")
         streaming(recordings(arguments.manifest)[:RECORDINGS], arguments.model, arguments.offline_model)
+    elif arguments.command == "decoding":
+        print(f"{machine()}; one core; {arguments.model}")
+        entries = read_manifest(arguments.manifest)[:: arguments.every]
+        decoding(entries, arguments.model, arguments.lm, arguments.rounds)
     else:
         train(arguments.recipe, arguments.seconds)
 

@@ -1,4 +1,4 @@
-"""`asr lm`: n-gram language models from text, from one form to the other, and what is in them.
+"""`asr lm`: makes n-gram language models, tells what is in them, and writes text from recurrent ones.
 
 The imports that only these commands need are inside: the other commands start faster.
 """
@@ -15,7 +15,7 @@ from asr.errors import AsrError
 if TYPE_CHECKING:
     from asr.lm.ngram import NgramModel
 
-lm = typer.Typer(help="Make and inspect n-gram language models.", no_args_is_help=True)
+lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
 Output = Annotated[Path, typer.Option(help="The file to write; ARPA if its name ends in .arpa or .arpa.gz.")]
 Small = Annotated[
@@ -87,6 +87,23 @@ def info(
     describe(opened, model)
     if perplexity is not None:
         measure(opened, perplexity, not keep_case)
+
+
+@lm.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="The folder of a recurrent model, as `asr train` makes it.")],
+    prompt: Annotated[str, typer.Option(help="How the first sentence begins.")] = "",
+    words: Annotated[int, typer.Option(min=1, max=10_000, help="How many words to write.")] = 50,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=10, help="Above 1 bolder, below 1 safer, 0 always the likeliest.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another text.")] = 0,
+) -> None:
+    """Write text as a recurrent language model would, a sentence a line: what has it learned?"""
+    from asr.lm.neural import NeuralModel
+
+    for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
+        print(sentence, flush=True)
 
 
 def check_folder(output: Path) -> None:

@@ -27,8 +27,8 @@ class FusionWeights:
     """
 
     lm_weight: float = 0.5
-    word_bonus: float = 1.0
-    unknown_score: float = -5.0
+    word_bonus: float = 1.5
+    unknown_score: float = -13.0
 
 
 class Spelling:
@@ -96,9 +96,11 @@ class Fusion:
                 self._lent[phrase[:length]] = max(lent, self._lent.get(phrase[:length], 0.0))
         self._hot_words = {word for phrase in self._boosts for word in phrase.split()}
         self._hot_beginnings = {word[:length] for word in self._hot_words for length in range(1, len(word) + 1)}
+        boosts = self._boosts.values()
+        rates = [boost / len(phrase) for phrase, boost in self._boosts.items()]
+        self._highest_rate = max(rates, default=0.0)  # lent for a letter
         # No step gains more: an estimate never rises within a word, and no log-prob is above 0.
-        self._highest_boost = max(self._boosts.values(), default=0.0)
-        self.highest_gain = max(0.0, weights.word_bonus) + self._highest_boost
+        self.highest_gain = max(0.0, weights.word_bonus) + sum(boosts) + max(boosts, default=0.0)
         self._words = range(len(model.vocabulary) if model is not None else 0)
         self._forget()
 
@@ -142,15 +144,17 @@ class Fusion:
 
     def bound(self, state: FusionState, token: int) -> float:
         """At least the gain of `step`, faster."""
-        spelling = state.spelling
+        spelling, piece = state.spelling, self._pieces[token]
         if not spelling.text:
-            return self.highest_gain
-        if self._starts_word[token]:
-            score, context, _ = self._end_word(state)
-            return score + self._highest_estimate(context) - state.estimate + self._highest_boost
-        longer = self._longer(spelling, self._pieces[token])
-        # As long as there are words that start so, the best of them may be the same.
-        return (0.0 if longer.words else self._estimate(state.context, longer) - state.estimate) + self._highest_boost
+            score, hot = max(0.0, self.weights.word_bonus), state.hot
+        elif self._starts_word[token]:
+            score, context, hot = self._end_word(state)
+            score += max(0.0, self._highest_estimate(context)) - state.estimate  # 0 before the first letter
+        else:
+            longer, hot = self._longer(spelling, piece), state.hot
+            # As long as there are words that start so, the best of them may be the same.
+            score = 0.0 if longer.words else self._estimate(state.context, longer) - state.estimate
+        return score + self._highest_rate * (len(hot) + len(piece)) - state.lent
 
     def end(self, state: FusionState) -> float:
         """The gain of ending there: the last word counts, and what was lent is taken back."""
@@ -177,13 +181,14 @@ class Fusion:
         """The highest score that the word in progress may come to have."""
         if self.model is None or not spelling.text:
             return 0.0
-        if spelling.words:
-            return self._word_score(self.model.best(context, spelling.words.start, spelling.words.stop), True)
         log_prob, _ = self.model.score(context, self.model.vocabulary.unknown)
-        return self._word_score(log_prob, spelling.text in self._hot_beginnings)
+        unknown = self._word_score(log_prob, spelling.text in self._hot_beginnings)
+        if not spelling.words:
+            return unknown
+        return max(unknown, self._word_score(self.model.best(context, spelling.words.start, spelling.words.stop), True))
 
     def _highest_estimate(self, context: int) -> float:
-        """The highest score that any word may have."""
+        """The highest score that any word may have; <unk> is one of them."""
         return self._word_score(self.model.best(context, 0, len(self._words)), True) if self.model is not None else 0.0
 
     def _word_score(self, log_prob: float, known: bool) -> float:

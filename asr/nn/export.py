@@ -1,4 +1,4 @@
-"""A trained acoustic model → the files of a bundle."""
+"""A trained model → the files of a bundle."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, StreamState
+from asr.nn.language import LanguageModel
 
 OPSET = 17
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")
@@ -52,6 +53,14 @@ def export_onnx(model: AcousticModel, path: Path) -> None:
         example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
         inputs = {"waveform": {1: "samples"}, "lengths": {}}
         _export(model, example, path, inputs, {"log_probs": {1: "frames"}, "frames": {}})
+
+
+def export_language_model(model: LanguageModel, path: Path) -> None:
+    """Write the float32 graph: tokens (B, T) int64, state → log_probs (B, T, V), next_state; see `LanguageModel`."""
+    model = model.eval().cpu()
+    example = (torch.zeros(1, 3, dtype=torch.int64), model.start(1))
+    inputs = {"tokens": {1: "length"}, "state": {}}
+    _export(model, example, path, inputs, {"log_probs": {1: "length"}, "next_state": {}})
 
 
 def _export(
@@ -116,7 +125,7 @@ def quantize_weights(source: Path, target: Path) -> None:
     onnx.save(graph_model, target)
 
 
-def save_weights(model: AcousticModel, path: Path) -> None:
+def save_weights(model: AcousticModel | LanguageModel, path: Path) -> None:
     """The weights in half precision: half the size, and nothing lost that training on from them would miss."""
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, path, metadata={"config": json.dumps(dataclasses.asdict(model.config))})

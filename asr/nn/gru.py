@@ -18,7 +18,7 @@ class GRU(nn.GRU):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """x (B, T, size), state (1, B, size), zeros by default → hidden states (B, T, size), the last (1, B, size)."""
-        if x.is_cuda or not torch.is_grad_enabled():
+        if x.is_cuda or not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
         weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
         projected = F.linear(x, weight_ih, bias_ih).float().transpose(0, 1)

@@ -10,10 +10,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
+
+LAST, BEST = "last.safetensors", "best.safetensors"
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    carried: dict[str, Tensor],
+) -> None:
     """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole.
 
     RecipeError if it cannot be written, on a full disk say; the old one is then left.
@@ -21,6 +29,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     tensors: dict[str, Tensor] = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
+    tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
     temporary = path.with_suffix(".partial")
     try:
         save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
@@ -28,11 +37,19 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise RecipeError(f"{path}: cannot be written ({error}); make room and go on with --resume") from error
+        temporary.unlink(missing_ok=True)  # half of it would take what room there is
+        raise RecipeError(
+            f"{path}: cannot be written ({one_line(error)}), the one before is kept; make room and go on with --resume"
+        ) from error
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Put the tensors into `model` and `optimizer` and return the progress. RecipeError if it does not fit."""
+def load_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    carried: dict[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Put the tensors into `model`, `optimizer` and `carried`, return the progress. RecipeError if it does not fit."""
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
@@ -50,4 +67,6 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    for name, value in (carried or {}).items():
+        value.copy_(tensors.get(f"carried.{name}", value))
     return progress

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from yaml import YAMLError
 
 from asr.errors import RecipeError, one_line
 from asr.nn.acoustic import AcousticConfig
+from asr.nn.language import LanguageConfig
 from asr.nn.recurrent import CELLS
 
 
@@ -28,6 +30,22 @@ class DataConfig:
     buckets: int = 20  # utterances of similar length are batched together
     workers: int = 1  # loader processes
     train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
+
+
+@dataclass
+class TextConfig:
+    """Texts of a sentence a line (plain, gzip or xz), and how a language model walks through them."""
+
+    train: list[str] = field(default_factory=list)
+    dev: str = ""  # a manifest (.jsonl), whose texts count, or a text
+    tokenizer_from: str = (
+        "en-bilstm"  # the tokens are those of this acoustic model: a packaged name or a bundle's folder
+    )
+    unknown: str = "error"  # a character outside its alphabet: error, or drop it and count
+    lanes: int = 128  # places of the text that are read side by side
+    span: int = 32  # tokens of each lane in one batch, through which gradients flow back; the state flows on beyond
+    epoch_batches: int = 1000  # an epoch is so many batches, not a pass over the text: it is saved and measured then
+    ngram: str = ""  # a file of `asr lm build`; the model card has its perplexity beside the model's
 
 
 @dataclass
@@ -68,8 +86,9 @@ class OptimizerConfig:
 
 @dataclass
 class Recipe:
-    """All that decides a training run."""
+    """What the training loop needs to know, whatever is trained."""
 
+    kind: str = ""  # acoustic or language
     name: str = "model"
     language: str = "en"
     description: str = ""  # one sentence for the model card
@@ -82,10 +101,9 @@ class Recipe:
     # is fast; on other processors it is slower than float32.
     precision: str = "auto"
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
-    data: DataConfig = field(default_factory=DataConfig)
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: AcousticConfig = field(default_factory=AcousticConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
+    accumulate: int = 1  # batches whose gradients make one update
+    max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     @property
@@ -93,21 +111,51 @@ class Recipe:
         return Path(self.output) / self.name
 
 
+@dataclass
+class AcousticRecipe(Recipe):
+    """Of a model that hears."""
+
+    kind: str = "acoustic"
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: AcousticConfig = field(default_factory=AcousticConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass
+class LanguageRecipe(Recipe):
+    """Of a recurrent language model."""
+
+    kind: str = "language"
+    data: TextConfig = field(default_factory=TextConfig)
+    model: LanguageConfig = field(default_factory=LanguageConfig)
+
+
+KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
+    "acoustic": AcousticRecipe,
+    "language": LanguageRecipe,
+}
+# The keys of one kind mean nothing to the other.
 CHOICES = {
     "tokenizer.kind": ("bpe", "characters"),
     "tokenizer.case": ("lower", "upper", "keep"),
     "tokenizer.unknown": ("error", "drop"),
     "model.cell": tuple(CELLS),
     "model.directions": (1, 2),
+    "data.unknown": ("error", "drop"),
     "precision": ("auto", "float32", "bfloat16"),
 }
 POSITIVE = (
     "epochs",
+    "accumulate",
     "data.max_seconds",
     "data.batch_seconds",
     "data.max_batch",
     "data.buckets",
     "data.train_fraction",
+    "data.lanes",
+    "data.span",
+    "data.epoch_batches",
     "tokenizer.vocabulary",
     "model.layers",
     "model.size",
@@ -117,6 +165,8 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     "threads",
+    "checkpoint_minutes",
+    "max_skipped",
     "model.lookahead",
     "data.workers",
     "augment.gain_db",
@@ -137,16 +187,22 @@ def _keys(schema: Any, prefix: str = "") -> list[str]:
     return keys
 
 
+def _known(config: DictConfig) -> list[str]:
+    schema = OmegaConf.get_type(config)
+    assert schema is not None
+    return _keys(schema())
+
+
 def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
     try:
         return OmegaConf.merge(config, _listed(delta))  # type: ignore[return-value]
     except ConfigKeyError as error:
-        key = str(error.full_key)
-        if key in _keys(Recipe()):
+        key, known = str(error.full_key), _known(config)
+        if key in known:
             raise RecipeError(
                 f"{where}: write '{key.split('.')[-1]}' below '{key.split('.')[0]}:', not '{key}'"
             ) from error
-        near = difflib.get_close_matches(key, _keys(Recipe()), n=1, cutoff=0.4)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
         raise RecipeError(f"{where}: unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")) from error
     except OmegaConfBaseException as error:
         first_line = str(error).splitlines()[0]
@@ -157,15 +213,14 @@ def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
 
 
 def _listed(delta: DictConfig) -> DictConfig:
-    """One training manifest need not be written as a list."""
+    """One training manifest or text need not be written as a list."""
     if isinstance(manifest := OmegaConf.select(delta, "data.train"), str):
         delta.data.train = [manifest]
     return delta
 
 
-def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
     """Defaults, then the YAML at `path`, then overrides like `optimizer.clip=2`. Errors are RecipeError, one line."""
-    config: DictConfig = OmegaConf.structured(Recipe)
     try:
         delta = OmegaConf.load(path)
     except OSError as error:
@@ -174,7 +229,8 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(delta, DictConfig):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not a list")
-    config = _merge(config, delta, str(path))
+    kind = _choose("kind", delta.get("kind", AcousticRecipe.kind), tuple(KINDS), path)
+    config = _merge(OmegaConf.structured(KINDS[kind]), delta, str(path))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
@@ -186,27 +242,33 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise RecipeError(f"{path}: '{error.full_key}': {str(error).splitlines()[0]}") from error
+    _choose("kind", config.kind, (kind,), path)
     _check_values(config, path)
-    recipe: Recipe = OmegaConf.to_object(config)  # type: ignore[assignment]
+    recipe: AcousticRecipe | LanguageRecipe = OmegaConf.to_object(config)  # type: ignore[assignment]
     if not recipe.data.train or not recipe.data.dev:
-        raise RecipeError(f"{path}: data.train and data.dev must name manifests, for example data.dev=dev.jsonl")
+        what = "manifests" if isinstance(recipe, AcousticRecipe) else "texts"
+        raise RecipeError(f"{path}: data.train and data.dev must name {what}, for example data.dev=dev.jsonl")
     return recipe
 
 
+def _choose(key: str, value: Any, choices: tuple, path: Path) -> Any:
+    if value not in choices:
+        raise RecipeError(f"{path}: {key} is '{value}'; choose one of {', '.join(map(str, choices))}")
+    return value
+
+
 def _check_values(config: DictConfig, path: Path) -> None:
-    for key, choices in CHOICES.items():
-        if (value := OmegaConf.select(config, key)) not in choices:
-            raise RecipeError(f"{path}: {key} is '{value}'; choose one of {', '.join(map(str, choices))}")
-    for key in POSITIVE:
-        if not 0 < (value := OmegaConf.select(config, key)) < math.inf:  # not NaN either
+    values = {key: OmegaConf.select(config, key) for key in _known(config)}
+    for key, value in values.items():
+        if key in CHOICES:
+            _choose(key, value, CHOICES[key], path)
+        if key in POSITIVE and not 0 < value < math.inf:  # not NaN either
             raise RecipeError(f"{path}: {key} is {value}; it must be above 0")
-    for key in NOT_NEGATIVE:
-        if not 0 <= (value := OmegaConf.select(config, key)) < math.inf:
+        if key in NOT_NEGATIVE and not 0 <= value < math.inf:
             raise RecipeError(f"{path}: {key} is {value}; it must not be negative")
-    for key in SHARES:
-        if not 0 <= (value := OmegaConf.select(config, key)) <= 1:
+        if key in SHARES and not 0 <= value <= 1:
             raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
-    if config.model.lookahead and config.model.directions == 2:
+    if values.get("model.lookahead") and values["model.directions"] == 2:
         raise RecipeError(
             f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
             "set it to 0, or model.directions to 1"
@@ -215,20 +277,23 @@ def _check_values(config: DictConfig, path: Path) -> None:
         raise RecipeError(f"{path}: name is '{config.name}'; it becomes a folder below output and may hold no slash")
     if not 0 <= config.seed < 2**32:
         raise RecipeError(f"{path}: seed is {config.seed}; it must be from 0 to 2³² − 1")
-    speeds = config.augment.speeds
+    speeds = values.get("augment.speeds", [1.0])
     if not speeds or not all(0 < speed < math.inf for speed in speeds):
         raise RecipeError(f"{path}: augment.speeds is {speeds}; give one or more, all above 0, for example [1.0]")
 
 
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
-RESUMABLE = ("epochs", "precision", "threads", "output", "data.workers", "description", "licence", "attribution")
+RESUMABLE = (
+    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
+    *("data.ngram", "description", "licence", "attribution"),
+)
 
 
 def check_resumed(recipe: Recipe, saved: Path) -> None:
     """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
     try:
         before = OmegaConf.merge(
-            OmegaConf.structured(Recipe), OmegaConf.load(saved)
+            OmegaConf.structured(type(recipe)), OmegaConf.load(saved)
         )  # fields may be newer than the run
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RecipeError(
@@ -242,5 +307,7 @@ def check_resumed(recipe: Recipe, saved: Path) -> None:
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every field, defaults included: the run's own record."""
-    OmegaConf.save(OmegaConf.structured(recipe), path)
+    """Write every field, defaults included: the run's own record, without which it could not be resumed."""
+    temporary = path.with_suffix(".partial")
+    OmegaConf.save(OmegaConf.structured(recipe), temporary)
+    os.replace(temporary, path)

@@ -1,8 +1,10 @@
 """Manifests → Lhotse cuts → batches of padded waveforms and targets."""
 
 import random
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import soxr
@@ -18,7 +20,7 @@ from asr.errors import AudioError, RecipeError
 from asr.manifest import Entry, read_manifest
 from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
-from asr.train.config import Recipe
+from asr.train.config import AcousticRecipe
 from asr.train.tokenizer import TextRule, Tokenizer
 
 MIN_SECONDS = 0.1  # nothing can be said in less
@@ -37,7 +39,8 @@ class Batch:
     unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
 
     @property
-    def seconds(self) -> float:
+    def amount(self) -> float:
+        """Seconds of audio."""
         return float(self.lengths.sum()) / SAMPLE_RATE
 
 
@@ -172,8 +175,22 @@ def perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut
     return perturbed
 
 
-def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoch: int) -> DataLoader:
-    """Batches of epoch `epoch` (from 1). The first epoch goes from the shortest to the longest utterance.
+class Rest:
+    """What a sampler draws after its first `done` batches, whose audio is then never read."""
+
+    def __init__(self, sampler: Iterable[CutSet], done: int):
+        self.sampler = sampler
+        self.done = done
+
+    def __iter__(self) -> Iterator[CutSet]:
+        return islice(self.sampler, self.done, None)
+
+
+def train_loader(
+    cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
+) -> DataLoader:
+    """Batches of epoch `epoch` (from 1) after the first `done`. The first epoch goes from the shortest utterance to
+    the longest.
 
     Short utterances have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et al.
     2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
@@ -193,18 +210,21 @@ def train_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe, epoc
         sampler = DynamicBucketingSampler(
             ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
         )
-    return _loader(SpeechDataset(tokenizer, recipe.augment.gain_db), sampler, data.workers)
+    return _loader(SpeechDataset(tokenizer, recipe.augment.gain_db), Rest(sampler, done), data.workers)
 
 
-def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: Recipe) -> DataLoader:
+def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> DataLoader:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
     sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False)
     return _loader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
 
 
-def _limit_threads(worker: int) -> None:
+def _settle_worker(worker: int) -> None:
     torch.set_num_threads(1)  # the loader must not take the processor from the model
+    # Ctrl-C goes to every process of the terminal: whether to stop is the trainer's to say, which forked this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _loader(dataset: SpeechDataset, sampler: object, workers: int) -> DataLoader:
@@ -213,6 +233,6 @@ def _loader(dataset: SpeechDataset, sampler: object, workers: int) -> DataLoader
         sampler=sampler,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=workers,
-        worker_init_fn=_limit_threads,
+        worker_init_fn=_settle_worker,
         prefetch_factor=4 if workers else None,
     )

@@ -12,23 +12,26 @@ from rich.console import Console
 
 from asr.bundle import BundleConfig, load_bundle, write_config
 from asr.decode.beam import BEAM_WIDTH
+from asr.decoders import DecoderName
 from asr.evaluate import Evaluation, evaluate, utterances
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
 from asr.nn.export import export_onnx, quantize_weights, save_weights
 from asr.nn.features import SAMPLE_RATE
-from asr.recognizer import DecoderName, Recognizer
+from asr.recognizer import Recognizer
 from asr.streaming import CHUNK_SECONDS, StreamingRecognizer, transcribe_live
 from asr.tokens import Tokens
-from asr.train.config import Recipe
-from asr.train.trainer import Epoch, best_epoch, best_model
+from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
+from asr.train.checkpoint import BEST, load_checkpoint
+from asr.train.config import AcousticRecipe
+from asr.train.trainer import best_epoch
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
 INT8_MAX_LOSS = 0.003
 FLOAT_GRAPH, INT8_GRAPH = "model.float.onnx", "model.int8.onnx"
 
 
-def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Console) -> Path:
+def make_bundle(recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str, console: Console) -> Path:
     """Write RUN/bundle from the run's best checkpoint and return its path; an older bundle there is replaced."""
     run, target = recipe.folder, recipe.folder / "bundle"
     work = run / "bundle.partial"
@@ -36,9 +39,10 @@ def make_bundle(recipe: Recipe, curve: list[Epoch], command: str, console: Conso
     work.mkdir()
     tokens = Tokens.load(run / "tokens.txt")
     tokens.save(work / "tokens.txt")
-    if (run / "tokenizer.model").exists():
-        shutil.copy(run / "tokenizer.model", work)
-    model = best_model(recipe, len(tokens), run / "best.safetensors")
+    if (run / TOKENIZER_MODEL).exists():
+        shutil.copy(run / TOKENIZER_MODEL, work)
+    model = AcousticModel(recipe.model, len(tokens))
+    load_checkpoint(run / BEST, model)
     save_weights(model, work / "weights.safetensors")
     export_onnx(model, work / FLOAT_GRAPH)
     quantize_weights(work / FLOAT_GRAPH, work / INT8_GRAPH)
@@ -102,9 +106,9 @@ def measure_streaming(bundle: Path, manifest: str) -> Evaluation:
 
 
 def model_card(
-    recipe: Recipe,
+    recipe: AcousticRecipe,
     model: AcousticModel,
-    curve: list[Epoch],
+    curve: list[AcousticEpoch],
     results: dict[str, Evaluation],
     weights: str,
     command: str,
@@ -135,7 +139,7 @@ def model_card(
         f"{epoch.gradient_norm:.2f} | {epoch.speed:.0f} | {epoch.minutes:.0f} |"
         for epoch in curve
     )
-    options = "[--decoder beam]" if delay is None else "[--decoder beam | --streaming]"
+    options = "[--decoder beam --lm NONE]" if delay is None else "[--decoder beam --lm NONE | --streaming]"
     first = next(iter(results.values()))
     return f"""# {recipe.name}
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from asr.train.config import load_recipe
+from asr.train.acoustic import AcousticTask
+from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.language import LanguageTask
+from asr.train.language_report import make_language_bundle
 from asr.train.report import make_bundle
 from asr.train.trainer import Trainer
 
@@ -17,12 +20,10 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     recipe = load_recipe(path, overrides)
-    trainer = Trainer(recipe, console, resume)
-    try:
-        curve = trainer.run()
-    except KeyboardInterrupt:
-        console.print(f"stopped after {len(trainer.curve)} of {recipe.epochs} epochs; --resume goes on from there")
-        raise
     command = shlex.join(["asr", "train", str(path), *overrides])
-    bundle = make_bundle(recipe, curve, command, console)
-    console.print(f"the model is in {bundle}: try  asr transcribe --model {bundle} FILE")
+    if isinstance(recipe, AcousticRecipe):
+        bundle = make_bundle(recipe, Trainer(AcousticTask, recipe, console, resume).run(), command, console)
+        console.print(f"the model is in {bundle}: try  asr transcribe --model {bundle} FILE")
+    else:
+        bundle = make_language_bundle(recipe, Trainer(LanguageTask, recipe, console, resume).run(), command, console)
+        console.print(f'the model is in {bundle}: try  asr lm generate {bundle} --prompt "once upon a"')

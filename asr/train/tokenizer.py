@@ -8,7 +8,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from asr.errors import RecipeError
+from asr.bundle import Bundle
+from asr.errors import RecipeError, one_line
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.train.config import TokenizerConfig
 
@@ -121,3 +122,18 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path) -
         assert trained.model is not None
         model.write_bytes(trained.model)
     return BpeTokenizer(model.read_bytes())
+
+
+def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The tokenizer that an acoustic model was trained with. RecipeError where its bundle does not hold it whole."""
+    try:
+        config = TokenizerConfig(**bundle.config.tokenizer)
+        model = b"" if config.kind == "characters" else (bundle.path / "tokenizer.model").read_bytes()
+        tokenizer: Tokenizer = BpeTokenizer(model) if model else CharacterTokenizer(config)
+    except (OSError, TypeError, RuntimeError) as error:
+        raise RecipeError(
+            f"{bundle.path}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"
+        ) from error
+    if tokenizer.tokens.symbols != bundle.tokens.symbols:
+        raise RecipeError(f"{bundle.path}: tokens.txt is not of its tokenizer; copy the bundle again")
+    return tokenizer

@@ -75,6 +75,37 @@ def test_arpa_is_written_by_its_name_and_converted_back(run: Command, text: Path
     assert len(perplexities) == 1
 
 
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent model with random weights."""
+    pytest.importorskip("torch", reason="makes a model to test with: pip install 'asr[train]'")
+    from neural_model import write_model
+
+    return write_model(tmp_path_factory.mktemp("recurrent") / "lm")
+
+
+def test_a_recurrent_model_writes_text(run: Command, recurrent: Path) -> None:
+    first, again, other = (
+        out_of(run, "generate", recurrent, "--prompt", "Once upon", "--words", "12", "--seed", seed)
+        for seed in ("1", "1", "2")
+    )
+    assert first.startswith("once upon")
+    assert first == again != other
+    assert out_of(run, "generate", recurrent, "--temperature", "0", "--words", "3")
+
+
+@pytest.mark.parametrize("option", [["--words", "0"], ["--temperature", "-1"], ["--seed", "x"]])
+def test_wrong_numbers_of_generate_are_wrong_usage(run: Command, recurrent: Path, option: list[str]) -> None:
+    assert run("lm", "generate", recurrent, *option).code == 2
+
+
+def test_a_prompt_that_the_model_cannot_spell_is_one_line(run: Command, recurrent: Path) -> None:
+    result = run("lm", "generate", recurrent, "--prompt", "room 7")
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert "no token for '7'" in line
+
+
 @pytest.mark.parametrize("prune", ["one", "0,1,x", "0.5"])
 def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, prune: str) -> None:
     result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--prune", prune)
@@ -92,6 +123,8 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
         (["info", "missing.lm"], "missing.lm: cannot read"),
         (["info", "text.txt"], "text.txt: not a language model"),
+        (["generate", "missing"], "missing: cannot read a recurrent language model"),
+        (["generate", "text.txt"], "text.txt: cannot read a recurrent language model"),
     ],
 )
 def test_failures_are_one_line(

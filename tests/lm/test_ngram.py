@@ -4,7 +4,7 @@ import gzip
 import math
 import mmap
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
-from asr.lm.ngram import CODES, MAGIC, NgramModel, code, load_model
+from asr.lm.ngram import CODES, MAGIC, ROOT, NgramModel, code, load_model
 
 TOLERANCE = 1e-5
 LN10 = math.log(10)
@@ -131,6 +131,53 @@ def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
             assert level.log_prob == pytest.approx(expected.log_prob, abs=TOLERANCE)
             assert level.backoff == pytest.approx(expected.backoff, abs=TOLERANCE)
         assert other.arrays["suffixes"].tolist() == model.arrays["suffixes"].tolist()
+
+
+def best_by_definition(arpa: Arpa, context: tuple[str, ...], words: list[str]) -> float:
+    """The highest log10 prob of the words after the context and after each of its suffixes, back-off weights paid."""
+    best, paid = -math.inf, 0.0
+    for begin in range(len(context) + 1):
+        suffix = context[begin:]
+        following = [arpa.ngrams[*suffix, word][0] for word in words if (*suffix, word) in arpa.ngrams]
+        best = max([best, *(paid + log_prob for log_prob in following)])
+        paid += arpa.ngrams.get(suffix, (0.0, 0.0))[1]
+    return best
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS), st.lists(st.sampled_from(WORDS), max_size=3))
+def test_the_best_of_a_range_is_what_its_words_and_the_contexts_suffixes_allow(
+    folder: Path, arpa: Arpa, heard: list[str]
+) -> None:
+    model = load_model(arpa.write(folder / "best.arpa"))
+    state, context = state_after(model, tuple(heard)), ("<s>", *heard)
+    context = context[max(0, len(context) - arpa.order + 1) :]
+    vocabulary = model.vocabulary
+    for begin, end in combinations(range(len(vocabulary) + 1), 2):
+        words = [vocabulary.word(word) for word in range(begin, end)]
+        best = model.best(state, begin, end)
+        assert best == pytest.approx(best_by_definition(arpa, context, words) * LN10, abs=TOLERANCE)
+        highest = max(model.score(state, word)[0] for word in range(begin, end))
+        assert best >= highest - TOLERANCE
+        if not any((*context[suffix:], word) in arpa.ngrams for word in words for suffix in range(len(context))):
+            assert best == pytest.approx(highest, abs=TOLERANCE)  # no word has an n-gram of its own
+
+
+@settings(deadline=None, max_examples=20)
+@given(arpas(ORDERS))
+def test_the_best_of_a_range_bounds_the_scores_of_a_coarsely_coded_model_too(folder: Path, arpa: Arpa) -> None:
+    model = load_model(arpa.write(folder / "coarse.arpa"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asr.lm.ngram.CODES", 8)
+        coded = model.coded()
+    ranges = list(combinations(range(len(coded.vocabulary) + 1), 2))
+    for state in {state_after(coded, words) for length in range(3) for words in product(WORDS, repeat=length)}:
+        for begin, end in ranges:
+            highest = max(coded.score(state, word)[0] for word in range(begin, end))
+            assert coded.best(state, begin, end) >= highest - TOLERANCE
+            if state == ROOT:
+                assert coded.best(state, begin, end) == highest
+        assert coded.best(state, 2, 2) == -math.inf  # no word at all
 
 
 def test_a_context_that_makes_no_difference_is_forgotten(small: NgramModel) -> None:

@@ -1,12 +1,15 @@
 """A tiny corpus and a run over it, and real recordings where they are there."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_corpus import TEXTS, write_audio, write_manifest
+import torch
+from tiny_corpus import SENTENCES, TEXTS, write_audio, write_manifest
 
 from asr.nn.acoustic import AcousticConfig
-from asr.train.config import AugmentConfig, DataConfig, Recipe, TokenizerConfig
+from asr.nn.language import LanguageConfig
+from asr.train.config import AcousticRecipe, AugmentConfig, DataConfig, LanguageRecipe, TextConfig, TokenizerConfig
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +32,9 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recipe(corpus: Path, tmp_path: Path) -> Recipe:
+def recipe(corpus: Path, tmp_path: Path) -> AcousticRecipe:
     """A run of some seconds that uses everything a long one does: speeds, gain, masks, dropout."""
-    return Recipe(
+    return AcousticRecipe(
         name="tiny",
         output=str(tmp_path / "runs"),
         epochs=3,
@@ -42,3 +45,27 @@ def recipe(corpus: Path, tmp_path: Path) -> Recipe:
         model=AcousticConfig(layers=1, size=16, bands=20),
         augment=AugmentConfig(mask_below_wer=100.0, time_width=5, frequency_width=4),
     )
+
+
+@pytest.fixture
+def language_recipe(tmp_path: Path) -> LanguageRecipe:
+    """A run of some seconds over a few sentences, three passes of them."""
+    (tmp_path / "text.txt").write_text("".join(f"{sentence}\n" for sentence in SENTENCES), encoding="utf-8")
+    text = str(tmp_path / "text.txt")
+    return LanguageRecipe(
+        name="tiny",
+        output=str(tmp_path / "runs"),
+        epochs=3,
+        precision="float32",
+        threads=1,
+        data=TextConfig(train=[text], dev=text, lanes=2, span=8, epoch_batches=5),
+        model=LanguageConfig(layers=1, size=16),
+    )
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """`recipe.threads` is set for the whole process: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
     """A checkpoint after three steps."""
     model, optimizer = make()
     train(model, optimizer, 3)
-    save_checkpoint(tmp_path / "last.safetensors", model, optimizer, PROGRESS)
+    save_checkpoint(tmp_path / "last.safetensors", model, optimizer, PROGRESS, {})
     return tmp_path / "last.safetensors"
 
 
@@ -59,6 +59,15 @@ def test_model_optimiser_and_progress_come_back_and_training_goes_on_as_if_unint
     assert weights(restored) == weights(straight)
 
 
+def test_what_is_carried_from_batch_to_batch_comes_back_where_it_was_saved(path: Path):
+    model, optimizer = make()
+    save_checkpoint(path, model, optimizer, {}, {"hidden": torch.arange(6.0).reshape(2, 3)})
+    carried = {"hidden": torch.zeros(2, 3), "newer": torch.tensor(4)}
+    load_checkpoint(path, model, optimizer, carried)
+    assert carried["hidden"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert carried["newer"] == 4
+
+
 def test_a_model_alone_can_be_loaded(path: Path):
     straight, straight_optimizer = make()
     train(straight, straight_optimizer, 3)
@@ -69,7 +78,7 @@ def test_a_model_alone_can_be_loaded(path: Path):
 
 def test_an_optimiser_that_has_made_no_step_can_be_saved(tmp_path: Path):
     model, optimizer = make()
-    save_checkpoint(tmp_path / "first.safetensors", model, optimizer, {})
+    save_checkpoint(tmp_path / "first.safetensors", model, optimizer, {}, {})
     assert load_checkpoint(tmp_path / "first.safetensors", *make(seed=9)) == {}
 
 
@@ -84,14 +93,15 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch:
     model, optimizer = make(seed=9)
     train(model, optimizer, 1)
     with pytest.raises(RecipeError, match="No space left"):
-        save_checkpoint(path, model, optimizer, {})
+        save_checkpoint(path, model, optimizer, {}, {})
     assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing takes the room that is left
     assert load_checkpoint(path, model, optimizer) == PROGRESS
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_else(path: Path):
     model, optimizer = make(seed=9)
-    save_checkpoint(path, model, optimizer, {"curve": []})
+    save_checkpoint(path, model, optimizer, {"curve": []}, {})
     assert load_checkpoint(path, model) == {"curve": []}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import RecipeError
-from asr.train.config import Recipe, load_recipe, save_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, Recipe, load_recipe, save_recipe
 
 MANIFESTS = ["data.train=[train.jsonl]", "data.dev=dev.jsonl"]
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -34,15 +34,15 @@ def message(path: Path, content: str = "", *overrides: str) -> str:
 def test_an_empty_recipe_is_the_defaults(path: Path):
     recipe = load(path)
     recipe.data.train, recipe.data.dev = [], ""
-    assert recipe == Recipe()
+    assert recipe == AcousticRecipe()
 
 
 def test_a_recipe_is_a_delta_on_the_defaults(path: Path):
     recipe = load(path, "epochs: 3\nmodel:\n  cell: gru\n  directions: 1\naugment: {speeds: [1.0]}\n")
     assert (recipe.epochs, recipe.model.cell, recipe.model.directions) == (3, "gru", 1)
     assert recipe.augment.speeds == [1.0]
-    assert recipe.model.layers == Recipe().model.layers
-    assert recipe.optimizer == Recipe().optimizer
+    assert recipe.model.layers == AcousticRecipe().model.layers
+    assert recipe.optimizer == AcousticRecipe().optimizer
 
 
 def test_overrides_win_over_the_recipe_and_the_last_one_over_the_others(path: Path):
@@ -56,6 +56,18 @@ def test_one_training_manifest_need_not_be_a_list(path: Path):
     assert load(path, "", "data.train=a.jsonl").data.train == ["a.jsonl"]
     path.write_text("data: {train: b.jsonl, dev: dev.jsonl}", encoding="utf-8")
     assert load_recipe(path, []).data.train == ["b.jsonl"]
+
+
+def test_the_kind_says_what_is_trained_and_which_keys_there_are(path: Path):
+    assert isinstance(load(path), AcousticRecipe)
+    assert isinstance(load(path, "kind: acoustic"), AcousticRecipe)
+    recipe = load(path, "kind: language\nmodel: {cell: gru}", "data.lanes=7")
+    assert isinstance(recipe, LanguageRecipe)
+    assert (recipe.model.cell, recipe.data.lanes) == ("gru", 7)
+    assert "unknown key 'data.lanes'" in message(path, "", "data.lanes=7")
+    assert "unknown key 'augment'" in message(path, "kind: language", "augment.speeds=[1.0]")
+    assert message(path, "kind: music") == f"{path}: kind is 'music'; choose one of acoustic, language"
+    assert message(path, "kind: language", "kind=acoustic").endswith("kind is 'acoustic'; choose one of language")
 
 
 def test_the_folder_of_a_run_is_output_and_name(path: Path):
@@ -143,6 +155,9 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
         ("data.batch_seconds=0", "above 0"),
         ("optimizer.learning_rate=.nan", "above 0"),
         ("optimizer.clip=.inf", "above 0"),
+        ("accumulate=0", "above 0"),
+        ("checkpoint_minutes=-1", "not be negative"),
+        ("max_skipped=-1", "not be negative"),
         ("data.workers=-1", "not be negative"),
         ("threads=-2", "not be negative"),
         ("augment.time_width=-1", "not be negative"),
@@ -207,6 +222,17 @@ def test_a_missing_recipe_and_a_folder_name_the_path(tmp_path: Path):
         assert str(caught.value).startswith(f"{path}: cannot read the recipe")
 
 
+def test_a_language_recipe_without_text_says_which_keys_to_set(path: Path):
+    path.write_text("kind: language", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"data\.train and data\.dev must name texts"):
+        load_recipe(path, ["data.train=a.txt"])
+
+
+@pytest.mark.parametrize("override", ["data.lanes=0", "data.span=-3", "data.epoch_batches=0", "model.size=0"])
+def test_a_language_recipe_is_checked_as_well(path: Path, override: str):
+    assert "above 0" in message(path, "kind: language", override)
+
+
 @pytest.mark.parametrize("given", [[], MANIFESTS[:1], MANIFESTS[1:]], ids=["neither", "no dev", "no train"])
 def test_a_recipe_without_data_says_which_keys_to_set(path: Path, given: list[str]):
     with pytest.raises(RecipeError, match=r"data\.train and data\.dev must name manifests"):
@@ -217,4 +243,4 @@ def test_a_recipe_without_data_says_which_keys_to_set(path: Path, given: list[st
 def test_every_recipe_of_the_repository_loads(path: Path):
     recipe = load_recipe(path, [])
     assert recipe.description
-    assert recipe.licence != "unstated"
+    assert "licence:" in path.read_text(encoding="utf-8")  # if only to say that it is unstated

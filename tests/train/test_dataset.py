@@ -15,7 +15,7 @@ from asr.audio.files import read
 from asr.errors import RecipeError
 from asr.manifest import Entry
 from asr.nn.features import SAMPLE_RATE
-from asr.train.config import Recipe, TokenizerConfig
+from asr.train.config import AcousticRecipe, TokenizerConfig
 from asr.train.dataset import (
     Batch,
     eval_loader,
@@ -38,11 +38,11 @@ def cuts_of(*manifests: Path) -> list:
     return [make_cut(entry) for entry in read_entries(map(str, manifests), TextRule(CONFIG))]
 
 
-def eval_batches(recipe: Recipe, *manifests: Path) -> list[Batch]:
+def eval_batches(recipe: AcousticRecipe, *manifests: Path) -> list[Batch]:
     return list(eval_loader(cuts_of(*manifests), TOKENIZER, recipe))
 
 
-def train_batches(recipe: Recipe, epoch: int) -> list[Batch]:
+def train_batches(recipe: AcousticRecipe, epoch: int) -> list[Batch]:
     return list(train_loader(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch))
 
 
@@ -55,7 +55,7 @@ def names(batch: Batch) -> list[str]:
     ("rate", "channels"), [(44_100, 2), (44_100, 1), (48_000, 2), (8_000, 1), (16_000, 2), (16_000, 1)]
 )
 def test_audio_of_any_rate_and_channels_is_16_khz_mono_in_the_batch(
-    recipe: Recipe, tmp_path: Path, rate: int, channels: int
+    recipe: AcousticRecipe, tmp_path: Path, rate: int, channels: int
 ):
     time = np.arange(2 * rate) / rate
     sides = [0.5 * np.sin(2 * np.pi * 440 * time), 0.1 * np.sin(2 * np.pi * 440 * time)][:channels]
@@ -70,7 +70,7 @@ def test_audio_of_any_rate_and_channels_is_16_khz_mono_in_the_batch(
     assert np.abs(np.fft.rfft(inside)).argmax() * SAMPLE_RATE / len(inside) == pytest.approx(440, abs=1)
 
 
-def test_a_batch_is_padded_with_zeros_and_knows_its_lengths(recipe: Recipe, corpus: Path):
+def test_a_batch_is_padded_with_zeros_and_knows_its_lengths(recipe: AcousticRecipe, corpus: Path):
     recipe.data.batch_seconds = 100
     (batch,) = eval_batches(recipe, corpus)
     assert batch.waveforms.shape == (len(TEXTS), batch.lengths.max())
@@ -81,10 +81,10 @@ def test_a_batch_is_padded_with_zeros_and_knows_its_lengths(recipe: Recipe, corp
     for target, length, text in zip(batch.targets, batch.target_lengths, batch.texts, strict=True):
         assert target[:length].tolist() == TOKENIZER.encode(text)
         assert target[length:].eq(0).all()
-    assert batch.seconds == pytest.approx(sum(0.5 + 0.1 * index for index in range(len(TEXTS))), abs=0.01)
+    assert batch.amount == pytest.approx(sum(0.5 + 0.1 * index for index in range(len(TEXTS))), abs=0.01)
 
 
-def test_validation_takes_every_utterance_once_and_unchanged(recipe: Recipe, corpus: Path):
+def test_validation_takes_every_utterance_once_and_unchanged(recipe: AcousticRecipe, corpus: Path):
     batches = eval_batches(recipe, corpus)
     assert len(batches) > 1
     assert sorted(name for batch in batches for name in batch.ids) == [f"u{index}" for index in range(len(TEXTS))]
@@ -119,28 +119,28 @@ def test_nothing_left_out_says_so(corpus: Path):
     assert str(left_out) == "none"
 
 
-def test_the_first_epoch_goes_from_the_shortest_to_the_longest(recipe: Recipe):
+def test_the_first_epoch_goes_from_the_shortest_to_the_longest(recipe: AcousticRecipe):
     recipe.augment.speeds = [1.0]
     assert [name for batch in train_batches(recipe, 1) for name in names(batch)] == [f"u{i}" for i in range(len(TEXTS))]
 
 
-def test_a_later_epoch_is_shuffled(recipe: Recipe):
+def test_a_later_epoch_is_shuffled(recipe: AcousticRecipe):
     orders = {tuple(name for batch in train_batches(recipe, epoch) for name in names(batch)) for epoch in range(2, 7)}
     assert len(orders) > 1
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_every_epoch_holds_every_utterance_once_within_the_limits_of_a_batch(recipe: Recipe, epoch: int):
+def test_every_epoch_holds_every_utterance_once_within_the_limits_of_a_batch(recipe: AcousticRecipe, epoch: int):
     recipe.data.max_batch = 3
     batches = train_batches(recipe, epoch)
     assert sorted(name for batch in batches for name in names(batch)) == [f"u{index}" for index in range(len(TEXTS))]
     assert all(len(batch.ids) <= 3 for batch in batches)
-    assert all(batch.seconds <= recipe.data.batch_seconds for batch in batches)
+    assert all(batch.amount <= recipe.data.batch_seconds for batch in batches)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Recipe, epoch: int, workers: int):
+def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: AcousticRecipe, epoch: int, workers: int):
     first = train_batches(recipe, epoch)
     recipe.data.workers = workers
     again = train_batches(recipe, epoch)
@@ -150,8 +150,17 @@ def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Recipe
         assert torch.equal(one.targets, other.targets)
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_rest_of_an_epoch_is_its_batches_without_the_first_ones(recipe: AcousticRecipe, epoch: int):
+    whole = train_batches(recipe, epoch)
+    for done in range(len(whole) + 1):
+        rest = list(train_loader(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch, done))
+        assert [batch.ids for batch in rest] == [batch.ids for batch in whole[done:]]
+        assert all(torch.equal(one.waveforms, other.waveforms) for one, other in zip(rest, whole[done:], strict=True))
+
+
 @pytest.mark.parametrize("change", ["epoch", "seed"])
-def test_another_epoch_and_another_seed_give_other_batches(recipe: Recipe, change: str):
+def test_another_epoch_and_another_seed_give_other_batches(recipe: AcousticRecipe, change: str):
     first = train_batches(recipe, 2)
     recipe.seed += change == "seed"
     second = train_batches(recipe, 3 if change == "epoch" else 2)
@@ -166,7 +175,7 @@ def test_another_epoch_and_another_seed_give_other_batches(recipe: Recipe, chang
     assert all(loudest[0][name] != loudest[1][name] for name in loudest[0])
 
 
-def test_speed_and_gain_change_the_length_and_the_volume(recipe: Recipe, corpus: Path):
+def test_speed_and_gain_change_the_length_and_the_volume(recipe: AcousticRecipe, corpus: Path):
     recipe.augment.speeds, recipe.augment.gain_db = [1.1], 0.0
     for batch in train_batches(recipe, 2):
         for name, length in zip(names(batch), batch.lengths.tolist(), strict=True):
@@ -184,19 +193,19 @@ def test_speed_and_gain_change_the_length_and_the_volume(recipe: Recipe, corpus:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_handful_of_utterances_can_be_batched(recipe: Recipe, corpus: Path, count: int, epoch: int):
+def test_a_handful_of_utterances_can_be_batched(recipe: AcousticRecipe, corpus: Path, count: int, epoch: int):
     recipe.data.buckets = 20
     batches = list(train_loader(cuts_of(corpus)[:count], TOKENIZER, recipe, epoch))
     assert sorted(name for batch in batches for name in names(batch)) == [f"u{index}" for index in range(count)]
 
 
-def test_utterances_of_one_length_can_be_batched(recipe: Recipe, tmp_path: Path):
+def test_utterances_of_one_length_can_be_batched(recipe: AcousticRecipe, tmp_path: Path):
     entries = [(write_audio(tmp_path / f"same{index}.wav", 0.5, seed=index), "ab") for index in range(6)]
     cuts = cuts_of(write_manifest(tmp_path / "same.jsonl", entries))
     assert sum(len(batch.ids) for batch in train_loader(cuts, TOKENIZER, recipe, 2)) == 6
 
 
-def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: Recipe):
+def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: AcousticRecipe):
     recipe.data.batch_seconds = 0.9
     for epoch in (1, 2):
         assert sum(len(batch.ids) for batch in train_batches(recipe, epoch)) == len(TEXTS)
@@ -219,7 +228,7 @@ def truncated(path: Path) -> Path:
     return path
 
 
-def test_a_file_that_breaks_off_is_left_out_of_its_batch_and_named(recipe: Recipe, tmp_path: Path):
+def test_a_file_that_breaks_off_is_left_out_of_its_batch_and_named(recipe: AcousticRecipe, tmp_path: Path):
     entries = [(truncated(tmp_path / "cut.flac"), "ab"), (write_audio(tmp_path / "whole.flac", 1.1), "ba")]
     (batch,) = eval_batches(recipe, write_manifest(tmp_path / "two.jsonl", entries))
     assert (batch.ids, batch.texts, len(batch.waveforms), len(batch.targets)) == (["whole"], ["ba"], 1, 1)
@@ -229,9 +238,9 @@ def test_a_file_that_breaks_off_is_left_out_of_its_batch_and_named(recipe: Recip
     assert "\n" not in line
 
 
-def test_a_batch_of_files_that_break_off_is_empty(recipe: Recipe, tmp_path: Path):
+def test_a_batch_of_files_that_break_off_is_empty(recipe: AcousticRecipe, tmp_path: Path):
     (batch,) = eval_batches(recipe, write_manifest(tmp_path / "one.jsonl", [(truncated(tmp_path / "cut.flac"), "ab")]))
-    assert (batch.ids, batch.seconds, len(batch.unreadable)) == ([], 0.0, 1)
+    assert (batch.ids, batch.amount, len(batch.unreadable)) == ([], 0.0, 1)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

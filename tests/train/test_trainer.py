@@ -1,38 +1,24 @@
 """The training loop: it learns, it resumes bit for bit, and what goes wrong is one line."""
 
-import io
+import errno
+import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_corpus import write_audio, write_manifest
+from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said
 
 from asr.errors import RecipeError
-from asr.train.config import Recipe
-from asr.train.trainer import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, Epoch, Trainer, best_epoch, choose_precision
+from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.config import AcousticRecipe
+from asr.train.trainer import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, Trainer, best_epoch, choose_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """`recipe.threads` is set for the whole process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def make_trainer(recipe: Recipe, resume: bool = False) -> Trainer:
-    return Trainer(recipe, Console(file=io.StringIO(), width=1_000), resume)
-
-
-def said(trainer: Trainer) -> str:
-    assert isinstance(trainer.console.file, io.StringIO)
-    return trainer.console.file.getvalue()
 
 
 def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
@@ -41,36 +27,30 @@ def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
     return message
 
 
-def repeatable(curve: list[Epoch]) -> list[dict]:
-    """The curve without the clock."""
-    return [{key: value for key, value in asdict(epoch).items() if key not in ("speed", "minutes")} for epoch in curve]
-
-
 class Stopped(BaseException):
     """Stands for a kill: nothing in the trainer catches it."""
 
 
 def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Stop after the first step of epoch `number`, when the epoch before has been saved."""
-    step = Trainer.step
+    """Stop after the first update of epoch `number`, when the epoch before has been saved."""
+    update = Trainer.update
 
-    def step_or_stop(trainer: Trainer, *arguments: object) -> object:
-        result = step(trainer, *arguments)  # type: ignore[arg-type]
+    def update_or_stop(trainer: Trainer, *arguments: object) -> object:
+        result = update(trainer, *arguments)  # type: ignore[arg-type]
         if len(trainer.curve) == number - 1:
             raise Stopped
         return result
 
-    monkeypatch.setattr(Trainer, "step", step_or_stop)
+    monkeypatch.setattr(Trainer, "update", update_or_stop)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
-    recipe: Recipe, workers: int, cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: AcousticRecipe, workers: int, cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     recipe.data.workers, recipe.model.cell = workers, cell
     straight = make_trainer(recipe).run()
-    expected = load_file(recipe.folder / "last.safetensors")
 
     recipe.name = "stopped"
     with monkeypatch.context() as patch:
@@ -81,15 +61,14 @@ def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
     resumed = make_trainer(recipe, resume=True)
     assert len(resumed.curve) == 1
     assert repeatable(resumed.run()) == repeatable(straight)
-    tensors = load_file(recipe.folder / "last.safetensors")
-    assert tensors.keys() == expected.keys()
-    assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
-    best = [load_file(tmp_path / "runs" / name / "best.safetensors") for name in ("tiny", "stopped")]
-    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+    for name in ("last.safetensors", "best.safetensors"):
+        assert_equal_checkpoints(tmp_path / "runs/tiny" / name, recipe.folder / name)
     assert len((recipe.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_a_run_stopped_before_its_first_checkpoint_starts_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
     recipe.epochs = 1
     with monkeypatch.context() as patch:
         stop_in_epoch(patch, 1)
@@ -98,7 +77,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again(recipe: Recipe, 
     assert len(make_trainer(recipe, resume=True).run()) == 1
 
 
-def test_a_finished_run_resumed_trains_no_more(recipe: Recipe):
+def test_a_finished_run_resumed_trains_no_more(recipe: AcousticRecipe):
     recipe.epochs = 1
     curve = make_trainer(recipe).run()
     before = (recipe.folder / "last.safetensors").read_bytes()
@@ -106,7 +85,23 @@ def test_a_finished_run_resumed_trains_no_more(recipe: Recipe):
     assert (recipe.folder / "last.safetensors").read_bytes() == before
 
 
-def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: Recipe):
+def test_a_run_goes_on_from_a_checkpoint_that_knows_whole_epochs_only(recipe: AcousticRecipe):
+    straight = make_trainer(recipe).run()
+    recipe.name, recipe.epochs = "older", 1
+    make_trainer(recipe).run()
+    last = recipe.folder / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    older = {"curve": [epoch for epoch in progress["curve"] if epoch.pop("skipped") == 0], "tokens": progress["tokens"]}
+    tensors = {name: value for name, value in load_file(last).items() if not name.startswith("carried.")}
+    save_file(tensors, last, metadata={"progress": json.dumps(older)})
+    recipe.epochs = 3
+    # The schedule of one epoch was another, so only what is counted is the same.
+    resumed = make_trainer(recipe, resume=True).run()
+    assert [epoch.step for epoch in resumed] == [epoch.step for epoch in straight]
+
+
+def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
     before = {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()}
@@ -117,7 +112,7 @@ def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: Reci
     assert {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()} == before
 
 
-def test_resuming_with_another_model_is_refused(recipe: Recipe):
+def test_resuming_with_another_model_is_refused(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
     recipe.model.size = 20
@@ -126,7 +121,7 @@ def test_resuming_with_another_model_is_refused(recipe: Recipe):
 
 
 @pytest.mark.parametrize("alphabet", ["abd", "abcd"])
-def test_resuming_with_another_alphabet_is_refused_and_changes_nothing(recipe: Recipe, alphabet: str):
+def test_resuming_with_another_alphabet_is_refused_and_changes_nothing(recipe: AcousticRecipe, alphabet: str):
     recipe.epochs = 1
     make_trainer(recipe).run()
     before = (recipe.folder / "tokens.txt").read_bytes()
@@ -137,18 +132,37 @@ def test_resuming_with_another_alphabet_is_refused_and_changes_nothing(recipe: R
 
 
 def test_the_best_epoch_of_a_plateau_is_the_one_with_the_lowest_loss():
-    curve = [Epoch(n, n, 1.0, loss, 1.0, 1.0, 1e-3, 0, 1.0, 1.0) for n, loss in enumerate((3.0, 2.0, 2.5), start=1)]
+    curve = [make_epoch(epoch, loss, 1.0) for epoch, loss in enumerate((3.0, 2.0, 2.5), start=1)]
     assert best_epoch(curve).epoch == 2
 
 
-def test_a_new_run_does_not_take_the_tokens_of_one_that_never_finished_an_epoch(recipe: Recipe):
+def test_the_best_epoch_is_the_one_with_the_fewest_word_errors():
+    assert best_epoch([make_epoch(1, 2.0, 0.5), make_epoch(2, 3.0, 0.4), make_epoch(3, 1.0, 0.6)]).epoch == 2
+
+
+def make_epoch(epoch: int, dev_loss: float, dev_wer: float) -> AcousticEpoch:
+    return AcousticEpoch(
+        epoch=epoch,
+        step=epoch,
+        train_loss=1.0,
+        dev_loss=dev_loss,
+        dev_wer=dev_wer,
+        gradient_norm=1.0,
+        learning_rate=1e-3,
+        too_short=0,
+        speed=1.0,
+        minutes=1.0,
+    )
+
+
+def test_a_new_run_does_not_take_the_tokens_of_one_that_never_finished_an_epoch(recipe: AcousticRecipe):
     recipe.tokenizer.kind, recipe.tokenizer.vocabulary = "bpe", 6
-    assert len(make_trainer(recipe).tokenizer.tokens) == 6
+    assert len(make_trainer(recipe).task.tokens) == 6
     recipe.tokenizer.vocabulary = 5
-    assert len(make_trainer(recipe).tokenizer.tokens) == 5
+    assert len(make_trainer(recipe).task.tokens) == 5
 
 
-def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine(recipe: Recipe):
+def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine(recipe: AcousticRecipe):
     recipe.optimizer.learning_rate, recipe.optimizer.warmup = 0.01, 0.1
     trainer = make_trainer(recipe)
     rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
@@ -163,7 +177,7 @@ def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine(recipe:
 
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
-def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: Recipe, warmup: float):
+def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: AcousticRecipe, warmup: float):
     recipe.optimizer.warmup = warmup
     trainer = make_trainer(recipe)
     rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
@@ -173,15 +187,15 @@ def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: 
 
 @pytest.mark.parametrize("speeds", [[1.0], [0.7], [1.4]])
 def test_the_schedule_is_walked_from_end_to_end_whatever_the_speeds(
-    recipe: Recipe, speeds: list[float], monkeypatch: pytest.MonkeyPatch
+    recipe: AcousticRecipe, speeds: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    rates, step = [], Trainer.step
+    rates, update = [], Trainer.update
 
-    def watched(trainer: Trainer, batch: object, learning_rate: float, augment: object) -> object:
+    def watched(trainer: Trainer, batches: list, learning_rate: float) -> object:
         rates.append(learning_rate)
-        return step(trainer, batch, learning_rate, augment)  # type: ignore[arg-type]
+        return update(trainer, batches, learning_rate)
 
-    monkeypatch.setattr(Trainer, "step", watched)
+    monkeypatch.setattr(Trainer, "update", watched)
     recipe.augment.speeds, recipe.optimizer.warmup = speeds, 0.0
     curve = make_trainer(recipe).run()
     assert rates[0] == recipe.optimizer.learning_rate
@@ -191,19 +205,128 @@ def test_the_schedule_is_walked_from_end_to_end_whatever_the_speeds(
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_stops_the_run_in_one_line_and_saves_nothing(recipe: Recipe, poison: float):
+def test_too_many_losses_or_gradients_in_a_row_that_are_not_finite_stop_the_run_in_one_line(
+    recipe: AcousticRecipe, poison: float
+):
+    recipe.max_skipped = 2
     trainer = make_trainer(recipe)
     with torch.no_grad():
         trainer.model.head.weight.fill_(poison)
     with pytest.raises(RecipeError) as caught:
         trainer.run()
     message = one_line(caught)
-    assert message.startswith("the gradient is not finite; lower optimizer.learning_rate")
-    assert "u0@" in message  # the batch is named
+    assert message.startswith("loss or gradient not finite 3 times in a row, ")
+    assert "lower optimizer.learning_rate" in message
     assert not (recipe.folder / "last.safetensors").exists()
+    skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["batches"] for line in skipped] == [1, 2, 3]
+    assert all(identifier.endswith("@1.1") for line in skipped for identifier in line["ids"])
+    assert str(trainer.skipped_file) in message
 
 
-def test_utterances_left_out_are_told_and_those_too_short_after_a_speed_up_are_counted(recipe: Recipe, tmp_path: Path):
+def poison_batches(monkeypatch: pytest.MonkeyPatch, numbers: set[int], poison: float = math.nan) -> None:
+    """Make the losses of these batches, counted in each process from 0 on, not finite."""
+    loss, seen = AcousticTask.loss, []
+
+    def spoilt(task: AcousticTask, batch: object) -> torch.Tensor:
+        seen.append(batch)
+        return loss(task, batch) * (poison if len(seen) - 1 in numbers else 1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AcousticTask, "loss", spoilt)
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_batch_whose_loss_is_not_finite_is_skipped_named_and_changes_nothing(
+    recipe: AcousticRecipe, poison: float, monkeypatch: pytest.MonkeyPatch
+):
+    poison_batches(monkeypatch, {1, 2}, poison)
+    recipe.max_skipped, recipe.epochs, recipe.data.batch_seconds = 2, 1, 1.5
+    trainer = make_trainer(recipe)
+    update, batches, before = trainer.update, [], []
+
+    def watched(group: list, learning_rate: float) -> object:
+        batches.append([name for batch in group for name in batch.ids])
+        before.append(trainer.model.head.weight.detach().clone())
+        return update(group, learning_rate)
+
+    trainer.update = watched
+    (epoch,) = trainer.run()
+    assert torch.equal(before[1], before[2])
+    assert torch.equal(before[2], before[3])
+    assert not torch.equal(before[0], before[1])
+    assert (epoch.skipped, epoch.step) == (2, len(batches) - 2)
+    assert math.isfinite(epoch.train_loss)
+    skipped = [json.loads(line) for line in trainer.skipped_file.read_text(encoding="utf-8").splitlines()]
+    assert [line["ids"] for line in skipped] == batches[1:3]
+    assert batches[1][0] in said(trainer)
+    assert "skipped: 2" in said(trainer)
+
+
+def test_what_was_skipped_after_the_checkpoint_is_not_written_down_twice(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    poison_batches(monkeypatch, {0, 1, 2, 3})
+    recipe.checkpoint_minutes, recipe.data.batch_seconds = 0.0, 1.5
+    trainer = make_trainer(recipe)
+    save, saved = trainer._save, []
+
+    def stop_after_three(path: Path) -> None:
+        if len(saved) == 3:
+            raise Stopped
+        saved.append(path)
+        save(path)
+
+    trainer._save = stop_after_three
+    with pytest.raises(Stopped):
+        trainer.run()
+    assert len(trainer.skipped_file.read_text(encoding="utf-8").splitlines()) == 4
+    resumed = make_trainer(recipe, resume=True)
+    assert (resumed.running.skipped, resumed.running.skipped_in_a_row) == (3, 3)
+    assert len(resumed.skipped_file.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: AcousticRecipe):
+    recipe.model.dropout = 0.0
+    results = []
+    for name in ("whole", "halves"):
+        recipe.name, recipe.data.batch_seconds = name, 100.0 if name == "whole" else 3.0
+        trainer = make_trainer(recipe)
+        batches = list(trainer.task.start_epoch([], 0))
+        assert (len(batches) > 1) == (name == "halves")
+        trainer.model.train()
+        loss, tokens, norm = trainer.update(batches, 0.01)
+        results.append((loss, tokens, norm, trainer.model.head.weight.grad))
+    (one, _, _, gradient), (other, _, _, accumulated) = results
+    assert other == pytest.approx(one, rel=1e-5)
+    assert results[0][1] == results[1][1]
+    assert results[0][2] == pytest.approx(results[1][2], rel=1e-4)
+    torch.testing.assert_close(gradient, accumulated, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_that_accumulates_makes_fewer_updates(recipe: AcousticRecipe):
+    recipe.epochs, recipe.accumulate = 1, 2
+    trainer = make_trainer(recipe)
+    batches = len(list(trainer.task.start_epoch([], 0)))
+    (epoch,) = trainer.run()
+    assert epoch.step == (batches + 1) // 2
+
+
+def test_a_disk_without_room_for_events_is_one_line(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    def full(writer: RecordWriter, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(RecipeError) as caught:
+        make_trainer(recipe).run()
+    assert "cannot go on ([Errno 28] No space left on device)" in one_line(caught)
+    assert capfd.readouterr().err == ""
+
+
+def test_utterances_left_out_are_told_and_those_too_short_after_a_speed_up_are_counted(
+    recipe: AcousticRecipe, tmp_path: Path
+):
     recipe.augment.speeds, recipe.epochs = [1.3], 1
     entries = [(write_audio(tmp_path / f"v{index}.wav", 0.8, seed=index), "ab") for index in range(4)]
     entries += [
@@ -220,7 +343,7 @@ def test_utterances_left_out_are_told_and_those_too_short_after_a_speed_up_are_c
     assert "too short for their text: 1" in said(trainer)
 
 
-def test_a_recording_that_breaks_off_is_named_once_and_the_run_goes_on(recipe: Recipe, tmp_path: Path):
+def test_a_recording_that_breaks_off_is_named_once_and_the_run_goes_on(recipe: AcousticRecipe, tmp_path: Path):
     broken = write_audio(tmp_path / "broken.flac", 1.0)
     broken.write_bytes(broken.read_bytes()[:3_000])
     entries = [(write_audio(tmp_path / f"v{index}.wav", 0.8, seed=index), "ab") for index in range(4)]
@@ -230,21 +353,21 @@ def test_a_recording_that_breaks_off_is_named_once_and_the_run_goes_on(recipe: R
     assert said(trainer).count("broken.flac: truncated or damaged") == 1
 
 
-def test_data_of_which_nothing_can_be_used_is_one_line(recipe: Recipe):
+def test_data_of_which_nothing_can_be_used_is_one_line(recipe: AcousticRecipe):
     recipe.data.max_seconds = 0.2
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe)
     assert one_line(caught) == "no utterance of the train data can be used; left out: 8 too long"
 
 
-def test_a_share_of_the_training_data_is_the_same_share_every_time(recipe: Recipe):
+def test_a_share_of_the_training_data_is_the_same_share_every_time(recipe: AcousticRecipe):
     recipe.data.train_fraction = 0.5
-    chosen = [sorted(cut.id for cut in make_trainer(recipe).train_cuts) for _ in range(2)]
+    chosen = [sorted(cut.id for cut in make_trainer(recipe).task.train_cuts) for _ in range(2)]
     assert len(chosen[0]) == 4
     assert chosen[0] == chosen[1]
 
 
-def test_features_are_normalised_by_the_training_data_and_the_checkpoint_keeps_that(recipe: Recipe):
+def test_features_are_normalised_by_the_training_data_and_the_checkpoint_keeps_that(recipe: AcousticRecipe):
     recipe.epochs = 1
     trainer = make_trainer(recipe)
     mean = trainer.model.features.mean.clone()
@@ -261,10 +384,10 @@ def test_precision_is_what_the_recipe_says_unless_automatic(monkeypatch: pytest.
     assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
 
 
-def test_validation_is_float32_and_without_dropout(recipe: Recipe):
+def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     recipe.precision = "bfloat16"
     recipe.model.dropout = 0.5
     trainer = make_trainer(recipe)
-    losses = {trainer.validate()[0] for _ in range(2)}
+    losses = {trainer.task.validate()["dev_loss"] for _ in range(2)}
     trainer.autocast = False
-    assert losses == {trainer.validate()[0]}
+    assert losses == {trainer.task.validate()["dev_loss"]}

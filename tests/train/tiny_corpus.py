@@ -9,6 +9,13 @@ import soundfile
 
 from asr.nn.features import SAMPLE_RATE
 
+SENTENCES = (
+    "the cat sat on the mat",
+    "a dog ran after the cat",
+    "once upon a time there was a small dog",
+    "nobody saw where the cat went",
+    "it rained and the mat was wet",
+)
 TEXTS = ("ab", "ba ab", "a", "bab", "b a", "abba ab", "aa", "bb ab")
 
 

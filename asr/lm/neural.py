@@ -1,0 +1,195 @@
+"""A recurrent language model over the tokens of an acoustic model, run by onnxruntime.
+
+A folder, which `asr train` makes of a recipe for a language model: config.json (`NeuralConfig`), tokens.txt, model.onnx
+(tokens (B, T) int64 and a state in, log_probs (B, T, V) of the token after each and the next state out),
+weights.safetensors, MODEL_CARD.md. Id 0, the blank of the acoustic model, is the boundary here: it begins and ends
+every sentence.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from asr.errors import AsrError, LanguageModelError, one_line
+from asr.tokens import BLANK_ID, WORD_START, Tokens
+
+BOUNDARY = BLANK_ID
+KIND = "language"  # in config.json, to tell it from an acoustic model's
+FORMAT = 1  # raised when an old `asr` could not run a new model
+BATCH = 64  # sequences that are scored together
+TOKENS_PER_WORD = 30  # at most, on average, of a text that is generated
+
+
+@dataclass(frozen=True)
+class NeuralConfig:
+    """config.json."""
+
+    name: str
+    language: str
+    description: str
+    licence: str
+    model: dict[str, Any]  # asr.nn.language.LanguageConfig
+    tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
+    metrics: dict[str, float] = field(default_factory=dict)
+    kind: str = KIND
+    format: int = FORMAT
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+class NeuralModel:
+    """Log-probabilities of token sequences. Holds no state between calls; threads may share one.
+
+    Step by step, for shallow fusion say, in batches of B:
+
+        states = model.start(B)
+        log_probs, states = model.advance([BOUNDARY] * B, states)      # (B, V): of each sentence's first token
+        log_probs, states = model.advance(tokens, states)              # of the one after `tokens`
+
+    States are float32 with the batch as first axis: index them as hypotheses branch and go.
+    """
+
+    def __init__(self, config: NeuralConfig, tokens: Tokens, session: onnxruntime.InferenceSession):
+        self.config = config
+        self.tokens = tokens
+        self._session = session
+        self._ids = {symbol: token for token, symbol in enumerate(tokens.symbols)}
+        self._state_shape = session.get_inputs()[1].shape[1:]
+
+    @classmethod
+    def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
+        """Open a model's folder; `graph` is another graph than its own. LanguageModelError if it is none or damaged."""
+        folder = Path(folder)
+        path = folder / "config.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict) or values.get("kind") != KIND:
+                raise LanguageModelError(f"{folder}: not a recurrent language model; give a folder that holds one")
+            if values["format"] > FORMAT:
+                raise LanguageModelError(
+                    f"{folder}: made by a newer asr (language model format {values['format']}); update asr"
+                )
+            known = {item.name for item in dataclasses.fields(NeuralConfig)}
+            config = NeuralConfig(**{key: value for key, value in values.items() if key in known})
+        except OSError as error:
+            raise LanguageModelError(
+                f"{folder}: cannot read a recurrent language model ({error.strerror}: config.json); check the path"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise LanguageModelError(f"{path}: damaged ({one_line(error)}); copy or train the model again") from error
+        return cls(config, *_open(folder, graph or folder / "model.onnx", threads))
+
+    def start(self, batch: int = 1) -> np.ndarray:
+        """The states before the first token, the boundary."""
+        return np.zeros((batch, *self._state_shape), dtype=np.float32)
+
+    def advance(self, tokens: Sequence[int] | np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """tokens (B,), states → log_probs (B, V) of the tokens after them, next states."""
+        log_probs, states = self._run(np.asarray(tokens, dtype=np.int64)[:, None], states)
+        return log_probs[:, 0], states
+
+    def _run(self, tokens: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_probs, states = self._session.run(None, {"tokens": tokens, "state": states})
+        return log_probs, states
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Natural log of the probability of each sequence of tokens as a whole sentence, its end included: (N,)."""
+        return np.array([scores.sum() for scores in self.score_tokens(sequences)])
+
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """For each sequence of n tokens the natural logs (n + 1,) of their probabilities and of the sentence's end."""
+        scores: list[np.ndarray] = [np.zeros(0)] * len(sequences)
+        by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+        for begin in range(0, len(by_length), BATCH):
+            rows = by_length[begin : begin + BATCH]
+            # Behind a sequence's end stands anything: what follows cannot change what went before.
+            tokens = np.full((len(rows), len(sequences[rows[-1]]) + 2), BOUNDARY, dtype=np.int64)
+            for row, index in zip(tokens, rows, strict=True):
+                row[1 : len(sequences[index]) + 1] = sequences[index]
+            log_probs, _ = self._run(tokens[:, :-1], self.start(len(rows)))
+            chosen = np.take_along_axis(log_probs, tokens[:, 1:, None], axis=2)[:, :, 0].astype(np.float64)
+            for row, index in zip(chosen, rows, strict=True):
+                scores[index] = row[: len(sequences[index]) + 1]
+        return scores
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens that training saw for a text. LanguageModelError names a character that has no token.
+
+        For BPE sentencepiece's own rule, which needs no more than the pieces: join the two neighbours that make the
+        piece that was learned first, until no two make any.
+        """
+        fold = {"lower": str.lower, "upper": str.upper}.get(self.config.tokenizer.get("case", ""), str)
+        pieces = list(WORD_START.join(fold(text).split()))
+        if pieces and self.config.tokenizer.get("kind") == "bpe":
+            pieces.insert(0, WORD_START)
+        for piece in pieces:
+            if piece not in self._ids:
+                raise LanguageModelError(f"{self.config.name} has no token for '{piece}' in “{one_line(text)}”")
+        while True:
+            joins = [(self._ids.get(a + b), place) for place, (a, b) in enumerate(pairwise(pieces))]
+            if not (known := [(token, place) for token, place in joins if token is not None]):
+                return [self._ids[piece] for piece in pieces]
+            place = min(known)[1]
+            pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+
+    def generate(self, prompt: str, words: int, temperature: float = 1.0, seed: int = 0) -> Iterator[str]:
+        """Sentences of so many words in all, of which the first begins with `prompt`, whose words do not count.
+
+        Each token is drawn from the model's distribution p to the power of 1 / temperature; at 0 it is the likeliest.
+        """
+        generator = np.random.default_rng(seed)
+        sentence = self.encode(prompt)
+        given = len(prompt.split())
+        log_probs, state = self._run(np.array([[BOUNDARY, *sentence]]), self.start())
+        for _ in range(words * TOKENS_PER_WORD):
+            token = _draw(log_probs[0, -1], temperature, generator)
+            written = self.tokens.text([*sentence, token]).split()
+            if len(written) - given > words:
+                break
+            if token == BOUNDARY:
+                yield " ".join(written)
+                words -= len(written) - given
+                sentence, given = [], 0
+                if words <= 0:
+                    return
+            else:
+                sentence.append(token)
+            log_probs, state = self._run(np.array([[token]]), state)
+        yield self.tokens.text(sentence)
+
+
+def _draw(log_probs: np.ndarray, temperature: float, generator: np.random.Generator) -> int:
+    if not temperature:
+        return int(log_probs.argmax())
+    weights = np.exp((log_probs.astype(np.float64) - log_probs.max()) / temperature)
+    return int(generator.choice(len(weights), p=weights / weights.sum()))
+
+
+def _open(folder: Path, graph: Path, threads: int) -> tuple[Tokens, onnxruntime.InferenceSession]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only
+    options.enable_mem_pattern = False  # every batch has another shape
+    try:
+        tokens = Tokens.load(folder / "tokens.txt")
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        names = [item.name for item in session.get_inputs()]
+        outputs = session.get_outputs()[0].shape[-1]
+    except AsrError as error:
+        raise LanguageModelError(str(error)) from error
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        raise LanguageModelError(f"{graph}: cannot be run ({one_line(error)}); copy the model again") from error
+    if names != ["tokens", "state"] or outputs != len(tokens):
+        raise LanguageModelError(
+            f"{graph}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
+        )
+    return tokens, session

@@ -1,0 +1,52 @@
+"""The recurrent language model: token by token the log-probabilities of the next one (Mikolov et al. 2010).
+
+Its tokens are those of an acoustic model. The blank, which no text has, is the boundary here: it begins every sentence
+and ends it, so id 0 as the next token means "the sentence ends".
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.nn.recurrent import STATES, RecurrentStack
+
+
+@dataclass
+class LanguageConfig:
+    """Size and shape of a recurrent language model."""
+
+    cell: str = "lstm"  # rnn, lstm or gru
+    layers: int = 2
+    size: int = 512  # width of every layer
+    dropout: float = 0.1  # on the embedding and on the output of each recurrent layer
+
+
+class LanguageModel(nn.Module):
+    """forward(tokens (B, T) int64, state) → log_probs (B, T, vocabulary) of the token after each, next state.
+
+    The state (B, layers · states, size) holds h of each layer, for LSTMs h and c of each; `start` has the first one.
+    Any cutting of a text into pieces gives the same log-probabilities. They and the state are float32 under autocast.
+    """
+
+    def __init__(self, config: LanguageConfig, vocabulary: int):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(vocabulary, config.size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.recurrent = RecurrentStack(config.cell, config.size, config.layers, 1, config.dropout)
+        self.head = nn.Linear(config.size, vocabulary)
+
+    def start(self, batch: int) -> Tensor:
+        """The state before a text."""
+        config = self.config
+        return self.head.weight.new_zeros(batch, config.layers * STATES[config.cell], config.size)
+
+    def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        x, after = self.recurrent.step(self.dropout(self.embedding(tokens)), state)
+        return self.head(x).float().log_softmax(dim=2), after.float()
+
+
+def token_losses(log_probs: Tensor, targets: Tensor) -> Tensor:
+    """log_probs (B, T, V), targets (B, T) → loss of each token (B, T) in nats."""
+    return F.nll_loss(log_probs.transpose(1, 2), targets, reduction="none")

@@ -1,0 +1,154 @@
+"""Training of the acoustic model: recordings and their texts, CTC, word errors of the greedy decoder."""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from lhotse import MonoCut
+from torch import Tensor
+
+from asr.decode.greedy import GreedyDecoder
+from asr.errors import RecipeError
+from asr.evaluate import Utterance, evaluate
+from asr.manifest import Entry
+from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
+from asr.nn.features import SAMPLE_RATE
+from asr.train.augment import SpecAugment
+from asr.train.checkpoint import LAST
+from asr.train.config import AcousticRecipe
+from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts
+from asr.train.task import Epoch, Say, Task
+from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
+
+FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
+NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
+TOKENIZER_MODEL = "tokenizer.model"
+
+
+@dataclass(kw_only=True)
+class AcousticEpoch(Epoch):
+    dev_wer: float  # fraction, greedy
+    too_short: int  # utterances of this epoch too short for their text after speed perturbation
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The fewest dev word errors; among equals, as on the blank-only plateau, the lowest dev loss."""
+        return self.dev_wer, self.dev_loss
+
+    @property
+    def outcome(self) -> str:
+        too_short = f"  too short for their text: {self.too_short}" if self.too_short else ""
+        return f"WER {self.dev_wer:6.2%}{too_short}"
+
+
+class AcousticTask(Task[Batch, AcousticEpoch]):
+    """`carried` counts the utterances of the epoch that were too short for their text."""
+
+    epoch_type = AcousticEpoch
+    unit = "s audio"
+
+    def __init__(self, recipe: AcousticRecipe, device: torch.device, say: Say):
+        self.recipe = recipe
+        self.device = device
+        self.say = say
+        self.unreadable: set[str] = set()
+        self.augment: SpecAugment | None = None
+        self._prepare_data()
+        self.tokens = self.tokenizer.tokens
+        self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens)).to(device)
+        self.epoch_amount = sum(cut.duration for cut in self.train_cuts)
+        self.carried = {"too_short": torch.tensor(0)}
+
+    def _prepare_data(self) -> None:
+        recipe = self.recipe
+        rule = TextRule(recipe.tokenizer)
+        train, dev = read_entries(recipe.data.train, rule), read_entries([recipe.data.dev], rule)
+        if recipe.data.train_fraction < 1:
+            count = max(1, round(len(train) * recipe.data.train_fraction))
+            train = random.Random(recipe.seed).sample(train, count)
+        if rule.dropped:
+            self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
+        texts = (entry.text for entry in train if entry.text)
+        model = recipe.folder / TOKENIZER_MODEL
+        if not (recipe.folder / LAST).exists():  # a run that was stopped before may have had another vocabulary
+            model.unlink(missing_ok=True)
+        self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
+        self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
+        self.dev_cuts = self._cuts("dev", dev, math.inf)
+
+    def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
+        cuts, unreadable = make_cuts(entries)
+        self._report_unreadable(unreadable)
+        usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
+        hours = sum(cut.duration for cut in usable) / 3600
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
+        if not usable:
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        return usable
+
+    def begin(self) -> None:
+        """Take mean and deviation of the features from a sample of the training data."""
+        sample = random.Random(self.recipe.seed).sample(
+            self.train_cuts, min(NORMALISATION_UTTERANCES, len(self.train_cuts))
+        )
+        self.model.features.fit(
+            waveform[:length].to(self.device)
+            for batch in eval_loader(sample, self.tokenizer, self.recipe)
+            for waveform, length in zip(batch.waveforms, batch.lengths, strict=True)
+        )
+
+    def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
+        learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
+        self.augment = SpecAugment(self.recipe.augment) if learning else None
+        return map(self._reported, train_loader(self.train_cuts, self.tokenizer, self.recipe, len(curve) + 1, done))
+
+    def count(self, batch: Batch) -> int:
+        return int((batch.target_lengths * self._usable(batch)).sum())
+
+    def _usable(self, batch: Batch) -> Tensor:
+        return frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+
+    def loss(self, batch: Batch) -> Tensor:
+        self.carried["too_short"] += (~self._usable(batch)).sum()
+        return self._forward(batch, self.augment)[2].sum()
+
+    def _forward(self, batch: Batch, augment: SpecAugment | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """log_probs (B, T, V), lengths (B,), losses (B,)."""
+        log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device), augment)
+        targets, target_lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
+        return log_probs, lengths, ctc_loss(log_probs, lengths, targets, target_lengths)[0]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss per token and greedy word errors of the dev data, in float32."""
+        self.model.eval()
+        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
+        loss, tokens = 0.0, 0
+        utterances = []
+        for batch in map(self._reported, eval_loader(self.dev_cuts, self.tokenizer, self.recipe)):
+            if not batch.ids:
+                continue
+            log_probs, lengths, losses = self._forward(batch)
+            loss += losses.sum().item()
+            tokens += self.count(batch)
+            for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+                state = decoder.reset()
+                decoder.advance(state, log_probs[row, : lengths[row]].cpu().numpy())
+                hypothesis = decoder.finish(state)[0].text
+                utterances.append(Utterance(name, text, hypothesis, float(batch.lengths[row]) / SAMPLE_RATE))
+        too_short = int(self.carried["too_short"])
+        self.carried["too_short"].zero_()
+        return {"dev_loss": loss / max(1, tokens), "dev_wer": evaluate(utterances).wer, "too_short": too_short}
+
+    def _reported(self, batch: Batch) -> Batch:
+        self._report_unreadable(batch.unreadable)
+        return batch
+
+    def _report_unreadable(self, unreadable: dict[str, str]) -> None:
+        """Say once of each recording that it cannot be read; the run goes on without it."""
+        for file, message in unreadable.items():
+            if file not in self.unreadable:
+                self.say(message)
+                self.unreadable.add(file)

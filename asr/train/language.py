@@ -1,0 +1,101 @@
+"""Training of the recurrent language model: back-propagation through time, truncated to a span of tokens.
+
+The hidden state goes on from span to span, the gradient does not (Mikolov et al. 2010; Zaremba et al. 2014).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.bundle import load_bundle
+from asr.errors import RecipeError
+from asr.lm.neural import BOUNDARY
+from asr.nn.language import LanguageModel, token_losses
+from asr.train.config import LanguageRecipe, TokenizerConfig
+from asr.train.task import Epoch, Say, Task
+from asr.train.text import Corpus, Lanes, Span, read_texts
+from asr.train.tokenizer import TextRule, bundle_tokenizer
+
+DEV_BATCH = 64  # sentences
+
+
+@dataclass(kw_only=True)
+class LanguageEpoch(Epoch):
+    dev_perplexity: float  # per word and end of sentence
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        return (self.dev_loss,)
+
+    @property
+    def outcome(self) -> str:
+        return f"perplexity {self.dev_perplexity:.1f}"
+
+
+class LanguageTask(Task[Span, LanguageEpoch]):
+    """`carried` is the hidden state that the lanes have reached."""
+
+    epoch_type = LanguageEpoch
+    unit = "tokens"
+
+    def __init__(self, recipe: LanguageRecipe, device: torch.device, say: Say):
+        data = recipe.data
+        self.recipe = recipe
+        self.device = device
+        bundle = load_bundle(data.tokenizer_from)
+        tokenizer = bundle_tokenizer(bundle)
+        self.tokens = tokenizer.tokens
+        rule = TextRule(replace(TokenizerConfig(**bundle.config.tokenizer), unknown=data.unknown))
+        corpora = {}
+        for name, paths in (("train", data.train), ("dev", [data.dev])):
+            corpus = Corpus.encode((text for path in paths for text in read_texts(path, rule)), tokenizer)
+            say(f"{name}: {len(corpus.ends):,} sentences, {corpus.words:,} words, {len(corpus.tokens):,} tokens")
+            if not corpus.words:
+                raise RecipeError(f"the {name} text has no words: {', '.join(paths)}")
+            corpora[name] = corpus
+        if rule.dropped:
+            say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
+        self.dev = corpora["dev"]
+        self.lanes = Lanes(corpora["train"], data.lanes, data.span, recipe.seed)
+        self.epoch_amount = float(data.epoch_batches * data.lanes * data.span)
+        self.model: LanguageModel = LanguageModel(recipe.model, len(self.tokens)).to(device)
+        self.carried = {"hidden": self.model.start(data.lanes)}
+        passes = recipe.epochs * data.epoch_batches / self.lanes.spans
+        say(f"{recipe.epochs} epochs of {data.epoch_batches:,} batches: {passes:.2f} passes over the text")
+
+    def start_epoch(self, curve: list[LanguageEpoch], done: int) -> Iterator[Span]:
+        begin = len(curve) * self.recipe.data.epoch_batches
+        return map(self.lanes.__getitem__, range(begin + done, begin + self.recipe.data.epoch_batches))
+
+    def count(self, batch: Span) -> int:
+        return batch.targets.numel()
+
+    def loss(self, batch: Span) -> Tensor:
+        log_probs, hidden = self.model(batch.inputs.to(self.device), self.carried["hidden"])
+        # A state that is not finite would spoil all that follows, the batches that are skipped for it never end.
+        self.carried["hidden"] = hidden.detach() if hidden.isfinite().all() else torch.zeros_like(hidden)
+        return token_losses(log_probs, batch.targets.to(self.device)).sum()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss per token and perplexity per word of the dev sentences, each for itself, in float32."""
+        self.model.eval()
+        ends = torch.from_numpy(self.dev.ends.astype("int64"))
+        tokens = torch.from_numpy(self.dev.tokens.astype("int64"))
+        sentences = sorted(tokens.tensor_split(ends[:-1]), key=len)
+        loss = 0.0
+        for begin in range(0, len(sentences), DEV_BATCH):
+            targets = pad_sequence(sentences[begin : begin + DEV_BATCH], batch_first=True).to(self.device)
+            lengths = torch.tensor([len(sentence) for sentence in sentences[begin : begin + DEV_BATCH]])
+            inputs = torch.nn.functional.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
+            losses = token_losses(self.model(inputs, self.model.start(len(inputs)))[0], targets)
+            inside = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
+            loss += losses[inside.to(self.device)].sum().item()
+        return {
+            "dev_loss": loss / len(self.dev.tokens),
+            "dev_perplexity": math.exp(loss / (self.dev.words + len(self.dev.ends))),
+        }

@@ -1,0 +1,42 @@
+"""Hotwords as people write them."""
+
+import pytest
+
+from asr.decode.hotwords import HOTWORD_BOOST, parse_hotwords
+from asr.errors import AsrError
+from asr.tokens import BLANK, WORD_START, Tokens
+
+LOWER = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"])
+UPPER = Tokens([BLANK, "▁THE", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])
+
+
+@pytest.mark.parametrize(
+    ("text", "hotwords"),
+    [
+        ("Ivanhoe, knee jerk:8", {"ivanhoe": HOTWORD_BOOST, "knee jerk": 8.0}),
+        ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": HOTWORD_BOOST}),
+        ("o'brien : 3,", {"o'brien": 3.0}),
+        ("ada, ADA:4", {"ada": 4.0}),
+        ("", {}),
+        (" ,\n, ", {}),
+    ],
+)
+def test_phrases_are_parted_by_commas_and_lines_and_may_have_a_boost(text: str, hotwords: dict[str, float]):
+    assert parse_hotwords(text, LOWER) == hotwords
+
+
+def test_they_take_the_case_of_the_tokens():
+    assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": HOTWORD_BOOST}
+
+
+@pytest.mark.parametrize("text", ["Müller", "R2D2", "ivanhoe, $:3", "<blank>"])
+def test_a_word_that_the_model_cannot_spell_is_named(text: str):
+    phrase = text.split(",")[-1].partition(":")[0].strip()
+    with pytest.raises(AsrError, match=f"hotword '.*{phrase[1:]}'.*cannot spell"):
+        parse_hotwords(text.replace("$", "$$"), LOWER)
+
+
+@pytest.mark.parametrize("text", ["ivanhoe:", "ivanhoe:much", "ivanhoe:-1", "ivanhoe:0", "ivanhoe:nan", "a:101", ":5"])
+def test_a_bad_boost_is_one_clear_line(text: str):
+    with pytest.raises(AsrError, match=r"boost is a number above 0|cannot spell"):
+        parse_hotwords(text, LOWER)

@@ -1,0 +1,31 @@
+"""Small recurrent language models with random weights, as `asr train` lays them down."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from asr.bundle import PACKAGED, load_bundle
+from asr.lm.neural import NeuralConfig
+from asr.tokens import BLANK, WORD_START, Tokens
+
+CHARACTERS = Tokens([BLANK, WORD_START, *"'abcdefghijklmnopqrstuvwxyz"])
+BPE = PACKAGED / "en-bilstm"
+
+
+def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
+    """A model over the tokens of en-bilstm, or over characters."""
+    import torch
+
+    from asr.nn.export import export_language_model
+    from asr.nn.language import LanguageConfig, LanguageModel
+
+    tokenizer = load_bundle(BPE).config.tokenizer if kind == "bpe" else {"kind": kind, "case": "lower"}
+    tokens = Tokens.load(BPE / "tokens.txt") if kind == "bpe" else CHARACTERS
+    config = LanguageConfig(cell=cell, layers=2, size=24)
+    torch.manual_seed(2)
+    model = LanguageModel(config, len(tokens))
+    torch.nn.init.normal_(model.head.weight, std=1.0)  # says something
+    folder.mkdir(parents=True)
+    NeuralConfig("tiny", "en", "Random.", "CC0-1.0", asdict(config), tokenizer).save(folder)
+    tokens.save(folder / "tokens.txt")
+    export_language_model(model, folder / "model.onnx")
+    return folder

@@ -1,0 +1,169 @@
+"""A recurrent language model from a recipe: it learns a few sentences by heart, and its folder says how well."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_corpus import SENTENCES
+from tiny_runs import make_trainer, said
+
+from asr.bundle import PACKAGED, load_bundle
+from asr.errors import RecipeError
+from asr.lm.estimate import estimate
+from asr.lm.neural import BOUNDARY, NeuralModel
+from asr.nn.language import token_losses
+from asr.train.config import LanguageRecipe
+from asr.train.language_report import known_words, measure, measure_ngram
+from asr.train.run import run_recipe
+from asr.train.tokenizer import bundle_tokenizer
+
+RECIPE = """
+kind: language
+name: few
+output: {folder}
+description: A few sentences learned by heart.
+licence: CC0-1.0
+epochs: 3
+precision: float32
+threads: 1
+data: {{train: {folder}/text.txt, dev: {folder}/text.txt, lanes: 2, span: 16, epoch_batches: 40, ngram: {folder}/n.lm}}
+model: {{layers: 1, size: 64, dropout: 0.0}}
+optimizer: {{learning_rate: 1.0e-2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run over five sentences."""
+    folder = tmp_path_factory.mktemp("few")
+    (folder / "text.txt").write_text("".join(f"{sentence.upper()}\n" for sentence in SENTENCES), encoding="utf-8")
+    estimate(SENTENCES[:4], 2)[0].save(folder / "n.lm")
+    (folder / "few.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
+    before = torch.get_num_threads()
+    run_recipe(folder / "few.yaml", [], resume=False)
+    torch.set_num_threads(before)
+    return folder / "few"
+
+
+def test_sentences_learned_by_heart_are_generated(run: Path):
+    model = NeuralModel.load(run / "bundle")
+    for sentence in SENTENCES:
+        beginning = " ".join(sentence.split()[:2])
+        assert next(model.generate(beginning, 12, temperature=0)) == sentence
+    # Every sentence is one of those it knows; the last may break off.
+    *whole, last = model.generate("", 60, temperature=0.3, seed=1)
+    assert set(whole) <= set(SENTENCES)
+    assert any(sentence.startswith(last) for sentence in SENTENCES)
+
+
+def test_the_graphs_perplexity_is_that_of_the_curve(run: Path):
+    curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3]
+    best = min(curve, key=lambda epoch: epoch["dev_loss"])
+    metrics = NeuralModel.load(run / "bundle").config.metrics
+    assert metrics["dev_perplexity_word"] == pytest.approx(best["dev_perplexity"], rel=0.02)
+    assert metrics["dev_perplexity_token"] == pytest.approx(math.exp(best["dev_loss"]), rel=0.02)
+    assert best["dev_perplexity"] < 3
+
+
+def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
+    files = {file.name for file in (run / "bundle").iterdir()}
+    assert files == {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"}
+    assert not (run / "bundle.partial").exists()
+    card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"    asr train {run.parent / 'few.yaml'}\n" in card
+    assert "1 lstm layers of 64 over the 128 tokens of `en-bilstm`" in card
+    assert "licence of the weights | CC0-1.0" in card
+    assert "5 sentences, 34 words" in card
+    rows = [line for line in card.splitlines() if line.startswith("| few, ")]
+    assert [row.split("|")[1].strip() for row in rows] == ["few, float32", "few, int8"]
+    (ngram,) = (line for line in card.splitlines() if line.startswith(f"| `{run.parent}/n.lm`"))
+    assert "order 2 | – | – | " in ngram
+
+
+def test_resuming_a_finished_run_only_makes_its_folder_anew(run: Path):
+    before = (run / "last.safetensors").read_bytes()
+    (run / "bundle/MODEL_CARD.md").unlink()
+    run_recipe(run.parent / "few.yaml", [], resume=True)
+    assert (run / "last.safetensors").read_bytes() == before
+    assert (run / "bundle/MODEL_CARD.md").is_file()
+
+
+def test_perplexities_count_what_they_say(run: Path):
+    model = NeuralModel.load(run / "bundle")
+    ngram = estimate(SENTENCES[:4], 2)[0]
+    known = known_words(SENTENCES, ngram)
+    unknown = {"it", "rained", "and", "was", "wet"} - set(" ".join(SENTENCES[:4]).split())
+    assert [int((~mask).sum()) for mask in known] == [0, 0, 0, 0, len(unknown)]
+    encoded = [model.encode(sentence) for sentence in SENTENCES]
+    result = measure(model, model.tokens, encoded, known)
+    total = model.score(encoded).sum()
+    words = sum(len(sentence.split()) for sentence in SENTENCES)
+    assert result.per_token == pytest.approx(math.exp(-total / (sum(map(len, encoded)) + 5)))
+    assert result.per_word == pytest.approx(math.exp(-total / (words + 5)))
+    whole = measure(model, model.tokens, encoded, known_words(SENTENCES, None))
+    assert whole.per_known_word == pytest.approx(whole.per_word)
+    first = measure_ngram(ngram, SENTENCES[:1])
+    count = len(SENTENCES[0].split()) + 1
+    assert first.per_known_word == pytest.approx(math.exp(-ngram.score_text(SENTENCES[0]) / count))
+
+
+def test_the_state_goes_on_from_batch_to_batch_and_the_gradient_does_not(language_recipe: LanguageRecipe):
+    language_recipe.model.dropout = 0.0
+    task = make_trainer(language_recipe).task
+    batches = list(task.start_epoch([], 0))[:3]
+    losses = [task.loss(batch) for batch in batches]
+    assert not task.carried["hidden"].requires_grad
+    inputs, targets = (torch.cat([getattr(batch, name) for batch in batches], 1) for name in ("inputs", "targets"))
+    whole = token_losses(task.model(inputs, task.model.start(2))[0], targets).sum()
+    assert sum(losses).item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_validation_scores_each_sentence_for_itself(language_recipe: LanguageRecipe):
+    task = make_trainer(language_recipe).task
+    tokenizer = bundle_tokenizer(load_bundle("en-bilstm"))
+    total = count = 0.0
+    with torch.no_grad():
+        for sentence in SENTENCES:
+            tokens = tokenizer.encode(sentence)
+            log_probs, _ = task.model.eval()(torch.tensor([[BOUNDARY, *tokens]]), task.model.start(1))
+            total += token_losses(log_probs, torch.tensor([[*tokens, BOUNDARY]])).sum().item()
+            count += len(tokens) + 1
+    assert task.validate()["dev_loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_state_that_is_not_finite_does_not_spoil_the_batches_after(language_recipe: LanguageRecipe):
+    trainer = make_trainer(language_recipe)
+    trainer.task.carried["hidden"] = torch.full_like(trainer.task.carried["hidden"], math.nan)
+    curve = trainer.run()
+    assert [epoch.skipped for epoch in curve] == [1, 0, 0]
+    assert "pass 1, span 1 of" in said(trainer)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru"])
+def test_every_cell_learns(language_recipe: LanguageRecipe, cell: str):
+    language_recipe.model.cell = cell
+    curve = make_trainer(language_recipe).run()
+    assert curve[-1].train_loss < curve[0].train_loss
+
+
+def test_a_tokenizer_that_is_not_whole_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "tokens.txt", "model.onnx"):
+        (tmp_path / "bare" / name).symlink_to(PACKAGED / "en-bilstm" / name)
+    recipe = replace(language_recipe, data=replace(language_recipe.data, tokenizer_from=str(tmp_path / "bare")))
+    with pytest.raises(RecipeError, match=r"bare: its tokenizer cannot be used \(.*tokenizer\.model") as caught:
+        make_trainer(recipe)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "bare/tokenizer.model").write_bytes(b"\x01damaged")
+    with pytest.raises(RecipeError, match="its tokenizer cannot be used"):
+        make_trainer(recipe)
+
+
+def test_a_text_without_words_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):
+    (tmp_path / "text.txt").write_text("\n\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"the train text has no words: .*text\.txt"):
+        make_trainer(language_recipe)

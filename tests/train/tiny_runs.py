@@ -1,0 +1,106 @@
+"""Runs over the tiny corpora: in this process, or in one of their own that can be killed."""
+
+import io
+import multiprocessing
+import resource
+import sys
+from dataclasses import asdict
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from asr.errors import RecipeError
+from asr.train.acoustic import AcousticTask
+from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.language import LanguageTask
+from asr.train.task import Epoch
+from asr.train.trainer import Trainer
+
+# A server that has imported what takes long (torch._dynamo: the first step of an optimiser does) forks the processes:
+# each is there in an instant, and a real one.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["asr.train.run", "torch._dynamo"])
+
+
+def make_trainer(recipe: AcousticRecipe | LanguageRecipe, resume: bool = False, console: Console | None = None) -> Any:
+    console = console or Console(file=io.StringIO(), width=1_000)
+    if isinstance(recipe, AcousticRecipe):
+        return Trainer(AcousticTask, recipe, console, resume)
+    return Trainer(LanguageTask, recipe, console, resume)
+
+
+def said(trainer: Trainer) -> str:
+    assert isinstance(trainer.console.file, io.StringIO)
+    return trainer.console.file.getvalue()
+
+
+def repeatable(curve: list[Any]) -> list[dict[str, Any]]:
+    """The curve, or its lines, without the clock."""
+    lines = [asdict(epoch) if isinstance(epoch, Epoch) else epoch for epoch in curve]
+    return [{key: value for key, value in line.items() if key not in ("speed", "minutes")} for line in lines]
+
+
+def assert_equal_checkpoints(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def start(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str = "", file_size: int = -1) -> BaseProcess:
+    """`Trainer.run` with --resume in a process of its own; what it says goes to `log`.
+
+    fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint. file_size: bytes that a
+    file may have at most, as where a disk has no more room.
+    """
+    process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size))
+    process.start()
+    return process
+
+
+def _train(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_size: int) -> None:
+    import warnings
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for the loader, as in a process that nobody forked
+    if fault:
+        _prepare(fault)
+    if file_size >= 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    with open(log, "a", encoding="utf-8") as file:
+        sys.stderr = file  # a traceback would be seen there
+        try:
+            make_trainer(recipe, True, Console(file=file, width=1_000)).run()
+        except RecipeError as error:
+            print(error, file=file)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _prepare(fault: str) -> None:
+    import os
+    import signal
+
+    import asr.train.checkpoint as checkpoint
+
+    save, replace, count = checkpoint.save_file, os.replace, 0
+
+    def save_or_die(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        nonlocal count
+        count += 1
+        save(tensors, path, metadata=metadata)
+        if count == 3 and fault == "half written":
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        if count == 3 and fault == "not yet renamed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    checkpoint.save_file, os.replace = save_or_die, replace_or_die
