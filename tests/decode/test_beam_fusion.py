@@ -94,7 +94,8 @@ def peaky() -> Parts:
     """To fuse with `model_like_log_probs`: texts that such output holds; most words of another are unknown."""
     decoder = BeamDecoder(PIECES, FRAME_SECONDS)
     texts = [decode(decoder, model_like_log_probs(80, seed))[0].text for seed in range(15, 30)]
-    return Parts(PIECES, estimate(texts, 2)[0], hotwords={texts[0].split()[1]: 3.0, "3x4 6x7": 5.0})
+    weights = FusionWeights(lm_weight=0.5, word_bonus=1.5, unknown_score=-5.0)
+    return Parts(PIECES, estimate(texts, 2)[0], weights, {texts[0].split()[1]: 3.0, "3x4 6x7": 5.0})
 
 
 @pytest.mark.parametrize("seed", [1, 3, 7, 20])  # texts with unknown words, and a known one
