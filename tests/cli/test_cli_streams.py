@@ -109,6 +109,8 @@ def test_control_c_ends_without_a_traceback(carrier_bundle: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"TMPDIR": str(carrier_bundle)},
+        # A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(carrier_bundle.glob("asr-*")):  # standard input is being copied there
         assert process.poll() is None
