@@ -7,7 +7,6 @@ trellis of Graves et al. 2006, section 4.1, with the best path in place of the s
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -61,14 +60,13 @@ def split_words(text: str) -> list[str]:
 
 def spell(words: Sequence[str], tokens: Tokens, upper: bool = False) -> list[list[int]]:
     """Token ids of each word, normalised as for scoring. AsrError names the words that the tokens cannot spell."""
-    ids = {symbol: token for token, symbol in enumerate(tokens.symbols)}
     spelled, missing = [], []
     for number, word in enumerate(words, 1):
         text = normalize(word).upper() if upper else normalize(word)
-        pieces = [piece for part in text.split() for piece in merge(part, ids)]
-        if not ids.keys() >= set(pieces):
+        pieces = [piece for part in text.split() for piece in tokens.pieces(part)]
+        if not tokens.ids.keys() >= set(pieces):
             missing.append(f"“{word}” (word {number})")
-        spelled.append([ids.get(piece, BLANK_ID) for piece in pieces])
+        spelled.append([tokens.ids.get(piece, BLANK_ID) for piece in pieces])
     if missing:
         letters = "".join(sorted(symbol for symbol in tokens.symbols if len(symbol) == 1 and symbol != WORD_START))
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -79,20 +77,6 @@ def spell(words: Sequence[str], tokens: Tokens, upper: bool = False) -> list[lis
     if spelled and tokens.symbols[spelled[0][0]] == WORD_START:
         spelled[0].pop(0)  # it spells nothing, and in character models it stands between words only
     return spelled
-
-
-def merge(word: str, ids: dict[str, int]) -> list[str]:
-    """The pieces of a word, in byte-pair encoding's way (Sennrich et al. 2016): the most frequent pair is joined first.
-
-    sentencepiece numbers pieces in that order, so its ids do for its model. Characters have no pairs and stay.
-    """
-    pieces = [WORD_START, *word]
-    while pairs := [
-        (ids[left + right], place) for place, (left, right) in enumerate(pairwise(pieces)) if left + right in ids
-    ]:
-        _, place = min(pairs)
-        pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
-    return pieces
 
 
 def forced_align(log_probs: np.ndarray, targets: Sequence[int]) -> list[AlignedToken]:

@@ -157,9 +157,14 @@ class Recognizer:
         A source that cannot be read, or not to its end, has its error set and the text up to there.
         `on_progress(source, seconds)` is told of each stretch of audio that was recognised.
         """
-        if isinstance(self.engine, StreamingEngine):
+        if isinstance(self.engine, StreamingEngine):  # its state is carried from block to block: it needs no windows
             for source in sources:
-                yield self._stream(source, self.engine, on_progress)
+                job = _Job(source, self.decoder.reset())
+                for log_probs in self._log_probs(job):
+                    self.decoder.advance(job.state, log_probs)
+                    if on_progress is not None:
+                        on_progress(source, len(log_probs) * self.bundle.config.frame_seconds)
+                yield self._recognition(job)
             return
         jobs: list[_Job] = []
         batch: list[tuple[_Job, Window]] = []
@@ -181,18 +186,6 @@ class Recognizer:
             yield from self._finished(jobs)
         self._recognize(self.engine, batch, on_progress)
         yield from self._finished(jobs)
-
-    def _stream(self, source: Source, engine: StreamingEngine, on_progress: OnProgress | None) -> Recognition:
-        """Recognise a source with a live model, whose state is carried from block to block: it needs no windows."""
-        job, stream = _Job(source, self.decoder.reset()), engine.start()
-        for block in self._blocks(job):
-            (log_probs,) = engine.advance([stream], [block])
-            self.decoder.advance(job.state, log_probs)
-            if on_progress is not None:
-                on_progress(source, len(block) / SAMPLE_RATE)
-        (log_probs,) = engine.finish([stream])
-        self.decoder.advance(job.state, log_probs)
-        return self._recognition(job)
 
     def _blocks(self, job: _Job) -> Iterator[np.ndarray]:
         """The job's audio; counts its samples and keeps its error."""

@@ -5,6 +5,7 @@ new word. In a character model `▁` is a token of its own.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from asr.errors import BundleError
@@ -23,12 +24,29 @@ class Tokens:
         if len(set(symbols)) != len(symbols):
             raise BundleError("a token is named twice; make the bundle again")
         self.symbols = tuple(symbols)
+        self.ids = {symbol: token for token, symbol in enumerate(symbols)}
 
     def __len__(self) -> int:
         return len(self.symbols)
 
     def starts_word(self, token: int) -> bool:
         return self.symbols[token].startswith(WORD_START)
+
+    def pieces(self, word: str) -> list[str]:
+        """How a word is spelled, `▁` first: as the model was trained to, if the alphabet has its letters.
+
+        Byte-pair encoding (Sennrich et al. 2016) joins the two neighbours first whose pair was the first to be learned.
+        sentencepiece numbers pieces in that order, so its ids do for its model. Characters have no pairs and stay.
+        """
+        pieces = [WORD_START, *word]
+        while pairs := [
+            (self.ids[left + right], place)
+            for place, (left, right) in enumerate(pairwise(pieces))
+            if left + right in self.ids
+        ]:
+            _, place = min(pairs)
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+        return pieces
 
     def text(self, ids: Iterable[int]) -> str:
         """The text that token ids spell: words separated by single spaces."""

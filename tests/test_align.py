@@ -9,12 +9,11 @@ from pathlib import Path
 import carrier
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr import align as align_module
-from asr.align import align, forced_align, merge, spell, split_words
-from asr.bundle import PACKAGED
+from asr.align import align, forced_align, spell, split_words
 from asr.decode.alignment import AlignedToken
 from asr.errors import AsrError, AudioError
 from asr.evaluate import normalize
@@ -148,19 +147,6 @@ def test_words_keep_their_spelling_and_marks_go_with_a_neighbour(text: list[str]
 
 def test_a_mark_goes_with_the_word_before_it_or_at_the_start_with_the_one_after() -> None:
     assert split_words("— Yes — he said … no") == ["— Yes —", "he", "said …", "no"]
-
-
-@settings(deadline=None)
-@given(st.lists(st.text("abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=12), min_size=1))
-def test_pieces_are_those_the_model_was_trained_with(words: list[str]) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="the yardstick: pip install 'asr[train]'")
-    bundle = PACKAGED / "en-bilstm"
-    if not (bundle / "tokenizer.model").is_file():
-        pytest.skip("the packaged model has no BPE tokenizer")
-    symbols = Tokens.load(bundle / "tokens.txt").symbols
-    ids = {symbol: token for token, symbol in enumerate(symbols)}
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(bundle / "tokenizer.model"))
-    assert [piece for word in words for piece in merge(word, ids)] == processor.encode(" ".join(words), out_type=str)
 
 
 def test_a_word_is_spelled_as_it_is_scored() -> None:

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.bundle import PACKAGED
 from asr.errors import BundleError
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
@@ -78,3 +79,15 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_bytes(b"<blank>\n\xff\n")
     with pytest.raises(BundleError, match=r"tokens\.txt: cannot read the tokens"):
         Tokens.load(tmp_path / "tokens.txt")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=12), min_size=1))
+def test_pieces_are_those_the_model_was_trained_with(words: list[str]) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the yardstick: pip install 'asr[train]'")
+    bundle = PACKAGED / "en-bilstm"
+    if not (bundle / "tokenizer.model").is_file():
+        pytest.skip("the packaged model has no BPE tokenizer")
+    tokens = Tokens.load(bundle / "tokens.txt")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(bundle / "tokenizer.model"))
+    assert [piece for word in words for piece in tokens.pieces(word)] == processor.encode(" ".join(words), out_type=str)

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.align import merge
 from asr.bundle import Bundle, find_language_model
 from asr.decode import Hypothesis
 from asr.decode.beam import BeamDecoder
@@ -148,12 +147,11 @@ def write_inputs(folder: Path, ours: Ours) -> int:
     model, tokens = load_model(ours.lm), ours.bundle.tokens
     write_arpa(model, folder / "lm.arpa")
     np.savez(folder / "log_probs.npz", *ours.log_probs)
-    ids = {symbol: token for token, symbol in enumerate(tokens.symbols)}
     spellings = {}
     for word in map(model.vocabulary.word, range(len(model.vocabulary))):
-        pieces = merge(word, ids)
-        if ids.keys() >= set(pieces):  # which is not so for <unk>, <s> and </s>
-            spellings[word] = [ids[piece] for piece in pieces]
+        pieces = tokens.pieces(word)
+        if tokens.ids.keys() >= set(pieces):  # which is not so for <unk>, <s> and </s>
+            spellings[word] = [tokens.ids[piece] for piece in pieces]
     lexicon = {"symbols": tokens.symbols, "spellings": spellings}
     (folder / "lexicon.json").write_text(json.dumps(lexicon), encoding="utf-8")
     return len(spellings)

@@ -10,7 +10,7 @@ import typer
 from asr.align import align as align_text
 from asr.audio.files import STANDARD_INPUT, duration
 from asr.cli import options
-from asr.cli.evaluate import write_report
+from asr.cli.outputs import write_text
 from asr.errors import AsrError
 from asr.recognizer import Recognizer
 from asr.writers import render
@@ -34,13 +34,13 @@ def align(
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
     words = read_text(text)
     if output is not None:
-        write_report(output, "", mode="a")  # known before the work
+        write_text(output, "", mode="a")  # known before the work
     recognizer = Recognizer(model)
     with options.audio_progress(lambda: [duration(audio)]) as on_progress:
         transcript = align_text(recognizer, audio, words, on_progress)
     written = render(transcript, format.value, options.printable(audio))
     if output is not None:
-        write_report(output, written)
+        write_text(output, written)
     else:
         print(written, end="", flush=True)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import options
-from asr.errors import AsrError
+from asr.cli.outputs import write_text
 from asr.evaluate import evaluate as score
 from asr.evaluate import report, utterances
 from asr.manifest import read_manifest
@@ -46,7 +46,7 @@ def evaluate(
     decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file)
     entries = read_manifest(manifest)
     if output is not None:
-        write_report(output, "", mode="a")  # known before the work, not after it; an older report stays until then
+        write_text(output, "", mode="a")  # known before the work, not after it; an older report stays until then
     paths = (entry.audio for entry in entries)
     flicker = Flicker()
     recognitions = []
@@ -71,14 +71,6 @@ def evaluate(
     else:
         print(f"{result}, flicker {flicker.rate:.1%}" if streaming else result)
     if output is not None:
-        write_report(output, report(pairs))
+        write_text(output, report(pairs))
     if any(recognition.error is not None for recognition in recognitions):
         raise typer.Exit(1)
-
-
-def write_report(path: Path, text: str, mode: str = "w") -> None:
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error

@@ -1,4 +1,4 @@
-"""The files that `asr listen` writes while it listens: the text and the audio."""
+"""The files that commands write: a text at once, and what `asr listen` hears, while it listens."""
 
 import io
 import sys
@@ -134,3 +134,12 @@ class AudioOutput:
 
 def _reason(error: BaseException) -> str:
     return one_line(getattr(error, "error_string", "") or str(error) or "no room")
+
+
+def write_text(path: Path, text: str, mode: str = "w") -> None:
+    """AsrError if it cannot be written. With mode "a" and no text it is only tried."""
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error

@@ -29,7 +29,7 @@ BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once 
 COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
 SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing away dead prefixes
 
-Extension = tuple[float, Prefix, int]  # score, prefix, the token that it grows by
+Extension = tuple[float, Prefix, int]  # rank, prefix, the token that it grows by
 Future = tuple[FusionState, int]  # all that what follows a prefix depends on: this, and its last token
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
 
@@ -52,7 +52,9 @@ class BeamState:
 class BeamDecoder:
     """Prefix beam search decoder; `frame_seconds` is the time from one frame to the next.
 
-    A hypothesis' score is the log-prob of its tokens over all alignments that were kept. Times come
+    A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Where
+    one hypothesis is wanted, a prefix that another one outranks and whose future is the same is dropped, which makes
+    room; so the first of several may be worse than the only one. Times come
     from its single best alignment; a token's confidence is its highest probability in its run there,
     a word's the geometric mean over its lettered tokens. `finish` gives up to `nbest` hypotheses; they
     differ only in about the last `commit_seconds`.

@@ -5,8 +5,8 @@ Mohri, Pereira & Riley 2002, made state by state as the beam asks for it). A ste
 it is worked out once and then looked up, frame after frame.
 
 A word's n-gram score is known when the word ends. Until then a partial word has an estimate, that of the likeliest
-word it may become (unigram look-ahead, Ortmanns, Ney & Eiden 1996), which the real score replaces; as soon as no word
-of the vocabulary starts so, that of an unknown word.
+word it may become after the words before it (language model look-ahead, Ortmanns, Ney & Eiden 1996), which the real
+score replaces; as soon as no word of the vocabulary starts so, that of an unknown word.
 """
 
 from collections.abc import Iterator, Mapping

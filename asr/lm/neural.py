@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from asr.errors import AsrError, LanguageModelError, one_line
-from asr.tokens import BLANK_ID, WORD_START, Tokens
+from asr.tokens import BLANK_ID, Tokens
 
 BOUNDARY = BLANK_ID
 KIND = "language"  # in config.json, to tell it from an acoustic model's
@@ -62,7 +61,6 @@ class NeuralModel:
         self.config = config
         self.tokens = tokens
         self._session = session
-        self._ids = {symbol: token for token, symbol in enumerate(tokens.symbols)}
         self._state_shape = session.get_inputs()[1].shape[1:]
 
     @classmethod
@@ -122,24 +120,15 @@ class NeuralModel:
         return scores
 
     def encode(self, text: str) -> list[int]:
-        """The tokens that training saw for a text. LanguageModelError names a character that has no token.
-
-        For BPE sentencepiece's own rule, which needs no more than the pieces: join the two neighbours that make the
-        piece that was learned first, until no two make any.
-        """
+        """The tokens that training saw for a text. LanguageModelError names a character that has no token."""
         fold = {"lower": str.lower, "upper": str.upper}.get(self.config.tokenizer.get("case", ""), str)
-        pieces = list(WORD_START.join(fold(text).split()))
-        if pieces and self.config.tokenizer.get("kind") == "bpe":
-            pieces.insert(0, WORD_START)
+        pieces = [piece for word in fold(text).split() for piece in self.tokens.pieces(word)]
+        if self.config.tokenizer.get("kind") != "bpe":
+            pieces = pieces[1:]  # character models have `▁` between words only
         for piece in pieces:
-            if piece not in self._ids:
+            if piece not in self.tokens.ids:
                 raise LanguageModelError(f"{self.config.name} has no token for '{piece}' in “{one_line(text)}”")
-        while True:
-            joins = [(self._ids.get(a + b), place) for place, (a, b) in enumerate(pairwise(pieces))]
-            if not (known := [(token, place) for token, place in joins if token is not None]):
-                return [self._ids[piece] for piece in pieces]
-            place = min(known)[1]
-            pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+        return [self.tokens.ids[piece] for piece in pieces]
 
     def generate(self, prompt: str, words: int, temperature: float = 1.0, seed: int = 0) -> Iterator[str]:
         """Sentences of so many words in all, of which the first begins with `prompt`, whose words do not count.

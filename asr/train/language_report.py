@@ -1,9 +1,7 @@
 """From a finished run of a language model to its folder: graph, weights, perplexities, model card."""
 
-import hashlib
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from asr.tokens import Tokens
 from asr.train.checkpoint import BEST, load_checkpoint
 from asr.train.config import LanguageRecipe, TokenizerConfig
 from asr.train.language import LanguageEpoch
-from asr.train.report import machine
+from asr.train.report import bundle_folder, digest, machine
 from asr.train.text import read_texts
 from asr.train.tokenizer import TextRule, bundle_tokenizer
 from asr.train.trainer import best_epoch
@@ -40,14 +38,20 @@ class Perplexity:
 
 def make_language_bundle(recipe: LanguageRecipe, curve: list[LanguageEpoch], command: str, console: Console) -> Path:
     """Write RUN/bundle from the run's best checkpoint and return its path; an older one there is replaced."""
-    run, target = recipe.folder, recipe.folder / "bundle"
-    work = run / "bundle.partial"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    tokens = Tokens.load(run / "tokens.txt")
-    tokens.save(work / "tokens.txt")
+    with bundle_folder(recipe.folder) as work:
+        rows = fill_bundle(work, recipe, curve, command, console)
+    for row in rows:
+        console.print(row)
+    return recipe.folder / "bundle"
+
+
+def fill_bundle(
+    work: Path, recipe: LanguageRecipe, curve: list[LanguageEpoch], command: str, console: Console
+) -> list[str]:
+    """All of the folder but its tokens. Returns the table of perplexities."""
+    tokens = Tokens.load(work / "tokens.txt")
     model = LanguageModel(recipe.model, len(tokens))
-    load_checkpoint(run / BEST, model)
+    load_checkpoint(recipe.folder / BEST, model)
     save_weights(model, work / "weights.safetensors")
     graphs = {"float32": work / "model.float.onnx", "int8": work / "model.int8.onnx"}
     export_language_model(model, graphs["float32"])
@@ -84,11 +88,7 @@ def make_language_bundle(recipe: LanguageRecipe, curve: list[LanguageEpoch], com
     weights = f"{chosen}, {(work / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     card = model_card(recipe, model, curve, sentences, known, rows, weights, command)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(work, target)
-    for row in rows:
-        console.print(row)
-    return target
+    return rows
 
 
 def known_words(sentences: Sequence[str], ngram: NgramModel | None) -> list[np.ndarray]:
@@ -200,6 +200,4 @@ float32 model, speed is in tokens per second, minutes are since the start, valid
 
 
 def text_line(role: str, path: str) -> str:
-    content = Path(path)
-    digest = hashlib.sha256(content.read_bytes()).hexdigest()[:12]
-    return f"{role} `{path}`: {content.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}…"
+    return f"{role} `{path}`: {Path(path).stat().st_size / 1e6:.1f} MB, SHA-256 {digest(path)}…"

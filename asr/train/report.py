@@ -4,6 +4,8 @@ import hashlib
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,12 +35,30 @@ FLOAT_GRAPH, INT8_GRAPH = "model.float.onnx", "model.int8.onnx"
 
 def make_bundle(recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str, console: Console) -> Path:
     """Write RUN/bundle from the run's best checkpoint and return its path; an older bundle there is replaced."""
-    run, target = recipe.folder, recipe.folder / "bundle"
-    work = run / "bundle.partial"
+    with bundle_folder(recipe.folder) as work:
+        results = fill_bundle(work, recipe, curve, command, console)
+    for name, result in results.items():
+        console.print(f"{name}: {result}")
+    return recipe.folder / "bundle"
+
+
+@contextmanager
+def bundle_folder(run: Path) -> Iterator[Path]:
+    """A new folder with the run's tokens.txt, to be filled; at the end it becomes RUN/bundle."""
+    work, target = run / "bundle.partial", run / "bundle"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    tokens = Tokens.load(run / "tokens.txt")
-    tokens.save(work / "tokens.txt")
+    shutil.copy(run / "tokens.txt", work)
+    yield work
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(work, target)
+
+
+def fill_bundle(
+    work: Path, recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str, console: Console
+) -> dict[str, Evaluation]:
+    """All of a bundle but its tokens. Returns the error rates."""
+    run, tokens = recipe.folder, Tokens.load(work / "tokens.txt")
     if (run / TOKENIZER_MODEL).exists():
         shutil.copy(run / TOKENIZER_MODEL, work)
     model = AcousticModel(recipe.model, len(tokens))
@@ -83,11 +103,7 @@ def make_bundle(recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str
     megabytes = (work / "model.onnx").stat().st_size / 1e6
     card = model_card(recipe, model, curve, results, f"{chosen}, {megabytes:.1f} MB", command, delay)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(work, target)
-    for name, result in results.items():
-        console.print(f"{name}: {result}")
-    return target
+    return results
 
 
 def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> Evaluation:
@@ -188,8 +204,12 @@ def manifest_line(role: str, path: str) -> str:
     entries = read_manifest(Path(path))
     known = [entry.seconds for entry in entries if entry.seconds is not None]
     hours = f", {sum(known) / 3600:.2f} h" if len(known) == len(entries) else ""
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
-    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest}…"
+    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest(path)}…"
+
+
+def digest(path: str) -> str:
+    """The first digits of a file's SHA-256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
 def machine() -> str:
