@@ -217,7 +217,8 @@ def card(config: DecoderConfig, rows: list, words: dict[str, Labels], late: np.n
 
     {command}
 
-{weights} The weights were chosen on the same data, so the figures with a language model flatter it a little.
+{weights} The weights were chosen on the same data, so the figures with
+a language model flatter it a little.
 
 | decoder | WER | 95 % interval | CER | calibration error |
 | --- | --- | --- | --- | --- |
