@@ -15,7 +15,7 @@ import numpy as np
 
 from asr.decode import Hypothesis
 from asr.decode.alignment import check_log_probs, spell_words
-from asr.decode.fusion import Fusion, FusionState
+from asr.decode.fusion import Fusion, StateKey
 from asr.decode.prefix import IMPOSSIBLE, Prefix, log_add
 from asr.tokens import BLANK_ID, Tokens
 
@@ -30,7 +30,7 @@ COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
 SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing away dead prefixes
 
 Extension = tuple[float, Prefix, int]  # rank, prefix, the token that it grows by
-Future = tuple[FusionState, int]  # all that what follows a prefix depends on: this, and its last token
+Future = tuple[StateKey, int]  # all that what follows a prefix depends on: where fusion is, and the last token
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
 
 
@@ -90,6 +90,7 @@ class BeamDecoder:
         self.recombine = nbest == 1
 
     def reset(self) -> BeamState:
+        self.fusion.trim()
         empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion=self.fusion.start(), gain=0.0)
         empty.blank = empty.total = empty.rank = empty.blank_path = 0.0
         return BeamState([empty], {})
@@ -224,7 +225,7 @@ class BeamDecoder:
             rank += gain
             if full and rank <= best[0]:
                 continue
-            if self.recombine and reached.setdefault((future, token), (IMPOSSIBLE, rank))[1] > rank:
+            if self.recombine and reached.setdefault((future.key, token), (IMPOSSIBLE, rank))[1] > rank:
                 continue
             (heapreplace if full else heappush)(best, rank)
             ranked.append((rank, prefix, token))
@@ -245,7 +246,7 @@ class BeamDecoder:
     def _open(prefix: Prefix, reached: dict[Future, tuple[float, float]]) -> bool:
         """Whether none of the better prefixes with the same future is better in every way."""
         ranks = prefix.blank + prefix.gain, prefix.nonblank + prefix.gain
-        blank, nonblank = reached.setdefault((prefix.fusion, prefix.token), ranks)
+        blank, nonblank = reached.setdefault((prefix.fusion.key, prefix.token), ranks)
         return blank < ranks[0] or nonblank < ranks[1] or ranks == (blank, nonblank)
 
     def _grow(self, state: BeamState, parent: Prefix, token: int, rank: float, log_prob: float) -> Prefix:
@@ -265,7 +266,7 @@ class BeamDecoder:
         return prefix
 
     def _settle(self, state: BeamState) -> None:
-        """Decide what is older than `commit_seconds`, and forget the prefixes that no live one needs.
+        """Decide what is older than `commit_seconds`, and forget what no live prefix needs.
 
         Only live prefixes make children, so nothing that is cut off can be asked for again.
         """
@@ -285,6 +286,7 @@ class BeamDecoder:
                 agreeing.append(prefix)
                 children |= lineage
         decided.parent = None
+        self.fusion.trim()
         state.beam, state.children = agreeing, children
 
 

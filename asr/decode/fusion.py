@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from asr.lm.ngram import ROOT, NgramModel
 from asr.tokens import WORD_START, Tokens
 
-CACHED = 100_000  # states, and partial words, after which they are forgotten and made anew: about 100 MB
+CACHED = 15_000  # states, and partial words, after which they are forgotten and made anew: some 30 MB
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,22 @@ class Spelling:
         self.longer: dict[str, Spelling] = {}
 
 
+StateKey = tuple[int, str, str]
+
+
 class FusionState:
     """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known.
 
+    key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
     context: the language model's state before the word in progress. spelling: that word so far. estimate: its score.
     hot: the longest end of the text, from the start of a word on, with which a hotword starts. lent: its boost so far.
     ended: `Fusion._end_word` of it, once known.
     """
 
-    __slots__ = ("context", "ended", "estimate", "hot", "lent", "spelling", "steps")
+    __slots__ = ("context", "ended", "estimate", "hot", "key", "lent", "spelling", "steps")
 
     def __init__(self, context: int, spelling: Spelling, estimate: float, hot: str, lent: float):
+        self.key = (context, spelling.text, hot)
         self.context = context
         self.spelling = spelling
         self.estimate = estimate
@@ -105,16 +110,19 @@ class Fusion:
         self._forget()
 
     def _forget(self) -> None:
-        self._states: dict[tuple[int, str, str], FusionState] = {}
+        self._states: dict[StateKey, FusionState] = {}
         self._nothing = Spelling("", self._words)
         self._spelled = 0
 
-    def start(self) -> FusionState:
-        """Before the first token, at the beginning of a sentence."""
+    def trim(self) -> None:
+        """Forget what was worked out when that is much; changes no result."""
         if max(len(self._states), self._spelled) > CACHED:
             for state in self._states.values():
                 state.steps.clear()  # a state that is still in use goes on, and makes new ones
             self._forget()
+
+    def start(self) -> FusionState:
+        """Before the first token, at the beginning of a sentence."""
         return self._state(self.model.start() if self.model is not None else ROOT, self._nothing, "")
 
     def _state(self, context: int, spelling: Spelling, hot: str) -> FusionState:

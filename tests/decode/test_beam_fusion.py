@@ -119,6 +119,20 @@ def test_any_way_to_cut_chunks_gives_bit_equal_hypotheses(peaky: Parts, data: st
     assert decode(decoder, *np.split(log_probs, cuts)) == whole
 
 
+@pytest.mark.parametrize("nbest", [1, 4])
+def test_what_is_forgotten_on_the_way_changes_nothing_and_bounds_the_memory(
+    peaky: Parts, nbest: int, monkeypatch: pytest.MonkeyPatch
+):
+    log_probs = model_like_log_probs(1500, seed=5)
+    decoder = with_fusion(BeamDecoder(PIECES, FRAME_SECONDS, nbest=nbest), peaky)
+    remembered = decode(decoder, log_probs)
+    states = len(decoder.fusion._states)
+    monkeypatch.setattr("asr.decode.fusion.CACHED", 20)
+    decoder.fusion = peaky.fusion()
+    assert decode(decoder, log_probs) == remembered
+    assert len(decoder.fusion._states) < states / 2
+
+
 def spoken(symbols: list[str], doubts: dict[int, str], tokens: Tokens) -> np.ndarray:
     """Frames of sure symbols and blanks between them; where there is a doubt, the other symbol is half as likely."""
     probs = np.full((2 * len(symbols), len(tokens)), 1e-4)

@@ -115,6 +115,7 @@ def test_forgetting_changes_no_result_not_even_that_of_states_in_use(
         begun = [walk(fusion, sequence[: len(sequence) // 2]) for sequence in sequences]  # each begins anew
         for sequence, (gains, state) in zip(sequences, begun, strict=True):
             gain = gains[-1]
+            fusion.trim()
             for token in sequence[len(sequence) // 2 :]:
                 more, state = fusion.step(state, token)
                 gain += more
