@@ -1,5 +1,6 @@
 """When an utterance ends: rules on silence, as the model and the level of the signal tell it."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ PEAK_START = -30.0
 FLOOR_RISE = 1.0  # dB/s: how fast a room may become louder before it counts as sound
 PEAK_FALL = 3.0  # dB/s: how fast a loud voice is forgotten
 QUIET = 1 / 3  # of the way from floor to peak: below that a frame is quiet
-STEADY = 9.0  # dB between floor and peak: with less, nobody speaks
+FLAT = 9.0  # dB between floor and peak: with less, nobody speaks
+# Whoever speaks is not equally loud for so long: what is, is the room, which an automatic gain may turn up in a pause.
+STEADY = 4.0  # dB between the lowest and the highest level
+STEADY_SECONDS = 0.4
 DIGITAL_SILENCE = -90.0  # dB: no microphone hears this, so it says nothing of the room
 
 # Quiet counts as silence only after so much of nothing but blanks, or the last word would still be on its way.
@@ -57,6 +61,7 @@ class EndpointDetector:
         self.frame_seconds = frame_seconds
         self._floor, self._peak = FLOOR_RANGE[1], PEAK_START
         self._quiet = 0  # frames of audio, up to the last one
+        self._recent: deque[float] = deque(maxlen=round(STEADY_SECONDS / frame_seconds))  # levels
         self._ahead = 0  # frames of audio whose log-probabilities are still to come
         self.restart()
 
@@ -71,11 +76,15 @@ class EndpointDetector:
         self._ahead += 1
         if decibels < DIGITAL_SILENCE:
             self._quiet += 1
+            self._recent.clear()
             return
         self._floor = max(FLOOR_RANGE[0], min(decibels, self._floor + FLOOR_RISE * self.frame_seconds))
         self._peak = max(decibels, self._peak - PEAK_FALL * self.frame_seconds)
+        self._recent.append(decibels)
         span = self._peak - self._floor
-        quiet = span < STEADY or decibels < self._floor + QUIET * span
+        quiet = span < FLAT or decibels < self._floor + QUIET * span
+        if len(self._recent) == self._recent.maxlen and max(self._recent) - min(self._recent) < STEADY:
+            quiet, self._quiet = True, max(self._quiet, len(self._recent) - 1)
         self._quiet = self._quiet + 1 if quiet else 0
 
     def accept_frame(self, blank: bool) -> bool:

@@ -93,7 +93,7 @@ def test_the_rule_of_before_speech_is_over_once_there_is_speech():
 
 def test_in_noise_as_loud_as_the_voice_twice_as_long_a_run_of_blanks_does():
     rng = np.random.default_rng(0)
-    babble = [(VOICE + rng.uniform(0, 6), True) for _ in range(frames(5))]
+    babble = [(VOICE + rng.uniform(0, 12), True) for _ in range(frames(5))]
     (end,) = ends(pause(1) + speech(3) + babble)
     assert end == pytest.approx(1 + 3 - 3 * FRAME_SECONDS + 2 * RULES.after_speech, abs=2 * FRAME_SECONDS)
 
@@ -103,6 +103,13 @@ def test_a_room_that_gets_louder_is_learned():
     sound = pause(2) + pause(60, fan) + speech(3, fan) + pause(5, fan)
     end = next(end for end in ends(sound) if end > 65 - 0.2)
     assert end == pytest.approx(65 + RULES.after_speech, abs=0.2)
+
+
+def test_noise_that_an_automatic_gain_turns_up_in_the_pause_is_heard_as_the_room():
+    rng = np.random.default_rng(0)
+    hiss = [(NOISE + rng.uniform(0, 3), True) for _ in range(frames(3))]
+    (end,) = ends(pause(1, -70.0) + speech(3, -70.0) + hiss, lookahead=LOOKAHEAD)
+    assert end + LOOKAHEAD * FRAME_SECONDS == pytest.approx(1 + 3 + RULES.after_speech, abs=0.1)
 
 
 def test_a_loud_bang_is_forgotten():

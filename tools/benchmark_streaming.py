@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.audio.files import read
+from asr.audio.microphone import BLOCK_SECONDS
 from asr.audio.resample import SAMPLE_RATE
 from asr.bundle import load_bundle
 from asr.engine import StreamingEngine
@@ -23,8 +24,9 @@ from asr.streaming import CHUNK_SECONDS, Event, Final, Flicker, StreamingRecogni
 
 ROOT = Path(__file__).parents[1]
 CHUNK = round(CHUNK_SECONDS * SAMPLE_RATE)
+BLOCK = round(BLOCK_SECONDS * SAMPLE_RATE)  # what `asr listen` hears at a time
 RECORDINGS = 100  # enough for a 99th percentile of words, some ten minutes
-PAUSE_SECONDS = 2.0  # between recordings
+PAUSE_SECONDS = 2.0  # between recordings, and up to a chunk more
 ROOMS = {"a quiet room (−66 dB)": 0.0005, "a louder room (−48 dB)": 0.004}  # amplitude of the noise in the pauses
 SPEECH_LEVEL = 0.03  # of a recording's loudest 40 ms (−30 dB): what is below it at the end is not speech
 STREAMS = 32
@@ -60,9 +62,11 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
             row("… measured on the words that both models wrote", f"{len(delays)} of {written}")
     for name, noise in ROOMS.items():
         audio, ends = one_stream(sources, noise)
-        heard, _ = listen(StreamingRecognizer(engine), audio)
-        delays, early = final_delays(heard, ends)
-        row(f"from the end of speech to the final, {name}", percentiles(delays, 50, 95, 100))
+        for samples in (BLOCK, CHUNK):
+            heard, _ = listen(StreamingRecognizer(engine), audio, samples)
+            delays, early = final_delays(heard, ends)
+            chunks = f"chunks of {1000 * samples / SAMPLE_RATE:.0f} ms"
+            row(f"from the end of speech to the final, {name}, {chunks}", percentiles(delays, 50, 95, 100))
         row("… in time; finals before the end of a recording", f"{len(delays)} of {len(ends)}; {early}")
     long_stream(engine, audio)
 
@@ -92,19 +96,20 @@ def one_stream(sources: Sequence[Path], level: float) -> tuple[np.ndarray, list[
         frames = audio[: len(audio) // 640 * 640].reshape(-1, 640)
         levels = np.sqrt(np.square(frames).mean(axis=1))
         speech = audio[: 640 * (1 + int(np.flatnonzero(levels > SPEECH_LEVEL * levels.max())[-1]))]
-        pause = noise.normal(0, level, round(PAUSE_SECONDS * SAMPLE_RATE)).astype(np.float32)
+        # Speech ends anywhere in a chunk.
+        pause = noise.normal(0, level, round(PAUSE_SECONDS * SAMPLE_RATE) + noise.integers(CHUNK)).astype(np.float32)
         parts += [speech, pause]
         ends.append((samples + len(speech)) / SAMPLE_RATE)
         samples += len(speech) + len(pause)
     return np.concatenate(parts), ends
 
 
-def listen(recognizer: StreamingRecognizer, audio: np.ndarray) -> tuple[list[Heard], list[float]]:
-    """What was seen when, if the audio came by the clock, and the compute time of each chunk."""
+def listen(recognizer: StreamingRecognizer, audio: np.ndarray, samples: int = CHUNK) -> tuple[list[Heard], list[float]]:
+    """What was seen when, if the audio came by the clock in chunks of `samples`, and the compute time of each chunk."""
     heard: list[Heard] = []
     times = []
-    for start in range(0, len(audio), CHUNK):
-        chunk = audio[start : start + CHUNK]
+    for start in range(0, len(audio), samples):
+        chunk = audio[start : start + samples]
         started = time.perf_counter()
         events = recognizer.accept(chunk, SAMPLE_RATE)
         times.append(time.perf_counter() - started)
