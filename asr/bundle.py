@@ -32,6 +32,9 @@ class DecoderConfig:
     unknown_score: float = -13.0
     greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decoders.CalibratedDecoder
     beam_confidence: tuple[float, float] = (1.0, 0.0)
+    rescoring_weight: float = 0.4  # these two: asr.decode.rescoring.RescoringWeights
+    rescoring_bonus: float = 0.5
+    rescored_confidence: tuple[float, float] = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,13 @@ def load_bundle(name: str | Path) -> Bundle:
 def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
     """ValueError or TypeError if they are not of the types that `DecoderConfig` has."""
     config = DecoderConfig(**values)
-    greedy, beam = (
-        (float(slope), float(offset)) for slope, offset in (config.greedy_confidence, config.beam_confidence)
-    )
-    lm_weight, word_bonus, unknown_score = map(float, (config.lm_weight, config.word_bonus, config.unknown_score))
-    return DecoderConfig(str(config.lm), lm_weight, word_bonus, unknown_score, greedy, beam)
+    converted: dict[str, Any] = {"lm": str(config.lm)}
+    for name in ("greedy_confidence", "beam_confidence", "rescored_confidence"):
+        slope, offset = getattr(config, name)
+        converted[name] = float(slope), float(offset)
+    for name in ("lm_weight", "word_bonus", "unknown_score", "rescoring_weight", "rescoring_bonus"):
+        converted[name] = float(getattr(config, name))
+    return DecoderConfig(**converted)
 
 
 def write_config(folder: Path, config: BundleConfig) -> None:

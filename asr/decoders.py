@@ -14,6 +14,8 @@ from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hotwords import parse_hotwords
+from asr.decode.rescoring import RescoringDecoder, RescoringWeights
+from asr.lm.neural import NeuralModel
 from asr.lm.ngram import load_model
 
 DecoderName = Literal["greedy", "beam"]
@@ -28,6 +30,7 @@ class DecoderOptions:
     lm: a packaged language model's name or a file; NONE for none. Without, the one that the bundle was tuned with.
     hotwords: phrases to prefer, and by how much (nats); or both as text, see `parse_hotwords`.
     nbest: alternatives that a transcript holds.
+    rescore: the folder of a recurrent language model that weighs the beam's hypotheses again.
     """
 
     name: DecoderName = "greedy"
@@ -35,6 +38,7 @@ class DecoderOptions:
     lm: str | Path | None = None
     hotwords: str | Mapping[str, float] = field(default_factory=dict)
     nbest: int = 1
+    rescore: str | Path | None = None
 
 
 def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decoder:
@@ -53,8 +57,13 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         hotwords = parse_hotwords(hotwords, tokens)
     weights = FusionWeights(config.lm_weight, config.word_bonus, config.unknown_score)
     fusion = Fusion(tokens, model, weights, hotwords)
-    beam = BeamDecoder(tokens, seconds, options.beam_width, nbest=options.nbest, fusion=fusion)
-    return calibrated(beam, config.beam_confidence)
+    if options.rescore is None:
+        beam = BeamDecoder(tokens, seconds, options.beam_width, nbest=options.nbest, fusion=fusion)
+        return calibrated(beam, config.beam_confidence)
+    beam = BeamDecoder(tokens, seconds, options.beam_width, nbest=options.beam_width, fusion=fusion)
+    rescoring = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
+    rescored = RescoringDecoder(beam, NeuralModel.load(options.rescore), rescoring, options.nbest)
+    return calibrated(rescored, config.rescored_confidence)
 
 
 def calibrated(decoder: Decoder, line: tuple[float, float]) -> Decoder:

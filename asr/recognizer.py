@@ -225,7 +225,7 @@ class Recognizer:
 
     def _recognition(self, job: _Job) -> Recognition:
         hypotheses = self.decoder.finish(job.state)
-        alternatives = tuple(Alternative(item.text, item.acoustic, item.score) for item in hypotheses)
+        alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
         segments = split_segments(hypotheses[0].words)
         return Recognition(job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives), job.error)
 

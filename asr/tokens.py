@@ -29,6 +29,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @property
+    def letters(self) -> set[str]:
+        """The characters that words may have."""
+        return {*"".join(symbol for token, symbol in enumerate(self.symbols) if token != BLANK_ID)} - {WORD_START}
+
     def starts_word(self, token: int) -> bool:
         return self.symbols[token].startswith(WORD_START)
 

@@ -40,11 +40,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Alternative:
-    """One reading of a whole recording; natural logs. acoustic: its score without a language model. score: in all."""
+    """One reading of a whole recording; natural logs.
+
+    acoustic: its score without a language model. rescoring: what a recurrent one added to it. score: in all.
+    """
 
     text: str
     acoustic: float
     score: float
+    rescoring: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class JsonWriter(LiveWriter):
                 {
                     "text": item.text,
                     "acoustic": round(item.acoustic, 3),
-                    "lm": round(item.score - item.acoustic, 3),
+                    "lm": round(item.score - item.acoustic - item.rescoring, 3),
+                    **({"rescoring": round(item.rescoring, 3)} if item.rescoring else {}),
                     "score": round(item.score, 3),
                 }
                 for item in transcript.alternatives

@@ -14,6 +14,7 @@ from asr.bundle import Bundle, DecoderConfig, find_language_model, load_bundle, 
 from asr.decoders import CalibratedDecoder, DecoderOptions, make_decoder
 from asr.errors import AsrError, BundleError, LanguageModelError
 from asr.lm.estimate import estimate
+from asr.lm.neural import NeuralModel
 
 SENTENCES = ["take a nap", "take a nap", "take a nap", "a map", "take the cap"]
 
@@ -82,6 +83,23 @@ def test_n_best_are_different_texts_with_their_scores(tuned_bundle: Bundle):
     assert transcript.text == first.text
     assert first.acoustic == pytest.approx(second.acoustic, abs=0.1)
     assert first.score > second.score
+
+
+def test_a_recurrent_model_weighs_the_beams_hypotheses_again(tuned_bundle: Bundle, tmp_path: Path):
+    pytest.importorskip("torch", reason="makes the model: pip install 'asr[train]'")
+    from neural_model import write_model
+
+    folder = write_model(tmp_path / "recurrent", "characters")
+    weights = DecoderConfig(rescoring_weight=50.0, rescoring_bonus=0.0, rescored_confidence=(0.0, -1.0))
+    bundle = dataclasses.replace(tuned_bundle, config=dataclasses.replace(tuned_bundle.config, decoder=weights))
+    options = DecoderOptions("beam", lm="NONE", nbest=16)
+    plain = load_model(bundle, options).transcribe(NAP_OR_MAP)
+    rescored = load_model(bundle, dataclasses.replace(options, rescore=folder)).transcribe(NAP_OR_MAP)
+    model = NeuralModel.load(folder)
+    best = max(plain.alternatives, key=lambda item: item.score + 50 * model.score([model.encode(item.text)])[0])
+    assert rescored.text == best.text != plain.text
+    assert {item.text for item in rescored.alternatives} == {item.text for item in plain.alternatives}
+    assert all(word.confidence == pytest.approx(1 / (1 + np.e)) for word in rescored.words)
 
 
 @pytest.mark.parametrize("sizes", [[640], [1_000, 37, 9_000], [50_000]])

@@ -1,17 +1,19 @@
 """Find how a bundle is decoded best, on dev data, and write it into the bundle.
 
     python tools/tune_decoder.py asr/pretrained/en-bilstm ../shared/data/dev.jsonl --lm en-lm [--lm other.lm]
+        [--rescore runs/en-lm/bundle]
 
 The language model's weight, the word bonus and the unknown-word score are those with the fewest word errors, by a
 search that goes on to the best neighbour as long as there is a better one, for each language model given; the best of
-them is taken. Then the line that turns confidences into probabilities is fitted for the greedy decoder and for the
+them is taken. With a recurrent language model likewise the weights of rescoring, with that n-gram model and without.
+Then the line that turns confidences into probabilities is fitted for the greedy decoder and for the
 beam. config.json and the part "Decoding" of MODEL_CARD.md are written anew. Log-probabilities are computed once.
 """
 
 import argparse
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jiwer
@@ -21,12 +23,15 @@ from asr.align import forced_align, spell
 from asr.bundle import Bundle, DecoderConfig, load_bundle, write_config
 from asr.decode import Decoder, Hypothesis
 from asr.decode.alignment import spell_words
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.rescoring import RescoringDecoder
 from asr.decoders import NO_LM, DecoderOptions, log_odds, make_decoder
 from asr.evaluate import Evaluation, Utterance, evaluate, normalize
 from asr.manifest import Entry, read_manifest
 from asr.recognizer import Recognizer
 
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
+RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}
 BINS = 10  # of the reliability table
 HEADING = "## Decoding"
 IDENTITY = (1.0, 0.0)
@@ -37,6 +42,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--lm", action="append", default=[], help="a packaged name or a file; may be given repeatedly")
+    parser.add_argument("--rescore", type=Path, help="a recurrent language model's folder")
     options = parser.parse_args()
     bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
     recognizer = Recognizer(bundle)
@@ -50,13 +56,25 @@ def main() -> None:
     )
     if config.lm:
         rows.append((f"beam 16, {config.lm}", *data.measure(with_config(bundle, config), DecoderOptions("beam"))))
+    beam = rows[-1][0]
+    if options.rescore:
+        for lm in dict.fromkeys((NO_LM, config.lm or NO_LM)):
+            weighing = DecoderOptions("beam", lm=lm, rescore=options.rescore)
+            config = search_rescoring(bundle, data, config, weighing)
+            name = f"beam 16, {'no n-grams' if lm == NO_LM else lm}, rescored: {rescoring_weights(config)}"
+            rows.append((name, *data.measure(with_config(bundle, config), weighing)))
     words = {name: labelled(entries, hypotheses) for name, _, hypotheses in rows}
     lines = {name: fit(*columns(labels)) for name, labels in words.items()}
-    config = dataclasses.replace(config, greedy_confidence=lines["greedy"], beam_confidence=lines[rows[-1][0]])
+    config = dataclasses.replace(config, greedy_confidence=lines["greedy"], beam_confidence=lines[beam])
+    if options.rescore:
+        config = dataclasses.replace(config, rescored_confidence=lines[rows[-1][0]])
     write_config(options.bundle, dataclasses.replace(bundle.config, decoder=config))
     command = " ".join(["python tools/tune_decoder.py", str(options.bundle), str(options.manifest)])
     late = start_errors(bundle, data, rows[-1][2])
-    section = card(config, rows, words, late, command + "".join(f" --lm {lm}" for lm in options.lm))
+    command += "".join(f" --lm {lm}" for lm in options.lm) + (
+        f" --rescore {options.rescore}" if options.rescore else ""
+    )
+    section = card(config, rows, words, late, command)
     path = options.bundle / "MODEL_CARD.md"
     path.write_text(path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() + f"\n\n{section}", encoding="utf-8")
     print(section)
@@ -85,32 +103,75 @@ def decode(decoder: Decoder, log_probs: np.ndarray) -> Hypothesis:
 
 def with_config(bundle: Bundle, config: DecoderConfig) -> Bundle:
     """The bundle decoded so, its confidences as they come."""
-    plain = dataclasses.replace(config, greedy_confidence=IDENTITY, beam_confidence=IDENTITY)
+    plain = dataclasses.replace(
+        config, greedy_confidence=IDENTITY, beam_confidence=IDENTITY, rescored_confidence=IDENTITY
+    )
     return dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, decoder=plain))
 
 
 def search(bundle: Bundle, data: Data, config: DecoderConfig) -> tuple[float, DecoderConfig]:
+    """WER and config of the n-gram model's best weights."""
+
+    def wer(config: DecoderConfig) -> float:
+        result = data.measure(with_config(bundle, config), DecoderOptions("beam"))[0].wer
+        weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
+        print(f"{config.lm}: {weights}: WER {result:.2%}", flush=True)
+        return result
+
+    return climb(config, wer, STEPS)
+
+
+def search_rescoring(bundle: Bundle, data: Data, config: DecoderConfig, options: DecoderOptions) -> DecoderConfig:
+    """The config with the best weights of rescoring. Beam and recurrent model run once: these change neither."""
+    plain = dataclasses.replace(config, rescoring_weight=1.0, rescoring_bonus=0.0)
+    decoder = make_decoder(dataclasses.replace(options, nbest=BEAM_WIDTH), with_config(bundle, plain))
+    assert isinstance(decoder, RescoringDecoder)
+    utterances = []
+    for log_probs in data.log_probs:
+        state = decoder.reset()
+        decoder.advance(state, log_probs)
+        utterances.append(decoder.parts(state))
+
+    def wer(config: DecoderConfig) -> float:
+        def score(item: Hypothesis) -> float:
+            factor = config.rescoring_weight - 1
+            return item.score + factor * item.rescoring + config.rescoring_bonus * len(item.words)
+
+        texts = [" ".join(max(part, key=score).text for part in parts) for parts in utterances]
+        pairs = zip(data.entries, texts, strict=True)
+        result = evaluate(Utterance(entry.id, entry.text, text, 0.0) for entry, text in pairs).wer
+        print(f"{options.lm}, rescored: {rescoring_weights(config)}: WER {result:.2%}", flush=True)
+        return result
+
+    return climb(config, wer, RESCORING_STEPS)[1]
+
+
+def rescoring_weights(config: DecoderConfig) -> str:
+    return f"weight {config.rescoring_weight:g}, {config.rescoring_bonus:g} a word"
+
+
+def climb(
+    config: DecoderConfig, wer: Callable[[DecoderConfig], float], steps: Mapping[str, float]
+) -> tuple[float, DecoderConfig]:
     """WER and config of a local optimum."""
     known: dict[DecoderConfig, float] = {}
 
-    def wer(config: DecoderConfig) -> float:
+    def looked_up(config: DecoderConfig) -> float:
         if config not in known:
-            known[config] = data.measure(with_config(bundle, config), DecoderOptions("beam"))[0].wer
-            weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
-            print(f"{config.lm}: {weights}: WER {known[config]:.2%}", flush=True)
+            known[config] = wer(config)
         return known[config]
 
     best = config
-    while (better := min([best, *neighbours(best)], key=wer)) != best:
+    while (better := min([best, *neighbours(best, steps)], key=looked_up)) != best:
         best = better
-    return wer(best), best
+    return looked_up(best), best
 
 
-def neighbours(config: DecoderConfig) -> Iterator[DecoderConfig]:
-    for field, step in STEPS.items():
+def neighbours(config: DecoderConfig, steps: Mapping[str, float]) -> Iterator[DecoderConfig]:
+    for field, step in steps.items():
         for change in (-step, step):
             value = round(getattr(config, field) + change, 3)
-            if field != "lm_weight" or value > 0:
+            if not field.endswith("weight") or value > 0:
                 yield dataclasses.replace(config, **{field: value})
 
 

@@ -28,6 +28,7 @@ def evaluate(
     lm: options.LanguageModel = None,
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
     batch_size: options.BatchSize = options.BATCH,
     output: Annotated[
         Path | None, typer.Option(help="Write every utterance aligned with its text, worst first.")
@@ -43,7 +44,7 @@ def evaluate(
     Case and punctuation are not scored. A recording that cannot be read counts with the text up to there. Flicker, of a
     live model, is the share of words shown in partial texts that did not stay as they were.
     """
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
     entries = read_manifest(manifest)
     if output is not None:
         write_text(output, "", mode="a")  # known before the work, not after it; an older report stays until then

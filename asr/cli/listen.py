@@ -47,6 +47,7 @@ def listen(
     lm: options.LanguageModel = None,
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help=f"Recognise each finished utterance again with {DEFAULT_MODEL}.")
     ] = False,
@@ -80,7 +81,7 @@ def listen(
         silence_libraries()
         print_devices()
         return
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
     check_usage(device, input, realtime, output, save_audio)
     try:
         endpoint = Endpoint(after_speech, before_speech, max_utterance)

@@ -38,6 +38,10 @@ Hotwords = Annotated[
     typer.Option(metavar="TEXT", help="For beam: words and phrases to prefer, as in 'Ivanhoe, knee jerk:8'."),
 ]
 HotwordsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The same from a file, one a line.")]
+Rescore = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="For beam: a recurrent language model that weighs the hypotheses again."),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognised together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
@@ -55,6 +59,7 @@ def decoder_options(
     lm: str | None,
     hotwords: str | None,
     hotwords_file: Path | None,
+    rescore: Path | None,
     nbest: int = 1,
 ) -> DecoderOptions:
     """What the options say. BadParameter for those that need another decoder, AsrError for a file that is none."""
@@ -64,11 +69,16 @@ def decoder_options(
             text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
-    given = {"--lm": lm is not None, "--hotwords": bool(text.strip()), "--nbest": nbest > 1}
+    given = {
+        "--lm": lm is not None,
+        "--hotwords": bool(text.strip()),
+        "--rescore": rescore is not None,
+        "--nbest": nbest > 1,
+    }
     if decoder is DecoderChoice.greedy and any(given.values()):
         option = next(option for option, used in given.items() if used)
         raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-    return DecoderOptions(decoder.value, beam_width, lm, text, nbest)
+    return DecoderOptions(decoder.value, beam_width, lm, text, nbest, rescore)
 
 
 def complain(problem: object) -> None:

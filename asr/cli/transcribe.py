@@ -30,6 +30,7 @@ def transcribe(
     lm: options.LanguageModel = None,
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
     nbest: Annotated[int, typer.Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     format: Annotated[options.Format, typer.Option(help="What to write.")] = options.FORMAT,
     output_dir: Annotated[
@@ -50,7 +51,7 @@ def transcribe(
     targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
     if output_dir is not None:
         check_writable(output_dir)
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, nbest)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, nbest)
     recognizer = Recognizer(model, decoding, batch_size)
     with options.audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
         for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):

@@ -26,6 +26,7 @@ class Hypothesis:
         or hotwords, what they add is in it, and it is no probability.
     acoustic: the part of it that the log-probs give alone.
     stable: how many of its first words no further frame can change; of a finished one, 0.
+    rescoring: the part of the score that a recurrent language model added at the end.
     """
 
     tokens: tuple[int, ...]
@@ -33,6 +34,7 @@ class Hypothesis:
     score: float
     acoustic: float
     stable: int = 0
+    rescoring: float = 0.0
 
     @property
     def text(self) -> str:

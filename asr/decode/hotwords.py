@@ -1,7 +1,7 @@
 """Hotwords: words and phrases that the beam is to prefer, names above all, as people write them down."""
 
 from asr.errors import AsrError
-from asr.tokens import BLANK_ID, WORD_START, Tokens
+from asr.tokens import Tokens
 
 HOTWORD_BOOST = 8.0  # nats, where none is written: a reading e⁸ times less likely wins if it has the word
 
@@ -11,7 +11,7 @@ def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:
 
     They are turned to the case that the tokens have. AsrError names a phrase that they cannot spell, or a bad boost.
     """
-    letters = {*"".join(symbol for token, symbol in enumerate(tokens.symbols) if token != BLANK_ID)} - {WORD_START}
+    letters = tokens.letters
     hotwords = {}
     for item in text.replace("\n", ",").split(","):
         phrase, colon, number = item.partition(":")

@@ -54,8 +54,22 @@ def test_json_holds_the_alternatives_with_their_scores(transcribe: Command, doub
     assert (first["text"], second["text"]) == ("map", "nap")
     for item in (first, second):
         assert item["score"] == pytest.approx(item["acoustic"] + item["lm"], abs=2e-3)
+        assert "rescoring" not in item
     assert first["score"] > second["score"]
     assert "alternatives" not in json.loads(transcribe(doubtful, *options).out)
+
+
+def test_json_holds_what_rescoring_added(transcribe: Command, doubtful: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="makes the model: pip install 'asr[train]'")
+    from neural_model import write_model
+
+    folder = write_model(tmp_path / "recurrent", "characters")
+    options = ["--decoder", "beam", "--rescore", folder, "--format", "json", "--nbest", "2"]
+    alternatives = json.loads(transcribe(doubtful, *options).out)["alternatives"]
+    assert len(alternatives) == 2
+    for item in alternatives:
+        assert item["rescoring"] < 0
+        assert item["score"] == pytest.approx(item["acoustic"] + item["lm"] + item["rescoring"], abs=3e-3)
 
 
 def test_evaluate_measures_with_them(run: Command, carrier_bundle: Path, doubtful: Path, model: Path) -> None:
@@ -71,6 +85,7 @@ def test_evaluate_measures_with_them(run: Command, carrier_bundle: Path, doubtfu
     [
         (["--lm", "NONE"], "--lm: goes with --decoder beam"),
         (["--hotwords", "nap"], "--hotwords: goes with --decoder beam"),
+        (["--rescore", "."], "--rescore: goes with --decoder beam"),
         (["--nbest", "2", "--format", "json"], "--nbest: goes with --decoder beam"),
         (["--decoder", "beam", "--nbest", "2"], "--nbest: goes with --format json"),
     ],
@@ -88,6 +103,13 @@ def test_a_language_model_that_is_none_is_one_clear_line(transcribe: Command, do
     lm = doubtful.with_name(name) if name == "doubtful.wav" else name
     result = transcribe(doubtful, "--decoder", "beam", "--lm", lm)
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
+
+
+@pytest.mark.parametrize("name", ["nowhere", ".", "doubtful.wav"])
+def test_a_recurrent_model_that_is_none_is_one_clear_line(transcribe: Command, doubtful: Path, name: str) -> None:
+    result = transcribe(doubtful, "--decoder", "beam", "--rescore", doubtful.with_name(name))
+    assert (result.code, result.out, len(result.errors)) == (1, "", 1)
+    assert "recurrent language model" in result.err
 
 
 def test_a_hotword_that_cannot_be_spelled_is_one_clear_line(transcribe: Command, doubtful: Path) -> None:
