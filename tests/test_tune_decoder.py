@@ -7,6 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from asr.bundle import DecoderConfig
+
 PROGRAM = Path(__file__).parents[1] / "tools/tune_decoder.py"
 
 
@@ -50,3 +52,16 @@ def test_a_speaker_is_judged_by_a_line_of_the_others(tune_decoder: ModuleType):
     own = np.array([speaker == "a" for speaker, _, _ in labels])
     assert np.array_equal(before[own], after[own])
     assert not np.array_equal(before[~own], after[~own])
+
+
+def test_the_search_goes_on_to_the_best_neighbour_and_asks_for_none_twice(tune_decoder: ModuleType):
+    asked = []
+
+    def wer(config: DecoderConfig) -> float:
+        asked.append(config)
+        return (config.rescoring_weight - 0.15) ** 2 + (config.rescoring_bonus + 0.5) ** 2
+
+    least, config = tune_decoder.climb(DecoderConfig(), wer, tune_decoder.RESCORING_STEPS)
+    assert (config.rescoring_weight, config.rescoring_bonus) == pytest.approx((0.15, -0.5))
+    assert least == pytest.approx(0)
+    assert len(set(asked)) == len(asked)

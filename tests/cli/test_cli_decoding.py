@@ -107,7 +107,7 @@ def test_a_language_model_that_is_none_is_one_clear_line(transcribe: Command, do
 
 @pytest.mark.parametrize("name", ["nowhere", ".", "doubtful.wav"])
 def test_a_recurrent_model_that_is_none_is_one_clear_line(transcribe: Command, doubtful: Path, name: str) -> None:
-    result = transcribe(doubtful, "--decoder", "beam", "--rescore", doubtful.with_name(name))
+    result = transcribe(doubtful, "--decoder", "beam", "--rescore", doubtful.parent / name)
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
     assert "recurrent language model" in result.err
 

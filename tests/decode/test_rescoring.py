@@ -1,6 +1,5 @@
 """N-best rescoring: the order that brute force gives, parts at pauses, joined as one reading, whatever the chunks."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
