@@ -32,7 +32,7 @@ class DecoderConfig:
     unknown_score: float = -13.0
     greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decoders.CalibratedDecoder
     beam_confidence: tuple[float, float] = (1.0, 0.0)
-    rescoring_weight: float = 0.4  # these two: asr.decode.rescoring.RescoringWeights
+    rescoring_weight: float = 0.2  # these two: asr.decode.rescoring.RescoringWeights
     rescoring_bonus: float = 0.5
     rescored_confidence: tuple[float, float] = (1.0, 0.0)
 

@@ -3,7 +3,7 @@
 from asr.errors import AsrError
 from asr.tokens import Tokens
 
-HOTWORD_BOOST = 8.0  # nats, where none is written: a reading e⁸ times less likely wins if it has the word
+HOTWORD_BOOST = 4.0  # nats, where none is written: a reading e⁴ times less likely wins if it has the word
 
 
 def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:

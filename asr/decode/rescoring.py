@@ -1,4 +1,4 @@
-"""N-best rescoring: a recurrent language model weighs the beam's hypotheses again (Mikolov et al. 2010, section 4)."""
+"""N-best rescoring: a recurrent language model weighs the beam's hypotheses again (as in Mikolov et al. 2010)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.6
 class RescoringWeights:
     """What is added to the beam's score: lm_weight · ln P(text) of the recurrent model, word_bonus nats a word."""
 
-    lm_weight: float = 0.4
+    lm_weight: float = 0.2
     word_bonus: float = 0.5
 
 
@@ -108,7 +108,7 @@ class RescoringDecoder:
         tokens = self.beam.tokens
         joined: list[int] = []
         for part in parts:
-            if joined and part.tokens and not tokens.starts_word(part.tokens[0]):
+            if joined and part.tokens and not tokens.starts_word(part.tokens[0]) and WORD_START in tokens.ids:
                 joined.append(tokens.ids[WORD_START])
             joined += part.tokens
         return Hypothesis(
