@@ -99,7 +99,10 @@ class Fusion:
             for length in range(1, len(phrase) + 1):
                 lent = boost * length / len(phrase)
                 self._lent[phrase[:length]] = max(lent, self._lent.get(phrase[:length], 0.0))
-        self._hot_words = {word for phrase in self._boosts for word in phrase.split()}
+        # Not those that the language model knows: it never scores them as unknown, so that to estimate them as such
+        # would only let their beginnings take the room of others in the beam.
+        words = {word for phrase in self._boosts for word in phrase.split()}
+        self._hot_words = {word for word in words if model is None or model.vocabulary.get(word) is None}
         self._hot_beginnings = {word[:length] for word in self._hot_words for length in range(1, len(word) + 1)}
         boosts = self._boosts.values()
         rates = [boost / len(phrase) for phrase, boost in self._boosts.items()]
