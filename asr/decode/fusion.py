@@ -46,7 +46,8 @@ StateKey = tuple[int, str, str]
 
 
 class FusionState:
-    """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known.
+    """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known, and
+    `bounds[token]` what `Fusion.bound` says, once asked.
 
     key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
     context: the language model's state before the word in progress. spelling: that word so far. estimate: its score.
@@ -54,7 +55,7 @@ class FusionState:
     ended: `Fusion._end_word` of it, once known.
     """
 
-    __slots__ = ("context", "ended", "estimate", "hot", "key", "lent", "spelling", "steps")
+    __slots__ = ("bounds", "context", "ended", "estimate", "hot", "key", "lent", "spelling", "steps")
 
     def __init__(self, context: int, spelling: Spelling, estimate: float, hot: str, lent: float):
         self.key = (context, spelling.text, hot)
@@ -65,6 +66,7 @@ class FusionState:
         self.lent = lent
         self.ended: tuple[float, int, str] | None = None
         self.steps: dict[int, tuple[float, FusionState]] = {}
+        self.bounds: dict[int, float] = {}
 
 
 class Fusion:
@@ -107,8 +109,10 @@ class Fusion:
         boosts = self._boosts.values()
         rates = [boost / len(phrase) for phrase, boost in self._boosts.items()]
         self._highest_rate = max(rates, default=0.0)  # lent for a letter
-        # No step gains more: an estimate never rises within a word, and no log-prob is above 0.
-        self.highest_gain = max(0.0, weights.word_bonus) + sum(boosts) + max(boosts, default=0.0)
+        # No step gains more: an estimate never rises within a word, and no log-prob is above 0. All hotwords that one
+        # word ends are ends of the longest of them.
+        ended = (sum(self._boosts.get(end, 0.0) for end in _ends(phrase)) for phrase in self._boosts)
+        self.highest_gain = max(0.0, weights.word_bonus) + max(ended, default=0.0) + max(boosts, default=0.0)
         self._words = range(len(model.vocabulary) if model is not None else 0)
         self._forget()
 
@@ -155,6 +159,9 @@ class Fusion:
 
     def bound(self, state: FusionState, token: int) -> float:
         """At least the gain of `step`, faster."""
+        known = state.bounds.get(token)
+        if known is not None:
+            return known
         spelling, piece = state.spelling, self._pieces[token]
         if not spelling.text:
             score, hot = max(0.0, self.weights.word_bonus), state.hot
@@ -165,7 +172,8 @@ class Fusion:
             longer, hot = self._longer(spelling, piece), state.hot
             # As long as there are words that start so, the best of them may be the same.
             score = 0.0 if longer.words else self._estimate(state.context, longer) - state.estimate
-        return score + self._highest_rate * (len(hot) + len(piece)) - state.lent
+        state.bounds[token] = bound = score + self._highest_rate * (len(hot) + len(piece)) - state.lent
+        return bound
 
     def end(self, state: FusionState) -> float:
         """The gain of ending there: the last word counts, and what was lent is taken back."""

@@ -35,6 +35,7 @@ ALIGNMENT = 64  # bytes: where arrays start in the file
 CODES = 1 << 16  # values that 16 bits tell apart
 CACHED_SCORES = 1 << 16  # a beam asks for the same word after the same context, frame after frame
 ROOT = 0  # the empty context
+FEW = 50  # nodes
 MISSING = 1 << 32  # no node: beyond all that 32 bits can name
 DTYPES = {
     "text": "u1",
@@ -137,7 +138,9 @@ class NgramModel:
             last = bisect_left(self._words, end, first, last)
         best = -math.inf
         if first < last:
-            highest = self.arrays["log_probs"][first:last].max()  # the codes of numbers have the numbers' order
+            few = last - first < FEW  # then Python is faster
+            highest = max(self._log_probs[first:last]) if few else self.arrays["log_probs"][first:last].max()
+            # The codes of numbers have the numbers' order.
             best = float(self._log_prob_table[highest] if self._coded else highest)
         if not state:
             return best

@@ -5,6 +5,7 @@ it has spelled so far.
 """
 
 from bisect import bisect_left
+from functools import cached_property
 
 import numpy as np
 
@@ -35,6 +36,11 @@ class Vocabulary:
     def __getitem__(self, word: int) -> bytes:
         return self._text[self._starts[word] : self._starts[word + 1]]
 
+    @cached_property
+    def _words(self) -> list[bytes]:
+        """All of them, 3 MB for 40,000: `narrow` is then several times faster."""
+        return list(map(self.__getitem__, range(len(self))))
+
     def word(self, word: int) -> str:
         return self[word].decode()
 
@@ -56,8 +62,8 @@ class Vocabulary:
         """
         spelled = prefix.encode("utf-8", "replace")
         low, high = (0, len(self)) if within is None else (within.start, within.stop)
-        low = bisect_left(self, spelled, low, high)
-        return range(low, bisect_left(self, spelled + AFTER_ALL, low, high))
+        low = bisect_left(self._words, spelled, low, high)
+        return range(low, bisect_left(self._words, spelled + AFTER_ALL, low, high))
 
     def has_prefix(self, prefix: str) -> bool:
         """Whether a word starts with `prefix`."""
