@@ -15,7 +15,7 @@ from asr.evaluate import Utterance, evaluate
 from asr.manifest import Entry
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
-from asr.train.augment import SpecAugment
+from asr.train.augment.spec import SpecAugment
 from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
 from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts

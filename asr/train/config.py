@@ -5,6 +5,7 @@ import difflib
 import math
 import os
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,21 @@ class AugmentConfig:
     """Changes to the audio and the features while training."""
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
+    tempos: list[float] = field(default_factory=lambda: [1.0])  # the same, at the same pitch
     gain_db: float = 6.0  # volume drawn from ± this, since nothing is normalised per file
+    # From the second epoch on (the first begins with the shortest) utterances are joined to longer ones.
+    join_share: float = 0.0  # utterances that are joined with others, drawn per epoch
+    join_seconds: float = 10.0  # what is joined is no longer than this
+    # A room, then noise, then a codec. Each happens to its share of the utterances, drawn per utterance and epoch, and
+    # is one of a list: names, or manifests (.jsonl, any text) of recorded noise or impulse responses. Empty is none.
+    rooms: list[str] = field(default_factory=list)  # simulated, or a manifest
+    room_share: float = 0.3
+    reverberation: list[float] = field(default_factory=lambda: [0.2, 0.5])  # s until a simulated room is 60 dB quieter
+    noises: list[str] = field(default_factory=list)  # white, pink, brown, babble (training utterances), or a manifest
+    noise_share: float = 0.3
+    snr_db: list[float] = field(default_factory=lambda: [5.0, 25.0])  # speech, pauses included, above noise, from … to
+    codecs: list[str] = field(default_factory=list)  # telephone (300–3400 Hz), telephone-mu-law or -gsm, opus, mp3
+    codec_share: float = 0.3
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
     # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`.
     frequency_masks: int = 2
@@ -135,6 +150,9 @@ KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
     "acoustic": AcousticRecipe,
     "language": LanguageRecipe,
 }
+ROOMS = ("simulated",)
+NOISES = ("white", "pink", "brown", "babble")
+CODECS = ("telephone", "telephone-mu-law", "telephone-gsm", "opus", "mp3")
 # The keys of one kind mean nothing to the other.
 CHOICES = {
     "tokenizer.kind": ("bpe", "characters"),
@@ -145,6 +163,7 @@ CHOICES = {
     "data.unknown": ("error", "drop"),
     "precision": ("auto", "float32", "bfloat16"),
 }
+LISTS = {"augment.rooms": (*ROOMS, "*.jsonl"), "augment.noises": (*NOISES, "*.jsonl"), "augment.codecs": CODECS}
 POSITIVE = (
     "epochs",
     "accumulate",
@@ -170,13 +189,18 @@ NOT_NEGATIVE = (
     "model.lookahead",
     "data.workers",
     "augment.gain_db",
+    "augment.join_seconds",
     "augment.frequency_masks",
     "augment.frequency_width",
     "augment.time_masks_per_second",
     "augment.time_width",
     "optimizer.weight_decay",
 )
-SHARES = ("model.dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction")  # 0…1
+SHARES = (  # 0…1
+    *("model.dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction"),
+    *("augment.join_share", "augment.room_share", "augment.noise_share", "augment.codec_share"),
+)
+RANGES = {"augment.reverberation": (0.15, 0.6), "augment.snr_db": (-30.0, 100.0)}  # pairs, within these limits
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
@@ -266,6 +290,13 @@ def _check_values(config: DictConfig, path: Path) -> None:
             raise RecipeError(f"{path}: {key} is {value}; it must be above 0")
         if key in NOT_NEGATIVE and not 0 <= value < math.inf:
             raise RecipeError(f"{path}: {key} is {value}; it must not be negative")
+        for choice in value if key in LISTS else ():
+            if not any(fnmatchcase(choice, known) for known in LISTS[key]):
+                raise RecipeError(f"{path}: {key} has '{choice}'; choose of {', '.join(LISTS[key])}")
+        if key in RANGES:
+            lowest, highest = RANGES[key]
+            if len(value) != 2 or not lowest <= value[0] <= value[1] <= highest:
+                raise RecipeError(f"{path}: {key} is {value}; give [from, to], from {lowest:g} to {highest:g}")
         if key in SHARES and not 0 <= value <= 1:
             raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
     if values.get("model.lookahead") and values["model.directions"] == 2:
@@ -277,9 +308,15 @@ def _check_values(config: DictConfig, path: Path) -> None:
         raise RecipeError(f"{path}: name is '{config.name}'; it becomes a folder below output and may hold no slash")
     if not 0 <= config.seed < 2**32:
         raise RecipeError(f"{path}: seed is {config.seed}; it must be from 0 to 2³² − 1")
-    speeds = values.get("augment.speeds", [1.0])
-    if not speeds or not all(0 < speed < math.inf for speed in speeds):
-        raise RecipeError(f"{path}: augment.speeds is {speeds}; give one or more, all above 0, for example [1.0]")
+    for key in ("augment.speeds", "augment.tempos"):
+        factors = values.get(key, [1.0])
+        if not factors or not all(0 < factor < math.inf for factor in factors):
+            raise RecipeError(f"{path}: {key} is {factors}; give one or more, all above 0, for example [1.0]")
+    if values.get("augment.join_share") and values["augment.join_seconds"] > values["data.max_seconds"]:
+        raise RecipeError(
+            f"{path}: augment.join_seconds is {config.augment.join_seconds}, longer than any utterance may be; "
+            f"at most data.max_seconds, {config.data.max_seconds}"
+        )
 
 
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.

@@ -10,6 +10,7 @@ from pathlib import Path
 import soxr
 import torch
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.cut import MixedCut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -20,7 +21,9 @@ from asr.errors import AudioError, RecipeError
 from asr.manifest import Entry, read_manifest
 from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
-from asr.train.config import AcousticRecipe
+from asr.train.augment.tempo import change_tempo
+from asr.train.augment.waveform import WaveformAugment
+from asr.train.config import AcousticRecipe, AugmentConfig
 from asr.train.tokenizer import TextRule, Tokenizer
 
 MIN_SECONDS = 0.1  # nothing can be said in less
@@ -92,12 +95,16 @@ def make_cuts(entries: Iterable[Entry]) -> tuple[list[MonoCut], dict[str, str]]:
 
 
 def load_samples(cut: MonoCut) -> Tensor:
-    """The cut's audio at its speed, float32 (samples,), 16 kHz, read as recognition reads it. Raises AudioError."""
+    """The cut's audio at its speed and tempo, float32 (samples,), 16 kHz, read as recognition reads it.
+
+    Raises AudioError.
+    """
     samples = read(cut.recording.sources[0].source)
-    speed = (cut.custom or {}).get("speed", 1.0)
-    if speed != 1.0:  # played faster: fewer samples and a higher pitch, as of a tape
+    factors = cut.custom or {}
+    if (speed := factors.get("speed", 1.0)) != 1.0:  # played faster: fewer samples, a higher pitch, as of a tape
         samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
-    return torch.from_numpy(samples)
+    waveform = torch.from_numpy(samples)
+    return waveform if (tempo := factors.get("tempo", 1.0)) == 1.0 else change_tempo(waveform, tempo)
 
 
 @dataclass
@@ -135,28 +142,36 @@ def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: floa
 class SpeechDataset(Dataset):
     """A Lhotse CutSet in, a `Batch` out; runs in the loader's workers."""
 
-    def __init__(self, tokenizer: Tokenizer, gain_db: float = 0.0):
+    def __init__(self, tokenizer: Tokenizer, augment: WaveformAugment | None = None):
         self.tokenizer = tokenizer
-        self.gain_db = gain_db
+        self.augment = augment
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        loaded, waveforms, unreadable = [], [], {}
+        ids, texts, waveforms, unreadable = [], [], [], {}
         for cut in cuts:
-            try:
-                samples = load_samples(cut)
-            except AudioError as error:
-                unreadable[str(cut.recording.sources[0].source)] = f"left out: {error}"
+            loaded = []
+            for part in parts(cut):
+                try:
+                    loaded.append((part, load_samples(part)))
+                except AudioError as error:
+                    unreadable[str(part.recording.sources[0].source)] = f"left out: {error}"
+            if not loaded:
                 continue
-            gain = random.Random(cut.id).uniform(-self.gain_db, self.gain_db)
-            waveforms.append(samples * 10 ** (gain / 20))
-            loaded.append(cut)
-        if not loaded:
+            ids.append("+".join(part.id for part, _ in loaded))
+            texts.append(" ".join(part.supervisions[0].text for part, _ in loaded))
+            waveform = torch.cat([samples for _, samples in loaded])
+            if self.augment is not None:
+                try:
+                    waveform = torch.from_numpy(self.augment(waveform.numpy(), ids[-1]))
+                except AudioError as error:
+                    unreadable[str(error)] = f"cannot augment with it: {error}"
+            waveforms.append(waveform)
+        if not ids:
             nothing = torch.zeros(0, 0, dtype=torch.long)
             return Batch([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable)
-        texts = [cut.supervisions[0].text for cut in loaded]
         targets = [torch.tensor(self.tokenizer.encode(text)) for text in texts]
         return Batch(
-            ids=[cut.id for cut in loaded],
+            ids=ids,
             texts=texts,
             waveforms=pad_sequence(waveforms, batch_first=True),
             lengths=torch.tensor([len(samples) for samples in waveforms]),
@@ -166,13 +181,37 @@ class SpeechDataset(Dataset):
         )
 
 
-def perturb(cut: MonoCut, speeds: list[float], seed: int, epoch: int) -> MonoCut:
-    """A copy at a speed drawn from `speeds`; its id says the epoch, which seeds everything else that is drawn."""
-    factor = random.Random(f"{seed} {epoch} {cut.id}").choice(speeds)
-    perturbed = cut.perturb_speed(factor) if factor != 1.0 else cut
+def perturb(cut: MonoCut, augment: AugmentConfig, seed: int, epoch: int) -> MonoCut:
+    """A copy at a speed and a tempo that are drawn; its id says the epoch, which seeds all else that is drawn."""
+    draw = random.Random(f"{seed} {epoch} {cut.id}")
+    speed, tempo = draw.choice(augment.speeds), draw.choice(augment.tempos)
+    perturbed = cut.perturb_speed(speed) if speed != 1.0 else cut
+    perturbed = perturbed.perturb_tempo(tempo) if tempo != 1.0 else perturbed
     perturbed = perturbed.with_id(f"{cut.id}@{seed}.{epoch}")
-    perturbed.custom = {"speed": factor}
+    perturbed.custom = {"speed": speed, "tempo": tempo}
     return perturbed
+
+
+def join(cuts: Iterable[MonoCut], augment: AugmentConfig, seed: int, epoch: int) -> list[MonoCut | MixedCut]:
+    """The cuts, of which a share that is drawn is one behind the other in cuts of at most `join_seconds`."""
+    alone: list[MonoCut | MixedCut] = []
+    chosen: list[MonoCut] = []
+    for cut in cuts:
+        drawn = random.Random(f"{seed} {epoch} join {cut.id}").random() < augment.join_share
+        (chosen if drawn and cut.duration < augment.join_seconds else alone).append(cut)
+    random.Random(f"{seed} {epoch} join").shuffle(chosen)
+    joined: list[MonoCut | MixedCut] = []
+    for cut in chosen:
+        if joined and joined[-1].duration + cut.duration <= augment.join_seconds:
+            joined[-1] = joined[-1].append(cut)
+        else:
+            joined.append(cut)
+    return alone + joined
+
+
+def parts(cut: MonoCut | MixedCut) -> list[MonoCut]:
+    """The utterances of a cut, more than one if they were joined."""
+    return [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
 
 
 class Rest:
@@ -196,10 +235,12 @@ def train_loader(
     2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
     """
     data = recipe.data
-    perturbed = [perturb(cut, recipe.augment.speeds, recipe.seed, epoch) for cut in cuts]
+    perturbed = [perturb(cut, recipe.augment, recipe.seed, epoch) for cut in cuts]
     if epoch == 1:
         perturbed.sort(key=lambda cut: (cut.duration, cut.id))
     else:
+        if recipe.augment.join_share:
+            perturbed = join(perturbed, recipe.augment, recipe.seed, epoch)
         random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
     ordered = CutSet.from_cuts(perturbed)
     limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch}
@@ -210,7 +251,8 @@ def train_loader(
         sampler = DynamicBucketingSampler(
             ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
         )
-    return _loader(SpeechDataset(tokenizer, recipe.augment.gain_db), Rest(sampler, done), data.workers)
+    augment = WaveformAugment(recipe.augment, [Path(cut.recording.sources[0].source) for cut in cuts])
+    return _loader(SpeechDataset(tokenizer, augment), Rest(sampler, done), data.workers)
 
 
 def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> DataLoader:

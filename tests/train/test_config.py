@@ -165,12 +165,40 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
         ("optimizer.warmup=-0.1", "from 0 to 1"),
         ("augment.speeds=[]", "one or more"),
         ("augment.speeds=[1.0,0.0]", "above 0"),
+        ("augment.tempos=[]", "one or more"),
+        ("augment.room_share=1.1", "from 0 to 1"),
+        ("augment.snr_db=[20,10]", "give [from, to]"),
+        ("augment.snr_db=[10]", "give [from, to]"),
+        ("augment.snr_db=[.nan,10]", "give [from, to]"),
+        ("augment.reverberation=[0.01,0.3]", "from 0.15 to 0.6"),
     ],
 )
 def test_a_number_outside_its_range_names_the_key(path: Path, override: str, rule: str):
     text = message(path, "", override)
     assert text.startswith(f"{path}: {override.split('=')[0]} is ")
     assert rule in text
+
+
+@pytest.mark.parametrize(
+    ("override", "choices"),
+    [
+        ("augment.noises=[white,purple]", "white, pink, brown, babble, *.jsonl"),
+        ("augment.rooms=[hall.wav]", "simulated, *.jsonl"),
+        ("augment.codecs=[aac]", "telephone, telephone-mu-law, telephone-gsm, opus, mp3"),
+    ],
+)
+def test_an_unknown_augmentation_lists_the_choices(path: Path, override: str, choices: str):
+    key, values = override.split("=")
+    unknown = values.strip("[]").split(",")[-1]
+    assert message(path, "", override) == f"{path}: {key} has '{unknown}'; choose of {choices}"
+
+
+def test_what_is_joined_may_not_be_longer_than_an_utterance(path: Path):
+    assert load(path, "", "augment.join_share=0.5", "data.max_seconds=10")
+    text = message(path, "", "augment.join_share=0.5", "data.max_seconds=8")
+    assert text == (
+        f"{path}: augment.join_seconds is 10.0, longer than any utterance may be; at most data.max_seconds, 8.0"
+    )
 
 
 def test_a_lookahead_is_for_one_direction(path: Path):

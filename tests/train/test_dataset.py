@@ -15,7 +15,7 @@ from asr.audio.files import read
 from asr.errors import RecipeError
 from asr.manifest import Entry
 from asr.nn.features import SAMPLE_RATE
-from asr.train.config import AcousticRecipe, TokenizerConfig
+from asr.train.config import AcousticRecipe, AugmentConfig, TokenizerConfig
 from asr.train.dataset import (
     Batch,
     eval_loader,
@@ -275,7 +275,7 @@ def test_what_only_ffmpeg_reads_can_be_trained_on(tmp_path: Path):
 def test_a_faster_cut_has_fewer_samples_and_a_higher_pitch(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000), 16_000)
     cut = make_cut(Entry("a", tmp_path / "a.wav", "ab", None, None))
-    faster = perturb(cut, [1.25], seed=1, epoch=2)
+    faster = perturb(cut, AugmentConfig(speeds=[1.25]), seed=1, epoch=2)
     samples = load_samples(faster).numpy()
     assert len(samples) == faster.num_samples == 12_800
     assert np.abs(np.fft.rfft(samples)).argmax() * 16_000 / len(samples) == pytest.approx(1250, abs=5)

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 
 from asr.nn.features import SAMPLE_RATE
+from asr.train.config import NOISES, AugmentConfig
 
 SENTENCES = (
     "the cat sat on the mat",
@@ -25,6 +26,26 @@ def write_audio(path: Path, seconds: float, seed: int = 0, rate: int = SAMPLE_RA
     samples = 0.3 * np.sin(2 * np.pi * 110 * (seed + 1) * time) + 0.02 * generator.standard_normal(len(time))
     soundfile.write(path, np.tile(samples[:, None], (1, channels)), rate)
     return path
+
+
+def write_augment(folder: Path) -> AugmentConfig:
+    """Every kind of change to the audio, each for most utterances; features are masked too."""
+    noise = write_manifest(folder / "noise.jsonl", [(write_audio(folder / "hum.wav", 0.7, seed=40), "")])
+    echo = np.zeros(4_000)
+    echo[[100, 900, 2_000]] = 0.8, 0.4, -0.2
+    soundfile.write(folder / "echo.wav", echo, SAMPLE_RATE)
+    rooms = write_manifest(folder / "rooms.jsonl", [(folder / "echo.wav", "")])
+    return AugmentConfig(
+        **dict.fromkeys(["join_share", "room_share", "noise_share", "codec_share"], 0.8),
+        tempos=[0.9, 1.0, 1.1],
+        join_seconds=2.0,
+        rooms=[str(rooms)],
+        noises=[*NOISES, str(noise)],
+        codecs=["telephone", "telephone-mu-law", "telephone-gsm"],
+        mask_below_wer=100.0,
+        time_width=5,
+        frequency_width=4,
+    )
 
 
 def write_manifest(path: Path, entries: Sequence[tuple[Path, str]]) -> Path:
