@@ -28,10 +28,8 @@ class Objective:
         views = 2 if config.consistency and augment is not None else 1
         layer = (config.intermediate_layer or model.config.layers // 2) if config.intermediate else None
         waveforms, lengths = batch.waveforms.to(device), batch.lengths.to(device)
-        targets, target_lengths = (
-            batch.targets.to(device).repeat(views, 1),
-            batch.target_lengths.to(device).repeat(views),
-        )
+        targets = batch.targets.to(device).repeat(views, 1)
+        target_lengths = batch.target_lengths.to(device).repeat(views)
         log_probs, frames, *lower = model(waveforms, lengths, augment, views, layer)
         loss, usable = ctc_loss(log_probs, frames, targets, target_lengths)
         loss = loss * (1 - config.intermediate - config.smoothing - config.distillation)

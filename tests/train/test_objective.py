@@ -70,6 +70,22 @@ def test_smoothing_is_the_divergence_from_the_uniform_distribution():
     assert smoothing(uniform.repeat(3, 7, 1), FRAMES).abs().max() < 1e-5
 
 
+def test_every_term_pulls_the_frames_it_is_about_its_way():
+    logits = random_log_probs(3).requires_grad_()
+    other = random_log_probs(3, seed=8)
+    for term in (smoothing, lambda log_probs, frames: distillation(log_probs, other, frames, 0)):
+        before = term(logits.log_softmax(2), FRAMES)
+        (gradient,) = torch.autograd.grad(before.sum(), logits)
+        inside = torch.arange(7) < FRAMES.unsqueeze(1)
+        assert gradient[inside].ne(0).all()
+        assert gradient[~inside].eq(0).all()
+        assert (term((logits - 0.1 * gradient).log_softmax(2), FRAMES) < before).all()
+        step = torch.zeros_like(logits)
+        step[0, 2, 1] = 1e-6  # against the difference quotient
+        difference = term((logits + step).log_softmax(2), FRAMES) - term((logits - step).log_softmax(2), FRAMES)
+        assert gradient[0, 2, 1].item() == pytest.approx(difference.sum().item() / 2e-6, rel=1e-4)
+
+
 @given(frames=st.lists(st.integers(1, 7), min_size=1, max_size=3), delay=st.integers(0, 9), seed=st.integers(0, 1_000))
 @settings(deadline=None, max_examples=40)
 def test_distillation_is_the_least_mean_divergence_of_all_delays(frames: list[int], delay: int, seed: int):
