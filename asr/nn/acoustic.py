@@ -36,6 +36,8 @@ class AcousticConfig:
     size: int = 320  # width of every layer, per direction
     lookahead: int = 0  # frames of 40 ms that a model of one direction waits for; its delay is one more
     dropout: float = 0.1  # on the output of each recurrent layer
+    variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
+    weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
     bands: int = 80  # mel bands
 
 
@@ -64,26 +66,47 @@ class AcousticModel(nn.Module):
         self.config = config
         self.features = LogMel(config.bands)
         self.subsampling = ConvSubsampling(config.bands, config.size)
-        self.recurrent = RecurrentStack(config.cell, config.size, config.layers, config.directions, config.dropout)
+        self.recurrent = RecurrentStack(
+            *(config.cell, config.size, config.layers, config.directions),
+            *(config.dropout, config.variational, config.weight_dropout),
+        )
         self.lookahead = Lookahead(config.size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.size, vocabulary)
         self.left_padding = CONTEXT_SAMPLES // 2 if config.directions == 2 else CONTEXT_SAMPLES
 
-    def forward(self, waveform: Tensor, lengths: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
-        """`augment`, if any, is applied to the features (B, frames, bands): SpecAugment in training."""
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        augment: Augment | None = None,
+        views: int = 1,
+        layer: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """For training there are more arguments.
+
+        augment: applied to the features (B, frames, bands), as SpecAugment is.
+        views: so many copies of the batch, one below the other, which `augment` and dropout tell apart: B · views rows.
+        layer: return also the log_probs of a model that ends after this recurrent layer, counted from 1. Its output
+        goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for CTC"): no
+        weight is for training alone.
+        """
         samples = waveform.shape[1]
         waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= lengths.unsqueeze(1), 0.0)
         # The future that the last frames look ahead to is silence.
         frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME + self.config.lookahead
         right_padding = frames * SAMPLES_PER_FRAME - samples + CONTEXT_SAMPLES - self.left_padding
         features = self.features(F.pad(waveform, (self.left_padding, right_padding)))
+        lengths = output_lengths(lengths)
+        if views > 1:
+            features, lengths = features.repeat(views, 1, 1), lengths.repeat(views)
         if augment is not None:
             features = augment(features)
-        lengths = output_lengths(lengths)
         # From the waveform's own shape: a shape further on would be written into an exported graph as a constant.
         mirror = reversed_frames(lengths, frames)
-        x = self.lookahead(self.recurrent(self.subsampling(features), mirror))
-        return self._log_probs(x), lengths
+        outputs = self.recurrent.outputs(self.subsampling(features), mirror)
+        chosen = outputs[-1:] if layer is None else [outputs[-1], outputs[layer - 1]]
+        log_probs, *lower = [self._log_probs(self.lookahead(self.recurrent.norm(x))) for x in chosen]
+        return log_probs, lengths, *lower
 
     def start(self, batch: int) -> StreamState:
         """The state before the first sample. ValueError if the model has two directions: it cannot stream."""

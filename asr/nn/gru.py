@@ -5,7 +5,7 @@ forward pass writes each frame's gates into tensors of all frames, and the backw
 three operations a frame; all that does not depend on the frame after it is done for all frames at once.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ class GRU(nn.GRU):
         """x (B, T, size), state (1, B, size), zeros by default → hidden states (B, T, size), the last (1, B, size)."""
         if x.is_cuda or not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
-        weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
+        weight_ih, weight_hh, bias_ih, bias_hh = cast(list[Tensor], self._flat_weights)
         projected = F.linear(x, weight_ih, bias_ih).float().transpose(0, 1)
         before = x.new_zeros(x.shape[0], self.hidden_size, dtype=torch.float32) if state is None else state[0]
         hidden = _Recurrence.apply(projected, before, weight_hh, bias_hh)

@@ -18,8 +18,10 @@ What still explodes is clipped by the trainer, which logs the norm of the gradie
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.nn.gru import GRU
@@ -53,6 +55,29 @@ def reversed_frames(lengths: Tensor, frames: int) -> Tensor:
     return torch.where(mirrored >= 0, mirrored, position).unsqueeze(2)
 
 
+class VariationalDropout(nn.Dropout):
+    """x (B, T, size): one mask for all frames of an utterance (Gal & Ghahramani 2016; Semeniuta et al. 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * super().forward(torch.ones_like(x[:, :1]))
+
+
+def run_with_dropped_weights(cell: nn.RNNBase, x: Tensor, share: float) -> Tensor:
+    """Outputs (B, T, size) of a cell that lacks a share of its recurrent weights (Merity et al. 2018, "AWD-LSTM").
+
+    The same ones are missing at every frame and in the whole batch, so the fast kernel of the cell remains.
+    """
+    weights = cast(list[Tensor], cell._flat_weights)
+    cell._flat_weights = [
+        F.dropout(weight, share) if name.startswith("weight_hh") else weight
+        for name, weight in zip(cell._flat_weights_names, weights, strict=True)
+    ]
+    try:
+        return cell(x)[0]
+    finally:
+        cell._flat_weights = weights  # type: ignore[assignment]
+
+
 class RecurrentLayer(nn.Module):
     """x + dropout(RNN(LayerNorm(x))), shape (B, T, size) in and out; two directions are summed.
 
@@ -61,21 +86,35 @@ class RecurrentLayer(nn.Module):
     reach its real frames: padding does not change a result.
     """
 
-    def __init__(self, cell: str, size: int, directions: int, dropout: float):
+    def __init__(
+        self,
+        cell: str,
+        size: int,
+        directions: int,
+        dropout: float,
+        variational: bool = False,
+        weight_dropout: float = 0.0,
+    ):
         super().__init__()
         self.norm = nn.LayerNorm(size)
         self.forward_cell = make_cell(cell, size)
         self.backward_cell = make_cell(cell, size) if directions == 2 else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = VariationalDropout(dropout) if variational else nn.Dropout(dropout)
+        self.weight_dropout = weight_dropout
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
         """`mirror` (B, T, 1) is the index of `reversed_frames`; it is only read by bidirectional layers."""
         normalized = self.norm(x)
-        output = self.forward_cell(normalized)[0]
+        output = self._run(self.forward_cell, normalized)
         if self.backward_cell is not None:
             index = mirror.expand(-1, -1, x.shape[2])
-            output = output + self.backward_cell(normalized.gather(1, index))[0].gather(1, index)
+            output = output + self._run(self.backward_cell, normalized.gather(1, index)).gather(1, index)
         return x + self.dropout(output)
+
+    def _run(self, cell: nn.RNNBase, x: Tensor) -> Tensor:
+        if self.training and self.weight_dropout:
+            return run_with_dropped_weights(cell, x, self.weight_dropout)
+        return cell(x)[0]
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` of one direction that goes on from a state: x (B, T, size) → the same, next state.
@@ -90,15 +129,32 @@ class RecurrentLayer(nn.Module):
 class RecurrentStack(nn.Module):
     """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B, T, 1) → (B, T, size)."""
 
-    def __init__(self, cell: str, size: int, layers: int, directions: int, dropout: float):
+    def __init__(
+        self,
+        cell: str,
+        size: int,
+        layers: int,
+        directions: int,
+        dropout: float,
+        variational: bool = False,
+        weight_dropout: float = 0.0,
+    ):
         super().__init__()
-        self.layers = nn.ModuleList(RecurrentLayer(cell, size, directions, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            RecurrentLayer(cell, size, directions, dropout, variational, weight_dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
+        return self.norm(self.outputs(x, mirror)[-1])
+
+    def outputs(self, x: Tensor, mirror: Tensor) -> list[Tensor]:
+        """Of each layer, (B, T, size), before the final LayerNorm."""
+        outputs = []
         for layer in self.layers:
             x = layer(x, mirror)
-        return self.norm(x)
+            outputs.append(x)
+        return outputs
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, size), state (B, layers · states, size) → the same shapes; see `RecurrentLayer.step`."""

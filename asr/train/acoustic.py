@@ -19,8 +19,10 @@ from asr.train.augment.spec import SpecAugment
 from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
 from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts
+from asr.train.objective import Objective
 from asr.train.task import Epoch, Say, Task
 from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
+from asr.train.trained import TrainedModel, load_trained
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
@@ -55,13 +57,26 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         self.say = say
         self.unreadable: set[str] = set()
         self.augment: SpecAugment | None = None
-        self._prepare_data()
+        # A resumed run needs no longer what it began with.
+        begun = (recipe.folder / LAST).exists()
+        self.source = load_trained(recipe.init_from) if recipe.init_from and not begun else None
+        if self.source is not None:
+            self.source.check_model(recipe.model)
+        teacher = load_trained(recipe.objective.teacher) if recipe.objective.teacher else None
+        self._prepare_data(None if begun else self.source or teacher)
         self.tokens = self.tokenizer.tokens
         self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens)).to(device)
+        if teacher is not None and teacher.tokenizer.tokens.symbols != self.tokens.symbols:
+            raise RecipeError(
+                f"objective.teacher: {teacher.path} has other tokens; set kind, case, alphabet and vocabulary of "
+                "tokenizer as they are there"
+            )
+        self.objective = Objective(recipe.objective, None if teacher is None else teacher.model().to(device))
         self.epoch_amount = sum(cut.duration for cut in self.train_cuts)
         self.carried = {"too_short": torch.tensor(0)}
 
-    def _prepare_data(self) -> None:
+    def _prepare_data(self, source: TrainedModel | None) -> None:
+        """`source` has a tokenizer that is taken if the recipe asks for such a one."""
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
         train, dev = read_entries(recipe.data.train, rule), read_entries([recipe.data.dev], rule)
@@ -74,6 +89,8 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         model = recipe.folder / TOKENIZER_MODEL
         if not (recipe.folder / LAST).exists():  # a run that was stopped before may have had another vocabulary
             model.unlink(missing_ok=True)
+        if source is not None and source.tokenizer.model and source.has_tokenizer(recipe.tokenizer):
+            model.write_bytes(source.tokenizer.model)
         self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
         self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
         self.dev_cuts = self._cuts("dev", dev, math.inf)
@@ -89,7 +106,12 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         return usable
 
     def begin(self) -> None:
-        """Take mean and deviation of the features from a sample of the training data."""
+        """Take the weights of `init_from`, or mean and deviation of the features from a sample of the training data."""
+        if self.source is not None:
+            same = self.source.begin(self.model, self.tokens)
+            note = "" if same else ", but a new output layer: the recipe's tokenizer has other tokens"
+            self.say(f"begins with the weights of {self.source.path}{note}")
+            return
         sample = random.Random(self.recipe.seed).sample(
             self.train_cuts, min(NORMALISATION_UTTERANCES, len(self.train_cuts))
         )
@@ -112,11 +134,11 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
 
     def loss(self, batch: Batch) -> Tensor:
         self.carried["too_short"] += (~self._usable(batch)).sum()
-        return self._forward(batch, self.augment)[2].sum()
+        return self.objective(self.model, batch, self.augment).sum()
 
-    def _forward(self, batch: Batch, augment: SpecAugment | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """log_probs (B, T, V), lengths (B,), losses (B,)."""
-        log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device), augment)
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """log_probs (B, T, V), lengths (B,), CTC losses (B,)."""
+        log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
         targets, target_lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
         return log_probs, lengths, ctc_loss(log_probs, lengths, targets, target_lengths)[0]
 

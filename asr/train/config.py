@@ -90,6 +90,26 @@ class AugmentConfig:
 
 
 @dataclass
+class ObjectiveConfig:
+    """What is minimised: CTC and, each with a weight above 0, terms that are known to help a recurrent CTC model.
+
+    (1 − intermediate − smoothing − distillation) · CTC + each weight · its term, as in asr/train/objective.py.
+    """
+
+    intermediate: float = 0.0  # CTC of a lower layer, through the same output layer (Lee & Watanabe 2021, who take 0.3)
+    intermediate_layer: int = 0  # which, counted from 1; 0 is the middle one
+    # Agreement of two copies of each utterance with other masks and dropout (Yao et al. 2024, "CR-CTC", who take 0.2
+    # and 2.5 times as many time masks). It begins when the masks do; from then on a step costs twice as much.
+    consistency: float = 0.0
+    smoothing: float = 0.0  # label smoothing: each frame's Kullback-Leibler divergence from uniform (Kim et al. 2018)
+    # What a teacher says, mostly one of two directions to one that streams (Kim et al. 2018). Frame by frame, but the
+    # student may be up to `delay` frames of 40 ms late, as it must hear more (Kurata & Audhkhasi 2018; Li et al. 2025).
+    distillation: float = 0.0
+    teacher: str = ""  # a packaged name, a bundle's or a run's folder, with the same tokens
+    delay: int = 0
+
+
+@dataclass
 class OptimizerConfig:
     """AdamW (Loshchilov & Hutter 2019), linear warm-up, then half a cosine to 1 % of the peak."""
 
@@ -119,6 +139,8 @@ class Recipe:
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
     accumulate: int = 1  # batches whose gradients make one update
     max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
+    # Moving average of the weights, for instance 0.999 (Polyak & Juditsky 1992): validated and exported in their place.
+    ema_decay: float = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     @property
@@ -131,10 +153,14 @@ class AcousticRecipe(Recipe):
     """Of a model that hears."""
 
     kind: str = "acoustic"
+    # Fine-tuning: a packaged name, a bundle's or a run's folder. Weights and normalisation of the features are taken
+    # from there; the tokens and the output layer too, if the tokenizer's settings are the same.
+    init_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: AcousticConfig = field(default_factory=AcousticConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
 @dataclass
@@ -194,11 +220,15 @@ NOT_NEGATIVE = (
     "augment.frequency_width",
     "augment.time_masks_per_second",
     "augment.time_width",
+    "objective.intermediate_layer",
+    "objective.consistency",
+    "objective.delay",
     "optimizer.weight_decay",
 )
 SHARES = (  # 0…1
-    *("model.dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction"),
+    *("model.dropout", "model.weight_dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction"),
     *("augment.join_share", "augment.room_share", "augment.noise_share", "augment.codec_share"),
+    *("objective.intermediate", "objective.smoothing", "objective.distillation", "ema_decay"),
 )
 RANGES = {"augment.reverberation": (0.15, 0.6), "augment.snr_db": (-30.0, 100.0)}  # pairs, within these limits
 
@@ -304,6 +334,8 @@ def _check_values(config: DictConfig, path: Path) -> None:
             f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
             "set it to 0, or model.directions to 1"
         )
+    if config.kind == AcousticRecipe.kind:
+        _check_objective(config, path)
     if Path(config.name).name != config.name:
         raise RecipeError(f"{path}: name is '{config.name}'; it becomes a folder below output and may hold no slash")
     if not 0 <= config.seed < 2**32:
@@ -316,6 +348,30 @@ def _check_values(config: DictConfig, path: Path) -> None:
         raise RecipeError(
             f"{path}: augment.join_seconds is {config.augment.join_seconds}, longer than any utterance may be; "
             f"at most data.max_seconds, {config.data.max_seconds}"
+        )
+
+
+def _check_objective(config: DictConfig, path: Path) -> None:
+    objective, layers = config.objective, config.model.layers
+    if objective.intermediate and not 1 <= (objective.intermediate_layer or layers // 2) < layers:
+        raise RecipeError(
+            f"{path}: objective.intermediate_layer is {objective.intermediate_layer}, of {layers} layers; "
+            "it must be below the last one, or set objective.intermediate to 0"
+        )
+    if objective.consistency and not config.augment.mask_below_wer:
+        raise RecipeError(
+            f"{path}: objective.consistency compares copies with different masks, but augment.mask_below_wer is 0, "
+            "which never masks; set it to 1"
+        )
+    if bool(objective.distillation) != bool(objective.teacher):
+        raise RecipeError(
+            f"{path}: objective.distillation is {objective.distillation} and objective.teacher '{objective.teacher}'; "
+            "set both or neither, for example 0.3 and en-bilstm"
+        )
+    if objective.intermediate + objective.smoothing + objective.distillation >= 1:
+        raise RecipeError(
+            f"{path}: objective.intermediate, smoothing and distillation together leave nothing for CTC; "
+            "their sum must be below 1"
         )
 
 

@@ -145,6 +145,8 @@ def model_card(
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
     best = best_epoch(curve)
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
+    if recipe.init_from:
+        manifests = f"- began with the weights of `{recipe.init_from}`\n{manifests}"
     rows = "\n".join(
         f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
         f"{result.substitutions} | {result.deletions} | {result.insertions} |"

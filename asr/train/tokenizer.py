@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -126,14 +127,19 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path) -
 
 def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
     """The tokenizer that an acoustic model was trained with. RecipeError where its bundle does not hold it whole."""
+    return read_tokenizer(bundle.path, bundle.config.tokenizer, bundle.tokens)
+
+
+def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Tokenizer:
+    """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
     try:
-        config = TokenizerConfig(**bundle.config.tokenizer)
-        model = b"" if config.kind == "characters" else (bundle.path / "tokenizer.model").read_bytes()
+        config = TokenizerConfig(**settings)
+        model = b"" if config.kind == "characters" else (folder / "tokenizer.model").read_bytes()
         tokenizer: Tokenizer = BpeTokenizer(model) if model else CharacterTokenizer(config)
     except (OSError, TypeError, RuntimeError) as error:
         raise RecipeError(
-            f"{bundle.path}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"
+            f"{folder}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"
         ) from error
-    if tokenizer.tokens.symbols != bundle.tokens.symbols:
-        raise RecipeError(f"{bundle.path}: tokens.txt is not of its tokenizer; copy the bundle again")
+    if tokenizer.tokens.symbols != tokens.symbols:
+        raise RecipeError(f"{folder}: tokens.txt is not of its tokenizer; copy the bundle again")
     return tokenizer

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from asr.errors import RecipeError, one_line
 from asr.train.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from asr.train.config import Recipe, check_resumed, save_recipe
+from asr.train.ema import MovingAverage
 from asr.train.events import event_writer
 from asr.train.randomness import random_state, restore_random_state, seed_all
 from asr.train.task import Batch, Epoch, EpochType, Task
@@ -77,6 +78,7 @@ class Trainer(Generic[EpochType]):
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.optimizer.learning_rate, weight_decay=recipe.optimizer.weight_decay
         )
+        self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         if self.last.exists():
             self._restore()
         else:
@@ -140,7 +142,7 @@ class Trainer(Generic[EpochType]):
                 if stopping:
                     self._stop()
         self._save(self.last)  # measuring takes a while
-        measured = self.task.validate()
+        measured = self._validate()
         return self.task.epoch_type(
             epoch=number,
             step=running.step,
@@ -191,6 +193,8 @@ class Trainer(Generic[EpochType]):
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip).item()
         if math.isfinite(total) and math.isfinite(norm):
             self.optimizer.step()
+            if self.average:
+                self.average.update_parameters(self.model)
         return total, tokens, norm
 
     def learning_rate(self, done: float) -> float:
@@ -229,6 +233,23 @@ class Trainer(Generic[EpochType]):
             lines = self.skipped_file.read_text(encoding="utf-8").splitlines(keepends=True)
             self.skipped_file.write_text("".join(lines[:count]), encoding="utf-8")
 
+    @property
+    def measured_model(self) -> torch.nn.Module:
+        """The one that is validated, kept as the best and exported."""
+        return self.average.module if self.average else self.model
+
+    def _validate(self) -> dict[str, float]:
+        self.task.model = self.measured_model
+        try:
+            return self.task.validate()
+        finally:
+            self.task.model = self.model
+
+    @property
+    def _carried(self) -> dict[str, torch.Tensor]:
+        """What goes from update to update beside the model and the optimiser."""
+        return self.task.carried | (self.average.state() if self.average else {})
+
     def _save(self, path: Path) -> None:
         progress = {
             "curve": [asdict(epoch) for epoch in self.curve],
@@ -236,12 +257,15 @@ class Trainer(Generic[EpochType]):
             "running": asdict(self.running),
             "generators": random_state(),
         }
-        save_checkpoint(path, self.model, self.optimizer, progress, self.task.carried)
+        if path == self.best:
+            save_checkpoint(path, self.measured_model, self.optimizer, progress, self.task.carried)
+        else:
+            save_checkpoint(path, self.model, self.optimizer, progress, self._carried)
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
         tokens = self.task.tokens.symbols
-        progress = load_checkpoint(self.last, self.model, self.optimizer, self.task.carried)
+        progress = load_checkpoint(self.last, self.model, self.optimizer, self._carried)
         if tuple(progress.get("tokens", tokens)) != tokens:
             raise RecipeError(f"{self.last}: made with other tokens; a run keeps its tokenizer, set another name")
         try:

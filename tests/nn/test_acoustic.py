@@ -2,6 +2,7 @@
 direction it says the same chunk by chunk, and no more late than it promises.
 """
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -110,6 +111,33 @@ def test_augment_sees_the_features_and_its_result_is_used(model: AcousticModel):
     assert seen == [(2, 4 * 10 + 3, 40)]
     assert torch.equal(log_probs[0], log_probs[1])
     assert not torch.allclose(log_probs, plain)
+
+
+@pytest.mark.parametrize(("directions", "lookahead"), [(1, 0), (1, 9), (2, 0)])
+@torch.no_grad()
+def test_a_lower_layer_speaks_as_a_model_that_ends_there(directions: int, lookahead: int):
+    model = make_model("lstm", directions, lookahead)
+    shorter = AcousticModel(replace(model.config, layers=1), VOCABULARY).eval()
+    shorter.load_state_dict({name: model.state_dict()[name] for name in shorter.state_dict()})
+    batch = ragged_batch([6_400, 1_000])
+    log_probs, frames, lower = model(*batch, layer=1)
+    torch.testing.assert_close(lower, shorter(*batch)[0])
+    assert torch.equal(log_probs, model(*batch)[0])
+    assert frames.tolist() == [10, 2]
+
+
+@torch.no_grad()
+def test_views_are_copies_of_the_batch_that_augment_tells_apart(model: AcousticModel):
+    waveform, lengths = ragged_batch([6_400, 1_000])
+    plain = model(waveform, lengths)[0]
+    log_probs, frames = model(waveform, lengths, views=2)
+    torch.testing.assert_close(log_probs, plain.repeat(2, 1, 1))
+    assert frames.tolist() == [10, 2, 10, 2]
+    log_probs, _ = model(
+        waveform, lengths, lambda features: features * torch.tensor([1, 1, 0, 0]).view(4, 1, 1), views=2
+    )
+    torch.testing.assert_close(log_probs[:2], plain)
+    assert not torch.allclose(log_probs[2:], plain)
 
 
 @cache

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -162,6 +163,44 @@ def test_the_initialisation_carries_gradients_over_40_frames(cell: str):
     default = gradient_across(CELLS[cell](64, 64, batch_first=True), x)
     assert ours > 1e-6
     assert ours > 100 * default
+
+
+@every_cell
+@pytest.mark.parametrize("directions", [1, 2])
+def test_variational_dropout_drops_the_same_units_at_every_frame(cell: str, directions: int):
+    torch.manual_seed(0)
+    layer = RecurrentLayer(cell, 12, directions, 0.4, variational=True)
+    x, mirror = torch.randn(5, 9, 12), reversed_frames(torch.tensor([9, 9, 4, 1, 9]), 9)
+    added = layer(x, mirror) - x
+    whole = layer.eval()(x, mirror) - x
+    kept = added[:, 0] != 0
+    torch.testing.assert_close(added, whole * kept.unsqueeze(1) / 0.6)
+    assert 0.3 < kept.float().mean() < 0.9
+    assert len({tuple(row) for row in kept.tolist()}) == 5  # an utterance has its own
+
+
+@every_cell
+@pytest.mark.parametrize("directions", [1, 2])
+def test_dropped_recurrent_weights_are_those_of_a_cell_without_them(cell: str, directions: int):
+    torch.manual_seed(0)
+    layer = RecurrentLayer(cell, 12, directions, 0.0, weight_dropout=0.4)
+    x, mirror = torch.randn(2, 9, 12), reversed_frames(torch.tensor([9, 7]), 9)
+    weights = {name: value.clone() for name, value in layer.state_dict().items()}
+    torch.manual_seed(6)
+    output = layer(x, mirror)
+    output.sum().backward()
+    gradient = layer.forward_cell.weight_hh_l0.grad
+    torch.manual_seed(6)
+    thinned = {name: F.dropout(value, 0.4) for name, value in weights.items() if "weight_hh" in name}
+    expected = RecurrentLayer(cell, 12, directions, 0.0)
+    expected.load_state_dict(weights | thinned)
+    torch.testing.assert_close(output, expected(x, mirror))
+    assert gradient is not None
+    assert torch.equal(gradient == 0, thinned["forward_cell.weight_hh_l0"] == 0)
+    assert all(torch.equal(value, weights[name]) for name, value in layer.state_dict().items())
+    plain = RecurrentLayer(cell, 12, directions, 0.0)
+    plain.load_state_dict(weights)
+    torch.testing.assert_close(layer.eval()(x, mirror), plain.eval()(x, mirror))
 
 
 @every_cell

@@ -163,6 +163,9 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
         ("augment.time_width=-1", "not be negative"),
         ("model.dropout=2", "from 0 to 1"),
         ("optimizer.warmup=-0.1", "from 0 to 1"),
+        ("objective.consistency=-0.1", "not be negative"),
+        ("objective.smoothing=1.5", "from 0 to 1"),
+        ("ema_decay=2", "from 0 to 1"),
         ("augment.speeds=[]", "one or more"),
         ("augment.speeds=[1.0,0.0]", "above 0"),
         ("augment.tempos=[]", "one or more"),
@@ -207,6 +210,23 @@ def test_a_lookahead_is_for_one_direction(path: Path):
     assert text.startswith(f"{path}: model.lookahead is 8, but two directions see the whole utterance")
     assert "model.directions to 1" in text
     assert "not be negative" in message(path, "", "model.directions=1", "model.lookahead=-1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["intermediate=0.3", "intermediate_layer=4"], "objective.intermediate_layer is 4, of 4 layers"),
+        (["consistency=0.2"], "augment.mask_below_wer is 0, which never masks; set it to 1"),
+        (["distillation=0.3"], "objective.distillation is 0.3 and objective.teacher ''; set both or neither"),
+        (["teacher=en-bilstm"], "objective.distillation is 0.0 and objective.teacher 'en-bilstm'"),
+        (["intermediate=0.6", "smoothing=0.4"], "together leave nothing for CTC"),
+    ],
+)
+def test_an_objective_that_makes_no_sense_says_what_to_set(path: Path, overrides: list[str], problem: str):
+    text = message(path, "augment: {mask_below_wer: 0}", *(f"objective.{override}" for override in overrides))
+    assert text.startswith(f"{path}: objective.")
+    assert problem in text
+    assert load(path, "", "objective.intermediate=0.3", "objective.consistency=0.2").objective.consistency == 0.2
 
 
 @pytest.mark.parametrize("override", ["epochs", "--epochs", "epochs:3"])

@@ -1,0 +1,96 @@
+"""A trained acoustic model, in a bundle or a run, from which another one begins or learns."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from asr.bundle import load_bundle, packaged_models
+from asr.errors import RecipeError, one_line
+from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.tokens import Tokens
+from asr.train.checkpoint import BEST
+from asr.train.config import AcousticRecipe, TokenizerConfig, load_recipe
+from asr.train.tokenizer import Tokenizer, read_tokenizer
+
+HEAD = "head."  # of the weights that depend on the tokens
+# Fields of AcousticConfig that no weight depends on.
+REGULARISERS = ("dropout", "variational", "weight_dropout")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`weights` are float32, by the names that `AcousticModel` has for them."""
+
+    path: Path
+    config: AcousticConfig
+    tokenizer_config: TokenizerConfig
+    tokenizer: Tokenizer
+    weights: dict[str, Tensor]
+
+    def model(self) -> AcousticModel:
+        model = AcousticModel(self.config, len(self.tokenizer.tokens))
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise RecipeError(f"{self.path}: its weights are not of its model; copy it again") from error
+        return model
+
+    def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
+        """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether."""
+        same = tokens.symbols == self.tokenizer.tokens.symbols
+        own = {} if same else {name: value for name, value in model.state_dict().items() if name.startswith(HEAD)}
+        model.load_state_dict(self.model().state_dict() | own)
+        return same
+
+    def check_model(self, config: AcousticConfig) -> None:
+        """RecipeError, naming the field, if a model of this config could not take the weights."""
+        for key, theirs in asdict(self.config).items():
+            if key not in REGULARISERS and (ours := getattr(config, key)) != theirs:
+                raise RecipeError(
+                    f"init_from: model.{key} is {theirs} in {self.path} and {ours} here; set model.{key}={theirs}, "
+                    "or leave init_from out"
+                )
+
+    def has_tokenizer(self, config: TokenizerConfig) -> bool:
+        """Whether a tokenizer of this config is the one it has."""
+        return _spelling(config) == _spelling(self.tokenizer_config)
+
+
+def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
+    size = config.vocabulary if config.kind == "bpe" else None
+    return config.kind, config.case, frozenset(config.alphabet) - {" "}, size
+
+
+def load_trained(name: str) -> TrainedModel:
+    """By a packaged name, or a bundle's or a run's folder: of that its best epoch. AsrError if it is not whole."""
+    folder = Path(name)
+    if name not in packaged_models() and (folder / BEST).is_file():
+        recipe = load_recipe(folder / "recipe.yaml", [])
+        if not isinstance(recipe, AcousticRecipe):
+            raise RecipeError(f"{folder}: a run of kind {recipe.kind}; choose one of an acoustic model")
+        config, settings = recipe.model, asdict(recipe.tokenizer)
+        tokens, file, prefix = Tokens.load(folder / "tokens.txt"), folder / BEST, "model."
+    else:
+        bundle = load_bundle(name)
+        folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens
+        try:
+            config = AcousticConfig(**bundle.config.model)
+        except TypeError as error:
+            raise RecipeError(
+                f"{folder}: of another version of asr ({one_line(error)}); choose another model"
+            ) from error
+        file, prefix = folder / "weights.safetensors", ""
+    tokenizer = read_tokenizer(folder, settings, tokens)
+    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, _read_weights(file, prefix))
+
+
+def _read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
+            return {name.removeprefix(prefix): file.get_tensor(name).to(torch.float32) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{path}: cannot read the weights ({one_line(error)}); copy the model again") from error
