@@ -122,7 +122,7 @@ def main() -> None:
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
     train_parser.add_argument("--fraction", type=float, default=0.03, help="of the recipe's data, to make an epoch")
-    train_parser.add_argument("--epochs", type=int, default=4, help="the first one is not timed")
+    train_parser.add_argument("--epochs", type=int, default=6, help="the first one is not timed")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)

@@ -5,6 +5,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,8 @@ def peak_memory() -> float:
 
 def training(path: Path, fraction: float, epochs: int) -> None:
     """Print the tables. `fraction` of the recipe's training data makes an epoch."""
+    # Lhotse suggests lazy manifests, torch speaks of GPUs.
+    warnings.filterwarnings("ignore", category=UserWarning)
     cores = sorted(os.sched_getaffinity(0))[:2]
     for count in range(len(cores), 0, -1):
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
@@ -166,16 +169,16 @@ def timed_run(path: Path, precision: str, fraction: float, epochs: int, product:
         trainer = loop.Trainer(TimedTask, small_recipe(path, folder, *overrides), Console(quiet=True))
         assert isinstance(trainer.task, TimedTask)
         clock, memory = trainer.task.clock, trainer.task.memory
+        per_frame = operations_per_frame(trainer.task)
         with (
             timing(clock, "update", trainer, "update"),
             timing(clock, "optimiser", trainer.optimizer, "step"),
             timing(clock, "optimiser", loop, "clip_gradients"),
         ):
             trainer.run()
-        operations = clock["frames"] * operations_per_frame(trainer.task)
     clock["backward"] = clock["update"] - clock["forward"] - clock["optimiser"]
     clock["rest"] = clock["all"] - clock["update"] - clock["loader"]
-    rate = operations / clock["all"] / 1e9
+    rate = clock["frames"] * per_frame / clock["all"] / 1e9
     shares = [f"{clock[part] / clock['all']:.1%}" for part in PARTS]
     audio = f"{clock['audio'] / clock['all']:.0f}"
     return [audio, *shares, f"{rate:.0f}", f"{rate / product:.0%}", ", ".join(f"{peak:.0f}" for peak in memory)]
