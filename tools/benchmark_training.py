@@ -202,6 +202,7 @@ def timed_batch(path: Path, fraction: float) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         recipe = small_recipe(path, folder, f"data.train_fraction={fraction}")
+        recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
         batch = next(task.start_epoch([], 0))

@@ -145,7 +145,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                 log_probs, lengths, losses = self._forward(batch)
                 loss += losses.sum().item()
                 tokens += self.count(batch)
-                seconds = (batch.lengths / SAMPLE_RATE).tolist()
+                seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                 measured += zip(seconds, losses.tolist(), self._counts(batch).tolist(), strict=True)
                 for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
                     state = decoder.reset()
