@@ -17,11 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 import soundfile
 from benchmark_decoding import decoding
 from benchmark_streaming import RECORDINGS, streaming
@@ -105,88 +103,6 @@ def spread(values: list[float]) -> str:
     return f"{middle:.2f}" + (f" ({min(values):.2f} – {max(values):.2f})" if len(values) > 1 else "")
 
 
-def train(recipe_path: Path, seconds: float) -> None:
-    import torch
-    from torch import nn
-    from torch.nn.utils.rnn import pack_padded_sequence
-
-    from asr.nn.recurrent import RecurrentStack, reversed_frames
-    from asr.train.config import load_recipe
-
-    recipe = load_recipe(recipe_path, [])
-    size, layers, batch, frames = recipe.model.size, recipe.model.layers, 32, 150
-    lengths = torch.linspace(frames // 2, frames, batch).long().flip(0)
-    x = torch.randn(batch, frames, size)
-    mirror = reversed_frames(lengths, frames)
-    stack = RecurrentStack("lstm", size, layers, 2, 0.0)
-    plain = nn.LSTM(size, size, 2 * layers, batch_first=True)
-    packed = nn.ModuleList(nn.LSTM(size, size // 2, batch_first=True, bidirectional=True) for _ in range(layers))
-
-    def packed_forward() -> torch.Tensor:
-        y = pack_padded_sequence(x, lengths, batch_first=True)
-        for layer in packed:
-            y, _ = layer(y)
-        return y.data
-
-    print(f"{machine()}; {torch.get_num_threads()} threads; torch {torch.__version__}\n")
-    print(f"Recurrent layers, forward and backward, {batch} × {frames} frames, size {size}, float32\n")
-    print("| layers | step, s | GFLOP/s |\n| --- | --- | --- |")
-    cases: list[tuple[str, Callable[[], torch.Tensor], int]] = [
-        (f"plain nn.LSTM, {2 * layers} layers of one direction", lambda: plain(x)[0], 2 * layers * 8 * size * size),
-        (f"RecurrentStack, {layers} bidirectional layers", lambda: stack(x, mirror), 2 * layers * 8 * size * size),
-        (
-            f"packed nn.LSTM, {layers} bidirectional layers of half the width",
-            packed_forward,
-            2 * layers * 4 * (size // 2) * (size + size // 2),
-        ),
-    ]
-    for name, forward, weights in cases:
-        steps = []
-        for _ in range(REPEATS + 1):
-            started = time.perf_counter()
-            forward().square().mean().backward()
-            steps.append(time.perf_counter() - started)
-        count = int(lengths.sum()) if forward is packed_forward else batch * frames
-        # 2 operations a weight and frame forward, twice that backward.
-        rate = 6 * weights * count / statistics.median(steps[1:]) / 1e9
-        print(f"| {name} | {spread(steps[1:])} | {rate:.0f} |", flush=True)
-    loader_and_model(recipe_path, seconds)
-
-
-def loader_and_model(recipe_path: Path, seconds: float) -> None:
-    """Audio seconds per second of the loader alone and of training with it, on the recipe's own data."""
-    from rich.console import Console
-
-    from asr.train.acoustic import AcousticTask
-    from asr.train.config import load_recipe
-    from asr.train.dataset import train_loader
-    from asr.train.trainer import Trainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = load_recipe(recipe_path, [f"output={folder}"])
-        trainer = Trainer(AcousticTask, recipe, Console(stderr=True))
-        task = trainer.task
-        rates = {}
-        for name in ("loader alone", "training"):
-            loader = train_loader(task.train_cuts, task.tokenizer, recipe, epoch=2)
-            trainer.model.train()
-            audio = waited = 0.0
-            batches = iter(loader)
-            next(batches)  # the workers start
-            started = time.perf_counter()
-            while (elapsed := time.perf_counter() - started) < seconds:
-                before = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - before
-                if name == "training":
-                    trainer.update([batch], recipe.optimizer.learning_rate)
-                audio += batch.amount
-            rates[name] = (audio / elapsed, waited / elapsed)
-    print("\n| | seconds of audio per second | share of time waiting for the loader |\n| --- | --- | --- |")
-    for name, (rate, share) in rates.items():
-        print(f"| {name} | {np.round(rate):.0f} | {share:.1%} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -205,7 +121,8 @@ def main() -> None:
     decoding_parser.add_argument("--rounds", type=int, default=3)
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
-    train_parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure loader and training")
+    train_parser.add_argument("--fraction", type=float, default=0.03, help="of the recipe's data, to make an epoch")
+    train_parser.add_argument("--epochs", type=int, default=6, help="the first one is not timed")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)
@@ -217,7 +134,10 @@ def main() -> None:
         entries = read_manifest(arguments.manifest)[:: arguments.every]
         decoding(entries, arguments.model, arguments.lm, arguments.rounds)
     else:
-        train(arguments.recipe, arguments.seconds)
+        from benchmark_training import training  # imports torch
+
+        print(f"{machine()}; {arguments.recipe}")
+        training(arguments.recipe, arguments.fraction, arguments.epochs)
 
 
 if __name__ == "__main__":

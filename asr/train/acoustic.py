@@ -2,8 +2,11 @@
 
 import math
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lhotse import MonoCut
@@ -20,6 +23,7 @@ from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
 from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts
 from asr.train.objective import Objective
+from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
 from asr.train.trained import TrainedModel, load_trained
@@ -27,12 +31,14 @@ from asr.train.trained import TrainedModel, load_trained
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
 TOKENIZER_MODEL = "tokenizer.model"
+LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
     too_short: int  # utterances of this epoch too short for their text after speed perturbation
+    loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -127,7 +133,10 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         return map(self._reported, train_loader(self.train_cuts, self.tokenizer, self.recipe, len(curve) + 1, done))
 
     def count(self, batch: Batch) -> int:
-        return int((batch.target_lengths * self._usable(batch)).sum())
+        return int(self._counts(batch).sum())
+
+    def _counts(self, batch: Batch) -> Tensor:
+        return batch.target_lengths * self._usable(batch)
 
     def _usable(self, batch: Batch) -> Tensor:
         return frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
@@ -143,26 +152,37 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         return log_probs, lengths, ctc_loss(log_probs, lengths, targets, target_lengths)[0]
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, Any]:
         """Loss per token and greedy word errors of the dev data, in float32."""
         self.model.eval()
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
         loss, tokens = 0.0, 0
         utterances = []
-        for batch in map(self._reported, eval_loader(self.dev_cuts, self.tokenizer, self.recipe)):
-            if not batch.ids:
-                continue
-            log_probs, lengths, losses = self._forward(batch)
-            loss += losses.sum().item()
-            tokens += self.count(batch)
-            for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
-                state = decoder.reset()
-                decoder.advance(state, log_probs[row, : lengths[row]].cpu().numpy())
-                hypothesis = decoder.finish(state)[0].text
-                utterances.append(Utterance(name, text, hypothesis, float(batch.lengths[row]) / SAMPLE_RATE))
+        measured: list[tuple[float, float, int]] = []
+        with Saturation(self.model) as saturation:
+            for batch in map(self._reported, eval_loader(self.dev_cuts, self.tokenizer, self.recipe)):
+                if not batch.ids:
+                    continue
+                saturation.lengths = output_lengths(batch.lengths)
+                log_probs, lengths, losses = self._forward(batch)
+                loss += losses.sum().item()
+                tokens += self.count(batch)
+                seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
+                measured += zip(seconds, losses.tolist(), self._counts(batch).tolist(), strict=True)
+                for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
+                    state = decoder.reset()
+                    decoder.advance(state, log_probs[row, : lengths[row]].cpu().numpy())
+                    hypothesis = decoder.finish(state)[0].text
+                    utterances.append(Utterance(name, text, hypothesis, seconds[row]))
         too_short = int(self.carried["too_short"])
         self.carried["too_short"].zero_()
-        return {"dev_loss": loss / max(1, tokens), "dev_wer": evaluate(utterances).wer, "too_short": too_short}
+        return {
+            "dev_loss": loss / max(1, tokens),
+            "dev_wer": evaluate(utterances).wer,
+            "too_short": too_short,
+            "loss_by_seconds": loss_by_seconds(measured),
+            "saturation": saturation.shares(),
+        }
 
     def _reported(self, batch: Batch) -> Batch:
         self._report_unreadable(batch.unreadable)
@@ -174,3 +194,15 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
             if file not in self.unreadable:
                 self.say(message)
                 self.unreadable.add(file)
+
+
+def loss_by_seconds(measured: Iterable[tuple[float, float, int]]) -> dict[str, float]:
+    """(seconds, loss, tokens) of each utterance → loss per token of those below 2 s, from 2 to 4 s, …, if there are."""
+    edges = ["0", *map(str, LENGTHS), ""]
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0])
+    for seconds, loss, tokens in measured:
+        sums[bisect(LENGTHS, seconds)][0] += loss
+        sums[bisect(LENGTHS, seconds)][1] += tokens
+    return {
+        f"{edges[place]}-{edges[place + 1]}": loss / tokens for place, (loss, tokens) in sorted(sums.items()) if tokens
+    }

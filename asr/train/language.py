@@ -6,6 +6,7 @@ The hidden state goes on from span to span, the gradient does not (Mikolov et al
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
 from asr.nn.language import LanguageModel, token_losses
 from asr.train.config import LanguageRecipe, TokenizerConfig
+from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 from asr.train.text import Corpus, Lanes, Span, read_texts
 from asr.train.tokenizer import TextRule, bundle_tokenizer
@@ -81,21 +83,24 @@ class LanguageTask(Task[Span, LanguageEpoch]):
         return token_losses(log_probs, batch.targets.to(self.device)).sum()
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, Any]:
         """Loss per token and perplexity per word of the dev sentences, each for itself, in float32."""
         self.model.eval()
         ends = torch.from_numpy(self.dev.ends.astype("int64"))
         tokens = torch.from_numpy(self.dev.tokens.astype("int64"))
         sentences = sorted(tokens.tensor_split(ends[:-1]), key=len)
         loss = 0.0
-        for begin in range(0, len(sentences), DEV_BATCH):
-            targets = pad_sequence(sentences[begin : begin + DEV_BATCH], batch_first=True).to(self.device)
-            lengths = torch.tensor([len(sentence) for sentence in sentences[begin : begin + DEV_BATCH]])
-            inputs = torch.nn.functional.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
-            losses = token_losses(self.model(inputs, self.model.start(len(inputs)))[0], targets)
-            inside = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
-            loss += losses[inside.to(self.device)].sum().item()
+        with Saturation(self.model) as saturation:
+            for begin in range(0, len(sentences), DEV_BATCH):
+                targets = pad_sequence(sentences[begin : begin + DEV_BATCH], batch_first=True).to(self.device)
+                lengths = torch.tensor([len(sentence) for sentence in sentences[begin : begin + DEV_BATCH]])
+                saturation.lengths = lengths
+                inputs = torch.nn.functional.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
+                losses = token_losses(self.model(inputs, self.model.start(len(inputs)))[0], targets)
+                inside = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
+                loss += losses[inside.to(self.device)].sum().item()
         return {
             "dev_loss": loss / len(self.dev.tokens),
             "dev_perplexity": math.exp(loss / (self.dev.words + len(self.dev.ends))),
+            "saturation": saturation.shares(),
         }

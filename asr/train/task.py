@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -35,7 +35,9 @@ class Epoch(ABC):
     learning_rate: float
     speed: float  # of the task's unit per second of training
     minutes: float  # of training and validation so far
+    clipped: float = 0.0  # share of the updates whose gradient was clipped
     skipped: int = 0  # updates of this epoch without effect, since loss or gradient were not finite
+    saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.saturation`
 
     @property
     @abstractmethod
@@ -85,5 +87,5 @@ class Task(ABC, Generic[BatchType, EpochType]):
         """Their summed loss in nats."""
 
     @abstractmethod
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, Any]:
         """At the end of an epoch: `dev_loss`, and the other fields of `epoch_type` that `Epoch` lacks."""

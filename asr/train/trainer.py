@@ -15,13 +15,13 @@ from typing import Any, Generic
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from asr.errors import RecipeError, one_line
 from asr.train.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.ema import MovingAverage
-from asr.train.events import event_writer
+from asr.train.events import Events, run_events
+from asr.train.gradients import clip_gradients
 from asr.train.randomness import random_state, restore_random_state, seed_all
 from asr.train.task import Batch, Epoch, EpochType, Task
 
@@ -42,6 +42,7 @@ class Running:
     loss: float = 0.0  # sums from here on
     tokens: int = 0
     norm: float = 0.0
+    clipped: int = 0
     amount: float = 0.0
     seconds: float = 0.0
 
@@ -75,8 +76,9 @@ class Trainer(Generic[EpochType]):
         self.stopping = False
         self.task = task(recipe, self.device, self._say)
         self.model = self.task.model
+        optimizer = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.optimizer.learning_rate, weight_decay=recipe.optimizer.weight_decay
+            self.model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
         )
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         if self.last.exists():
@@ -96,17 +98,17 @@ class Trainer(Generic[EpochType]):
         precision = "bfloat16" if self.autocast else "float32"
         self._say(f"{parameters:,} parameters, {precision} on {self.device}")
         try:
-            with event_writer(self.folder, self.running.step + 1) as writer, self._until_told_to_stop():
+            with run_events(self.folder, self.running.step + 1) as events, self._until_told_to_stop():
                 self._write_curve()
                 while len(self.curve) < self.recipe.epochs:
-                    epoch = self._epoch(writer)
+                    epoch = self._epoch(events)
                     self.curve.append(epoch)
                     in_a_row = self.running.skipped_in_a_row
                     self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=in_a_row)
                     if best_epoch(self.curve) is epoch:
                         self._save(self.best)
                     self._save(self.last)
-                    self._report(epoch, writer)
+                    self._report(epoch, events)
                     if self.stopping:
                         self._stop()
         except OSError as error:
@@ -115,7 +117,7 @@ class Trainer(Generic[EpochType]):
             ) from error
         return self.curve
 
-    def _epoch(self, writer: SummaryWriter) -> EpochType:
+    def _epoch(self, events: Events) -> EpochType:
         number, running = len(self.curve) + 1, self.running
         # Dropout and masks of an epoch do not depend on how many epochs this process has run.
         seed_all(self.recipe.seed * 1_000_003 + number)
@@ -132,7 +134,7 @@ class Trainer(Generic[EpochType]):
                 if group := [batch for batch in group if batch.ids]:
                     # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
                     share = min(1.0, running.amount / self.task.epoch_amount)
-                    loss = self._learn(group, self.learning_rate((number - 1 + share) / self.recipe.epochs), writer)
+                    loss = self._learn(group, self.learning_rate((number - 1 + share) / self.recipe.epochs), events)
                     running.seconds = time.monotonic() - started
                     speed = running.amount / running.seconds
                     progress.update(bar, completed=running.amount, loss=loss, speed=speed)
@@ -148,6 +150,7 @@ class Trainer(Generic[EpochType]):
             step=running.step,
             train_loss=running.loss / max(1, running.tokens),
             gradient_norm=running.norm / max(1, running.updates),
+            clipped=running.clipped / max(1, running.updates),
             learning_rate=self.learning_rate(number / self.recipe.epochs),
             speed=running.amount / max(running.seconds, 1e-9),
             minutes=running.minutes + (time.monotonic() - started) / 60,
@@ -155,10 +158,10 @@ class Trainer(Generic[EpochType]):
             **measured,
         )
 
-    def _learn(self, batches: list[Batch], learning_rate: float, writer: SummaryWriter) -> float:
+    def _learn(self, batches: list[Batch], learning_rate: float, events: Events) -> float:
         """Update and keep the books. Returns the loss per token."""
         running = self.running
-        loss, tokens, norm = self.update(batches, learning_rate)
+        loss, tokens, norm, layers = self.update(batches, learning_rate)
         running.amount += sum(batch.amount for batch in batches)
         per_token = loss / max(1, tokens)
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -170,15 +173,17 @@ class Trainer(Generic[EpochType]):
         running.loss += loss
         running.tokens += tokens
         running.norm += norm
-        writer.add_scalar("train/loss", per_token, running.step)
-        writer.add_scalar("train/gradient_norm", norm, running.step)
-        writer.add_scalar("train/learning_rate", learning_rate, running.step)
+        clipped = norm > self.recipe.optimizer.clip
+        running.clipped += clipped
+        values = {"loss": per_token, "learning_rate": learning_rate, "gradient_norm": norm, "clipped": int(clipped)}
+        events.update(running.step, len(self.curve) + 1, values | {"layer_norm": layers})
         return per_token
 
-    def update(self, batches: list[Batch], learning_rate: float) -> tuple[float, int, float]:
+    def update(self, batches: list[Batch], learning_rate: float) -> tuple[float, int, float, dict[str, float]]:
         """One step of the optimiser on the loss per token of all the batches.
 
-        Returns the summed loss, the tokens and the gradient norm. If loss or norm is not finite, nothing is learned.
+        Returns the summed loss, the tokens, the gradient's norm before clipping and that of each layer. If loss or
+        norm is not finite, nothing is learned.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -190,12 +195,12 @@ class Trainer(Generic[EpochType]):
                 loss = self.task.loss(batch)
             (loss / max(1, tokens)).backward()
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip).item()
+        norm, layers = clip_gradients(self.model, self.recipe.optimizer.clip)
         if math.isfinite(total) and math.isfinite(norm):
             self.optimizer.step()
             if self.average:
                 self.average.update_parameters(self.model)
-        return total, tokens, norm
+        return total, tokens, norm, layers
 
     def learning_rate(self, done: float) -> float:
         """Linear warm-up, then half a cosine. `done`, 0…1, is the share of the run's data that has been seen."""
@@ -321,10 +326,9 @@ class Trainer(Generic[EpochType]):
         temporary.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
         os.replace(temporary, self.folder / "curve.jsonl")
 
-    def _report(self, epoch: Epoch, writer: SummaryWriter) -> None:
-        for name, value in asdict(epoch).items():
-            if name not in ("epoch", "step"):
-                writer.add_scalar(f"epoch/{name}", value, epoch.epoch)
+    def _report(self, epoch: Epoch, events: Events) -> None:
+        values = {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "step")}
+        events.epoch(epoch.epoch, values)
         self._write_curve()
         self._say(
             f"epoch {epoch.epoch:3d}  train {epoch.train_loss:.3f}  dev {epoch.dev_loss:.3f}  {epoch.outcome}  "

@@ -31,6 +31,7 @@ def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
         f"data.train=[{manifest}]",
         f"data.dev={manifest}",
         "data.workers=0",
+        "data.train_fraction=1.0",
         "data.max_seconds=20",
         "data.batch_seconds=2.5",
         "model.bands=20",

@@ -38,6 +38,8 @@ def straight(request: pytest.FixtureRequest, tmp_path: Path) -> Runs:
 
 def assert_equal_runs(recipe: Runs) -> None:
     folders = [Path(recipe.output) / name for name in ("tiny", recipe.name)]
+    steps = [(folder / "steps.jsonl").read_text(encoding="utf-8") for folder in folders]
+    assert steps[0] == steps[1]
     for name in ("last.safetensors", "best.safetensors"):
         assert_equal_checkpoints(*(folder / name for folder in folders))
     curves = [
@@ -46,6 +48,7 @@ def assert_equal_runs(recipe: Runs) -> None:
     ]
     assert len(curves[0]) == recipe.epochs
     assert curves[0] == curves[1]
+    assert [json.loads(line)["step"] for line in steps[0].splitlines()] == list(range(1, curves[0][-1]["step"] + 1))
 
 
 def finish(process: BaseProcess) -> int | None:

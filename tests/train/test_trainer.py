@@ -9,13 +9,15 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_corpus import write_audio, write_manifest
 from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said
 
 from asr.errors import RecipeError
-from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.acoustic import AcousticEpoch, AcousticTask, loss_by_seconds
 from asr.train.config import AcousticRecipe
+from asr.train.events import run_events
 from asr.train.trainer import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, Trainer, best_epoch, choose_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
@@ -294,7 +296,7 @@ def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: Acoustic
         batches = list(trainer.task.start_epoch([], 0))
         assert (len(batches) > 1) == (name == "halves")
         trainer.model.train()
-        loss, tokens, norm = trainer.update(batches, 0.01)
+        loss, tokens, norm, _ = trainer.update(batches, 0.01)
         results.append((loss, tokens, norm, trainer.model.head.weight.grad))
     (one, _, _, gradient), (other, _, _, accumulated) = results
     assert other == pytest.approx(one, rel=1e-5)
@@ -309,6 +311,74 @@ def test_a_run_that_accumulates_makes_fewer_updates(recipe: AcousticRecipe):
     batches = len(list(trainer.task.start_epoch([], 0)))
     (epoch,) = trainer.run()
     assert epoch.step == (batches + 1) // 2
+
+
+def test_every_update_is_a_line_and_the_share_that_was_clipped_is_theirs(recipe: AcousticRecipe):
+    recipe.epochs, recipe.augment.speeds = 1, [1.0]
+    make_trainer(recipe).run()
+    norms = sorted(line["gradient_norm"] for line in step_lines(recipe))
+    recipe.name, recipe.epochs, recipe.optimizer.clip = "clipped", 2, norms[1]  # the first update is the same
+    curve = make_trainer(recipe).run()
+    lines = step_lines(recipe)
+    assert [line["step"] for line in lines] == list(range(1, curve[-1].step + 1))
+    assert 0 < sum(line["clipped"] for line in lines) < len(lines)
+    for epoch in curve:
+        of_epoch = [line for line in lines if line["epoch"] == epoch.epoch]
+        assert all(line["clipped"] == (line["gradient_norm"] > norms[1]) for line in of_epoch)
+        assert epoch.clipped == sum(line["clipped"] for line in of_epoch) / len(of_epoch)
+        assert epoch.gradient_norm == pytest.approx(sum(line["gradient_norm"] for line in of_epoch) / len(of_epoch))
+    for line in lines:
+        assert math.hypot(*line["layer_norm"].values()) == pytest.approx(line["gradient_norm"], rel=1e-5)
+
+
+def step_lines(recipe: AcousticRecipe) -> list[dict]:
+    return [json.loads(line) for line in (recipe.folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("left", [b'{"step": 3, "epoch": 1, "lo', b'{"step": 3}\n{"step": 4}\n', b""])
+def test_steps_that_come_again_are_cut_off(tmp_path: Path, left: bytes):
+    kept = b'{"step": 1}\n{"step": 2}\n'
+    (tmp_path / "steps.jsonl").write_bytes(kept + left)
+    with run_events(tmp_path, 3) as events:
+        assert (tmp_path / "steps.jsonl").read_bytes() == kept
+        events.update(3, 1, {"loss": 0.5, "layer_norm": {"head": 2.0}})
+    last = (tmp_path / "steps.jsonl").read_text().splitlines()[2:]
+    assert [json.loads(line) for line in last] == [{"step": 3, "epoch": 1, "loss": 0.5, "layer_norm": {"head": 2.0}}]
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("train/layer_norm/head")] == [(3, 2.0)]
+
+
+def test_losses_are_told_apart_by_the_length_of_the_utterance(recipe: AcousticRecipe, tmp_path: Path):
+    measured = [(0.5, 6.0, 3), (1.99, 2.0, 1), (2.0, 9.0, 3), (60.0, 5.0, 1), (5.0, 0.0, 0)]  # the last is too short
+    assert loss_by_seconds(measured) == {"0-2": 2.0, "2-4": 3.0, "16-": 5.0}
+    entries = [
+        (write_audio(tmp_path / f"v{index}.wav", seconds), "ab") for index, seconds in enumerate((1.0, 1.5, 3.0))
+    ]
+    recipe.data.dev = str(write_manifest(tmp_path / "dev.jsonl", entries))
+    measures = make_trainer(recipe).task.validate()
+    short, long = measures["loss_by_seconds"]["0-2"], measures["loss_by_seconds"]["2-4"]
+    assert (2 * short + long) / 3 == pytest.approx(measures["dev_loss"])  # two tokens each
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    loss, count = AcousticTask.loss, []
+
+    def steep(task: AcousticTask, batch: object) -> torch.Tensor:
+        count.append(batch)
+        value, bias = loss(task, batch), task.model.head.bias  # type: ignore[arg-type]
+        return value + (bias - bias.detach()).sum().sqrt() if len(count) == 2 else value  # √0 has an infinite slope
+
+    monkeypatch.setattr(AcousticTask, "loss", steep)
+    recipe.epochs = 1
+    trainer = make_trainer(recipe)
+    (epoch,) = trainer.run()
+    assert epoch.skipped == 1
+    (line,) = [json.loads(line) for line in trainer.skipped_file.read_text(encoding="utf-8").splitlines()]
+    assert math.isfinite(float(line["loss"]))
+    assert not math.isfinite(float(line["gradient_norm"]))
+    assert [line["step"] for line in step_lines(recipe)] == list(range(1, epoch.step + 1))
 
 
 def test_a_disk_without_room_for_events_is_one_line(

@@ -1,0 +1,223 @@
+"""How fast training is, where its time goes, and whether its memory grows: the part `train` of tools/benchmark.py."""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.flop_counter import FlopCounterMode
+
+from asr.manifest import read_manifest
+from asr.nn.acoustic import SAMPLES_PER_FRAME, output_lengths
+from asr.train import trainer as loop
+from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.dataset import Batch
+
+MATRIX = 2048  # rows and columns of the plain product
+REPEATS = 5
+DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
+PARTS = ("loader", "forward", "backward", "optimiser", "rest")
+PRECISIONS = ("float32", "bfloat16")
+
+
+class TimedTask(AcousticTask):
+    """`clock` has the seconds of the parts and what they did, without the first epoch, which only warms up."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.clock: Counter[str] = Counter()
+        self.memory: list[float] = []  # peak of each epoch, MB
+
+    def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
+        with timed(self.clock, "all"):
+            with timed(self.clock, "loader"):
+                batches = super().start_epoch(curve, done)
+            while True:
+                with timed(self.clock, "loader"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                self.clock["audio"] += batch.amount
+                self.clock["frames"] += len(batch.ids) * int(output_lengths(batch.lengths.max()))
+                yield batch
+
+    def loss(self, batch: Batch) -> Tensor:
+        with timed(self.clock, "forward"):
+            return super().loss(batch)
+
+    def validate(self) -> dict[str, Any]:
+        measured = super().validate()
+        self.memory.append(peak_memory())
+        if len(self.memory) == 1:
+            self.clock.clear()
+        return measured
+
+
+class PackedStack(nn.Module):
+    """In the place of `RecurrentStack` the layers of SeanNaren/deepspeech.pytorch (model.py, BatchRNN), of one size."""
+
+    def __init__(self, size: int, layers: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(size) for _ in range(layers))  # one for each layer's output
+        self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
+
+    def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
+        lengths = mirror[:, 0, 0] + 1  # where the index of `reversed_frames` sends the first frame
+        x = x.transpose(0, 1)
+        frames, batch, size = x.shape
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            packed, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            x, _ = pad_packed_sequence(packed, total_length=frames)
+            x = norm(x.view(frames, batch, 2, size).sum(2).view(frames * batch, size)).view(frames, batch, size)
+        return x.transpose(0, 1)
+
+
+@contextmanager
+def timed(clock: Counter[str], part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    clock[part] += time.perf_counter() - started  # type: ignore[assignment]
+
+
+@contextmanager
+def timing(clock: Counter[str], part: str, owner: Any, name: str) -> Iterator[None]:
+    """All calls of owner.name count as the part."""
+    called = getattr(owner, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        with timed(clock, part):
+            return called(*arguments, **named)
+
+    with patch.object(owner, name, call):
+        yield
+
+
+def peak_memory() -> float:
+    """Of this process since the last call, in MB; the loader's workers are not in it."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1000
+
+
+def training(path: Path, fraction: float, epochs: int) -> None:
+    """Print the tables. `fraction` of the recipe's training data makes an epoch."""
+    # Lhotse suggests lazy manifests, torch speaks of GPUs.
+    warnings.filterwarnings("ignore", category=UserWarning)
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    for count in range(len(cores), 0, -1):
+        os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
+        torch.set_num_threads(count)
+        print(f"\n{count} core{'s' * (count > 1)}\n\n| plain matrix product | GFLOP/s |\n| --- | --- |")
+        products = {precision: matrix_product(precision) for precision in PRECISIONS}
+        for precision, rate in products.items():
+            print(f"| {precision} | {rate:.0f} |", flush=True)
+        head = ("training", "s audio/s", *PARTS, "GFLOP/s", "of the product", "peak memory of each epoch, MB")
+        print(f"\n| {' | '.join(head)} |\n{'| --- ' * len(head)}|")
+        for precision in PRECISIONS:
+            cells = timed_run(path, precision, fraction, epochs, products[precision])
+            print(f"| {precision} | {' | '.join(cells)} |", flush=True)
+        print(
+            "\n| one batch, forward and backward | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |"
+        )
+        for name, cells in timed_batch(path, fraction).items():
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def matrix_product(precision: str) -> float:
+    """GFLOP/s of a square one."""
+    a, b = (torch.randn(MATRIX, MATRIX).to(getattr(torch, precision)) for _ in range(2))
+    return 2 * MATRIX**3 / statistics.median(repeated(lambda: a @ b)) / 1e9
+
+
+def repeated(work: Callable[[], object]) -> list[float]:
+    """Seconds of each time but the first, which prepares."""
+    clocks: list[Counter[str]] = [Counter() for _ in range(REPEATS + 1)]
+    for clock in clocks:
+        with timed(clock, "work"):
+            work()
+    return [clock["work"] for clock in clocks[1:]]
+
+
+def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
+    """The recipe with a run's folder of its own, and few dev utterances."""
+    recipe = load_recipe(path, [f"output={folder}", "threads=0", "checkpoint_minutes=1000", *overrides])
+    assert isinstance(recipe, AcousticRecipe)
+    dev = read_manifest(Path(recipe.data.dev))[:DEV_UTTERANCES]
+    recipe.data.dev = f"{folder}/dev.jsonl"
+    lines = [json.dumps({"audio": str(entry.audio.resolve()), "text": entry.text}) for entry in dev]
+    Path(recipe.data.dev).write_text("\n".join(lines), encoding="utf-8")
+    return recipe
+
+
+def timed_run(path: Path, precision: str, fraction: float, epochs: int, product: float) -> list[str]:
+    """Cells of the training table: the real loop over some epochs, with clocks in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = (f"precision={precision}", f"data.train_fraction={fraction}", f"epochs={epochs}")
+        trainer = loop.Trainer(TimedTask, small_recipe(path, folder, *overrides), Console(quiet=True))
+        assert isinstance(trainer.task, TimedTask)
+        clock, memory = trainer.task.clock, trainer.task.memory
+        per_frame = operations_per_frame(trainer.task)
+        with (
+            timing(clock, "update", trainer, "update"),
+            timing(clock, "optimiser", trainer.optimizer, "step"),
+            timing(clock, "optimiser", loop, "clip_gradients"),
+        ):
+            trainer.run()
+    clock["backward"] = clock["update"] - clock["forward"] - clock["optimiser"]
+    clock["rest"] = clock["all"] - clock["update"] - clock["loader"]
+    rate = clock["frames"] * per_frame / clock["all"] / 1e9
+    shares = [f"{clock[part] / clock['all']:.1%}" for part in PARTS]
+    audio = f"{clock['audio'] / clock['all']:.0f}"
+    return [audio, *shares, f"{rate:.0f}", f"{rate / product:.0%}", ", ".join(f"{peak:.0f}" for peak in memory)]
+
+
+def operations_per_frame(task: AcousticTask) -> float:
+    """Of forward and backward for a frame of 40 ms, as torch counts them where its recurrent kernels are not fused."""
+    frames = 50
+    waveform, lengths = torch.randn(1, frames * SAMPLES_PER_FRAME), torch.tensor([frames * SAMPLES_PER_FRAME])
+    batch = Batch(
+        [""], [""], waveform, lengths, torch.ones(1, 1, dtype=torch.long), torch.ones(1, dtype=torch.long), {}
+    )
+    task.model.train()
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        task.loss(batch).backward()
+    return counter.get_total_flops() / frames
+
+
+def timed_batch(path: Path, fraction: float) -> dict[str, list[str]]:
+    """Parameters and seconds of forward and backward on one batch: the recipe's model, and the same of packed LSTMs."""
+    rows: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = small_recipe(path, folder, f"data.train_fraction={fraction}")
+        recipe.folder.mkdir()
+        task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
+        task.begin()
+        batch = next(task.start_epoch([], 0))
+        packed = PackedStack(recipe.model.size, recipe.model.layers)
+        for name, stack in (("this model", task.model.recurrent), ("packed nn.LSTM, batch norm", packed)):
+            task.model.recurrent = stack  # type: ignore[assignment]
+            task.model.train()
+            rows[name] = [f"{sum(parameter.numel() for parameter in task.model.parameters()):,}"]
+            for precision in PRECISIONS:
+
+                def step(enabled: bool = precision == "bfloat16") -> None:
+                    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                        loss = task.loss(batch)
+                    loss.backward()
+
+                seconds = repeated(step)
+                rows[name].append(f"{statistics.median(seconds):.2f} ({min(seconds):.2f} – {max(seconds):.2f})")
+    return rows
