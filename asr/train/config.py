@@ -29,6 +29,9 @@ class DataConfig:
     max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
     buckets: int = 20  # utterances of similar length are batched together
     workers: int = 1  # loader processes
+    # A manifest of `asr transcribe --format jsonl` says how sure the model was: utterances below are left out and counted
+    # (pseudo-labels, Kahn et al. 2020).
+    min_confidence: float = 0.0
     train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
 
 
@@ -102,6 +105,7 @@ class Recipe:
     precision: str = "auto"
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
+    keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
     accumulate: int = 1  # batches whose gradients make one update
     max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -147,6 +151,7 @@ CHOICES = {
 }
 POSITIVE = (
     "epochs",
+    "keep_last",
     "accumulate",
     "data.max_seconds",
     "data.batch_seconds",
@@ -176,7 +181,10 @@ NOT_NEGATIVE = (
     "augment.time_width",
     "optimizer.weight_decay",
 )
-SHARES = ("model.dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction")  # 0…1
+SHARES = (  # 0…1
+    *("model.dropout", "optimizer.warmup", "augment.mask_below_wer"),
+    *("data.train_fraction", "data.min_confidence"),
+)
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
@@ -285,7 +293,7 @@ def _check_values(config: DictConfig, path: Path) -> None:
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
-    *("data.ngram", "description", "licence", "attribution"),
+    *("data.ngram", "description", "licence", "attribution", "keep_last"),
 )
 
 
