@@ -157,9 +157,8 @@ def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray
     """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
     words = _align(list(utterances))
     errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
-    return np.array(errors, dtype=np.int64), np.array(
-        [len(reference) for reference in words.references], dtype=np.int64
-    )
+    lengths = [len(reference) for reference in words.references]
+    return np.array(errors, dtype=np.int64), np.array(lengths, dtype=np.int64)
 
 
 def bootstrap_interval(

@@ -42,9 +42,7 @@ class Record:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AsrError(
-                f"{folder / RECORD}: damaged ({one_line(error)}); asr train --resume writes it anew"
-            ) from error
+            raise damaged(folder / RECORD, error) from error
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,11 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AsrError(f"{path}: damaged ({one_line(error)}); asr train --resume writes it anew") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> AsrError:
+    return AsrError(f"{path}: damaged ({one_line(repr(error))}); asr train --resume writes it anew")
 
 
 def checkpoint_damage(path: Path) -> str:
@@ -144,4 +146,4 @@ def checkpoint_damage(path: Path) -> str:
         expected = 8 + header_bytes + end
         return "" if size == expected else f"{path}: {size:,} bytes instead of {expected:,}; {advice}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{path}: damaged ({one_line(error)}); {advice}"
+        return f"{path}: damaged ({one_line(repr(error))}); {advice}"

@@ -35,9 +35,7 @@ def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
         if not total:
             first, tokens = weights, progress.get("tokens")
             total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
-        if {name: value.shape for name, value in weights.items()} != {
-            name: value.shape for name, value in total.items()
-        }:
+        if shapes(weights) != shapes(total):
             raise RecipeError(f"{path}: of another model than {paths[0]}; average checkpoints of one recipe")
         if progress.get("tokens") != tokens:
             raise RecipeError(f"{path}: has other tokens than {paths[0]}; average checkpoints of one tokenizer")
@@ -46,3 +44,7 @@ def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
     mean = {name: (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
     names = [path.name if path.parent == paths[0].parent else str(path) for path in paths]
     write_checkpoint(target, mean, {"tokens": tokens, "averaged": names})
+
+
+def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

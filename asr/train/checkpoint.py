@@ -38,9 +38,8 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
-    write_checkpoint(
-        path, tensors | {f"carried.{name}": value.contiguous() for name, value in carried.items()}, progress
-    )
+    tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
+    write_checkpoint(path, tensors, progress)
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:

@@ -29,8 +29,8 @@ class DataConfig:
     max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
     buckets: int = 20  # utterances of similar length are batched together
     workers: int = 1  # loader processes
-    # A manifest of `asr transcribe --format jsonl` says how sure the model was: utterances below are left out and counted
-    # (pseudo-labels, Kahn et al. 2020).
+    # Of texts that a model wrote (`asr transcribe --format jsonl`), only those it was that sure of, from 0 to 1
+    # (pseudo-labels, Kahn et al. 2020); the others are left out and counted.
     min_confidence: float = 0.0
     train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
 

@@ -57,8 +57,8 @@ def write_acoustic_page(
         "length": group_by_value(seconds, LENGTHS, "s", errors, words),
         "signal-to-noise ratio": group_by_value(snrs, SNRS, "dB", errors, words),
     }
-    rates = errors / np.maximum(words, 1)
-    worst = sorted(range(len(entries)), key=lambda index: (-errors[index], -rates[index], entries[index].id))[:WORST]
+    excess = errors - words * errors.sum() / words.sum()  # by the count alone the longest would be the worst
+    worst = sorted(np.flatnonzero(errors), key=lambda index: (-excess[index], entries[index].id))[:WORST]
     recognizer = Recognizer(bundle)
     return _write(
         recipe,
@@ -69,7 +69,7 @@ def write_acoustic_page(
         unit=AcousticTask.unit,
         breakdown=breakdown,
         more_speakers=max(0, len(speakers) - SPEAKERS),
-        worst=[_example(measured.utterances[i], entries[i], recognizer) for i in worst if errors[i]],
+        worst=[_example(measured.utterances[i], entries[i], recognizer) for i in worst],
     )
 
 

@@ -21,13 +21,7 @@ STEPS = "steps.jsonl"  # in the run's folder, a line for each update
 POINTS = 500  # of a curve; neighbouring updates are averaged to so many
 SHOWN_POSTERIOR = 0.2  # a token that is never this likely is not drawn
 # Nothing random and no date: the same run gives the same page.
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "asr",
-    "svg.fonttype": "none",
-    "font.size": 8,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "asr", "svg.fonttype": "none", "font.size": 8, "axes.grid": True}
 
 
 def data_uri(figure: Figure, format: str) -> str:

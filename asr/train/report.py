@@ -70,9 +70,7 @@ def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
         work.mkdir(parents=True)
         shutil.copy(run / "tokens.txt", work)
     except OSError as error:
-        raise RecipeError(
-            f"{work}: cannot be made ({one_line(error)}); mend that, or choose another --output"
-        ) from error
+        raise RecipeError(f"{work}: cannot be made ({one_line(error)}); make room, or write elsewhere") from error
     yield work
     shutil.rmtree(target, ignore_errors=True)
     os.replace(work, target)
@@ -174,7 +172,8 @@ def model_card(
 ) -> str:
     """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does.
 
-    weights: in which form the graph holds them, and its size. held: which epoch's they are. delay: seconds that a live model is behind its audio.
+    weights: in which form the graph holds them, and its size. held: which epoch's they are. delay: seconds that a live
+    model is behind its audio.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config = recipe.model
