@@ -94,7 +94,7 @@ def read_run(folder: Path) -> Run:
         damage.append(str(error))
     kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
     measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
-    best = min(measured, key=lambda epoch: epoch[MEASURES[kind]], default=None)
+    best = min(measured, key=lambda epoch: (epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)), default=None)
     checkpoints = sorted(folder.glob("*.safetensors"))
     damage += [problem for path in checkpoints if (problem := checkpoint_damage(path))]
     if curve and not (folder / "last.safetensors").is_file():

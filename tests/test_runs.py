@@ -41,6 +41,13 @@ def test_a_run_says_how_far_it_came_and_its_best_epoch(tmp_path: Path):
     assert (run.step, run.minutes, run.damage) == (300, 4.5, ())
 
 
+def test_of_equal_epochs_the_one_with_the_lowest_loss_is_the_best(tmp_path: Path):
+    folder = make_run(tmp_path / "a")
+    lines = [{"epoch": n, "step": n, "minutes": n, "dev_wer": 1.0, "dev_loss": 3.0 - n % 2} for n in (2, 3, 4)]
+    (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_run(folder).best_epoch == 3
+
+
 def test_the_best_of_a_language_model_is_its_lowest_perplexity(tmp_path: Path):
     run = read_run(make_run(tmp_path / "lm", 300.0, 120.5, kind="language"))
     assert (run.kind, run.best, run.best_epoch) == ("language", 120.5, 2)

@@ -60,11 +60,12 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
         return recipe.folder
 
     monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
+    monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
     overrides += ["model.layers=2", "model.size=16", "accumulate=1", "epochs=1", "threads=1", "precision=float32"]
     threads = torch.get_num_threads()
     run_recipe(path, [*overrides, f"output={tmp_path / 'runs'}"], resume=False)
     torch.set_num_threads(threads)
-    assert [epoch.step for curve in curves for epoch in curve] == [2]
+    assert [epoch.step for epoch in curves[0]] == [2]
     (line,) = (tmp_path / "runs" / recipe.name / "curve.jsonl").read_text().splitlines()
     assert 0 < json.loads(line)["train_loss"] < 1000
 
