@@ -153,6 +153,14 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
     )
 
 
+def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray]:
+    """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
+    words = _align(list(utterances))
+    errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
+    lengths = [len(reference) for reference in words.references]
+    return np.array(errors, dtype=np.int64), np.array(lengths, dtype=np.int64)
+
+
 def bootstrap_interval(
     errors: np.ndarray, lengths: np.ndarray, resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
     {"audio": "clips/0001.flac", "text": "good morning", "seconds": 1.9, "speaker": "ada", "id": "0001"}
 
+`asr transcribe --format jsonl` adds a `confidence`, from 0 to 1.
+
 `audio` is absolute or relative to the manifest. `audio` and `text` are required, the rest is optional, and
 keys of other programs are ignored. Blank lines are skipped. The text may be empty: audio without speech.
 """
@@ -18,13 +20,14 @@ from asr.errors import RecipeError
 
 @dataclass(frozen=True)
 class Entry:
-    """One utterance. `seconds` and `speaker` are None where the manifest does not say."""
+    """One utterance. `seconds`, `speaker` and `confidence` (0…1, of the text) are None where the manifest has none."""
 
     id: str
     audio: Path
     text: str
     seconds: float | None
     speaker: str | None
+    confidence: float | None = None
 
 
 def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
@@ -99,6 +102,7 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
         text=text,
         seconds=_seconds(fields.get("seconds")),
         speaker=_optional_text(fields, "speaker"),
+        confidence=_confidence(fields.get("confidence")),
     )
 
 
@@ -122,14 +126,27 @@ def _checked_text(key: str, value: Any) -> str:
     return value
 
 
+def _number(value: Any) -> float:
+    """NaN for what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # True is an int to Python
+    try:
+        return float(value) if is_number else math.nan
+    except OverflowError:
+        return math.inf
+
+
+def _confidence(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not 0 <= (confidence := _number(value)) <= 1:
+        raise _BadLine(f'"confidence" must be from 0 to 1, found {json.dumps(value)[:40]}; or leave it out')
+    return confidence
+
+
 def _seconds(value: Any) -> float | None:
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # True is an int to Python
-    try:
-        seconds = float(value) if is_number else math.nan
-    except OverflowError:
-        seconds = math.inf
+    seconds = _number(value)
     if not math.isfinite(seconds) or seconds <= 0:
         raise _BadLine(
             f'"seconds" must be a number above 0, found {json.dumps(value)[:40]}; write the length of the audio'

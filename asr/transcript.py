@@ -70,6 +70,12 @@ class Transcript:
     def words(self) -> tuple[Word, ...]:
         return tuple(word for segment in self.segments for word in segment.words)
 
+    @property
+    def confidence(self) -> float:
+        """The share of its words that may be expected to be right, the mean of theirs; 0 without words."""
+        words = self.words
+        return sum(word.confidence for word in words) / len(words) if words else 0.0
+
 
 def split_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
     """Group words into segments: a new one after a pause, or when a subtitle would overflow."""

@@ -1,10 +1,11 @@
-"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid.
+"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
 
 One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
 recording and returns text; opening and saving are the caller's.
 """
 
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from typing import Any
@@ -220,6 +221,23 @@ class TextGridWriter(Writer):
         return "\n".join(lines) + "\n"
 
 
+class JsonlWriter(Writer):
+    """A line of a manifest (asr.manifest), with the confidence: what a model heard, for another one to learn from.
+
+    The audio's path is absolute, since nobody knows where the line will be written.
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        entry = {
+            "id": self.name,
+            "audio": os.path.abspath(self.name),
+            "seconds": round(transcript.duration, 3) or None,  # a manifest has no lengths of 0
+            "text": transcript.text,
+            "confidence": round(transcript.confidence, 4),
+        }
+        return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
 LIVE_FORMATS: dict[str, type[LiveWriter]] = {
     "txt": TxtWriter,
     "json": JsonWriter,
@@ -228,7 +246,7 @@ LIVE_FORMATS: dict[str, type[LiveWriter]] = {
     "tsv": TsvWriter,
     "ctm": CtmWriter,
 }
-FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter}
+FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter, "jsonl": JsonlWriter}
 
 
 def render(transcript: Transcript, format: str, name: str) -> str:

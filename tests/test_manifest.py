@@ -134,3 +134,10 @@ def test_missing_audio_is_counted_only_when_asked(manifest: Path):
 def test_present_audio_passes_the_check(manifest: Path):
     (manifest.parent / "a.flac").touch()
     assert len(read_manifest(write(manifest, GOOD), check_files=True)) == 1
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.1", "true", '"high"', "NaN", "1e999"])
+def test_a_confidence_that_is_none_is_named(tmp_path: Path, value: str):
+    (tmp_path / "a.jsonl").write_text(f'{{"audio": "a.wav", "text": "a", "confidence": {value}}}\n')
+    with pytest.raises(RecipeError, match=r'a\.jsonl:1: "confidence" must be from 0 to 1'):
+        read_manifest(tmp_path / "a.jsonl")

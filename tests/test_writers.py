@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
+from asr.manifest import read_manifest
 from asr.subtitles import CUE_MINIMUM, Cue, subtitle_cues
 from asr.transcript import Segment, Transcript, Word, split_segments
 from asr.writers import FORMATS, LIVE_FORMATS, render
@@ -428,4 +429,21 @@ def test_live_rows_are_those_of_the_whole(format: str, transcript: Transcript):
 
 def test_formats_are_the_promised_ones():
     assert list(LIVE_FORMATS) == ["txt", "json", "srt", "vtt", "tsv", "ctm"]
-    assert list(FORMATS) == [*LIVE_FORMATS, "textgrid"]
+    assert list(FORMATS) == [*LIVE_FORMATS, "textgrid", "jsonl"]
+
+
+@given(transcript=transcripts())
+def test_a_line_of_jsonl_is_read_back_as_a_manifest(transcript: Transcript, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("manifest")
+    (folder / "pseudo.jsonl").write_text(render(transcript, "jsonl", "talks/a.wav"), encoding="utf-8")
+    (entry,) = read_manifest(folder / "pseudo.jsonl")
+    assert (entry.id, entry.audio, entry.text) == ("talks/a.wav", Path("talks/a.wav").absolute(), transcript.text)
+    assert entry.seconds == pytest.approx(transcript.duration, abs=1e-3)
+    confidences = [word.confidence for word in transcript.words]
+    assert entry.confidence == pytest.approx(sum(confidences) / max(1, len(confidences)), abs=1e-4)
+
+
+def test_a_recording_of_no_length_is_a_line_without_seconds(tmp_path: Path):
+    (tmp_path / "pseudo.jsonl").write_text(render(Transcript((), 0.0), "jsonl", "a.wav"), encoding="utf-8")
+    (entry,) = read_manifest(tmp_path / "pseudo.jsonl")
+    assert (entry.text, entry.seconds, entry.confidence) == ("", None, 0.0)

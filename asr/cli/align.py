@@ -32,6 +32,7 @@ def align(
     """
     if audio == text == STANDARD_INPUT:
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
+    options.check_names(format, [audio])
     words = read_text(text)
     if output is not None:
         write_text(output, "", mode="a")  # known before the work

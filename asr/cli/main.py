@@ -7,12 +7,15 @@ import sys
 import typer
 
 from asr.cli.align import align
+from asr.cli.average import average
 from asr.cli.evaluate import evaluate
+from asr.cli.export import export
 from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
 from asr.cli.options import complain
 from asr.cli.prepare import prepare
+from asr.cli.runs import runs
 from asr.cli.train import train
 from asr.cli.transcribe import transcribe
 from asr.errors import AsrError
@@ -25,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, align, evaluate, train, models):
+for command in (transcribe, listen, align, evaluate, train, runs, average, export, models):
     app.command()(command)
 app.add_typer(lm, name="lm")
 app.add_typer(prepare, name="prepare")

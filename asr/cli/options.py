@@ -1,7 +1,7 @@
 """Options, messages and the progress bar that several commands share."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from asr.audio.files import STANDARD_INPUT
 from asr.decode.beam import BEAM_WIDTH
 from asr.decoders import DecoderOptions
 from asr.errors import AsrError, one_line
@@ -81,6 +82,12 @@ def decoder_options(
     return DecoderOptions(decoder.value, beam_width, lm, text, nbest, rescore)
 
 
+def check_names(format: Format, sources: Iterable[str]) -> None:
+    """BadParameter if a manifest would have to name audio that is no file."""
+    if format.value == "jsonl" and STANDARD_INPUT in sources:
+        raise typer.BadParameter("standard input cannot be named in jsonl; save it as a file first", param_hint="-")
+
+
 def complain(problem: object) -> None:
     """One line on standard error, if anybody reads that."""
     if sys.stderr is not None:  # `print` would take standard output instead
@@ -120,3 +127,12 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProg
     ) as progress:
         task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
         yield lambda _source, done: progress.advance(task, done)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """AsrError that says what to install if one of the imports inside fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise AsrError(f"training needs more packages ({error.name} is missing): pip install 'asr[train]'") from error

@@ -4,8 +4,6 @@ The imports that only these commands need are inside: the other commands start f
 """
 
 import json as json_module
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +11,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from asr.cli.options import audio_progress
+from asr.cli.options import audio_progress, training_packages
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
@@ -114,11 +112,3 @@ def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) ->
 
         for prepared in prepare(corpus, source, output, download):
             print(prepared)
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise AsrError(f"training needs more packages ({error.name} is missing): pip install 'asr[train]'") from error

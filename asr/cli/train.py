@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from asr.errors import AsrError
+from asr.cli.options import training_packages
 
 
 def train(
@@ -14,8 +14,6 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the recipe's output folder.")] = False,
 ) -> None:
     """Train a model from a recipe and make its bundle."""
-    try:
+    with training_packages():
         from asr.train.run import run_recipe
-    except ModuleNotFoundError as error:
-        raise AsrError(f"training needs more packages ({error.name} is missing): pip install 'asr[train]'") from error
     run_recipe(recipe, overrides or [], resume)

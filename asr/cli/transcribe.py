@@ -16,7 +16,7 @@ from asr.recognizer import Recognizer
 from asr.writers import render
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
-SEVERAL_TO_STDOUT = ("txt", "json", "ctm")
+SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
 
 
 def transcribe(
@@ -41,10 +41,12 @@ def transcribe(
     """Write the words spoken in audio files.
 
     Text goes to standard output, everything else to standard error. A file that cannot be read gives
-    one line there; the others are still done, and the exit code is 1.
+    one line there; the others are still done, and the exit code is 1. The lines of jsonl are a manifest to
+    train from, with a confidence each; recordings that cannot be read to their end are not in it.
     """
     if nbest > 1 and format.value != "json":
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
+    options.check_names(format, sources)
     files, failed = expand(sources)
     if output_dir is None and len(files) > 1 and format.value not in SEVERAL_TO_STDOUT:
         raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
@@ -59,7 +61,7 @@ def transcribe(
             if recognition.error is not None:
                 failed = True
                 options.complain(recognition.error)
-                if not recognition.transcript.segments:
+                if not recognition.transcript.segments or format.value == "jsonl":
                     continue
             shown = options.printable(name)
             text = render(recognition.transcript, format.value, shown)

@@ -86,6 +86,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
         train, dev = read_entries(recipe.data.train, rule), read_entries([recipe.data.dev], rule)
+        train = self._sure(train, recipe.data.min_confidence)
         if recipe.data.train_fraction < 1:
             count = max(1, round(len(train) * recipe.data.train_fraction))
             train = random.Random(recipe.seed).sample(train, count)
@@ -100,6 +101,15 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
         self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
         self.dev_cuts = self._cuts("dev", dev, math.inf)
+
+    def _sure(self, entries: list[Entry], least: float) -> list[Entry]:
+        """Those whose text is not a model's that was less sure than that."""
+        sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
+        if not sure:
+            raise RecipeError(f"data.min_confidence={least} leaves no utterance; lower it")
+        if len(sure) < len(entries):
+            self.say(f"train: {len(entries) - len(sure):,} utterances with a confidence below {least} left out")
+        return sure
 
     def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
         cuts, unreadable = make_cuts(entries)

@@ -15,6 +15,15 @@ from asr.errors import RecipeError, one_line
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
+def kept_checkpoint(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:04d}.safetensors"
+
+
+def kept_checkpoints(folder: Path) -> list[Path]:
+    """Those of the last epochs that a run keeps, the latest last."""
+    return sorted(folder.glob("epoch-*.safetensors"))
+
+
 def save_checkpoint(
     path: Path,
     model: nn.Module,
@@ -30,6 +39,11 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
     tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
+    write_checkpoint(path, tensors, progress)
+
+
+def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    """Atomically, as `save_checkpoint` says."""
     temporary = path.with_suffix(".partial")
     try:
         save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
@@ -50,12 +64,7 @@ def load_checkpoint(
     carried: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Put the tensors into `model`, `optimizer` and `carried`, return the progress. RecipeError if it does not fit."""
-    try:
-        with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot read the checkpoint ({error}); train without --resume") from error
+    tensors, progress = read_checkpoint(path)
     try:
         model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     except RuntimeError as error:
@@ -70,3 +79,14 @@ def load_checkpoint(
     for name, value in (carried or {}).items():
         value.copy_(tensors.get(f"carried.{name}", value))
     return progress
+
+
+def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors whose names begin so, and the progress. RecipeError if it cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
+            return {name: file.get_tensor(name) for name in names}, progress
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); train without --resume") from error

@@ -30,6 +30,9 @@ class DataConfig:
     max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
     buckets: int = 20  # utterances of similar length are batched together
     workers: int = 1  # loader processes
+    # Of texts that a model wrote (`asr transcribe --format jsonl`), only those it was that sure of, from 0 to 1
+    # (pseudo-labels, Kahn et al. 2020); the others are left out and counted.
+    min_confidence: float = 0.0
     train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
 
 
@@ -137,6 +140,7 @@ class Recipe:
     precision: str = "auto"
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
+    keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
     accumulate: int = 1  # batches whose gradients make one update
     max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
     # Moving average of the weights, for instance 0.999 (Polyak & Juditsky 1992): validated and exported in their place.
@@ -192,6 +196,7 @@ CHOICES = {
 LISTS = {"augment.rooms": (*ROOMS, "*.jsonl"), "augment.noises": (*NOISES, "*.jsonl"), "augment.codecs": CODECS}
 POSITIVE = (
     "epochs",
+    "keep_last",
     "accumulate",
     "data.max_seconds",
     "data.batch_seconds",
@@ -226,7 +231,8 @@ NOT_NEGATIVE = (
     "optimizer.weight_decay",
 )
 SHARES = (  # 0…1
-    *("model.dropout", "model.weight_dropout", "optimizer.warmup", "augment.mask_below_wer", "data.train_fraction"),
+    *("model.dropout", "model.weight_dropout", "optimizer.warmup", "augment.mask_below_wer"),
+    *("data.train_fraction", "data.min_confidence"),
     *("augment.join_share", "augment.room_share", "augment.noise_share", "augment.codec_share"),
     *("objective.intermediate", "objective.smoothing", "objective.distillation", "ema_decay"),
 )
@@ -378,7 +384,7 @@ def _check_objective(config: DictConfig, path: Path) -> None:
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
-    *("data.ngram", "description", "licence", "attribution"),
+    *("data.ngram", "description", "licence", "attribution", "keep_last"),
 )
 
 

@@ -3,7 +3,7 @@
 import random
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
         for entry in read_manifest(Path(manifest), check_files=True):
             text = rule(entry.text, f"{manifest}: '{entry.id}'")
             name = f"{manifest}: {entry.id}" if entry.id in entries else entry.id
-            entries[name] = Entry(name, entry.audio, text, entry.seconds, entry.speaker)
+            entries[name] = replace(entry, id=name, text=text)
     return list(entries.values())
 
 

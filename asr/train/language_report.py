@@ -1,4 +1,4 @@
-"""From a finished run of a language model to its folder: graph, weights, perplexities, model card."""
+"""From a checkpoint of a language model to its folder: graph, weights, perplexities, model card."""
 
 import math
 import os
@@ -14,14 +14,14 @@ from asr.lm.neural import NeuralConfig, NeuralModel
 from asr.lm.ngram import NgramModel, load_model
 from asr.nn.export import export_language_model, quantize_weights, save_weights
 from asr.nn.language import LanguageModel
+from asr.runs import Record
 from asr.tokens import Tokens
-from asr.train.checkpoint import BEST, load_checkpoint
+from asr.train.checkpoint import load_checkpoint
 from asr.train.config import LanguageRecipe, TokenizerConfig
 from asr.train.language import LanguageEpoch
-from asr.train.report import bundle_folder, digest, machine
+from asr.train.report import bundle_folder, describe_checkpoint, digest
 from asr.train.text import read_texts
 from asr.train.tokenizer import TextRule, bundle_tokenizer
-from asr.train.trainer import best_epoch
 
 # int8 weights become the graph if they raise the perplexity per word on dev by less than this share.
 INT8_MAX_LOSS = 0.01
@@ -36,22 +36,34 @@ class Perplexity:
     per_known_word: float  # the same without the words that the n-gram model does not know
 
 
-def make_language_bundle(recipe: LanguageRecipe, curve: list[LanguageEpoch], command: str, console: Console) -> Path:
-    """Write RUN/bundle from the run's best checkpoint and return its path; an older one there is replaced."""
-    with bundle_folder(recipe.folder) as work:
-        rows = fill_bundle(work, recipe, curve, command, console)
+def make_language_bundle(
+    recipe: LanguageRecipe,
+    curve: list[LanguageEpoch],
+    checkpoint: Path,
+    target: Path,
+    record: Record,
+    console: Console,
+) -> list[str]:
+    """Write the folder of a checkpoint in its run's; an older one at `target` is replaced. Returns the perplexities."""
+    with bundle_folder(checkpoint.parent, target) as work:
+        rows = fill_bundle(work, recipe, curve, checkpoint, record, console)
     for row in rows:
         console.print(row)
-    return recipe.folder / "bundle"
+    return rows
 
 
 def fill_bundle(
-    work: Path, recipe: LanguageRecipe, curve: list[LanguageEpoch], command: str, console: Console
+    work: Path,
+    recipe: LanguageRecipe,
+    curve: list[LanguageEpoch],
+    checkpoint: Path,
+    record: Record,
+    console: Console,
 ) -> list[str]:
     """All of the folder but its tokens. Returns the table of perplexities."""
     tokens = Tokens.load(work / "tokens.txt")
     model = LanguageModel(recipe.model, len(tokens))
-    load_checkpoint(recipe.folder / BEST, model)
+    held = describe_checkpoint(load_checkpoint(checkpoint, model), curve)
     save_weights(model, work / "weights.safetensors")
     graphs = {"float32": work / "model.float.onnx", "int8": work / "model.int8.onnx"}
     export_language_model(model, graphs["float32"])
@@ -86,7 +98,7 @@ def fill_bundle(
     if ngram is not None:
         rows.append(perplexity_row(f"`{recipe.data.ngram}`, order {ngram.order}", measure_ngram(ngram, sentences)))
     weights = f"{chosen}, {(work / 'model.onnx').stat().st_size / 1e6:.1f} MB"
-    card = model_card(recipe, model, curve, sentences, known, rows, weights, command)
+    card = model_card(recipe, model, curve, sentences, known, rows, weights, held, record)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return rows
 
@@ -140,7 +152,8 @@ def model_card(
     known: Sequence[np.ndarray],
     rows: Sequence[str],
     weights: str,
-    command: str,
+    held: str,
+    record: Record,
 ) -> str:
     """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it predicts."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -149,7 +162,6 @@ def model_card(
     unknown = sum(int((~mask).sum()) for mask in known)
     texts = "\n".join(f"- {text_line('trained on', path)}" for path in data.train)
     seen = curve[-1].epoch * data.epoch_batches * data.lanes * data.span
-    best = best_epoch(curve)
     epochs = "\n".join(
         f"| {epoch.epoch} | {epoch.step} | {epoch.train_loss:.4f} | {epoch.dev_loss:.4f} | "
         f"{epoch.dev_perplexity:.1f} | {epoch.gradient_norm:.2f} | {epoch.speed:,.0f} | {epoch.minutes:.0f} |"
@@ -183,14 +195,14 @@ the ends of sentences too. The last column leaves out the words that the n-gram 
 
 ## Training
 
-    {command}
+    {record.command}
 
 {texts}
 - {text_line("validated on", data.dev)}
 - {seen:,} tokens seen, in {data.lanes} lanes, gradients through {data.span} tokens
-- {machine()}
+- {record.machine}
 
-The folder holds epoch {best.epoch}, the best on dev. Losses are in nats per token, dev perplexity is per word with the
+The folder holds {held}. Losses are in nats per token, dev perplexity is per word with the
 float32 model, speed is in tokens per second, minutes are since the start, validation included.
 
 | epoch | steps | train loss | dev loss | dev perplexity | gradient norm | speed | minutes |
@@ -200,4 +212,4 @@ float32 model, speed is in tokens per second, minutes are since the start, valid
 
 
 def text_line(role: str, path: str) -> str:
-    return f"{role} `{path}`: {Path(path).stat().st_size / 1e6:.1f} MB, SHA-256 {digest(path)}…"
+    return f"{role} `{path}`: {Path(path).stat().st_size / 1e6:.1f} MB, SHA-256 {digest(path)[:12]}…"

@@ -1,13 +1,14 @@
-"""From a finished run to its bundle: graphs, weights, measured error rates, model card."""
+"""From a checkpoint to its bundle: graphs, weights, measured error rates, model card."""
 
 import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,17 +16,20 @@ from rich.console import Console
 from asr.bundle import BundleConfig, load_bundle, write_config
 from asr.decode.beam import BEAM_WIDTH
 from asr.decoders import DecoderName
-from asr.evaluate import Evaluation, evaluate, utterances
+from asr.errors import RecipeError, one_line
+from asr.evaluate import Evaluation, Utterance, evaluate, utterances
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
 from asr.nn.export import export_onnx, quantize_weights, save_weights
 from asr.nn.features import SAMPLE_RATE
 from asr.recognizer import Recognizer
+from asr.runs import Record
 from asr.streaming import CHUNK_SECONDS, StreamingRecognizer, transcribe_live
 from asr.tokens import Tokens
 from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
-from asr.train.checkpoint import BEST, load_checkpoint
+from asr.train.checkpoint import load_checkpoint
 from asr.train.config import AcousticRecipe
+from asr.train.task import Epoch
 from asr.train.trainer import best_epoch
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
@@ -33,36 +37,59 @@ INT8_MAX_LOSS = 0.003
 FLOAT_GRAPH, INT8_GRAPH = "model.float.onnx", "model.int8.onnx"
 
 
-def make_bundle(recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str, console: Console) -> Path:
-    """Write RUN/bundle from the run's best checkpoint and return its path; an older bundle there is replaced."""
-    with bundle_folder(recipe.folder) as work:
-        results = fill_bundle(work, recipe, curve, command, console)
-    for name, result in results.items():
+@dataclass(frozen=True)
+class Measured:
+    """How a bundle does on the dev data."""
+
+    rates: dict[str, Evaluation]  # by graph and decoder
+    utterances: list[Utterance]  # of the bundle's own graph and the greedy decoder
+
+
+def make_bundle(
+    recipe: AcousticRecipe,
+    curve: list[AcousticEpoch],
+    checkpoint: Path,
+    target: Path,
+    record: Record,
+    console: Console,
+) -> Measured:
+    """Write the bundle of a checkpoint in its run's folder; an older bundle at `target` is replaced."""
+    with bundle_folder(checkpoint.parent, target) as work:
+        measured = fill_bundle(work, recipe, curve, checkpoint, record, console)
+    for name, result in measured.rates.items():
         console.print(f"{name}: {result}")
-    return recipe.folder / "bundle"
+    return measured
 
 
 @contextmanager
-def bundle_folder(run: Path) -> Iterator[Path]:
-    """A new folder with the run's tokens.txt, to be filled; at the end it becomes RUN/bundle."""
-    work, target = run / "bundle.partial", run / "bundle"
+def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
+    """A new folder with the run's tokens.txt, to be filled; at the end it becomes `target`."""
+    work = target.with_name(f"{target.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    shutil.copy(run / "tokens.txt", work)
+    try:
+        work.mkdir(parents=True)
+        shutil.copy(run / "tokens.txt", work)
+    except OSError as error:
+        raise RecipeError(f"{work}: cannot be made ({one_line(error)}); make room, or write elsewhere") from error
     yield work
     shutil.rmtree(target, ignore_errors=True)
     os.replace(work, target)
 
 
 def fill_bundle(
-    work: Path, recipe: AcousticRecipe, curve: list[AcousticEpoch], command: str, console: Console
-) -> dict[str, Evaluation]:
-    """All of a bundle but its tokens. Returns the error rates."""
-    run, tokens = recipe.folder, Tokens.load(work / "tokens.txt")
+    work: Path,
+    recipe: AcousticRecipe,
+    curve: list[AcousticEpoch],
+    checkpoint: Path,
+    record: Record,
+    console: Console,
+) -> Measured:
+    """All of a bundle but its tokens."""
+    run, tokens = checkpoint.parent, Tokens.load(work / "tokens.txt")
     if (run / TOKENIZER_MODEL).exists():
         shutil.copy(run / TOKENIZER_MODEL, work)
     model = AcousticModel(recipe.model, len(tokens))
-    load_checkpoint(run / BEST, model)
+    held = describe_checkpoint(load_checkpoint(checkpoint, model), curve)
     save_weights(model, work / "weights.safetensors")
     export_onnx(model, work / FLOAT_GRAPH)
     quantize_weights(work / FLOAT_GRAPH, work / INT8_GRAPH)
@@ -82,10 +109,11 @@ def fill_bundle(
     write_config(work, config)
 
     console.print("measuring the bundle on the dev data")
-    results = {
-        "float32, greedy": measure(work, recipe.data.dev, "greedy", work / FLOAT_GRAPH),
-        "int8, greedy": measure(work, recipe.data.dev, "greedy", work / INT8_GRAPH),
+    heard = {
+        "float32": measure(work, recipe.data.dev, "greedy", work / FLOAT_GRAPH),
+        "int8": measure(work, recipe.data.dev, "greedy", work / INT8_GRAPH),
     }
+    results = {f"{name}, greedy": evaluate(utterances) for name, utterances in heard.items()}
     loss = results["int8, greedy"].wer - results["float32, greedy"].wer
     chosen = "int8" if loss < INT8_MAX_LOSS else "float32"
     if chosen == "int8":
@@ -94,31 +122,42 @@ def fill_bundle(
         os.replace(work / FLOAT_GRAPH, work / "model.onnx")
     if config.streaming:
         live = f"{chosen}, greedy, live in chunks of {CHUNK_SECONDS * 1000:.0f} ms"
-        results[live] = measure_streaming(work, recipe.data.dev)
-    results[f"{chosen}, beam {BEAM_WIDTH}"] = measure(work, recipe.data.dev, "beam")
+        results[live] = evaluate(measure_streaming(work, recipe.data.dev))
+    results[f"{chosen}, beam {BEAM_WIDTH}"] = evaluate(measure(work, recipe.data.dev, "beam"))
     greedy, beam = results[f"{chosen}, greedy"], results[f"{chosen}, beam {BEAM_WIDTH}"]
     metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
     write_config(work, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
     delay = config.delay_seconds if config.streaming else None
     megabytes = (work / "model.onnx").stat().st_size / 1e6
-    card = model_card(recipe, model, curve, results, f"{chosen}, {megabytes:.1f} MB", command, delay)
+    card = model_card(recipe, model, curve, results, f"{chosen}, {megabytes:.1f} MB", held, record, delay)
     (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    return results
+    return Measured(results, heard[chosen])
 
 
-def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> Evaluation:
-    """Error rates of the exported graph on a manifest, by the same code that users run."""
+def describe_checkpoint(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
+    """What a model card says that the bundle holds."""
+    if "averaged" in progress:
+        return f"the mean of {', '.join(progress['averaged'])}"
+    epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
+    if batches:
+        return f"what {epoch} epochs and {batches:,} batches made"
+    best = bool(curve) and epoch == best_epoch(curve).epoch
+    return f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}"
+
+
+def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> list[Utterance]:
+    """What the exported graph hears on a manifest, by the same code that users run."""
     recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
     entries = read_manifest(Path(manifest))
     # A damaged recording counts with the text up to there, as in `asr evaluate`.
-    return evaluate(utterances(entries, recognizer.transcribe_all(entry.audio for entry in entries)))
+    return utterances(entries, recognizer.transcribe_all(entry.audio for entry in entries))
 
 
-def measure_streaming(bundle: Path, manifest: str) -> Evaluation:
+def measure_streaming(bundle: Path, manifest: str) -> list[Utterance]:
     """The same of a live model that hears each recording chunk by chunk, with the greedy decoder."""
     recognizer = StreamingRecognizer(load_bundle(bundle), endpoint=None)
     entries = read_manifest(Path(manifest))
-    return evaluate(utterances(entries, (transcribe_live(recognizer, entry.audio) for entry in entries)))
+    return utterances(entries, (transcribe_live(recognizer, entry.audio) for entry in entries))
 
 
 def model_card(
@@ -127,12 +166,14 @@ def model_card(
     curve: list[AcousticEpoch],
     results: dict[str, Evaluation],
     weights: str,
-    command: str,
+    held: str,
+    record: Record,
     delay: float | None,
 ) -> str:
     """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does.
 
-    weights: in which form the graph holds them, and its size. delay: seconds that a live model is behind its audio.
+    weights: in which form the graph holds them, and its size. held: which epoch's they are. delay: seconds that a live
+    model is behind its audio.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config = recipe.model
@@ -143,7 +184,6 @@ def model_card(
         else f"\n| delay | {delay * 1000:.0f} ms: a frame of 40 ms and {config.lookahead} frames of look-ahead |"
     )
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
-    best = best_epoch(curve)
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
     if recipe.init_from:
         manifests = f"- began with the weights of `{recipe.init_from}`\n{manifests}"
@@ -187,13 +227,13 @@ figures flatter the model a little.
 
 ## Training
 
-    {command}
+    {record.command}
 
 {manifests}
 - {manifest_line("validated on", recipe.data.dev)}
-- {machine()}
+- {record.machine}
 
-The bundle holds epoch {best.epoch}, the best on dev. Losses are in nats per token, dev WER is greedy with the float32
+The bundle holds {held}. Losses are in nats per token, dev WER is greedy with the float32
 model, speed is in seconds of audio per second, minutes are since the start, validation included.
 
 | epoch | steps | train loss | dev loss | dev WER | gradient norm | speed | minutes |
@@ -206,12 +246,12 @@ def manifest_line(role: str, path: str) -> str:
     entries = read_manifest(Path(path))
     known = [entry.seconds for entry in entries if entry.seconds is not None]
     hours = f", {sum(known) / 3600:.2f} h" if len(known) == len(entries) else ""
-    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest(path)}…"
+    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest(path)[:12]}…"
 
 
 def digest(path: str) -> str:
-    """The first digits of a file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    """A file's SHA-256, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def machine() -> str:

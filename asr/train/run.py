@@ -1,29 +1,83 @@
-"""A whole run: recipe → training → bundle."""
+"""A whole run: recipe → training → bundle and report; and the bundle of any of its checkpoints."""
 
 import shlex
 import warnings
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe, load_recipe
-from asr.train.language import LanguageTask
+from asr.errors import RecipeError
+from asr.runs import RECIPE, Record, read_curve
+from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.checkpoint import BEST
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
+from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.language_report import make_language_bundle
-from asr.train.report import make_bundle
+from asr.train.page import write_acoustic_page, write_language_page
+from asr.train.report import machine, make_bundle
 from asr.train.trainer import Trainer
 
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
-    """`asr train`. A run that is complete is not trained again: with `resume` only its bundle is made anew."""
+    """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
     # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
     warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    console = make_console()
     recipe = load_recipe(path, overrides)
-    command = shlex.join(["asr", "train", str(path), *overrides])
+    record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
+    best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
     if isinstance(recipe, AcousticRecipe):
-        bundle = make_bundle(recipe, Trainer(AcousticTask, recipe, console, resume).run(), command, console)
-        console.print(f"the model is in {bundle}: try  asr transcribe --model {bundle} FILE")
+        trainer = Trainer(AcousticTask, recipe, console, resume)
+        record.save(recipe.folder)
+        curve = trainer.run()
+        measured = make_bundle(recipe, curve, best, bundle, record, console)
+        page = write_acoustic_page(recipe, curve, record, measured, bundle)
     else:
-        bundle = make_language_bundle(recipe, Trainer(LanguageTask, recipe, console, resume).run(), command, console)
-        console.print(f'the model is in {bundle}: try  asr lm generate {bundle} --prompt "once upon a"')
+        language_trainer = Trainer(LanguageTask, recipe, console, resume)
+        record.save(recipe.folder)
+        language_curve = language_trainer.run()
+        rows = make_language_bundle(recipe, language_curve, best, bundle, record, console)
+        page = write_language_page(recipe, language_curve, record, rows)
+    console.print(f"the report is in {page}")
+    say_where(recipe, bundle, console)
+
+
+def export_checkpoint(source: Path, output: Path | None) -> None:
+    """`asr export`: the best checkpoint of a run's folder, or another one in it, as the end of the run makes it."""
+    checkpoint = source / BEST if source.is_dir() else source
+    run = checkpoint.parent
+    if not checkpoint.is_file():
+        raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
+    if not (run / RECIPE).is_file():
+        raise RecipeError(f"{run}: no {RECIPE} beside the checkpoint; export it from its run's folder")
+    recipe = load_recipe(run / RECIPE, [])
+    target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
+    try:
+        record = Record.load(run)
+    except FileNotFoundError:  # trained by an older version
+        record = Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
+    console = make_console()
+    if isinstance(recipe, AcousticRecipe):
+        make_bundle(recipe, load_curve(run, AcousticEpoch), checkpoint, target, record, console)
+    else:
+        make_language_bundle(recipe, load_curve(run, LanguageEpoch), checkpoint, target, record, console)
+    say_where(recipe, target, console)
+
+
+def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:
+    try:
+        return [epoch_type(**epoch) for epoch in read_curve(run)]
+    except TypeError as error:
+        raise RecipeError(f"{run}: its curve was written by another version of asr; export it with that") from error
+
+
+def make_console() -> Console:
+    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_where(recipe: AcousticRecipe | LanguageRecipe, bundle: Path, console: Console) -> None:
+    use = f"asr transcribe --model {bundle} FILE"
+    if isinstance(recipe, LanguageRecipe):
+        use = f'asr lm generate {bundle} --prompt "once upon a"'
+    console.print(f"the model is in {bundle}: try  {use}")

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,7 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import RecipeError, one_line
-from asr.train.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from asr.train.checkpoint import (
+    BEST,
+    LAST,
+    kept_checkpoint,
+    kept_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
@@ -107,6 +114,7 @@ class Trainer(Generic[EpochType]):
                     self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=in_a_row)
                     if best_epoch(self.curve) is epoch:
                         self._save(self.best)
+                    self._keep(epoch.epoch)
                     self._save(self.last)
                     self._report(epoch, events)
                     if self.stopping:
@@ -268,6 +276,14 @@ class Trainer(Generic[EpochType]):
             save_checkpoint(path, self.model, self.optimizer, progress, self._carried)
         self.saved = time.monotonic()
 
+    def _keep(self, epoch: int) -> None:
+        """Keep the checkpoints of the last epochs, which can be averaged."""
+        if self.recipe.keep_last > 1:
+            self._save(kept_checkpoint(self.folder, epoch))
+            kept = {kept_checkpoint(self.folder, epoch - back) for back in range(self.recipe.keep_last)}
+            for old in set(kept_checkpoints(self.folder)) - kept:
+                old.unlink()
+
     def _restore(self) -> None:
         tokens = self.task.tokens.symbols
         progress = load_checkpoint(self.last, self.model, self.optimizer, self._carried)
@@ -348,5 +364,5 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if has_amx() else "float32"
 
 
-def best_epoch(curve: list[EpochType]) -> EpochType:
+def best_epoch(curve: Sequence[EpochType]) -> EpochType:
     return min(curve, key=lambda epoch: epoch.rank)

@@ -6,6 +6,7 @@ import pytest
 from conftest import Command
 
 from asr.bundle import load_bundle
+from asr.manifest import read_manifest
 from asr.recognizer import Recognizer
 from asr.writers import FORMATS, render
 
@@ -177,3 +178,21 @@ def test_models_lists_the_packaged_ones(run: Command) -> None:
     assert result.out.startswith("en-bilstm  en, files, ")
     assert "WER" in result.out
     assert "CC" in result.out
+
+
+def test_jsonl_is_a_manifest_of_what_could_be_read_whole(transcribe: Command, folder: Path, tmp_path: Path) -> None:
+    damaged = carrier.save(folder / "damaged.flac", "damaged", silence=99)
+    damaged.write_bytes(damaged.read_bytes()[:-2000])
+    result = transcribe(folder, "--format", "jsonl")
+    assert result.code == 1
+    assert len(result.errors) == 1
+    (tmp_path / "pseudo.jsonl").write_text(result.out)
+    entries = read_manifest(tmp_path / "pseudo.jsonl", check_files=True)
+    assert {entry.audio: entry.text for entry in entries} == {path: path.stem for path in folder.rglob("*.wav")}
+    assert all(entry.confidence and entry.confidence > 0.9 for entry in entries)
+
+
+def test_standard_input_cannot_be_named_in_a_manifest(transcribe: Command) -> None:
+    result = transcribe("-", "--format", "jsonl")
+    assert (result.code, result.out) == (2, "")
+    assert "save it as a file first" in " ".join(result.err.split())

@@ -61,6 +61,7 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
         return recipe.folder
 
     monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
+    monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
     overrides += ["model.layers=2", "model.size=16", "accumulate=1", "epochs=1", "threads=1", "precision=float32"]
     threads = torch.get_num_threads()
     if isinstance(recipe, AcousticRecipe) and recipe.init_from:  # a model of this size to begin with

@@ -1,0 +1,35 @@
+"""`asr average`: the mean of several checkpoints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import training_packages
+
+
+def average(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="RUN|CHECKPOINT...", help="Folders of runs, or checkpoints in them.")
+    ],
+    last: Annotated[
+        int | None, typer.Option(min=1, help="Of each run take the last so many epochs, not all that it kept.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write, else averaged.safetensors in the folder of the first.")
+    ] = None,
+) -> None:
+    """Average the weights of checkpoints into one that `asr export` takes.
+
+    A run keeps its last epochs' checkpoints if its recipe says so, keep_last=5 for example. Checkpoints of several runs
+    must go back to the same weights: those of models that began at random have no meaningful mean.
+    """
+    if last is not None and not all(source.is_dir() for source in sources):
+        raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")
+    with training_packages():
+        from asr.train.average import average_checkpoints, find_checkpoints
+    checkpoints = find_checkpoints(sources, last)
+    target = output or checkpoints[0].parent / "averaged.safetensors"
+    average_checkpoints(checkpoints, target)
+    names = ", ".join(path.name for path in checkpoints)
+    print(f"{target}: the mean of {names}; try  asr export {target}")

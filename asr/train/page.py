@@ -1,0 +1,142 @@
+"""report.html, the page about a finished run: one file, which needs nothing else and no network."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from asr.audio.files import read
+from asr.errors import AudioError
+from asr.evaluate import Utterance, report, word_errors
+from asr.manifest import Entry, read_manifest
+from asr.nn.features import SAMPLE_RATE
+from asr.recognizer import Recognizer
+from asr.runs import RECIPE, Record
+from asr.train import plots
+from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.breakdown import LENGTHS, SNRS, Group, estimate_snr, group, group_by_value
+from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.language import LanguageEpoch, LanguageTask
+from asr.train.report import Measured, digest
+from asr.train.task import Epoch
+
+TEMPLATE = Path(__file__).with_name("page.html")
+PAGE = "report.html"
+WORST = 10  # utterances that are shown
+SHOWN_SECONDS = 20.0  # of their audio
+SPEAKERS = 30  # those with the highest error rates are listed
+PACKAGES = ("asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A badly recognised utterance: its words aligned, and its picture, or why there is none."""
+
+    aligned: str
+    picture: str
+    note: str
+
+
+def write_acoustic_page(
+    recipe: AcousticRecipe, curve: list[AcousticEpoch], record: Record, measured: Measured, bundle: Path
+) -> Path:
+    """RUN/report.html of an acoustic model; `bundle` is measured on the recipe's dev data."""
+    entries = read_manifest(recipe.data.dev)
+    errors, words = word_errors(measured.utterances)
+    snrs = np.array([_snr(entry) for entry in entries])
+    seconds = np.array([utterance.seconds for utterance in measured.utterances])
+    speakers = group([entry.speaker or "unknown" for entry in entries], errors, words)
+    speakers.sort(key=lambda speaker: (-np.nan_to_num(speaker.wer), speaker.name))
+    breakdown: dict[str, list[Group]] = {
+        "speaker": speakers[:SPEAKERS],
+        "length": group_by_value(seconds, LENGTHS, "s", errors, words),
+        "signal-to-noise ratio": group_by_value(snrs, SNRS, "dB", errors, words),
+    }
+    excess = errors - words * errors.sum() / words.sum()  # by the count alone the longest would be the worst
+    worst = sorted(np.flatnonzero(errors), key=lambda index: (-excess[index], entries[index].id))[:WORST]
+    recognizer = Recognizer(bundle)
+    return _write(
+        recipe,
+        curve,
+        record,
+        rates=measured.rates,
+        picture=plots.curves(curve, plots.read_steps(recipe.folder), "dev_wer", "dev WER, greedy", AcousticTask.unit),
+        unit=AcousticTask.unit,
+        breakdown=breakdown,
+        more_speakers=max(0, len(speakers) - SPEAKERS),
+        worst=[_example(measured.utterances[i], entries[i], recognizer) for i in worst],
+    )
+
+
+def write_language_page(
+    recipe: LanguageRecipe, curve: list[LanguageEpoch], record: Record, rows: Sequence[str]
+) -> Path:
+    """The same of a language model. rows: its perplexities, as in its model card."""
+    steps = plots.read_steps(recipe.folder)
+    return _write(
+        recipe,
+        curve,
+        record,
+        perplexities=[[cell.strip() for cell in row.strip("|").split("|")] for row in rows],
+        picture=plots.curves(curve, steps, "dev_perplexity", "dev perplexity per word", LanguageTask.unit),
+        unit=LanguageTask.unit,
+    )
+
+
+def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], record: Record, **parts: Any) -> Path:
+    """What every page has: command, curve, versions, data, recipe."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        recipe=recipe,
+        record=record,
+        epochs=[asdict(epoch) for epoch in curve],
+        best=min(curve, key=lambda epoch: epoch.rank).epoch,
+        versions={name: _version(name) for name in PACKAGES},
+        data=_data(recipe),
+        written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
+        **parts,
+    )
+    path = recipe.folder / PAGE
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(page + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _data(recipe: AcousticRecipe | LanguageRecipe) -> list[tuple[str, str, int, str]]:
+    """Role, path, bytes and SHA-256 of each manifest or text."""
+    roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
+    return [(role, path, Path(path).stat().st_size, digest(path)) for role, path in roles]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _snr(entry: Entry) -> float:
+    try:
+        return estimate_snr(read(entry.audio))
+    except AudioError:
+        return np.nan
+
+
+def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> Example:
+    picture = note = ""
+    try:
+        samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
+        log_probs = recognizer.log_probs(samples)
+        config = recognizer.bundle.config
+        picture = plots.utterance(samples, log_probs, recognizer.bundle.tokens, config.frame_seconds)
+        if utterance.seconds > SHOWN_SECONDS:
+            note = f"the picture shows the first {SHOWN_SECONDS:.0f} of {utterance.seconds:.0f} s"
+    except AudioError as error:
+        note = f"no picture: {error}"
+    return Example(report([utterance]), picture, note)

@@ -1,0 +1,144 @@
+"""Checkpoints after a run: kept, averaged, exported; what does not fit is one line."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from asr.errors import RecipeError
+from asr.runs import Record
+from asr.train.average import average_checkpoints, find_checkpoints
+from asr.train.checkpoint import kept_checkpoints, read_checkpoint, write_checkpoint
+from asr.train.config import AcousticRecipe
+from asr.train.run import export_checkpoint
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished_run, tmp_path / "copy")
+
+
+def card(bundle: Path) -> str:
+    return (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_checkpoints_of_the_last_epochs_are_kept_and_the_last_of_them_is_the_last(finished_run: Path):
+    kept = kept_checkpoints(finished_run)
+    assert [path.name for path in kept] == ["epoch-0002.safetensors", "epoch-0003.safetensors"]
+    assert [len(read_checkpoint(path)[1]["curve"]) for path in kept] == [2, 3]
+    last, newest = load_file(finished_run / "last.safetensors"), load_file(kept[-1])
+    assert all(torch.equal(newest[name], last[name]) for name in last)
+
+
+def test_one_kept_epoch_is_the_last_checkpoint_alone(recipe: AcousticRecipe):
+    from tiny_runs import make_trainer
+
+    recipe.epochs = 1
+    make_trainer(recipe).run()
+    assert {path.name for path in recipe.folder.glob("*.safetensors")} == {"last.safetensors", "best.safetensors"}
+
+
+def test_the_average_is_the_mean_by_hand(run: Path):
+    paths = [*kept_checkpoints(run), run / "best.safetensors"]
+    average_checkpoints(paths, run / "averaged.safetensors")
+    averaged = load_file(run / "averaged.safetensors")
+    tensors = [load_file(path) for path in paths]
+    assert averaged.keys() == {name for name in tensors[0] if name.startswith("model.")}
+    for name, value in averaged.items():
+        expected = (tensors[0][name].double() + tensors[1][name].double() + tensors[2][name].double()) / 3
+        assert value.dtype == tensors[0][name].dtype
+        torch.testing.assert_close(value, expected.to(value.dtype), rtol=0, atol=0)
+    assert any(not torch.equal(averaged[name], tensors[0][name]) for name in averaged)
+
+
+def test_the_averaged_model_becomes_a_bundle_that_says_so(run: Path):
+    average_checkpoints(find_checkpoints([run], 2), run / "averaged.safetensors")
+    export_checkpoint(run / "averaged.safetensors", None)
+    assert "The bundle holds the mean of epoch-0002.safetensors, epoch-0003.safetensors." in card(
+        run / "bundle-averaged"
+    )
+    weights = load_file(run / "bundle-averaged/weights.safetensors")
+    averaged = load_file(run / "averaged.safetensors")
+    for name, value in weights.items():
+        torch.testing.assert_close(value, averaged[f"model.{name}"].to(value.dtype), rtol=0, atol=0)
+
+
+def test_the_last_epoch_exports_to_the_runs_own_bundle_where_it_is_the_best(finished_run: Path, run: Path):
+    curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert min(curve, key=lambda epoch: (epoch["dev_wer"], epoch["dev_loss"])) == curve[-1]
+    export_checkpoint(run / "last.safetensors", run / "elsewhere/mine")
+    files = {path.name: path.read_bytes() for path in (run / "elsewhere/mine").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (finished_run / "bundle").iterdir()}
+    assert not (run / "bundle-last").exists()
+
+
+def test_an_epoch_that_is_not_the_best_says_which_it_is_and_leaves_the_runs_bundle(run: Path):
+    before = card(run / "bundle")
+    export_checkpoint(kept_checkpoints(run)[0], None)
+    assert "The bundle holds epoch 2. Losses" in card(run / "bundle-epoch-0002")
+    assert card(run / "bundle") == before
+
+
+def test_a_run_of_an_older_version_can_be_exported(run: Path):
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "bundle")
+    export_checkpoint(run, None)
+    assert f"    asr train {run / 'recipe.yaml'}\n" in card(run / "bundle")
+    assert "- on a machine that was not recorded\n" in card(run / "bundle")
+
+
+def one_line(problem: pytest.ExceptionInfo[RecipeError]) -> str:
+    assert "\n" not in str(problem.value)
+    return str(problem.value)
+
+
+def test_a_checkpoint_that_is_not_in_a_run_cannot_be_exported(run: Path, tmp_path: Path):
+    alone = shutil.copy(run / "best.safetensors", tmp_path)
+    with pytest.raises(RecipeError) as problem:
+        export_checkpoint(Path(alone), None)
+    assert "no recipe.yaml beside the checkpoint" in one_line(problem)
+    Path(alone).unlink()
+    with pytest.raises(RecipeError) as problem:
+        export_checkpoint(tmp_path, None)
+    assert "no such checkpoint" in one_line(problem)
+
+
+def test_a_damaged_checkpoint_leaves_the_bundle_that_is_there(run: Path):
+    best = run / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:-100])
+    before = card(run / "bundle")
+    with pytest.raises(RecipeError) as problem:
+        export_checkpoint(run, None)
+    assert one_line(problem).startswith(f"{best}: cannot read the checkpoint")
+    assert card(run / "bundle") == before
+
+
+def test_too_few_kept_epochs_say_how_to_keep_more(run: Path):
+    with pytest.raises(RecipeError) as problem:
+        find_checkpoints([run], 5)
+    assert one_line(problem).endswith(
+        "has kept the checkpoints of 2 epochs; train with keep_last=5, or name the checkpoints"
+    )
+
+
+def test_checkpoints_of_other_models_or_tokens_have_no_mean(run: Path):
+    tensors, progress = read_checkpoint(run / "last.safetensors")
+    name = next(name for name in tensors if name.startswith("model."))
+    write_checkpoint(run / "other.safetensors", tensors | {name: torch.zeros(3)}, progress)
+    write_checkpoint(run / "tokens.safetensors", tensors, progress | {"tokens": ["<blank>", "▁"]})
+    for other, expected in (("other", "of another model"), ("tokens", "has other tokens")):
+        with pytest.raises(RecipeError) as problem:
+            average_checkpoints([run / "last.safetensors", run / f"{other}.safetensors"], run / "averaged.safetensors")
+        assert expected in one_line(problem)
+    assert not (run / "averaged.safetensors").exists()
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path):
+    record = Record("acoustic", 3, "asr train 'a b.yaml' seed=5", "on a machine; ß")
+    record.save(tmp_path)
+    assert asdict(Record.load(tmp_path)) == asdict(record)
