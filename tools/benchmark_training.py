@@ -23,8 +23,9 @@ from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, output_lengths
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.config import AcousticRecipe
 from asr.train.dataset import Batch
+from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5

@@ -25,7 +25,8 @@ from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticConfig, AcousticModel
 from asr.nn.features import SAMPLE_RATE
 from asr.tokens import Tokens
 from asr.train.checkpoint import BEST, load_checkpoint
-from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.config import AcousticRecipe
+from asr.train.recipe import load_recipe
 
 DISTANCES = (1, 2, 3, 5, 8, 12, 18, 25, 37, 50, 75, 100)  # frames of 40 ms
 EVERY = 25  # frames from one t to the next

@@ -40,7 +40,7 @@ def read_steps(folder: Path) -> dict[str, np.ndarray]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
-        layers = {f"layers.{name}": norm for name, norm in values.pop("layers", {}).items()}
+        layers = {f"layers.{name}": norm for name, norm in values.pop("layer_norm", {}).items()}
         rows.append({name: float(value) for name, value in (values | layers).items()})
     if not rows:
         return {}

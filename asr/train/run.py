@@ -11,10 +11,11 @@ from asr.errors import RecipeError
 from asr.runs import RECIPE, Record, read_curve
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.checkpoint import BEST
-from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.language_report import make_language_bundle
 from asr.train.page import write_acoustic_page, write_language_page
+from asr.train.recipe import load_recipe
 from asr.train.report import machine, make_bundle
 from asr.train.trainer import Trainer
 

@@ -12,7 +12,8 @@ from asr.errors import RecipeError, one_line
 from asr.nn.acoustic import AcousticConfig, AcousticModel
 from asr.tokens import Tokens
 from asr.train.checkpoint import BEST
-from asr.train.config import AcousticRecipe, TokenizerConfig, load_recipe
+from asr.train.config import AcousticRecipe, TokenizerConfig
+from asr.train.recipe import load_recipe
 from asr.train.tokenizer import Tokenizer, read_tokenizer
 
 HEAD = "head."  # of the weights that depend on the tokens

@@ -25,11 +25,12 @@ from asr.train.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from asr.train.config import Recipe, check_resumed, save_recipe
+from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
 from asr.train.gradients import clip_gradients
 from asr.train.randomness import random_state, restore_random_state, seed_all
+from asr.train.recipe import check_resumed, save_recipe
 from asr.train.task import Batch, Epoch, EpochType, Task
 
 FIRST_LEARNING_RATE = 0.01  # of the peak, at the first step
@@ -251,7 +252,7 @@ class Trainer(Generic[EpochType]):
         """The one that is validated, kept as the best and exported."""
         return self.average.module if self.average else self.model
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, Any]:
         self.task.model = self.measured_model
         try:
             return self.task.validate()

@@ -16,8 +16,9 @@ from asr.nn.language import LanguageConfig
 from asr.runs import Record, read_curve
 from asr.train import plots
 from asr.train.acoustic import AcousticEpoch
-from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.page import write_acoustic_page
+from asr.train.recipe import load_recipe, save_recipe
 from asr.train.report import Measured, digest, measure
 from asr.train.run import load_curve, run_recipe
 
@@ -161,7 +162,7 @@ def test_a_recording_that_cannot_be_read_has_no_picture_and_an_unknown_ratio(fin
 def test_updates_are_averaged_to_as_many_points_as_a_curve_shows(tmp_path: Path):
     assert plots.read_steps(tmp_path) == {}
     lines = [
-        {"step": step, "loss": 2.0 * step, "clipped": step % 2 == 0, "layers": {"head": 1.0, "lstm": float(step)}}
+        {"step": step, "loss": 2.0 * step, "clipped": step % 2 == 0, "layer_norm": {"head": 1.0, "lstm": float(step)}}
         for step in range(1, 2 * plots.POINTS + 1)
     ]
     (tmp_path / plots.STEPS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

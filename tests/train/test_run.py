@@ -11,7 +11,7 @@ from asr.bundle import load_bundle
 from asr.manifest import Entry, read_manifest
 from asr.recognizer import Recognizer
 from asr.streaming import StreamingRecognizer, transcribe_live
-from asr.train.config import load_recipe
+from asr.train.recipe import load_recipe
 from asr.train.run import run_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")

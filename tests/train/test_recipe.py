@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from asr.errors import RecipeError
-from asr.train.config import AcousticRecipe, LanguageRecipe, Recipe, load_recipe, save_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, Recipe
+from asr.train.recipe import load_recipe, save_recipe
 
 MANIFESTS = ["data.train=[train.jsonl]", "data.dev=dev.jsonl"]
 RECIPES = Path(__file__).parents[2] / "recipes"
