@@ -23,7 +23,7 @@ BEAM_WIDTH = 16  # prefixes kept after each frame
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
 TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 24  # at most so many tokens extend the prefixes, the most likely (and ties)
-SCORE_PRUNE = 14.0  # nats: a prefix a millionth as likely as the best one is dropped
+SCORE_PRUNE = 10.0  # nats: a prefix 1/22,000 as likely as the best one is dropped
 BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
 # Two readings that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
 COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
@@ -216,11 +216,16 @@ class BeamDecoder:
             full = len(best) >= self.beam_width
             if full and rank + self.fusion.highest_gain <= best[0]:
                 break
-            step = prefix.fusion.steps.get(token)
+            state = prefix.fusion
+            step = state.steps.get(token)
             if step is None:
-                if full and rank + self.fusion.bound(prefix.fusion, token) <= best[0]:
-                    continue
-                step = self.fusion.step(prefix.fusion, token)
+                if full:
+                    bound = state.bounds.get(token)
+                    if bound is None:
+                        bound = self.fusion.bound(state, token)
+                    if rank + bound <= best[0]:
+                        continue
+                step = self.fusion.step(state, token)
             gain, future = step
             rank += gain
             if full and rank <= best[0]:

@@ -47,7 +47,7 @@ StateKey = tuple[int, str, str]
 
 class FusionState:
     """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known, and
-    `bounds[token]` what `Fusion.bound` says, once asked.
+    `bounds[token]` what `Fusion.bound` said.
 
     key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
     context: the language model's state before the word in progress. spelling: that word so far. estimate: its score.
@@ -158,10 +158,7 @@ class Fusion:
         return result
 
     def bound(self, state: FusionState, token: int) -> float:
-        """At least the gain of `step`, faster."""
-        known = state.bounds.get(token)
-        if known is not None:
-            return known
+        """At least the gain of `step`, faster; kept in `state.bounds`."""
         spelling, piece = state.spelling, self._pieces[token]
         if not spelling.text:
             score, hot = max(0.0, self.weights.word_bonus), state.hot
