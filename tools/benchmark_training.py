@@ -74,8 +74,10 @@ class PackedStack(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for _ in range(layers))  # one for each layer's output
         self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
+        self.norm = nn.Identity()  # after the last layer
 
-    def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
+    def outputs(self, x: Tensor, mirror: Tensor) -> list[Tensor]:
+        """As of `RecurrentStack`, but of the last layer alone."""
         lengths = mirror[:, 0, 0] + 1  # where the index of `reversed_frames` sends the first frame
         x = x.transpose(0, 1)
         frames, batch, size = x.shape
@@ -83,7 +85,7 @@ class PackedStack(nn.Module):
             packed, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
             x, _ = pad_packed_sequence(packed, total_length=frames)
             x = norm(x.view(frames, batch, 2, size).sum(2).view(frames * batch, size)).view(frames, batch, size)
-        return x.transpose(0, 1)
+        return [x.transpose(0, 1)]
 
 
 @contextmanager
