@@ -91,7 +91,8 @@ def main() -> None:
     with np.load(folder / "log_probs.npz") as file:
         utterances = [file[key] for key in file]
     lexicon = json.loads((folder / "lexicon.json").read_text(encoding="utf-8"))
-    peer = {"pyctcdecode": Pyctcdecode, "flashlight": Flashlight}[name](folder, **lexicon)
+    peers: dict[str, type[Pyctcdecode] | type[Flashlight]] = {"pyctcdecode": Pyctcdecode, "flashlight": Flashlight}
+    peer = peers[name](folder, **lexicon)
     print("ready", flush=True)
     for line in sys.stdin:
         decode = peer.decoder(**json.loads(line))

@@ -15,36 +15,18 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from asr.audio.files import read
-from asr.bundle import load_bundle
 from asr.manifest import read_manifest
-from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticConfig, AcousticModel
+from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
 from asr.nn.features import SAMPLE_RATE
-from asr.tokens import Tokens
-from asr.train.checkpoint import BEST, load_checkpoint
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe
+from asr.nn.recurrent import RecurrentLayer
+from asr.train.trained import load_trained
 
 DISTANCES = (1, 2, 3, 5, 8, 12, 18, 25, 37, 50, 75, 100)  # frames of 40 ms
 EVERY = 25  # frames from one t to the next
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
-
-
-def load_model(name: str) -> AcousticModel:
-    """A run's best checkpoint, or a bundle's weights."""
-    if (Path(name) / "recipe.yaml").exists():
-        recipe = load_recipe(Path(name) / "recipe.yaml", [])
-        assert isinstance(recipe, AcousticRecipe)
-        model = AcousticModel(recipe.model, len(Tokens.load(Path(name) / "tokens.txt")))
-        load_checkpoint(Path(name) / BEST, model)
-        return model
-    bundle = load_bundle(name)
-    model = AcousticModel(AcousticConfig(**bundle.config.model), len(bundle.tokens))
-    model.load_state_dict({key: value.float() for key, value in load_file(bundle.path / "weights.safetensors").items()})
-    return model
 
 
 def untrained(model: AcousticModel) -> AcousticModel:
@@ -93,7 +75,9 @@ def memory(cell: nn.RNNBase, x: Tensor) -> dict[str, Tensor]:
 def measure(model: AcousticModel, recordings: list[Path]) -> dict[str, Tensor]:
     """`memory` of the uppermost layer's forward cell on recordings, their t one after the other."""
     model.eval().requires_grad_(False)
-    cell = model.recurrent.layers[-1].forward_cell
+    layer = model.recurrent.layers[-1]
+    assert isinstance(layer, RecurrentLayer)
+    cell = layer.forward_cell
     heard: list[Tensor] = []
     hook = cell.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0][0]))
     for recording in recordings:
@@ -140,7 +124,7 @@ def main() -> None:
     print(f"| k, frames of {1000 * FRAME_SECONDS:.0f} ms | {' | '.join(map(str, DISTANCES))} |")
     print("| --- " * (len(DISTANCES) + 1) + "|")
     for name in arguments.models:
-        model = load_model(name)
+        model = load_trained(name).model()
         trained, fresh = measure(model, recordings), measure(untrained(model), recordings)
         for state in trained:
             label = f"{Path(name).name}, {state}"
