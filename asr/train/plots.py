@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from asr.nn.features import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
 from asr.tokens import BLANK_ID, Tokens
+from asr.train.events import STEPS
 from asr.train.task import Epoch
 
-STEPS = "steps.jsonl"  # in the run's folder, a line for each update
 POINTS = 500  # of a curve; neighbouring updates are averaged to so many
 SHOWN_POSTERIOR = 0.2  # a token that is never this likely is not drawn
 # Nothing random and no date: the same run gives the same page.

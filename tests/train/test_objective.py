@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.errors import RecipeError
 from asr.nn.acoustic import AcousticConfig, AcousticModel, ctc_loss
-from asr.train.augment import SpecAugment
+from asr.train.augment.spec import SpecAugment
 from asr.train.config import AcousticRecipe, AugmentConfig, ObjectiveConfig
 from asr.train.dataset import Batch
 from asr.train.objective import Objective, consistency, distillation, smoothing
