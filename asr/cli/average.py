@@ -24,7 +24,7 @@ def average(
     A run keeps its last epochs' checkpoints if its recipe says so, keep_last=5 for example. Checkpoints of several runs
     must go back to the same weights: those of models that began at random have no meaningful mean.
     """
-    if last is not None and not all(source.is_dir() for source in sources):
+    if last is not None and any(source.is_file() for source in sources):
         raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")
     with training_packages():
         from asr.train.average import average_checkpoints, find_checkpoints

@@ -14,6 +14,8 @@ def find_checkpoints(sources: Sequence[Path], last: int | None = None) -> list[P
     """The checkpoints themselves, and of each run's folder those of its last epochs, all that it kept if not said."""
     found: list[Path] = []
     for source in sources:
+        if not source.exists():
+            raise RecipeError(f"{source}: no such run or checkpoint; name a run's folder or a .safetensors file in one")
         if not source.is_dir():
             found.append(source)
             continue

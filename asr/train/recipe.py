@@ -73,6 +73,7 @@ SHARES = (  # 0…1
     *("augment.join_share", "augment.room_share", "augment.noise_share", "augment.codec_share"),
     *("objective.intermediate", "objective.smoothing", "objective.distillation", "ema_decay"),
 )
+SLOWEST, FASTEST = 0.5, 2.0  # speech beyond is none
 RANGES = {"augment.reverberation": (0.15, 0.6), "augment.snr_db": (-30.0, 100.0)}  # pairs, within these limits
 
 
@@ -104,6 +105,8 @@ def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
     except OmegaConfBaseException as error:
         first_line = str(error).splitlines()[0]
         key = f"'{error.full_key}'" if error.full_key else "a section"
+        if "is not a ListConfig" in first_line:
+            raise RecipeError(f"{where}: {key} has a wrong type: it is a list, write it as [a, b]") from error
         raise RecipeError(f"{where}: {key} has a wrong type: {first_line}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: a recipe is a mapping of keys to values ({error})") from error
@@ -185,8 +188,10 @@ def _check_values(config: DictConfig, path: Path) -> None:
         raise RecipeError(f"{path}: seed is {config.seed}; it must be from 0 to 2³² − 1")
     for key in ("augment.speeds", "augment.tempos"):
         factors = values.get(key, [1.0])
-        if not factors or not all(0 < factor < math.inf for factor in factors):
-            raise RecipeError(f"{path}: {key} is {factors}; give one or more, all above 0, for example [1.0]")
+        if not factors or not all(SLOWEST <= factor <= FASTEST for factor in factors):
+            raise RecipeError(
+                f"{path}: {key} is {factors}; give one or more, from {SLOWEST:g} to {FASTEST:g}, for example [1.0]"
+            )
     if values.get("augment.join_share") and values["augment.join_seconds"] > values["data.max_seconds"]:
         raise RecipeError(
             f"{path}: augment.join_seconds is {config.augment.join_seconds}, longer than any utterance may be; "

@@ -71,7 +71,10 @@ class Trainer(Generic[EpochType]):
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         if self.last.exists():
             check_resumed(recipe, self.folder / "recipe.yaml")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecipeError(f"{self.folder}: cannot be made ({one_line(error)}); set output to another") from error
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)

@@ -70,7 +70,8 @@ main()
     [
         (["average", "RUNS/ears"], "has kept the checkpoints of 0 epochs; train with keep_last=5"),
         (["average", "RUNS/ears", "--last", "3"], "train with keep_last=3"),
-        (["average", "RUNS/ears/last.safetensors", "RUNS/none.safetensors"], "cannot read the checkpoint"),
+        (["average", "RUNS/ears/last.safetensors", "RUNS/none.safetensors"], "no such run or checkpoint"),
+        (["average", "RUNS/none", "--last", "2"], "no such run or checkpoint"),
         (["export", "RUNS/ears"], "no such checkpoint"),
         (["export", "RUNS/ears/last.safetensors"], "data.train and data.dev must name"),
         (["export", "RUNS"], "no such checkpoint"),

@@ -117,6 +117,7 @@ def test_an_unknown_key_like_no_other_suggests_nothing(path: Path):
         ("name=null", "name"),
         ("data.train=5", "data.train"),
         ("augment.speeds=[1.0,fast]", "augment.speeds[1]"),
+        ("augment.codecs=opus", "augment.codecs"),
         ("model.cell.x=1", "model.cell"),
     ],
 )
@@ -168,7 +169,7 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
         ("objective.smoothing=1.5", "from 0 to 1"),
         ("ema_decay=2", "from 0 to 1"),
         ("augment.speeds=[]", "one or more"),
-        ("augment.speeds=[1.0,0.0]", "above 0"),
+        ("augment.speeds=[1.0,0.0]", "from 0.5 to 2"),
         ("augment.tempos=[]", "one or more"),
         ("augment.room_share=1.1", "from 0 to 1"),
         ("augment.snr_db=[20,10]", "give [from, to]"),
