@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from asr.manifest import Entry, read_manifest
 
 SHARED_DATA = Path(__file__).parents[1] / "../shared/data"
+
+# No test is about time: a busy machine must not fail any.
+settings.register_profile("asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asr")
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=14),
     )
     words, now = [], draw(st.sampled_from([0.0, 3599.5, 86_400.0]))
-    for text in draw(st.lists(texts, max_size=40)):
+    for text in draw(st.lists(texts, max_size=20)):
         start = max(0.0, now + draw(st.floats(-0.05, 1.5)))
         now = start + draw(st.floats(0, 0.8))
         words.append(Word(text, start, now, draw(st.floats(0, 1))))
