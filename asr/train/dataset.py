@@ -2,10 +2,12 @@
 
 import random
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 
 import soxr
 import torch
@@ -267,6 +269,13 @@ def _settle_worker(worker: int) -> None:
     # Ctrl-C goes to every process of the terminal: whether to stop is the trainer's to say, which forked this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _unless_hung_up
+
+
+def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A run that is killed while it takes a batch hangs up on the worker's thread that hands it over: no news."""
+    if not isinstance(error, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _loader(dataset: SpeechDataset, sampler: object, workers: int) -> DataLoader:

@@ -7,11 +7,22 @@ import os
 import random
 import signal
 import time
+from copy import deepcopy
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said, start
+import torch
+from tiny_corpus import write_corpus
+from tiny_runs import (
+    acoustic_recipe,
+    assert_equal_checkpoints,
+    language_recipe,
+    make_trainer,
+    repeatable,
+    said,
+    start,
+)
 
 from asr.train.config import AcousticRecipe, LanguageRecipe, ObjectiveConfig
 
@@ -22,31 +33,44 @@ pytestmark = [
 Runs = AcousticRecipe | LanguageRecipe
 
 
-@pytest.fixture(params=["acoustic", "language"])
-def straight(request: pytest.FixtureRequest, tmp_path: Path) -> Runs:
-    """The recipe of a run that was not interrupted and is to be repeated under another name."""
-    chosen: Runs = request.getfixturevalue("recipe" if request.param == "acoustic" else "language_recipe")
-    chosen.ema_decay = 0.9
+@pytest.fixture(scope="module", params=["acoustic", "language"])
+def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The recipe of a run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("straight")
+    chosen: Runs = language_recipe(folder) if request.param == "language" else acoustic_recipe(write_corpus(folder))
+    chosen.ema_decay, chosen.keep_last = 0.9, 2
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
         chosen.data.workers = 1
         chosen.model.layers, chosen.model.variational, chosen.model.weight_dropout = 2, True, 0.2
         chosen.objective = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.01)
+    threads = torch.get_num_threads()
     make_trainer(chosen).run()
-    chosen.name, chosen.checkpoint_minutes = "stopped", 0.0  # a checkpoint after every update
+    torch.set_num_threads(threads)
     return chosen
 
 
-def assert_equal_runs(recipe: Runs) -> None:
-    folders = [Path(recipe.output) / name for name in ("tiny", recipe.name)]
+@pytest.fixture
+def repeated(straight: Runs, tmp_path: Path) -> Runs:
+    """The same to be run again, with a checkpoint after every update."""
+    recipe = deepcopy(straight)
+    recipe.output, recipe.checkpoint_minutes = str(tmp_path / "runs"), 0.0
+    return recipe
+
+
+def assert_equal_runs(straight: Runs, repeated: Runs) -> None:
+    folders = straight.folder, repeated.folder
     steps = [(folder / "steps.jsonl").read_text(encoding="utf-8") for folder in folders]
     assert steps[0] == steps[1]
-    for name in ("last.safetensors", "best.safetensors"):
+    checkpoints = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in folders]
+    assert checkpoints[0] == ["best.safetensors", *(f"epoch-000{n}.safetensors" for n in (2, 3)), "last.safetensors"]
+    assert checkpoints[0] == checkpoints[1]
+    for name in checkpoints[0]:
         assert_equal_checkpoints(*(folder / name for folder in folders))
     curves = [
         repeatable([json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()])
         for folder in folders
     ]
-    assert len(curves[0]) == recipe.epochs
+    assert len(curves[0]) == straight.epochs
     assert curves[0] == curves[1]
     assert [json.loads(line)["step"] for line in steps[0].splitlines()] == list(range(1, curves[0][-1]["step"] + 1))
 
@@ -66,27 +90,36 @@ def interrupt(process: BaseProcess, last: Path, number: int, delay: float) -> in
     return finish(process)
 
 
-def test_killed_again_and_again_at_random_moments(straight: Runs, tmp_path: Path):
-    moments, last = random.Random(7), straight.folder / "last.safetensors"
+def test_killed_again_and_again_at_random_moments(straight: Runs, repeated: Runs, tmp_path: Path):
+    moments, last = random.Random(7), repeated.folder / "last.safetensors"
     for _ in range(3):
-        process = start(straight, tmp_path / "log")
+        process = start(repeated, tmp_path / "log")
         assert interrupt(process, last, signal.SIGKILL, moments.uniform(0, 0.1)) in (-signal.SIGKILL, 0)
-    assert finish(start(straight, tmp_path / "log")) == 0
+    assert finish(start(repeated, tmp_path / "log")) == 0
     assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
-    assert_equal_runs(straight)
+    assert_equal_runs(straight, repeated)
 
 
 @pytest.mark.parametrize("fault", ["half written", "not yet renamed"])
-def test_killed_while_a_checkpoint_is_written(straight: Runs, tmp_path: Path, fault: str):
-    assert finish(start(straight, tmp_path / "log", fault)) == -signal.SIGKILL
-    assert finish(start(straight, tmp_path / "log")) == 0
-    assert_equal_runs(straight)
+def test_killed_while_a_checkpoint_is_written(straight: Runs, repeated: Runs, tmp_path: Path, fault: str):
+    assert finish(start(repeated, tmp_path / "log", fault)) == -signal.SIGKILL
+    assert finish(start(repeated, tmp_path / "log")) == 0
+    assert_equal_runs(straight, repeated)
+
+
+def test_killed_while_it_takes_a_batch_and_its_worker_is_silent(straight: Runs, repeated: Runs, tmp_path: Path):
+    if not isinstance(repeated, AcousticRecipe):
+        pytest.skip("a language model has no loader")
+    assert finish(start(repeated, tmp_path / "log", "batch on its way")) == -signal.SIGKILL
+    assert finish(start(repeated, tmp_path / "log")) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
+    assert_equal_runs(straight, repeated)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, tmp_path: Path, number: int):
-    straight.checkpoint_minutes = 60.0  # so that what is there was saved on being told
-    trainer = make_trainer(straight)
+def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: Runs, tmp_path: Path, number: int):
+    repeated.checkpoint_minutes = 60.0  # so that what is there was saved on being told
+    trainer = make_trainer(repeated)
     learn, updates = trainer.update, []
 
     def signalled(*arguments: object) -> object:
@@ -102,24 +135,24 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, tmp_path: P
     assert len(updates) == 2
     assert "stopped after 0 of 3 epochs and 2 batches; --resume goes on there" in said(trainer)
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
-    resumed = make_trainer(straight, resume=True)
+    resumed = make_trainer(repeated, resume=True)
     assert resumed.running.updates == 2
     resumed.run()
-    assert_equal_runs(straight)
+    assert_equal_runs(straight, repeated)
 
 
-def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Runs, tmp_path: Path):
-    if isinstance(straight, AcousticRecipe):
-        straight.data.workers = 0  # the limit stands for the disk: loaders would be denied shared memory by it
-    last = straight.folder / "last.safetensors"
-    interrupt(start(straight, tmp_path / "first"), last, signal.SIGKILL, 0.0)
+def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Runs, repeated: Runs, tmp_path: Path):
+    if isinstance(repeated, AcousticRecipe):
+        repeated.data.workers = 0  # the limit stands for the disk: loaders would be denied shared memory by it
+    last = repeated.folder / "last.safetensors"
+    interrupt(start(repeated, tmp_path / "first"), last, signal.SIGKILL, 0.0)
     before = last.read_bytes()
-    assert finish(start(straight, tmp_path / "log", file_size=len(before) // 2)) == 1
+    assert finish(start(repeated, tmp_path / "log", file_size=len(before) // 2)) == 1
     problem = (tmp_path / "log").read_text(encoding="utf-8").splitlines()[-1]
     assert problem.startswith(f"{last}: cannot be written (")
     assert problem.endswith("the one before is kept; make room and go on with --resume")
     assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
     assert last.read_bytes() == before
-    assert not list(straight.folder.glob("*.partial"))
-    assert finish(start(straight, tmp_path / "log")) == 0
-    assert_equal_runs(straight)
+    assert not list(repeated.folder.glob("*.partial"))
+    assert finish(start(repeated, tmp_path / "log")) == 0
+    assert_equal_runs(straight, repeated)

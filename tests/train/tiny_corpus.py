@@ -48,6 +48,14 @@ def write_augment(folder: Path) -> AugmentConfig:
     )
 
 
+def write_corpus(folder: Path) -> Path:
+    """A manifest of eight utterances of 0.5 to 1.2 s."""
+    entries = [
+        (write_audio(folder / f"u{index}.wav", 0.5 + 0.1 * index, seed=index), text) for index, text in enumerate(TEXTS)
+    ]
+    return write_manifest(folder / "corpus.jsonl", entries)
+
+
 def write_manifest(path: Path, entries: Sequence[tuple[Path, str]]) -> Path:
     lines = [json.dumps({"audio": str(audio), "text": text, "id": audio.stem}) for audio, text in entries]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

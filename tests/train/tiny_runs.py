@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tiny_corpus import SENTENCES
 
 from asr.errors import RecipeError
+from asr.nn.acoustic import AcousticConfig
+from asr.nn.language import LanguageConfig
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, AugmentConfig, DataConfig, LanguageRecipe, TextConfig, TokenizerConfig
 from asr.train.language import LanguageTask
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
@@ -24,6 +27,36 @@ from asr.train.trainer import Trainer
 # each is there in an instant, and a real one.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["asr.train.run", "torch._dynamo"])
+
+
+def acoustic_recipe(corpus: Path) -> AcousticRecipe:
+    """A run of some seconds that uses everything a long one does: speeds, gain, masks, dropout."""
+    return AcousticRecipe(
+        name="tiny",
+        output=str(corpus.parent / "runs"),
+        epochs=3,
+        precision="float32",
+        threads=1,
+        data=DataConfig(train=[str(corpus)], dev=str(corpus), batch_seconds=3.0, buckets=2, workers=0),
+        tokenizer=TokenizerConfig(kind="characters", alphabet="ab"),
+        model=AcousticConfig(layers=1, size=16, bands=20),
+        augment=AugmentConfig(mask_below_wer=100.0, time_width=5, frequency_width=4),
+    )
+
+
+def language_recipe(folder: Path) -> LanguageRecipe:
+    """A run of some seconds over a few sentences, three passes of them."""
+    text = folder / "text.txt"
+    text.write_text("".join(f"{sentence}\n" for sentence in SENTENCES), encoding="utf-8")
+    return LanguageRecipe(
+        name="tiny",
+        output=str(folder / "runs"),
+        epochs=3,
+        precision="float32",
+        threads=1,
+        data=TextConfig(train=[str(text)], dev=str(text), lanes=2, span=8, epoch_batches=5),
+        model=LanguageConfig(layers=1, size=16),
+    )
 
 
 def make_trainer(recipe: AcousticRecipe | LanguageRecipe, resume: bool = False, console: Console | None = None) -> Any:
@@ -53,8 +86,9 @@ def assert_equal_checkpoints(one: Path, other: Path) -> None:
 def start(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str = "", file_size: int = -1) -> BaseProcess:
     """`Trainer.run` with --resume in a process of its own; what it says goes to `log`.
 
-    fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint. file_size: bytes that a
-    file may have at most, as where a disk has no more room.
+    fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint, "batch on its way" while
+    it takes a batch from a loader's worker. file_size: bytes that a file may have at most, as where a disk has no more
+    room.
     """
     process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size))
     process.start()
@@ -85,10 +119,12 @@ def _train(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_
 def _prepare(fault: str) -> None:
     import os
     import signal
+    from multiprocessing import connection
 
     import asr.train.checkpoint as checkpoint
 
-    save, replace, count = checkpoint.save_file, os.replace, 0
+    save, replace, answer, trainer = checkpoint.save_file, os.replace, connection.answer_challenge, os.getpid()
+    count = 0
 
     def save_or_die(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
         nonlocal count
@@ -103,4 +139,9 @@ def _prepare(fault: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    checkpoint.save_file, os.replace = save_or_die, replace_or_die
+    def answer_or_die(peer: connection.Connection, key: bytes) -> None:
+        if os.getpid() == trainer and fault == "batch on its way":
+            os.kill(trainer, signal.SIGKILL)
+        answer(peer, key)
+
+    checkpoint.save_file, os.replace, connection.answer_challenge = save_or_die, replace_or_die, answer_or_die
