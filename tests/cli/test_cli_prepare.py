@@ -69,7 +69,7 @@ def test_the_alphabet_may_come_from_a_recipe(run: Command, recordings: Path, tmp
 def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     listed = run("prepare", "--help").out
     names = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]
-    assert names == [*CORPORA, "csv", "folder", "check"]
+    assert names == [*CORPORA, "csv", "folder", "check", "shar"]
     assert "openslr.org/51" in run("prepare", "tedlium", "--help").out
     assert run("prepare").code == 2
 

@@ -459,5 +459,5 @@ def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     recipe.model.dropout = 0.5
     trainer = make_trainer(recipe)
     losses = {trainer.task.validate()["dev_loss"] for _ in range(2)}
-    trainer.autocast = False
+    trainer.precision = "float32"
     assert losses == {trainer.task.validate()["dev_loss"]}
