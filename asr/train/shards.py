@@ -69,6 +69,7 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
     shutil.rmtree(partial, ignore_errors=True)
     total, left_out = 0.0, []
     try:
+        partial.mkdir(parents=True)
         with SharWriter(partial, {"recording": "flac"}, SHARD_SIZE) as shards:
             for entry in entries:
                 try:

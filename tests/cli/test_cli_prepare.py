@@ -44,6 +44,16 @@ def test_prepared_manifests_are_named_and_pass_the_check(run: Command, recording
     assert "must be mended" not in checked.out
 
 
+def test_recordings_are_packed_into_shards(run: Command, recordings: Path, tmp_path: Path):
+    run("prepare", "folder", recordings, tmp_path / "out")
+    result = run("prepare", "shar", tmp_path / "out/train.jsonl", tmp_path / "shards")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"{tmp_path / 'shards'}: 3 utterances, 0.00 h in 1 shards\n"
+    assert (tmp_path / "shards/recording.000000.tar").is_file()
+    result = run("prepare", "shar", tmp_path / "out/train.jsonl", tmp_path / "shards")
+    assert (result.code, result.errors) == (1, [f"asr: {tmp_path / 'shards'}: is there already; name a new folder"])
+
+
 def test_check_exits_with_1_and_tells_all_in_json(run: Command, recordings: Path, tmp_path: Path):
     run("prepare", "folder", recordings, tmp_path / "out")
     (recordings / "bob/0.wav").write_bytes(b"not audio")
