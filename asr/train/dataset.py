@@ -29,6 +29,7 @@ from asr.train.shards import ShardEntry, fetch, read_recording, read_training
 from asr.train.tokenizer import TextRule, Tokenizer
 
 MIN_SECONDS = 0.1  # nothing can be said in less
+WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
 
 
 @dataclass
@@ -254,7 +255,7 @@ def train_loader(
             perturbed = join(perturbed, recipe.augment, recipe.seed, epoch)
         random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
     ordered = CutSet.from_cuts(perturbed)
-    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch}
+    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch, **WHOLE}
     buckets = min(data.buckets, len(perturbed) // 2)
     if epoch == 1 or buckets < 2:  # one bucket is none to Lhotse
         sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
@@ -269,7 +270,7 @@ def train_loader(
 def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> DataLoader:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
-    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False)
+    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
     return _loader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
 
 
