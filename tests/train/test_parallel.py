@@ -68,8 +68,9 @@ def test_torchrun_makes_the_run_of_one_process_with_the_same_global_batch(recipe
     command = [*launch, sys.executable, "-c", RUN, "train", str(tmp_path / "recipe.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    for once in ("parameters, float32 on cpu, 2 processes", "broken.flac: truncated", "epoch   2", "the report is in"):
+    for once in ("parameters, float32 on cpu, 2 processes", "epoch   2", "the report is in"):
         assert done.stderr.count(once) == 1
+    assert done.stderr.count("broken.flac: truncated") in (1, 2)  # each process says it of its own batches
     assert len(lines(recipe.folder / "curve.jsonl")) == 2
     assert len(list(recipe.folder.glob("events.out.tfevents.*"))) == 1
     assert (recipe.folder / "report.html").is_file()
