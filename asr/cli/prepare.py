@@ -107,6 +107,20 @@ def check(
         raise typer.Exit(1)
 
 
+@prepare.command()
+def shar(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What a model is to learn from.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+) -> None:
+    """Pack recordings into large files, which training reads from a disk or from object storage (Lhotse Shar).
+
+    Copy OUT wherever you like, and set data.train to its folder or URL. Recordings that cannot be read are left out.
+    """
+    with training_packages():
+        from asr.train.shards import write_shards
+    print(write_shards(manifest, output))
+
+
 def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
     with training_packages():
         from asr.train.corpora.corpus import prepare

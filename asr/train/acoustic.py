@@ -18,6 +18,7 @@ from asr.evaluate import Utterance, evaluate
 from asr.manifest import Entry
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
+from asr.train import parallel
 from asr.train.augment.spec import SpecAugment
 from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
@@ -94,11 +95,13 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         texts = (entry.text for entry in train if entry.text)
         model = recipe.folder / TOKENIZER_MODEL
-        if not (recipe.folder / LAST).exists():  # a run that was stopped before may have had another vocabulary
-            model.unlink(missing_ok=True)
-        if source is not None and source.tokenizer.model and source.has_tokenizer(recipe.tokenizer):
-            model.write_bytes(source.tokenizer.model)
-        self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
+        with parallel.main_first():
+            if parallel.is_main():
+                if not (recipe.folder / LAST).exists():  # a run that was stopped may have had another vocabulary
+                    model.unlink(missing_ok=True)
+                if source is not None and source.tokenizer.model and source.has_tokenizer(recipe.tokenizer):
+                    model.write_bytes(source.tokenizer.model)
+            self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
         self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
         self.dev_cuts = self._cuts("dev", dev, math.inf)
 

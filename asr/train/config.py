@@ -15,7 +15,7 @@ CODECS = ("telephone", "telephone-mu-law", "telephone-gsm", "opus", "mp3")
 class DataConfig:
     """Manifests (JSON Lines) and how they are batched. Relative paths start at the current directory."""
 
-    train: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)  # also folders or URLs of shards (`asr prepare shar`)
     dev: str = ""
     max_seconds: float = 20.0  # longer utterances are left out and counted
     batch_seconds: float = 200.0  # audio in one batch
@@ -128,12 +128,14 @@ class Recipe:
     seed: int = 1
     epochs: int = 20
     # float32, bfloat16 (autocast), or auto: bfloat16 on CUDA and on processors with AMX tiles, where it
-    # is fast; on other processors it is slower than float32.
+    # is fast; on other processors it is slower than float32. float16 with a scaled loss (Micikevicius et al. 2018), for
+    # older CUDA; its first updates may be skipped until the scale fits.
     precision: str = "auto"
+    compile: bool = False  # torch.compile of all but the recurrent layers, which have kernels of their own
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
     keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
-    accumulate: int = 1  # batches whose gradients make one update
+    accumulate: int = 1  # batches whose gradients make one update, in each process
     max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
     # Moving average of the weights, for instance 0.999 (Polyak & Juditsky 1992): validated and exported in their place.
     ema_decay: float = 0.0

@@ -1,12 +1,12 @@
 """Manifests → Lhotse cuts → batches of padded waveforms and targets."""
 
+import os
 import random
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 
 import soxr
@@ -20,15 +20,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr.audio.files import duration, read
 from asr.errors import AudioError, RecipeError
-from asr.manifest import Entry, read_manifest
+from asr.manifest import Entry
 from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
+from asr.train import parallel
 from asr.train.augment.tempo import change_tempo
 from asr.train.augment.waveform import WaveformAugment
 from asr.train.config import AcousticRecipe, AugmentConfig
+from asr.train.shards import ShardEntry, fetch, read_recording, read_training
 from asr.train.tokenizer import TextRule, Tokenizer
 
 MIN_SECONDS = 0.1  # nothing can be said in less
+WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
 
 
 @dataclass
@@ -50,10 +53,10 @@ class Batch:
 
 
 def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
-    """All entries of the manifests with their texts as the rule leaves them; ids are made unique."""
+    """All entries of the manifests and shards with their texts as the rule leaves them; ids are made unique."""
     entries: dict[str, Entry] = {}
     for manifest in manifests:
-        for entry in read_manifest(Path(manifest), check_files=True):
+        for entry in read_training(manifest, check_files=True):
             text = rule(entry.text, f"{manifest}: '{entry.id}'")
             name = f"{manifest}: {entry.id}" if entry.id in entries else entry.id
             entries[name] = replace(entry, id=name, text=text)
@@ -64,15 +67,19 @@ def make_cut(entry: Entry) -> MonoCut:
     """The whole recording as a cut of 16 kHz mono, which is what `load_samples` makes of it.
 
     Only the header is read; where it does not say how long the audio is, the manifest does, or the audio is decoded.
-    RecipeError if it is not audio.
+    Of a recording in a shard nothing is read. RecipeError if it is not audio.
     """
-    try:
-        seconds = duration(entry.audio) or entry.seconds or len(read(entry.audio)) / SAMPLE_RATE
-    except AudioError as error:
-        raise RecipeError(str(error)) from error
+    if isinstance(entry, ShardEntry):
+        seconds, source = entry.seconds or 0.0, entry.source
+    else:
+        try:
+            seconds = duration(entry.audio) or entry.seconds or len(read(entry.audio)) / SAMPLE_RATE
+        except AudioError as error:
+            raise RecipeError(str(error)) from error
+        source = str(entry.audio)
     recording = Recording(
         id=entry.id,
-        sources=[AudioSource("file", [0], str(entry.audio))],
+        sources=[AudioSource("file", [0], source)],
         sampling_rate=SAMPLE_RATE,
         num_samples=round(seconds * SAMPLE_RATE),
         duration=round(seconds * SAMPLE_RATE) / SAMPLE_RATE,
@@ -96,12 +103,16 @@ def make_cuts(entries: Iterable[Entry]) -> tuple[list[MonoCut], dict[str, str]]:
     return cuts, unreadable
 
 
-def load_samples(cut: MonoCut) -> Tensor:
+def source_of(cut: MonoCut) -> str:
+    return cut.recording.sources[0].source
+
+
+def load_samples(cut: MonoCut, fetched: dict[str, bytes | Exception] | None = None) -> Tensor:
     """The cut's audio at its speed and tempo, float32 (samples,), 16 kHz, read as recognition reads it.
 
-    Raises AudioError.
+    fetched: what of it is in shards. Raises AudioError.
     """
-    samples = read(cut.recording.sources[0].source)
+    samples = read_recording(source_of(cut), fetched)
     factors = cut.custom or {}
     if (speed := factors.get("speed", 1.0)) != 1.0:  # played faster: fewer samples, a higher pitch, as of a tape
         samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
@@ -150,13 +161,14 @@ class SpeechDataset(Dataset):
 
     def __getitem__(self, cuts: CutSet) -> Batch:
         ids, texts, waveforms, unreadable = [], [], [], {}
+        fetched = fetch(source_of(part) for cut in cuts for part in parts(cut))
         for cut in cuts:
             loaded = []
             for part in parts(cut):
                 try:
-                    loaded.append((part, load_samples(part)))
+                    loaded.append((part, load_samples(part, fetched)))
                 except AudioError as error:
-                    unreadable[str(part.recording.sources[0].source)] = f"left out: {error}"
+                    unreadable[source_of(part)] = f"left out: {error}"
             if not loaded:
                 continue
             ids.append("+".join(part.id for part, _ in loaded))
@@ -217,21 +229,21 @@ def parts(cut: MonoCut | MixedCut) -> list[MonoCut]:
 
 
 class Rest:
-    """What a sampler draws after its first `done` batches, whose audio is then never read."""
+    """What a sampler draws after its first `done` batches for this process: the others' audio is never read."""
 
     def __init__(self, sampler: Iterable[CutSet], done: int):
         self.sampler = sampler
         self.done = done
 
     def __iter__(self) -> Iterator[CutSet]:
-        return islice(self.sampler, self.done, None)
+        return islice(self.sampler, self.done + parallel.rank(), None, parallel.count())
 
 
 def train_loader(
     cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
 ) -> DataLoader:
-    """Batches of epoch `epoch` (from 1) after the first `done`. The first epoch goes from the shortest utterance to
-    the longest.
+    """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
+    shortest utterance to the longest.
 
     Short utterances have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et al.
     2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
@@ -245,7 +257,7 @@ def train_loader(
             perturbed = join(perturbed, recipe.augment, recipe.seed, epoch)
         random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
     ordered = CutSet.from_cuts(perturbed)
-    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch}
+    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch, **WHOLE}
     buckets = min(data.buckets, len(perturbed) // 2)
     if epoch == 1 or buckets < 2:  # one bucket is none to Lhotse
         sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
@@ -253,21 +265,24 @@ def train_loader(
         sampler = DynamicBucketingSampler(
             ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
         )
-    augment = WaveformAugment(recipe.augment, [Path(cut.recording.sources[0].source) for cut in cuts])
+    augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
     return _loader(SpeechDataset(tokenizer, augment), Rest(sampler, done), data.workers)
 
 
 def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> DataLoader:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
-    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False)
+    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
     return _loader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
 
 
 def _settle_worker(worker: int) -> None:
     torch.set_num_threads(1)  # the loader must not take the processor from the model
-    # Ctrl-C goes to every process of the terminal: whether to stop is the trainer's to say, which forked this one.
+    # Ctrl-C goes to every process of the terminal, and torchrun signals all of a group: whether to stop is the
+    # trainer's to say, which forked this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.excepthook = _unless_hung_up
 

@@ -16,6 +16,7 @@ from asr.bundle import load_bundle
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
 from asr.nn.language import LanguageModel, token_losses
+from asr.train import parallel
 from asr.train.config import LanguageRecipe, TokenizerConfig
 from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
@@ -45,6 +46,8 @@ class LanguageTask(Task[Span, LanguageEpoch]):
     unit = "tokens"
 
     def __init__(self, recipe: LanguageRecipe, device: torch.device, say: Say):
+        if parallel.count() > 1:
+            raise RecipeError("kind=language: each batch goes on where the one before ended; train without torchrun")
         data = recipe.data
         self.recipe = recipe
         self.device = device

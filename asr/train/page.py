@@ -23,6 +23,7 @@ from asr.train.breakdown import LENGTHS, SNRS, Group, estimate_snr, group, group
 from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.report import Measured, digest
+from asr.train.shards import read_list
 from asr.train.task import Epoch
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -109,9 +110,9 @@ def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], reco
 
 
 def _data(recipe: AcousticRecipe | LanguageRecipe) -> list[tuple[str, str, int, str]]:
-    """Role, path, bytes and SHA-256 of each manifest or text."""
+    """Role, path, bytes and SHA-256 of each manifest, list of shards or text."""
     roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
-    return [(role, path, Path(path).stat().st_size, digest(path)) for role, path in roles]
+    return [(role, path, len(read_list(path)), digest(path)) for role, path in roles]
 
 
 def _version(package: str) -> str:

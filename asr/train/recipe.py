@@ -28,7 +28,7 @@ CHOICES = {
     "model.cell": tuple(CELLS),
     "model.directions": (1, 2),
     "data.unknown": ("error", "drop"),
-    "precision": ("auto", "float32", "bfloat16"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 LISTS = {"augment.rooms": (*ROOMS, "*.jsonl"), "augment.noises": (*NOISES, "*.jsonl"), "augment.codecs": CODECS}
 POSITIVE = (
@@ -225,8 +225,9 @@ def _check_objective(config: DictConfig, path: Path) -> None:
 
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
-    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
+    *("epochs", "precision", "compile", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
     *("data.ngram", "description", "licence", "attribution", "keep_last"),
+    "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
 
 

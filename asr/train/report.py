@@ -29,6 +29,7 @@ from asr.tokens import Tokens
 from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
 from asr.train.checkpoint import load_checkpoint
 from asr.train.config import AcousticRecipe
+from asr.train.shards import read_list, read_training
 from asr.train.task import Epoch
 from asr.train.trainer import best_epoch
 
@@ -243,15 +244,15 @@ model, speed is in seconds of audio per second, minutes are since the start, val
 
 
 def manifest_line(role: str, path: str) -> str:
-    entries = read_manifest(Path(path))
+    entries = read_training(path)
     known = [entry.seconds for entry in entries if entry.seconds is not None]
     hours = f", {sum(known) / 3600:.2f} h" if len(known) == len(entries) else ""
     return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest(path)[:12]}…"
 
 
 def digest(path: str) -> str:
-    """A file's SHA-256, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 of a file, or of the lists of shards, in hexadecimal."""
+    return hashlib.sha256(read_list(path)).hexdigest()
 
 
 def machine() -> str:

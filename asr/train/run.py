@@ -9,6 +9,7 @@ from rich.console import Console
 
 from asr.errors import RecipeError
 from asr.runs import RECIPE, Record, read_curve
+from asr.train import parallel
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.checkpoint import BEST
 from asr.train.config import AcousticRecipe, LanguageRecipe
@@ -28,18 +29,20 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     recipe = load_recipe(path, overrides)
     record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
-    if isinstance(recipe, AcousticRecipe):
-        trainer = Trainer(AcousticTask, recipe, console, resume)
-        record.save(recipe.folder)
+    task: type[Any] = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
+    with parallel.processes():
+        trainer: Trainer[Any] = Trainer(task, recipe, console, resume)
+        if trainer.main:
+            record.save(recipe.folder)
         curve = trainer.run()
+    if not trainer.main:
+        return
+    if isinstance(recipe, AcousticRecipe):
         measured = make_bundle(recipe, curve, best, bundle, record, console)
         page = write_acoustic_page(recipe, curve, record, measured, bundle)
     else:
-        language_trainer = Trainer(LanguageTask, recipe, console, resume)
-        record.save(recipe.folder)
-        language_curve = language_trainer.run()
-        rows = make_language_bundle(recipe, language_curve, best, bundle, record, console)
-        page = write_language_page(recipe, language_curve, record, rows)
+        rows = make_language_bundle(recipe, curve, best, bundle, record, console)
+        page = write_language_page(recipe, curve, record, rows)
     console.print(f"the report is in {page}")
     say_where(recipe, bundle, console)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import RecipeError, one_line
+from asr.train import parallel
 from asr.train.checkpoint import (
     BEST,
     LAST,
@@ -29,7 +30,7 @@ from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
 from asr.train.gradients import clip_gradients
-from asr.train.randomness import random_state, restore_random_state, seed_all
+from asr.train.randomness import seed_all
 from asr.train.recipe import check_resumed, save_recipe
 from asr.train.task import Batch, Epoch, EpochType, Task
 
@@ -39,7 +40,7 @@ FINAL_LEARNING_RATE = 0.01  # of the peak, at the last step
 
 @dataclass
 class Running:
-    """The epoch under way: all that its line of the curve needs, and where its data goes on."""
+    """The epoch under way in all processes: what its line of the curve needs, and where its data goes on."""
 
     step: int = 0  # updates of the run
     minutes: float = 0.0  # that the epochs before took
@@ -58,8 +59,12 @@ class Running:
 class Trainer(Generic[EpochType]):
     """Owns a run: its task, optimiser and folder. `run()` trains to the last epoch of the recipe.
 
-    Checkpoints hold the model, the optimiser, what the task carries from batch to batch, the generators, the curve and
-    the epoch under way: on a CPU a run that was stopped at any moment and resumed equals one that was not, bit for bit.
+    Checkpoints hold the model, the optimiser, what the task carries from batch to batch, the curve and the epoch under
+    way; all that is drawn depends on seed, epoch and batch alone. So on a CPU a run that was stopped at any moment and
+    resumed equals one that was not, bit for bit.
+
+    In a run of several processes (`asr.train.parallel`) each has a trainer, and all do the same but for the batches
+    that they learn from; the main one writes, speaks and measures.
     """
 
     def __init__(self, task: type[Task[Any, EpochType]], recipe: Recipe, console: Console, resume: bool = False):
@@ -78,14 +83,16 @@ class Trainer(Generic[EpochType]):
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
+        self.main = parallel.is_main()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.autocast = choose_precision(recipe.precision, self.device) == "bfloat16"
+        self.precision = choose_precision(recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.curve: list[EpochType] = []
         self.running = Running()
-        self.generators: dict[str, Any] | None = None  # where they were when the epoch under way was saved
         self.saved = time.monotonic()
         self.stopping = False
-        self.task = task(recipe, self.device, self._say)
+        self.started = False
+        self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
         optimizer = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -94,11 +101,18 @@ class Trainer(Generic[EpochType]):
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         if self.last.exists():
             self._restore()
-        else:
+        elif self.main:
             self.task.begin()
-        self._keep_skipped()
-        self.task.tokens.save(self.folder / "tokens.txt")
-        save_recipe(recipe, self.folder / "recipe.yaml")
+        parallel.share_weights(self.model)
+        here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
+        if any(there != here for there in parallel.gather(here)):
+            raise RecipeError(f"{self.folder}: another process has another run or data; put both on shared storage")
+        if recipe.compile:
+            compile_model(self.model)
+        if self.main:
+            self._keep_skipped()
+            self.task.tokens.save(self.folder / "tokens.txt")
+            save_recipe(recipe, self.folder / "recipe.yaml")
 
     def run(self) -> list[EpochType]:
         """Train until the last epoch; after each one validate, keep the last and the best checkpoint.
@@ -106,10 +120,14 @@ class Trainer(Generic[EpochType]):
         KeyboardInterrupt when SIGINT or SIGTERM asked to stop; the run is then saved.
         """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        precision = "bfloat16" if self.autocast else "float32"
-        self._say(f"{parameters:,} parameters, {precision} on {self.device}")
+        several = f", {parallel.count()} processes" if parallel.count() > 1 else ""
+        self._say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
+        self.started = True
         try:
-            with run_events(self.folder, self.running.step + 1) as events, self._until_told_to_stop():
+            with (
+                run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
+                self._until_told_to_stop(),
+            ):
                 self._write_curve()
                 while len(self.curve) < self.recipe.epochs:
                     epoch = self._epoch(events)
@@ -121,7 +139,7 @@ class Trainer(Generic[EpochType]):
                     self._keep(epoch.epoch)
                     self._save(self.last)
                     self._report(epoch, events)
-                    if self.stopping:
+                    if any(parallel.totals(self.stopping)):
                         self._stop()
         except OSError as error:
             raise RecipeError(
@@ -129,34 +147,38 @@ class Trainer(Generic[EpochType]):
             ) from error
         return self.curve
 
-    def _epoch(self, events: Events) -> EpochType:
+    def _epoch(self, events: Events | None) -> EpochType:
         number, running = len(self.curve) + 1, self.running
-        # Dropout and masks of an epoch do not depend on how many epochs this process has run.
-        seed_all(self.recipe.seed * 1_000_003 + number)
+        seed_all(self.recipe.seed, number)  # for the loader
         batches = self.task.start_epoch(self.curve, running.batches)
-        if self.generators is not None:  # only now: a loader draws from them as well
-            restore_random_state(self.generators)
-            self.generators = None
         started = time.monotonic() - running.seconds
         with self._progress(number) as progress:
             bar = progress.add_task("", total=self.task.epoch_amount, loss=math.nan, speed=0.0)
             self.model.train()
-            while group := list(islice(batches, self.recipe.accumulate)):
-                running.batches += len(group)
-                if group := [batch for batch in group if batch.ids]:
+            while True:
+                drawn = list(islice(batches, self.recipe.accumulate))
+                group = [batch for batch in drawn if batch.ids]
+                amount = sum(batch.amount for batch in group)
+                all_drawn, all_usable, amount = parallel.totals(len(drawn), len(group), amount)
+                if not all_drawn:
+                    break
+                running.batches += int(all_drawn)
+                if all_usable:
                     # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
                     share = min(1.0, running.amount / self.task.epoch_amount)
                     loss = self._learn(group, self.learning_rate((number - 1 + share) / self.recipe.epochs), events)
+                    running.amount += amount
                     running.seconds = time.monotonic() - started
                     speed = running.amount / running.seconds
                     progress.update(bar, completed=running.amount, loss=loss, speed=speed)
-                stopping = self.stopping  # looked at once: a signal may come at any moment
-                if stopping or time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes:
+                due = self.main and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
+                stopping, due = map(bool, parallel.totals(self.stopping, due))  # a signal comes to any of them
+                if stopping or due:
                     self._save(self.last)
                 if stopping:
                     self._stop()
         self._save(self.last)  # measuring takes a while
-        measured = self._validate()
+        measured = parallel.from_main(self._validate() if self.main else None)
         return self.task.epoch_type(
             epoch=number,
             step=running.step,
@@ -170,11 +192,10 @@ class Trainer(Generic[EpochType]):
             **measured,
         )
 
-    def _learn(self, batches: list[Batch], learning_rate: float, events: Events) -> float:
+    def _learn(self, batches: list[Batch], learning_rate: float, events: Events | None) -> float:
         """Update and keep the books. Returns the loss per token."""
         running = self.running
         loss, tokens, norm, layers = self.update(batches, learning_rate)
-        running.amount += sum(batch.amount for batch in batches)
         per_token = loss / max(1, tokens)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._skip(batches, loss, norm)
@@ -188,11 +209,12 @@ class Trainer(Generic[EpochType]):
         clipped = norm > self.recipe.optimizer.clip
         running.clipped += clipped
         values = {"loss": per_token, "learning_rate": learning_rate, "gradient_norm": norm, "clipped": int(clipped)}
-        events.update(running.step, len(self.curve) + 1, values | {"layer_norm": layers})
+        if events:
+            events.update(running.step, len(self.curve) + 1, values | {"layer_norm": layers})
         return per_token
 
     def update(self, batches: list[Batch], learning_rate: float) -> tuple[float, int, float, dict[str, float]]:
-        """One step of the optimiser on the loss per token of all the batches.
+        """One step of the optimiser on the loss per token of all the batches, those of other processes included.
 
         Returns the summed loss, the tokens, the gradient's norm before clipping and that of each layer. If loss or
         norm is not finite, nothing is learned.
@@ -200,19 +222,28 @@ class Trainer(Generic[EpochType]):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(self.task.count(batch) for batch in batches)
+        (tokens,) = map(int, parallel.totals(sum(self.task.count(batch) for batch in batches)))
         total = 0.0
         for batch in batches:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            # Dropout and masks are those of the batch, whichever process learns from it and after what.
+            seed_all(self.recipe.seed, len(self.curve) + 1, *batch.ids)
+            with self._autocast():
                 loss = self.task.loss(batch)
-            (loss / max(1, tokens)).backward()
+            self.scaler.scale(loss / max(1, tokens)).backward()
             total += loss.item()
+        (total,) = parallel.totals(total)
+        parallel.sum_gradients(self.model.parameters())
+        self.scaler.unscale_(self.optimizer)
         norm, layers = clip_gradients(self.model, self.recipe.optimizer.clip)
         if math.isfinite(total) and math.isfinite(norm):
             self.optimizer.step()
             if self.average:
                 self.average.update_parameters(self.model)
+        self.scaler.update()
         return total, tokens, norm, layers
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32")
 
     def learning_rate(self, done: float) -> float:
         """Linear warm-up, then half a cosine. `done`, 0…1, is the share of the run's data that has been seen."""
@@ -232,10 +263,11 @@ class Trainer(Generic[EpochType]):
         running = self.running
         running.skipped += 1
         running.skipped_in_a_row += 1
-        ids = [name for batch in batches for name in batch.ids]
+        ids = [name for ids in parallel.gather([name for batch in batches for name in batch.ids]) for name in ids]
         line = {"epoch": len(self.curve) + 1, "batches": running.batches, "loss": str(loss), "gradient_norm": str(norm)}
-        with open(self.skipped_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line | {"ids": ids}, ensure_ascii=False) + "\n")
+        if self.main:
+            with open(self.skipped_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"ids": ids}, ensure_ascii=False) + "\n")
         if running.skipped_in_a_row > self.recipe.max_skipped:
             raise RecipeError(
                 f"loss or gradient not finite {running.skipped_in_a_row} times in a row, {self.skipped_file} names the "
@@ -267,12 +299,21 @@ class Trainer(Generic[EpochType]):
         """What goes from update to update beside the model and the optimiser."""
         return self.task.carried | (self.average.state() if self.average else {})
 
+    @property
+    def _batches(self) -> int:
+        """That make an update, in all processes."""
+        return self.recipe.accumulate * parallel.count()
+
     def _save(self, path: Path) -> None:
+        parallel.collect(self.task.carried.values())
+        if not self.main:
+            return
         progress = {
             "curve": [asdict(epoch) for epoch in self.curve],
             "tokens": self.task.tokens.symbols,
             "running": asdict(self.running),
-            "generators": random_state(),
+            "batches": self._batches,
+            "scaler": self.scaler.state_dict(),
         }
         if path == self.best:
             save_checkpoint(path, self.measured_model, self.optimizer, progress, self.task.carried)
@@ -285,7 +326,7 @@ class Trainer(Generic[EpochType]):
         if self.recipe.keep_last > 1:
             self._save(kept_checkpoint(self.folder, epoch))
             kept = {kept_checkpoint(self.folder, epoch - back) for back in range(self.recipe.keep_last)}
-            for old in set(kept_checkpoints(self.folder)) - kept:
+            for old in set(kept_checkpoints(self.folder)) - kept if self.main else ():
                 old.unlink()
 
     def _restore(self) -> None:
@@ -293,14 +334,19 @@ class Trainer(Generic[EpochType]):
         progress = load_checkpoint(self.last, self.model, self.optimizer, self._carried)
         if tuple(progress.get("tokens", tokens)) != tokens:
             raise RecipeError(f"{self.last}: made with other tokens; a run keeps its tokenizer, set another name")
+        if (batches := progress.get("batches", self._batches)) != self._batches:
+            raise RecipeError(
+                f"{self.last}: {batches} batches made an update, now {self._batches} would (accumulate times the "
+                "processes); start as many processes as before, or set accumulate"
+            )
         try:
             self.curve = [self.task.epoch_type(**epoch) for epoch in progress["curve"]]
             if running := progress.get("running"):
                 self.running = Running(**running)
             elif self.curve:  # saved by a version that saved whole epochs only
                 self.running = Running(self.curve[-1].step, self.curve[-1].minutes)
-            if self.running.batches:
-                self.generators = progress["generators"]
+            if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
+                self.scaler.load_state_dict(state)
         except (KeyError, TypeError) as error:
             raise RecipeError(f"{self.last}: made by another version of asr; train without --resume") from error
 
@@ -335,20 +381,29 @@ class Trainer(Generic[EpochType]):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not (self.main and self.console.is_terminal),
         )
 
     def _say(self, text: str) -> None:
-        self.console.print(text)
+        if self.main:
+            self.console.print(text)
+
+    def _say_for_task(self, text: str) -> None:
+        """At first all processes would say the same, later each speaks of its own batches."""
+        if self.main or self.started:
+            self.console.print(text)
 
     def _write_curve(self) -> None:
+        if not self.main:
+            return
         temporary = self.folder / "curve.partial"
         temporary.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
         os.replace(temporary, self.folder / "curve.jsonl")
 
-    def _report(self, epoch: Epoch, events: Events) -> None:
+    def _report(self, epoch: Epoch, events: Events | None) -> None:
         values = {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "step")}
-        events.epoch(epoch.epoch, values)
+        if events:
+            events.epoch(epoch.epoch, values)
         self._write_curve()
         self._say(
             f"epoch {epoch.epoch:3d}  train {epoch.train_loss:.3f}  dev {epoch.dev_loss:.3f}  {epoch.outcome}  "
@@ -358,7 +413,9 @@ class Trainer(Generic[EpochType]):
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32."""
+    """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32. RecipeError for float16 there."""
+    if precision == "float16" and device.type != "cuda":
+        raise RecipeError(f"precision=float16 is for CUDA, not for the {device.type}; set precision=auto")
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -366,6 +423,13 @@ def choose_precision(precision: str, device: torch.device) -> str:
     # Torch has no public name for this yet.
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bfloat16" if has_amx() else "float32"
+
+
+def compile_model(model: torch.nn.Module) -> None:
+    """In place, so that the names of the weights stay. Frames differ from batch to batch: any number will do."""
+    for part in model.children():
+        if not any(isinstance(module, torch.nn.RNNBase) for module in part.modules()):
+            part.compile(dynamic=True)
 
 
 def best_epoch(curve: Sequence[EpochType]) -> EpochType:

@@ -44,6 +44,16 @@ def test_prepared_manifests_are_named_and_pass_the_check(run: Command, recording
     assert "must be mended" not in checked.out
 
 
+def test_recordings_are_packed_into_shards(run: Command, recordings: Path, tmp_path: Path):
+    run("prepare", "folder", recordings, tmp_path / "out")
+    result = run("prepare", "shar", tmp_path / "out/train.jsonl", tmp_path / "shards")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"{tmp_path / 'shards'}: 3 utterances, 0.00 h in 1 shards\n"
+    assert (tmp_path / "shards/recording.000000.tar").is_file()
+    result = run("prepare", "shar", tmp_path / "out/train.jsonl", tmp_path / "shards")
+    assert (result.code, result.errors) == (1, [f"asr: {tmp_path / 'shards'}: is there already; name a new folder"])
+
+
 def test_check_exits_with_1_and_tells_all_in_json(run: Command, recordings: Path, tmp_path: Path):
     run("prepare", "folder", recordings, tmp_path / "out")
     (recordings / "bob/0.wav").write_bytes(b"not audio")
@@ -69,7 +79,7 @@ def test_the_alphabet_may_come_from_a_recipe(run: Command, recordings: Path, tmp
 def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     listed = run("prepare", "--help").out
     names = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]
-    assert names == [*CORPORA, "csv", "folder", "check"]
+    assert names == [*CORPORA, "csv", "folder", "check", "shar"]
     assert "openslr.org/51" in run("prepare", "tedlium", "--help").out
     assert run("prepare").code == 2
 

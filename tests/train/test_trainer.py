@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -446,6 +447,45 @@ def test_features_are_normalised_by_the_training_data_and_the_checkpoint_keeps_t
     assert torch.equal(load_file(recipe.folder / "last.safetensors")["model.features.mean"], mean)
 
 
+def test_float16_is_for_cuda(recipe: AcousticRecipe):
+    recipe.precision = "float16"
+    with pytest.raises(RecipeError) as caught:
+        make_trainer(recipe)
+    assert one_line(caught) == "precision=float16 is for CUDA, not for the cpu; set precision=auto"
+
+
+def test_the_scale_of_a_float16_loss_changes_no_figure_and_is_resumed(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    recipe.epochs, recipe.model.cell = 1, "gru"
+    (exact,) = make_trainer(recipe).run()
+    monkeypatch.setattr("asr.train.trainer.choose_precision", lambda precision, device: "float16")
+    recipe.name = "half"
+    trainer = make_trainer(recipe)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    (epoch,) = trainer.run()
+    assert epoch.skipped == 0
+    assert epoch.train_loss == pytest.approx(exact.train_loss, rel=0.02)
+    assert epoch.gradient_norm == pytest.approx(exact.gradient_norm, rel=0.1)
+    assert trainer.scaler.get_scale() == 8.0 * 2**epoch.step
+    assert make_trainer(recipe, resume=True).scaler.get_scale() == trainer.scaler.get_scale()
+    assert load_file(recipe.folder / "last.safetensors")["model.head.weight"].dtype == torch.float32
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_learns_the_same_and_keeps_its_names(recipe: AcousticRecipe):
+    losses, names = [], []
+    for recipe.compile in (False, True):
+        recipe.name = f"compiled-{recipe.compile}"
+        trainer = make_trainer(recipe)
+        trainer.model.train()
+        (batch, *_) = trainer.task.start_epoch([], 0)
+        losses.append(trainer.update([batch], 0.01)[0])
+        names.append(list(trainer.model.state_dict()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert names[0] == names[1]
+
+
 def test_precision_is_what_the_recipe_says_unless_automatic(monkeypatch: pytest.MonkeyPatch):
     device = torch.device("cpu")
     assert choose_precision("float32", device) == "float32"
@@ -459,5 +499,5 @@ def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     recipe.model.dropout = 0.5
     trainer = make_trainer(recipe)
     losses = {trainer.task.validate()["dev_loss"] for _ in range(2)}
-    trainer.autocast = False
+    trainer.precision = "float32"
     assert losses == {trainer.task.validate()["dev_loss"]}

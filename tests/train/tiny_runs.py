@@ -2,7 +2,9 @@
 
 import io
 import multiprocessing
+import os
 import resource
+import socket
 import sys
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
@@ -20,6 +22,7 @@ from asr.nn.language import LanguageConfig
 from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, AugmentConfig, DataConfig, LanguageRecipe, TextConfig, TokenizerConfig
 from asr.train.language import LanguageTask
+from asr.train.parallel import processes
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
 
@@ -83,20 +86,41 @@ def assert_equal_checkpoints(one: Path, other: Path) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-def start(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str = "", file_size: int = -1) -> BaseProcess:
+def start(
+    recipe: AcousticRecipe | LanguageRecipe,
+    log: Path,
+    fault: str = "",
+    file_size: int = -1,
+    environment: dict[str, str] | None = None,
+) -> BaseProcess:
     """`Trainer.run` with --resume in a process of its own; what it says goes to `log`.
 
     fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint, "batch on its way" while
-    it takes a batch from a loader's worker. file_size: bytes that a file may have at most, as where a disk has no more
-    room.
+    it takes a batch from a loader's worker, "not finite" is the loss of one utterance in the first epoch. file_size:
+    bytes that a file may have at most, as where a disk has no more room. environment: what torchrun would add to it.
     """
-    process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size))
+    process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size, environment or {}))
     process.start()
     return process
 
 
-def _train(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_size: int) -> None:
+def start_two(recipe: AcousticRecipe, log: Path, fault: str = "") -> list[BaseProcess]:
+    """Both processes of a run in parallel, as torchrun starts them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        start(recipe, log, fault, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+
+
+def _train(
+    recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_size: int, environment: dict[str, str]
+) -> None:
     import warnings
+
+    os.environ.update(environment)
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -108,7 +132,8 @@ def _train(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_
     with open(log, "a", encoding="utf-8") as file:
         sys.stderr = file  # a traceback would be seen there
         try:
-            make_trainer(recipe, True, Console(file=file, width=1_000)).run()
+            with processes():
+                make_trainer(recipe, True, Console(file=file, width=1_000)).run()
         except RecipeError as error:
             print(error, file=file)
             sys.exit(1)
@@ -117,12 +142,19 @@ def _train(recipe: AcousticRecipe | LanguageRecipe, log: Path, fault: str, file_
 
 
 def _prepare(fault: str) -> None:
-    import os
     import signal
     from multiprocessing import connection
 
     import asr.train.checkpoint as checkpoint
 
+    if fault == "not finite":
+        loss = AcousticTask.loss
+
+        def spoilt(task: AcousticTask, batch: Any) -> torch.Tensor:
+            return loss(task, batch) * (torch.nan if "u3@1.1" in batch.ids else 1.0)
+
+        AcousticTask.loss = spoilt  # type: ignore[method-assign]
+        return
     save, replace, answer, trainer = checkpoint.save_file, os.replace, connection.answer_challenge, os.getpid()
     count = 0
 

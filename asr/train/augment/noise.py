@@ -8,6 +8,7 @@ import numpy as np
 
 from asr.audio.files import read
 from asr.train.augment.recordings import list_recordings
+from asr.train.shards import read_recording
 
 SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude falls with the frequency to this power
 VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
@@ -16,7 +17,7 @@ VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et
 class Noises:
     """sources: of `config.NOISES`, or manifests; snr_db: from … to; voices: recordings that a babble is made of."""
 
-    def __init__(self, sources: Sequence[str], snr_db: Sequence[float], voices: Sequence[Path]):
+    def __init__(self, sources: Sequence[str], snr_db: Sequence[float], voices: Sequence[str | Path]):
         self.sources = sources
         self.lowest_snr_db, self.highest_snr_db = snr_db
         self.voices = voices
@@ -38,7 +39,7 @@ class Noises:
         """Some utterances at once, all equally loud."""
         babble = np.zeros(length, np.float32)
         for _ in range(draw.randint(*VOICES)):
-            voice = _span(read(draw.choice(self.voices)), length, draw)
+            voice = _span(read_recording(draw.choice(self.voices)), length, draw)
             if voice.any():
                 babble += voice / np.float32(np.sqrt(_power(voice)))
         return babble

@@ -22,7 +22,7 @@ class WaveformAugment:
     transforms change with the number of its threads, which is another in a loader's worker.
     """
 
-    def __init__(self, config: AugmentConfig, voices: Sequence[Path]):
+    def __init__(self, config: AugmentConfig, voices: Sequence[str | Path]):
         """voices: recordings to make babble of. RecipeError for a manifest that cannot be read."""
         self.gain_db = config.gain_db
         self.changes: list[tuple[str, float, Change]] = []
