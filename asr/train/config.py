@@ -131,7 +131,6 @@ class Recipe:
     # is fast; on other processors it is slower than float32. float16 with a scaled loss (Micikevicius et al. 2018), for
     # older CUDA; its first updates may be skipped until the scale fits.
     precision: str = "auto"
-    compile: bool = False  # torch.compile of all but the recurrent layers, which have kernels of their own
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
     keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`

@@ -225,7 +225,7 @@ def _check_objective(config: DictConfig, path: Path) -> None:
 
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
-    *("epochs", "precision", "compile", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
+    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
     *("data.ngram", "description", "licence", "attribution", "keep_last"),
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )

@@ -107,8 +107,6 @@ class Trainer(Generic[EpochType]):
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
         if any(there != here for there in parallel.gather(here)):
             raise RecipeError(f"{self.folder}: another process has another run or data; put both on shared storage")
-        if recipe.compile:
-            compile_model(self.model)
         if self.main:
             self._keep_skipped()
             self.task.tokens.save(self.folder / "tokens.txt")
@@ -423,13 +421,6 @@ def choose_precision(precision: str, device: torch.device) -> str:
     # Torch has no public name for this yet.
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bfloat16" if has_amx() else "float32"
-
-
-def compile_model(model: torch.nn.Module) -> None:
-    """In place, so that the names of the weights stay. Frames differ from batch to batch: any number will do."""
-    for part in model.children():
-        if not any(isinstance(module, torch.nn.RNNBase) for module in part.modules()):
-            part.compile(dynamic=True)
 
 
 def best_epoch(curve: Sequence[EpochType]) -> EpochType:
