@@ -37,7 +37,7 @@ def recipe(corpus: Path) -> AcousticRecipe:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs over four utterances of two speakers, which kept two epochs' checkpoints.
 
-    Masks and speeds are on; its best epoch is its last. Tests leave it as it is.
+    Masks and speeds are on. Tests leave it as it is.
     """
     folder = tmp_path_factory.mktemp("finished")
     audio = [write_audio(folder / f"u{index}.wav", 0.5 + 0.6 * index, seed=index) for index in range(4)]

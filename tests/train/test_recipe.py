@@ -141,7 +141,7 @@ def test_a_value_in_the_place_of_a_section_is_a_wrong_type(path: Path, content: 
         ("tokenizer.kind=words", "bpe, characters"),
         ("tokenizer.case=title", "lower, upper, keep"),
         ("tokenizer.unknown=ignore", "error, drop"),
-        ("precision=float16", "auto, float32, bfloat16"),
+        ("precision=float8", "auto, float32, bfloat16, float16"),
     ],
 )
 def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str):
