@@ -1,7 +1,5 @@
 """The experiment of tools/measure_hotwords.py, on speech whose words are known."""
 
-import importlib.util
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,24 +8,17 @@ from types import ModuleType
 import carrier
 import numpy as np
 import pytest
+from developer_tools import load_tool
 
 from asr.bundle import Bundle, DecoderConfig, load_bundle
 from asr.lm.estimate import estimate
 from asr.manifest import Entry
 from asr.recognizer import Recognizer
 
-PROGRAM = Path(__file__).parents[1] / "tools/measure_hotwords.py"
-
 
 @pytest.fixture(scope="module")
 def measure_hotwords() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("measure_hotwords", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["measure_hotwords"] = module  # its dataclasses look there for their types
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("measure_hotwords")
 
 
 @pytest.fixture

@@ -1,27 +1,22 @@
 """The Jacobians behind the plot of tools/plot_memory.py, against autograd through the frames and finite differences."""
 
 import copy
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import soundfile
+from developer_tools import load_tool
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("matplotlib", reason="needs matplotlib")
 
-PROGRAM = Path(__file__).parents[1] / "tools/plot_memory.py"
 every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 
 
 @pytest.fixture
 def plot_memory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("plot_memory", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("plot_memory")
     monkeypatch.setattr(module, "DISTANCES", (1, 2, 5))
     monkeypatch.setattr(module, "EVERY", 2)
     return module

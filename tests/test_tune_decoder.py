@@ -1,25 +1,17 @@
 """The arithmetic behind the tables that tools/tune_decoder.py writes into model cards."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from developer_tools import load_tool
 
 from asr.bundle import DecoderConfig
-
-PROGRAM = Path(__file__).parents[1] / "tools/tune_decoder.py"
 
 
 @pytest.fixture(scope="module")
 def tune_decoder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tune_decoder", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("tune_decoder")
 
 
 def sigmoid(odds: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def fill_bundle(
     """All of the folder but its tokens. Returns the table of perplexities."""
     tokens = Tokens.load(work / "tokens.txt")
     model = LanguageModel(recipe.model, len(tokens))
-    held = describe_checkpoint(load_checkpoint(checkpoint, model), curve)
+    held = describe_checkpoint(checkpoint, load_checkpoint(checkpoint, model), recipe, curve)
     save_weights(model, work / "weights.safetensors")
     graphs = {"float32": work / "model.float.onnx", "int8": work / "model.int8.onnx"}
     export_language_model(model, graphs["float32"])

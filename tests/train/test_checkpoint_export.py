@@ -14,6 +14,7 @@ from asr.runs import Record
 from asr.train.average import average_checkpoints, find_checkpoints
 from asr.train.checkpoint import kept_checkpoint, kept_checkpoints, read_checkpoint, write_checkpoint
 from asr.train.config import AcousticRecipe
+from asr.train.report import describe_checkpoint
 from asr.train.run import export_checkpoint
 
 
@@ -86,6 +87,12 @@ def test_an_epoch_that_is_not_the_best_says_which_it_is_and_leaves_the_runs_bund
     export_checkpoint(kept_checkpoint(run, epoch), None)
     assert f"The bundle holds epoch {epoch}. Losses" in card(run / f"bundle-epoch-000{epoch}")
     assert card(run / "bundle") == before
+
+
+@pytest.mark.parametrize(("name", "decay", "said"), [("best", 0.9, False), ("last", 0.9, True), ("last", 0.0, False)])
+def test_a_checkpoint_beside_a_moving_average_says_that_it_holds_the_weights(name: str, decay: float, said: bool):
+    held = describe_checkpoint(Path(f"{name}.safetensors"), {"curve": [{}]}, AcousticRecipe(ema_decay=decay), [])
+    assert ("its own weights and not their moving average" in held) == said
 
 
 def test_a_run_of_an_older_version_can_be_exported(run: Path):
