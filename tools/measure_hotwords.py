@@ -1,6 +1,6 @@
 """Measure what hotwords do: how many of the rare words they bring back, what they invent, and what they cost elsewhere.
 
-    python tools/measure_hotwords.py asr/pretrained/en-bilstm ../shared/data/dev.jsonl --boost 4 8 --beam-width 16 32
+    python tools/measure_hotwords.py asr/pretrained/en-bilstm ../shared/data/dev.jsonl --distractors 10 100
 
 As in Le et al. 2021, "Contextualized streaming end-to-end speech recognition with trie-based deep biasing and shallow
 fusion", each utterance has a list of its own: its rare words, if it has any, and as many distractors as asked, rare
@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from asr.bundle import Bundle, find_language_model, load_bundle
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.hotwords import default_boost
 from asr.decoders import DecoderOptions, make_decoder
 from asr.evaluate import Evaluation, Utterance, evaluate, normalize
 from asr.lm.ngram import ROOT, NgramModel, load_model
@@ -56,29 +58,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("--boost", type=float, nargs="+", default=[2, 4, 6, 8, 12, 16, 20], help="nats")
-    parser.add_argument("--beam-width", type=int, nargs="+", default=[16, 32])
-    parser.add_argument("--distractors", type=int, default=100, help="for each utterance")
+    parser.add_argument("--boost", type=float, nargs="+", default=[1.5, 2, 2.5, 3], help="nats per letter")
+    parser.add_argument("--beam-width", type=int, default=BEAM_WIDTH)
+    parser.add_argument("--distractors", type=int, nargs="+", default=[10, 100], help="for each utterance")
     parser.add_argument("--rare", type=float, default=RARE, help="a rare word's highest probability")
     options = parser.parse_args()
     bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
     recognizer = Recognizer(bundle)
     lm = load_model(find_language_model(bundle.config.decoder.lm, bundle))
     log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
-    cases = make_cases(entries, log_probs, lm, options.rare, options.distractors)
-    rare = sum((case.rare for case in cases), Counter())
+    spoken = [case.rare for case in make_cases(entries, log_probs, lm, options.rare, 0)]
+    rare = sum(spoken, Counter())
     unknown = sum(lm.vocabulary.get(word) is None for word in rare)
     print(
         f"{len(rare)} rare words, {unknown} of them not in {bundle.config.decoder.lm}, {rare.total()} times in "
-        f"{sum(bool(case.rare) for case in cases)} of {len(cases)} utterances; {options.distractors} distractors each\n"
+        f"{sum(map(bool, spoken))} of {len(spoken)} utterances\n"
     )
-    print("| beam | boost | rare words found | invented | WER with rare words | WER of the others |")
+    print("| distractors | nats per letter | rare words found | invented | WER with rare words | WER of the others |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for beam_width in options.beam_width:
+    for distractors in options.distractors:
+        cases = make_cases(entries, log_probs, lm, options.rare, distractors)
         for boost in (0.0, *options.boost):
-            result = measure(bundle, cases, beam_width, boost)
+            result = measure(bundle, cases, options.beam_width, boost)
             print(
-                f"| {beam_width} | {boost:g} | {result.found} of {result.spoken} | {result.invented} | "
+                f"| {distractors} | {boost:g} | {result.found} of {result.spoken} | {result.invented} | "
                 f"{wer(result.holding)} | {wer(result.others)} |",
                 flush=True,
             )
@@ -106,10 +109,10 @@ def make_cases(
 
 
 def measure(bundle: Bundle, cases: Sequence[Case], beam_width: int, boost: float) -> Result:
-    """Each case with its hotwords, with none if the boost is 0."""
+    """Each case with its hotwords, with none if the boost, in nats per letter, is 0."""
     result = Result()
     for case in cases:
-        hotwords = dict.fromkeys(case.hotwords, boost) if boost else {}
+        hotwords = {word: default_boost(word, boost) for word in case.hotwords} if boost else {}
         decoder = make_decoder(DecoderOptions("beam", beam_width, hotwords=hotwords), bundle)
         state = decoder.reset()
         decoder.advance(state, case.log_probs)

@@ -81,7 +81,8 @@ class Fusion:
     only the hotwords count.
 
     hotwords: phrases, words in the tokens' letters with single spaces between them, and their boosts in nats. A boost
-    is lent to the phrase letter by letter and taken back if something else follows. Their words are not unknown.
+    is lent to the phrase letter by letter, ever more of it, and taken back if something else follows. Their words are
+    not unknown.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class Fusion:
         self._lent: dict[str, float] = {}  # to each beginning of a hotword, spaces included
         for phrase, boost in self._boosts.items():
             for length in range(1, len(phrase) + 1):
-                lent = boost * length / len(phrase)
+                # Squared: lent evenly, the first letters of many hotwords would take the room of others in the beam.
+                lent = boost * (length / len(phrase)) ** 2
                 self._lent[phrase[:length]] = max(lent, self._lent.get(phrase[:length], 0.0))
         # Not those that the language model knows: it never scores them as unknown, so that to estimate them as such
         # would only let their beginnings take the room of others in the beam.
@@ -108,7 +110,7 @@ class Fusion:
         self._hot_beginnings = {word[:length] for word in self._hot_words for length in range(1, len(word) + 1)}
         boosts = self._boosts.values()
         rates = [boost / len(phrase) for phrase, boost in self._boosts.items()]
-        self._highest_rate = max(rates, default=0.0)  # lent for a letter
+        self._highest_rate = max(rates, default=0.0)  # nothing is lent more for its length
         # No step gains more: an estimate never rises within a word, and no log-prob is above 0. All hotwords that one
         # word ends are ends of the longest of them.
         ended = (sum(self._boosts.get(end, 0.0) for end in _ends(phrase)) for phrase in self._boosts)

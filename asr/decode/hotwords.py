@@ -3,7 +3,24 @@
 from asr.errors import AsrError
 from asr.tokens import Tokens
 
-HOTWORD_BOOST = 4.0  # nats, where none is written: a reading e⁴ times less likely wins if it has the word
+# Where no boost is written. A long word is rarely heard by accident and has more letters that may be heard wrongly.
+NATS_PER_LETTER = 2.5
+FREE_LETTERS = 2  # that bring no boost
+
+
+def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> float:
+    """Nats for each letter after the first two, at least for one."""
+    letters = len(phrase.replace(" ", ""))
+    return nats_per_letter * max(1, letters - FREE_LETTERS)
+
+
+def _written_boost(number: str) -> float:
+    """0 if it is none that may be written."""
+    try:
+        boost = float(number)
+    except ValueError:
+        return 0.0
+    return boost if 0 < boost <= 100 else 0.0
 
 
 def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:
@@ -18,11 +35,8 @@ def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:
         phrase = " ".join(phrase.split())
         if not phrase and not colon:
             continue
-        try:
-            boost = float(number) if colon else HOTWORD_BOOST
-        except ValueError:
-            boost = 0.0
-        if not 0 < boost <= 100:
+        boost = _written_boost(number) if colon else default_boost(phrase)
+        if not boost:
             raise AsrError(f"hotword '{item.strip()}': a boost is a number above 0 and up to 100, as in 'Ivanhoe:8'")
         spelled = next((form for form in (phrase, phrase.lower(), phrase.upper()) if letters >= {*form} - {" "}), "")
         if not spelled:

@@ -139,11 +139,11 @@ def test_a_word_in_progress_counts_as_the_likeliest_it_may_become(seed: int, let
 
 def test_a_boost_is_lent_letter_by_letter_and_taken_back():
     fusion = Fusion(LETTERS, hotwords={"knee jerk": 9.0})
-    lent = [0, 0, 1, 2, 3, 4]  # of 9 letters, the space among them, after "▁knee"
-    assert walk(fusion, spell(LETTERS, "knee"))[0] == pytest.approx(lent)
-    assert walk(fusion, spell(LETTERS, "knee jump"))[0] == pytest.approx([*lent, 5, 6, 0, 0, 0])
-    assert walk(fusion, spell(LETTERS, "knee jerks"))[0] == pytest.approx([*lent, 5, 6, 7, 8, 9, 0])
-    assert walk(fusion, spell(LETTERS, "knee jerk a"))[0] == pytest.approx([*lent, 5, 6, 7, 8, 9, 9, 9])
+    lent = [0, *(length**2 / 9 for length in range(10))]  # of 9 letters, the space among them, after "▁"
+    assert walk(fusion, spell(LETTERS, "knee"))[0] == pytest.approx(lent[:6])
+    assert walk(fusion, spell(LETTERS, "knee jump"))[0] == pytest.approx([*lent[:8], 0, 0, 0])
+    assert walk(fusion, spell(LETTERS, "knee jerks"))[0] == pytest.approx([*lent, 0])
+    assert walk(fusion, spell(LETTERS, "knee jerk a"))[0] == pytest.approx([*lent, 9, 9])
     assert walk(fusion, spell(LETTERS, "tknee"))[0] == [0] * 7  # it starts at the start of a word
     assert total(fusion, spell(LETTERS, "knee jer")) == pytest.approx(0)
     assert total(fusion, spell(LETTERS, "knee")) == pytest.approx(0)

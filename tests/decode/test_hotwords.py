@@ -2,7 +2,7 @@
 
 import pytest
 
-from asr.decode.hotwords import HOTWORD_BOOST, parse_hotwords
+from asr.decode.hotwords import default_boost, parse_hotwords
 from asr.errors import AsrError
 from asr.tokens import BLANK, WORD_START, Tokens
 
@@ -13,8 +13,8 @@ UPPER = Tokens([BLANK, "▁THE", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])
 @pytest.mark.parametrize(
     ("text", "hotwords"),
     [
-        ("Ivanhoe, knee jerk:8", {"ivanhoe": HOTWORD_BOOST, "knee jerk": 8.0}),
-        ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": HOTWORD_BOOST}),
+        ("Ivanhoe, knee jerk:8", {"ivanhoe": 12.5, "knee jerk": 8.0}),
+        ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": 15.0}),
         ("o'brien : 3,", {"o'brien": 3.0}),
         ("ada, ADA:4", {"ada": 4.0}),
         ("", {}),
@@ -26,7 +26,7 @@ def test_phrases_are_parted_by_commas_and_lines_and_may_have_a_boost(text: str, 
 
 
 def test_they_take_the_case_of_the_tokens():
-    assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": HOTWORD_BOOST}
+    assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": 12.5}
 
 
 @pytest.mark.parametrize("text", ["Müller", "R2D2", "ivanhoe, $:3", "<blank>"])
@@ -40,3 +40,9 @@ def test_a_word_that_the_model_cannot_spell_is_named(text: str):
 def test_a_bad_boost_is_one_clear_line(text: str):
     with pytest.raises(AsrError, match=r"boost is a number above 0|cannot spell"):
         parse_hotwords(text, LOWER)
+
+
+def test_a_longer_word_is_preferred_more():
+    assert [default_boost(word) for word in ("a", "ann", "anna", "new york")] == [2.5, 2.5, 5.0, 12.5]
+    long = "a hundred letters " * 8
+    assert parse_hotwords(long, LOWER) == {long.strip(): 2.5 * (15 * 8 - 2)}  # more than may be written
