@@ -19,6 +19,7 @@ from asr.lm.neural import NeuralModel
 from asr.lm.ngram import load_model
 
 DecoderName = Literal["greedy", "beam"]
+DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
 
 
@@ -33,7 +34,7 @@ class DecoderOptions:
     rescore: the folder of a recurrent language model that weighs the beam's hypotheses again.
     """
 
-    name: DecoderName = "greedy"
+    name: DecoderName = DEFAULT_DECODER
     beam_width: int = BEAM_WIDTH
     lm: str | Path | None = None
     hotwords: str | Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 from asr.audio.files import read_blocks
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.bundle import Bundle, load_bundle
-from asr.decoders import DecoderName, DecoderOptions, make_decoder
+from asr.decoders import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.engine import Engine, StreamingEngine
 from asr.errors import AudioError
 from asr.transcript import Alternative, Transcript, split_segments
@@ -101,7 +101,7 @@ class Recognizer:
     def __init__(
         self,
         model: str | Path | Bundle = DEFAULT_MODEL,
-        decoder: DecoderName | DecoderOptions = "greedy",
+        decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
         graph: Path | None = None,
@@ -232,7 +232,7 @@ class Recognizer:
 
 def load_model(
     name: str | Path = DEFAULT_MODEL,
-    decoder: DecoderName | DecoderOptions = "greedy",
+    decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
     batch_size: int = BATCH_SIZE,
     threads: int = 0,
 ) -> Recognizer:

@@ -18,7 +18,7 @@ import numpy as np
 from asr.audio.files import read_blocks
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.bundle import Bundle, load_bundle
-from asr.decoders import DecoderName, DecoderOptions, make_decoder
+from asr.decoders import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.endpoint import Endpoint, EndpointDetector, level
 from asr.engine import StreamingEngine
 from asr.errors import AudioError
@@ -71,7 +71,7 @@ class StreamingRecognizer:
     def __init__(
         self,
         model: str | Path | Bundle | StreamingEngine = STREAMING_MODEL,
-        decoder: DecoderName | DecoderOptions = "greedy",
+        decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         endpoint: Endpoint | None = ENDPOINT,
         second_pass: str | Path | Recognizer | None = None,
         threads: int = 0,

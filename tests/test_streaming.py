@@ -15,7 +15,7 @@ from live_model import chunk_sizes, cut
 
 from asr import AudioError, BundleError, Endpoint, Final, Partial, Recognizer, StreamingRecognizer, load_model
 from asr.bundle import load_bundle
-from asr.decoders import DecoderOptions
+from asr.decoders import DecoderName, DecoderOptions
 from asr.engine import StreamingEngine
 from asr.streaming import Event, Flicker, transcribe_live
 from asr.tokens import Tokens
@@ -359,8 +359,10 @@ def test_an_impossible_rate_is_refused_and_another_may_follow(
 def test_recognisers_that_share_an_engine_do_not_disturb_each_other(live_bundle: Path) -> None:
     shared = StreamingEngine(load_bundle(live_bundle), threads=1)
     sources = [live_model.speech(), live_model.speech()[20_000:]]
-    expected = [told(listen(StreamingRecognizer(shared), [source])) for source in sources]
-    first, second = (StreamingRecognizer(shared), StreamingRecognizer(shared, "greedy"))
+    decoders: tuple[DecoderName, ...] = ("beam", "greedy")
+    alone = [StreamingRecognizer(shared, decoder) for decoder in decoders]
+    expected = [told(listen(recognizer, [source])) for recognizer, source in zip(alone, sources, strict=True)]
+    first, second = (StreamingRecognizer(shared, decoder) for decoder in decoders)
     events: tuple[list[Event], list[Event]] = ([], [])
     for left, right in zip(cut(sources[0], [1_111] * 100), cut(sources[1], [3_000] * 100), strict=True):
         events[0].extend(first.accept(left, RATE))

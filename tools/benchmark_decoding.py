@@ -161,7 +161,7 @@ def decoding(entries: Sequence[Entry], model: str, lm: str, rounds: int) -> None
     """Print the tables."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    recognizer = Recognizer(model, threads=1)
+    recognizer = Recognizer(model, "greedy", threads=1)
     log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
     ours = Ours(recognizer.bundle, find_language_model(lm, recognizer.bundle), log_probs)
     seconds = sum(map(len, log_probs)) * recognizer.bundle.config.frame_seconds

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rare", type=float, default=RARE, help="a rare word's highest probability")
     options = parser.parse_args()
     bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
-    recognizer = Recognizer(bundle)
+    recognizer = Recognizer(bundle, "greedy")
     lm = load_model(find_language_model(bundle.config.decoder.lm, bundle))
     log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
     spoken = [case.rare for case in make_cases(entries, log_probs, lm, options.rare, 0)]

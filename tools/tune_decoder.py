@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rescore", type=Path, help="a recurrent language model's folder")
     options = parser.parse_args()
     bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
-    recognizer = Recognizer(bundle)
+    recognizer = Recognizer(bundle, "greedy")
     data = Data(entries, [recognizer.log_probs(entry.audio) for entry in entries])
 
     configs = [search(bundle, data, dataclasses.replace(DecoderConfig(), lm=lm)) for lm in options.lm]

@@ -36,7 +36,7 @@ def align(
     words = read_text(text)
     if output is not None:
         write_text(output, "", mode="a")  # known before the work
-    recognizer = Recognizer(model)
+    recognizer = Recognizer(model, "greedy")
     with options.audio_progress(lambda: [duration(audio)]) as on_progress:
         transcript = align_text(recognizer, audio, words, on_progress)
     written = render(transcript, format.value, options.printable(audio))

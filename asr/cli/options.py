@@ -11,7 +11,7 @@ import typer
 
 from asr.audio.files import STANDARD_INPUT
 from asr.decode.beam import BEAM_WIDTH
-from asr.decoders import DecoderOptions
+from asr.decoders import DEFAULT_DECODER, DecoderOptions
 from asr.errors import AsrError, one_line
 from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
 from asr.writers import FORMATS, LIVE_FORMATS
@@ -27,7 +27,7 @@ LiveFormat = StrEnum("LiveFormat", {name: name for name in LIVE_FORMATS})  # typ
 
 Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
 Decoder = Annotated[
-    DecoderChoice, typer.Option(help="greedy is fastest; beam asks a language model and makes fewer errors.")
+    DecoderChoice, typer.Option(help="beam asks a language model and makes fewer errors; greedy is fastest.")
 ]
 BeamWidth = Annotated[int, typer.Option(min=1, max=1024, help="Hypotheses that the beam decoder keeps.")]
 LanguageModel = Annotated[
@@ -46,7 +46,7 @@ Rescore = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognised together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
-DECODER = DecoderChoice.greedy
+DECODER = DecoderChoice(DEFAULT_DECODER)
 BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
 FORMAT = Format("txt")

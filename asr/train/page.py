@@ -60,7 +60,7 @@ def write_acoustic_page(
     }
     excess = errors - words * errors.sum() / words.sum()  # by the count alone the longest would be the worst
     worst = sorted(np.flatnonzero(errors), key=lambda index: (-excess[index], entries[index].id))[:WORST]
-    recognizer = Recognizer(bundle)
+    recognizer = Recognizer(bundle, "greedy")
     return _write(
         recipe,
         curve,

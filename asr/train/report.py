@@ -158,7 +158,7 @@ def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | Non
 
 def measure_streaming(bundle: Path, manifest: str) -> list[Utterance]:
     """The same of a live model that hears each recording chunk by chunk, with the greedy decoder."""
-    recognizer = StreamingRecognizer(load_bundle(bundle), endpoint=None)
+    recognizer = StreamingRecognizer(load_bundle(bundle), "greedy", endpoint=None)
     entries = read_manifest(Path(manifest))
     return utterances(entries, (transcribe_live(recognizer, entry.audio) for entry in entries))
 

@@ -83,11 +83,11 @@ def test_evaluate_measures_with_them(run: Command, carrier_bundle: Path, doubtfu
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--lm", "NONE"], "--lm: goes with --decoder beam"),
-        (["--hotwords", "nap"], "--hotwords: goes with --decoder beam"),
-        (["--rescore", "."], "--rescore: goes with --decoder beam"),
-        (["--nbest", "2", "--format", "json"], "--nbest: goes with --decoder beam"),
-        (["--decoder", "beam", "--nbest", "2"], "--nbest: goes with --format json"),
+        (["--decoder", "greedy", "--lm", "NONE"], "--lm: goes with --decoder beam"),
+        (["--decoder", "greedy", "--hotwords", "nap"], "--hotwords: goes with --decoder beam"),
+        (["--decoder", "greedy", "--rescore", "."], "--rescore: goes with --decoder beam"),
+        (["--decoder", "greedy", "--nbest", "2", "--format", "json"], "--nbest: goes with --decoder beam"),
+        (["--nbest", "2"], "--nbest: goes with --format json"),
     ],
 )
 def test_options_that_do_not_fit_are_wrong_usage(
