@@ -219,12 +219,8 @@ class BeamDecoder:
             state = prefix.fusion
             step = state.steps.get(token)
             if step is None:
-                if full:
-                    bound = state.bounds.get(token)
-                    if bound is None:
-                        bound = self.fusion.bound(state, token)
-                    if rank + bound <= best[0]:
-                        continue
+                if full and rank + self.fusion.bound(state, token) <= best[0]:
+                    continue
                 step = self.fusion.step(state, token)
             gain, future = step
             rank += gain

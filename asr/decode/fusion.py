@@ -46,16 +46,15 @@ StateKey = tuple[int, str, str]
 
 
 class FusionState:
-    """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known, and
-    `bounds[token]` what `Fusion.bound` said.
+    """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known.
 
     key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
     context: the language model's state before the word in progress. spelling: that word so far. estimate: its score.
     hot: the longest end of the text, from the start of a word on, with which a hotword starts. lent: its boost so far.
-    ended: `Fusion._end_word` of it, once known.
+    ended: `Fusion._end_word` of it, once known. start: `Fusion.bound` of a token that begins a word, but for hotwords.
     """
 
-    __slots__ = ("bounds", "context", "ended", "estimate", "hot", "key", "lent", "spelling", "steps")
+    __slots__ = ("context", "ended", "estimate", "hot", "key", "lent", "spelling", "start", "steps")
 
     def __init__(self, context: int, spelling: Spelling, estimate: float, hot: str, lent: float):
         self.key = (context, spelling.text, hot)
@@ -66,7 +65,7 @@ class FusionState:
         self.lent = lent
         self.ended: tuple[float, int, str] | None = None
         self.steps: dict[int, tuple[float, FusionState]] = {}
-        self.bounds: dict[int, float] = {}
+        self.start: float | None = None
 
 
 class Fusion:
@@ -120,6 +119,7 @@ class Fusion:
 
     def _forget(self) -> None:
         self._states: dict[StateKey, FusionState] = {}
+        self._unknown: dict[int, float] = {}  # context → score of a word that the model does not know
         self._nothing = Spelling("", self._words)
         self._spelled = 0
 
@@ -160,19 +160,21 @@ class Fusion:
         return result
 
     def bound(self, state: FusionState, token: int) -> float:
-        """At least the gain of `step`, faster; kept in `state.bounds`."""
-        spelling, piece = state.spelling, self._pieces[token]
-        if not spelling.text:
-            score, hot = max(0.0, self.weights.word_bonus), state.hot
-        elif self._starts_word[token]:
-            score, context, hot = self._end_word(state)
-            score += max(0.0, self._highest_estimate(context)) - state.estimate  # 0 before the first letter
+        """At least the gain of `step`, faster."""
+        spelling, piece, hot = state.spelling, self._pieces[token], state.hot
+        if self._starts_word[token] or not spelling.text:
+            bound = state.start
+            if bound is None:
+                score, context, _ = self._end_word(state) if spelling.text else (0.0, state.context, hot)
+                # 0 is the estimate before the first letter.
+                bound = state.start = score + max(0.0, self._highest_estimate(context)) - state.estimate
+            if hot and spelling.text:
+                hot = self._end_word(state)[2]
         else:
-            longer, hot = self._longer(spelling, piece), state.hot
+            longer = spelling.longer.get(piece) or self._longer(spelling, piece)
             # As long as there are words that start so, the best of them may be the same.
-            score = 0.0 if longer.words else self._estimate(state.context, longer) - state.estimate
-        state.bounds[token] = bound = score + self._highest_rate * (len(hot) + len(piece)) - state.lent
-        return bound
+            bound = 0.0 if longer.words else self._estimate(state.context, longer) - state.estimate
+        return bound + self._highest_rate * (len(hot) + len(piece)) - state.lent if self._boosts else bound
 
     def end(self, state: FusionState) -> float:
         """The gain of ending there: the last word counts, and what was lent is taken back."""
@@ -199,8 +201,12 @@ class Fusion:
         """The highest score that the word in progress may come to have."""
         if self.model is None or not spelling.text:
             return 0.0
-        log_prob, _ = self.model.score(context, self.model.vocabulary.unknown)
-        unknown = self._word_score(log_prob, spelling.text in self._hot_beginnings)
+        unknown = self._unknown.get(context)
+        if unknown is None:
+            log_prob, _ = self.model.score(context, self.model.vocabulary.unknown)
+            unknown = self._unknown[context] = self._word_score(log_prob, False)
+        if spelling.text in self._hot_beginnings:
+            unknown -= self.weights.unknown_score
         if not spelling.words:
             return unknown
         return max(unknown, self._word_score(self.model.best(context, spelling.words.start, spelling.words.stop), True))
