@@ -8,15 +8,16 @@ algorithm 1, in the log domain. Without pruning it is exact.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappush, heapreplace
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import attrgetter, itemgetter
 
 import numpy as np
 
 from asr.decode import Hypothesis
 from asr.decode.alignment import check_log_probs, spell_words
+from asr.decode.alternatives import Reading, forget, readings
 from asr.decode.fusion import Fusion, StateKey
-from asr.decode.prefix import IMPOSSIBLE, Prefix, log_add
+from asr.decode.prefix import IMPOSSIBLE, Other, Prefix, log_add
 from asr.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 16  # prefixes kept after each frame
@@ -24,6 +25,7 @@ BEAM_WIDTH = 16  # prefixes kept after each frame
 TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 24  # at most so many tokens extend the prefixes, the most likely (and ties)
 SCORE_PRUNE = 10.0  # nats: a prefix 1/22,000 as likely as the best one is dropped
+SPELLINGS = 8  # token sequences looked at for each of several hypotheses; some spell the same text
 BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
 # Two readings that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
 COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
@@ -31,6 +33,7 @@ SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing awa
 
 Extension = tuple[float, Prefix, int]  # rank, prefix, the token that it grows by
 Future = tuple[StateKey, int]  # all that what follows a prefix depends on: where fusion is, and the last token
+Merged = dict[Future, list[Other]]  # what gave way to a better prefix with that future
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
 
 
@@ -52,12 +55,11 @@ class BeamState:
 class BeamDecoder:
     """Prefix beam search decoder; `frame_seconds` is the time from one frame to the next.
 
-    A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Where
-    one hypothesis is wanted, a prefix that another one outranks and whose future is the same is dropped, which makes
-    room; so the first of several may be worse than the only one. Times come
-    from its single best alignment; a token's confidence is its highest probability in its run there,
-    a word's the geometric mean over its lettered tokens. `finish` gives up to `nbest` hypotheses; they
-    differ only in about the last `commit_seconds`.
+    A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. A
+    prefix that another one outranks and whose future is the same is merged into it, which makes room; score and times
+    of such a hypothesis, which only `nbest` brings back, are estimates. Times come from its single best alignment; a
+    token's confidence is its highest probability in its run there, a word's the geometric mean over its lettered
+    tokens. `finish` gives up to `nbest` hypotheses; they differ only in about the last `commit_seconds`.
     `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
@@ -87,7 +89,6 @@ class BeamDecoder:
         self.commit_frames = commit_seconds / frame_seconds
         self.nbest = nbest
         self.fusion = fusion or Fusion(tokens)
-        self.recombine = nbest == 1
 
     def reset(self) -> BeamState:
         self.fusion.trim()
@@ -108,27 +109,27 @@ class BeamDecoder:
                     self._settle(state)
 
     def partial(self, state: BeamState) -> Hypothesis:
-        hypothesis = self._hypothesis(state.beam[0], state.frames, state.beam[0].rank)
+        best = state.beam[0]
+        _, emission = best.path(state.frames)
+        aligned = emission.alignment() if emission else []
+        hypothesis = self._hypothesis(Reading(best.rank, best.total, aligned))
         shared = hypothesis.tokens[: len(hypothesis.tokens) - undecided(state.beam)]
         words = self.tokens.text(shared).split()  # the last of them may get more tokens
         return replace(hypothesis, stable=max(0, len(words) - 1))
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
         ended = [(prefix.rank + self.fusion.end(prefix.fusion), prefix) for prefix in state.beam]
-        ended.sort(key=itemgetter(0), reverse=True)
-        readings: dict[str, Hypothesis] = {}
-        for score, prefix in ended:
-            if len(readings) == self.nbest:
+        hypotheses: dict[str, Hypothesis] = {}
+        for reading in islice(readings(ended, state.frames), SPELLINGS * self.nbest):
+            hypothesis = self._hypothesis(reading)
+            hypotheses.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
+            if len(hypotheses) == self.nbest:
                 break
-            hypothesis = self._hypothesis(prefix, state.frames, score)
-            readings.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
-        return list(readings.values())
+        return list(hypotheses.values())
 
-    def _hypothesis(self, prefix: Prefix, frames: int, score: float) -> Hypothesis:
-        _, emission = prefix.path(frames)
-        aligned = emission.alignment() if emission else []
-        words = spell_words(aligned, self.tokens, self.frame_seconds)
-        return Hypothesis(tuple(item.token for item in aligned), words, score, prefix.total)
+    def _hypothesis(self, reading: Reading) -> Hypothesis:
+        words = spell_words(reading.aligned, self.tokens, self.frame_seconds)
+        return Hypothesis(tuple(item.token for item in reading.aligned), words, reading.score, reading.acoustic)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
         """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
@@ -158,7 +159,8 @@ class BeamDecoder:
             prefix.rank = prefix.total + prefix.gain
 
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
-        fresh, staying = self._select(beam, fresh)
+        merged: Merged = {}
+        fresh, staying = self._select(state, fresh, merged)
         offers = [(child, parent.path(frame, child.token == parent.token)) for child, parent, _ in arrivals]
         grown = [self._grow(state, parent, token, rank, row[token]) for rank, parent, token in fresh]
         for prefix in staying:
@@ -173,6 +175,10 @@ class BeamDecoder:
                 child.begin(path_score, before, frame, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("rank"), reverse=True)
+        if merged:
+            for prefix in state.beam:
+                for other in merged.pop((prefix.fusion.key, prefix.token), ()):
+                    prefix.merge(other)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
@@ -198,17 +204,22 @@ class BeamDecoder:
                     fresh.append((rank, prefix, token))
         return fresh, arrivals
 
-    def _select(self, beam: list[Prefix], fresh: list[Extension]) -> tuple[list[Extension], list[Prefix]]:
+    def _select(self, state: BeamState, fresh: list[Extension], merged: Merged) -> tuple[list[Extension], list[Prefix]]:
         """The best `beam_width` of the extensions and of the prefixes that stay (here: with a blank as token).
 
         Extensions come without the gain of their token, which is worked out only where it may lift them into the beam.
+        Those whose future a better one has give way. Where several hypotheses are wanted they do so only if there is no
+        room, and `merged` gets them.
         """
+        beam, frame, several = state.beam, state.frames, self.nbest > 1
+        merging = not several or len(beam) + len(fresh) > self.beam_width
         reached: dict[Future, tuple[float, float]] = {}
-        ranked = [
-            (prefix.rank, prefix, BLANK_ID)
-            for prefix in sorted(beam, key=attrgetter("rank"), reverse=True)
-            if not self.recombine or self._open(prefix, reached)
-        ]
+        ranked = []
+        for prefix in sorted(beam, key=attrgetter("rank"), reverse=True):
+            if not merging or self._open(prefix, reached):
+                ranked.append((prefix.rank, prefix, BLANK_ID))
+            elif several:
+                merged.setdefault((prefix.fusion.key, prefix.token), []).extend(prefix.as_others(frame))
         best = [rank for rank, _, _ in ranked]  # a heap of the `beam_width` best so far, the lowest first
         heapify(best)
         fresh.sort(key=itemgetter(0), reverse=True)
@@ -216,17 +227,21 @@ class BeamDecoder:
             full = len(best) >= self.beam_width
             if full and rank + self.fusion.highest_gain <= best[0]:
                 break
-            state = prefix.fusion
-            step = state.steps.get(token)
+            fusion = prefix.fusion
+            step = fusion.steps.get(token)
             if step is None:
-                if full and rank + self.fusion.bound(state, token) <= best[0]:
+                if full and rank + self.fusion.bound(fusion, token) <= best[0]:
                     continue
-                step = self.fusion.step(state, token)
-            gain, future = step
+                step = self.fusion.step(fusion, token)
+            gain, after = step
             rank += gain
             if full and rank <= best[0]:
                 continue
-            if self.recombine and reached.setdefault((future.key, token), (IMPOSSIBLE, rank))[1] > rank:
+            if merging and reached.setdefault((after.key, token), (IMPOSSIBLE, rank))[1] > rank:
+                if several:
+                    _, before = prefix.path(frame, token == prefix.token)
+                    other = Other(prefix, before, frame, rank, prefix.gain + gain)
+                    merged.setdefault((after.key, token), []).append(other)
                 continue
             (heapreplace if full else heappush)(best, rank)
             ranked.append((rank, prefix, token))
@@ -287,6 +302,8 @@ class BeamDecoder:
                 agreeing.append(prefix)
                 children |= lineage
         decided.parent = None
+        if self.nbest > 1:
+            forget(children.values(), decided)
         self.fusion.trim()
         state.beam, state.children = agreeing, children
 

@@ -4,6 +4,7 @@ Links point to the past only: no cycles, so Python frees a branch as soon as not
 """
 
 import math
+from typing import NamedTuple
 
 from asr.decode.alignment import AlignedToken
 from asr.decode.fusion import FusionState
@@ -33,6 +34,26 @@ class Emission:
         return runs[::-1]
 
 
+class Other(NamedTuple):
+    """A text that was merged into a prefix: the same last token and the same future, another past.
+
+    parent: the prefix before that token. before: its runs. frame: when they were merged. rank, gain: its own then.
+    """
+
+    parent: "Prefix"
+    before: Emission | None
+    frame: int
+    rank: float
+    gain: float
+
+
+class Loss(NamedTuple):
+    """How much lower a text that was merged into a prefix ranks, in nats, and how much of that is due to its gain."""
+
+    rank: float
+    gain: float
+
+
 class Prefix:
     """A token sequence, as its last token and the prefix before it, with its scores.
 
@@ -43,6 +64,7 @@ class Prefix:
     blank_path, token_path: log-prob of the single best of them (Viterbi), which gives the times.
     closed: the runs of `blank_path`. before, first, peak: the runs of `token_path` before its last one,
     and the first frame and highest log-prob of that last one, which is still open.
+    others: what was merged into it and what that lost, by the number of the parent.
     """
 
     __slots__ = (
@@ -50,6 +72,7 @@ class Prefix:
         *("blank", "nonblank", "total"),
         *("fusion", "gain", "rank"),
         *("blank_path", "token_path", "closed", "before", "first", "peak"),
+        "others",
     )
 
     def __init__(self, parent: "Prefix | None", token: int, number: int, key: int, fusion: FusionState, gain: float):
@@ -66,6 +89,7 @@ class Prefix:
         self.before: Emission | None = None
         self.first = 0
         self.peak = IMPOSSIBLE
+        self.others: dict[int, tuple[Other, Loss]] = {}
 
     def path(self, frame: int, through_blank: bool = False) -> tuple[float, Emission | None]:
         """Score and runs of the best alignment of the frames before `frame`."""
@@ -79,6 +103,24 @@ class Prefix:
         self.before = before
         self.first = frame
         self.peak = log_prob
+
+    def as_others(self, frame: int) -> list[Other]:
+        """What a prefix that it is merged into has to keep of it: itself, and what was merged into it before."""
+        if self.parent is None:
+            return []
+        _, emission = self.path(frame)
+        merged = (
+            other._replace(rank=self.rank - loss.rank, gain=self.gain - loss.gain)
+            for other, loss in self.others.values()
+        )
+        return [Other(self.parent, emission and emission.previous, frame, self.rank, self.gain), *merged]
+
+    def merge(self, other: Other) -> None:
+        """Keep what is merged into it; of several with one parent the one that loses least."""
+        loss = Loss(max(0.0, self.rank - other.rank), self.gain - other.gain)
+        number = other.parent.number
+        if number not in self.others or loss.rank < self.others[number][1].rank:
+            self.others[number] = other, loss
 
 
 def log_add(a: float, b: float) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import groupby, product
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from asr.decode import Hypothesis
 from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
+from asr.decode.prefix import Prefix
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
@@ -145,21 +147,28 @@ def test_times_and_confidences_are_those_of_the_best_single_alignment(log_probs)
 @given(small_log_probs(), st.integers(1, 6))
 def test_a_narrow_beam_never_claims_more_than_the_true_probability(log_probs, beam_width):
     expected = brute_force(log_probs)
-    hypotheses = decode(unpruned(vocabulary_of(log_probs), beam_width), log_probs)
-    assert len(hypotheses) <= beam_width
+    tokens = vocabulary_of(log_probs)
+    (best,) = decode(unpruned(tokens, beam_width, nbest=1), log_probs)
+    assert best.score <= expected[best.tokens] + TOLERANCE
+    hypotheses = decode(unpruned(tokens, beam_width, nbest=20), log_probs)
+    assert hypotheses[0] == best
     assert len({hypothesis.tokens for hypothesis in hypotheses}) == len(hypotheses)  # equal prefixes were merged
-    for hypothesis in hypotheses:
-        assert hypothesis.score <= expected[hypothesis.tokens] + TOLERANCE
 
 
 def test_a_prefix_that_was_dropped_and_comes_back_is_merged_with_what_grew_from_it():
-    decoder = unpruned(Tokens(WORDS.symbols[:3]), beam_width=8)
+    decoder = unpruned(Tokens(WORDS.symbols[:3]), beam_width=8, nbest=1)
     for seed in range(40):  # about every sixth of these has a prefix that comes back beside its own child
         state = decoder.reset()
         for row in np.log(np.random.default_rng(seed).dirichlet(np.full(3, 0.3), size=30)):
             decoder.advance(state, row[None])
-            hypotheses = decoder.finish(state)
-            assert len({hypothesis.tokens for hypothesis in hypotheses}) == len(hypotheses)
+            assert len({tuple(spelled(prefix)) for prefix in state.beam}) == len(state.beam)
+
+
+def spelled(prefix: Prefix) -> Iterator[int]:
+    """Its tokens, the last one first."""
+    while prefix.parent is not None:
+        yield prefix.token
+        prefix = prefix.parent
 
 
 def test_beam_beats_best_path_where_many_alignments_of_a_outweigh_the_blank():
