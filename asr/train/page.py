@@ -24,7 +24,7 @@ from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.report import Measured, digest
 from asr.train.shards import read_list
-from asr.train.task import Epoch
+from asr.train.task import Epoch, best_epoch
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PAGE = "report.html"
@@ -96,7 +96,7 @@ def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], reco
         recipe=recipe,
         record=record,
         epochs=[asdict(epoch) for epoch in curve],
-        best=min(curve, key=lambda epoch: epoch.rank).epoch,
+        best=best_epoch(curve).epoch,
         versions={name: _version(name) for name in PACKAGES},
         data=_data(recipe),
         written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),

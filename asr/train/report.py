@@ -30,8 +30,7 @@ from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
 from asr.train.checkpoint import BEST, load_checkpoint
 from asr.train.config import AcousticRecipe, Recipe
 from asr.train.shards import read_list, read_training
-from asr.train.task import Epoch
-from asr.train.trainer import best_epoch
+from asr.train.task import Epoch, best_epoch
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
 INT8_MAX_LOSS = 0.003
