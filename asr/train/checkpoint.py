@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.errors import RecipeError, one_line
+from asr.replacement import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -44,14 +45,12 @@ def save_checkpoint(
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
     """Atomically, as `save_checkpoint` says."""
-    temporary = path.with_suffix(".partial")
     try:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)  # half of it would take what room there is
         raise RecipeError(
             f"{path}: cannot be written ({one_line(error)}), the one before is kept; make room and go on with --resume"
         ) from error

@@ -1,6 +1,5 @@
 """report.html, the page about a finished run: one file, which needs nothing else and no network."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from asr.evaluate import Utterance, report, word_errors
 from asr.manifest import Entry, read_manifest
 from asr.nn.features import SAMPLE_RATE
 from asr.recognizer import Recognizer
+from asr.replacement import replacing
 from asr.runs import RECIPE, Record
 from asr.train import plots
 from asr.train.acoustic import AcousticEpoch, AcousticTask
@@ -103,9 +103,8 @@ def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], reco
         **parts,
     )
     path = recipe.folder / PAGE
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(page + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(page + "\n", encoding="utf-8")
     return path
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from asr.replacement import replacing
+
 
 class Skipped:
     """`skipped.jsonl` in a run's folder, a line for each update. It is not there before the first one."""
@@ -21,4 +23,5 @@ class Skipped:
         """Keep the first ones, which the checkpoint knows: the others come again."""
         if self.file.exists():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
-            self.file.write_text("".join(lines[:count]), encoding="utf-8")
+            with replacing(self.file) as part:
+                part.write_text("".join(lines[:count]), encoding="utf-8")

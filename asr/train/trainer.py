@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -14,6 +13,8 @@ import torch
 from rich.console import Console
 
 from asr.errors import RecipeError, one_line
+from asr.replacement import replacing
+from asr.runs import CURVE, RECIPE
 from asr.train import parallel
 from asr.train.checkpoint import (
     BEST,
@@ -57,7 +58,7 @@ class Trainer(Generic[EpochType]):
         if self.last.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         if self.last.exists():
-            check_resumed(recipe, self.folder / "recipe.yaml")
+            check_resumed(recipe, self.folder / RECIPE)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -93,7 +94,7 @@ class Trainer(Generic[EpochType]):
         if self.main:
             self.skipped.keep(sum(epoch.skipped for epoch in self.curve) + self.running.skipped)
             self.task.tokens.save(self.folder / "tokens.txt")
-            save_recipe(recipe, self.folder / "recipe.yaml")
+            save_recipe(recipe, self.folder / RECIPE)
 
     def run(self) -> list[EpochType]:
         """Train until the last epoch; after each one validate, keep the last and the best checkpoint.
@@ -315,11 +316,9 @@ class Trainer(Generic[EpochType]):
             self.console.print(text)
 
     def _write_curve(self) -> None:
-        if not self.main:
-            return
-        temporary = self.folder / "curve.partial"
-        temporary.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
-        os.replace(temporary, self.folder / "curve.jsonl")
+        if self.main:
+            with replacing(self.folder / CURVE) as part:
+                part.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
 
     def _report(self, epoch: Epoch, events: Events | None) -> None:
         values = {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "step")}
