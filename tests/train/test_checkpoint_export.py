@@ -1,6 +1,7 @@
 """Checkpoints after a run: kept, averaged, exported; what does not fit is one line."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,15 @@ def test_the_checkpoints_of_the_last_epochs_are_kept_and_the_last_of_them_is_the
     assert [len(read_checkpoint(path)[1]["curve"]) for path in kept] == [2, 3]
     last, newest = load_file(finished_run / "last.safetensors"), load_file(kept[-1])
     assert all(torch.equal(newest[name], last[name]) for name in last)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of a POSIX system")
+def test_all_files_of_a_run_follow_the_umask(finished_run: Path):
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files = [path for path in finished_run.rglob("*") if path.is_file()]
+    assert {"last.safetensors", "curve.jsonl", "weights.safetensors", "model.onnx"} <= {path.name for path in files}
+    assert [path for path in files if path.stat().st_mode & 0o777 != 0o666 & ~umask] == []
 
 
 def test_one_kept_epoch_is_the_last_checkpoint_alone(recipe: AcousticRecipe):
