@@ -37,6 +37,7 @@ from asr.train.schedule import learning_rate
 from asr.train.skipped import Skipped
 from asr.train.stop import StopSignals
 from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
+from asr.train.workers import missed
 
 
 class Trainer(Generic[EpochType]):
@@ -86,7 +87,8 @@ class Trainer(Generic[EpochType]):
         if self.last.exists():
             self._restore()
         elif self.main:
-            self.task.begin()
+            with missed(self.folder):
+                self.task.begin()
         parallel.share_weights(self.model)
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
         if any(there != here for there in parallel.gather(here)):
@@ -109,6 +111,7 @@ class Trainer(Generic[EpochType]):
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
                 self.signals,
+                missed(self.folder),
             ):
                 self._write_curve()
                 while len(self.curve) < self.recipe.epochs:
