@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError, one_line
+from asr.replacement import replacing
 
 RECIPE, RECORD, CURVE = "recipe.yaml", "run.json", "curve.jsonl"
 MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity"}  # by kind, the field of the curve that says how good
@@ -28,7 +29,8 @@ class Record:
     machine: str  # that trained it, and its versions
 
     def save(self, folder: Path) -> None:
-        (folder / RECORD).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replacing(folder / RECORD) as part:
+            part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Record":

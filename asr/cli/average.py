@@ -22,7 +22,8 @@ def average(
     """Average the weights of checkpoints into one that `asr export` takes.
 
     A run keeps its last epochs' checkpoints if its recipe says so, keep_last=5 for example. Checkpoints of several runs
-    must go back to the same weights: those of models that began at random have no meaningful mean.
+    must go back to the same weights: those of models that began at random have no meaningful mean. Of a run with
+    ema_decay it is the mean of the moving averages: what was validated.
     """
     if last is not None and any(source.is_file() for source in sources):
         raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")

@@ -20,7 +20,8 @@ def export(
 ) -> None:
     """Make the bundle of any checkpoint of a run, measured on the dev data, as the end of the run does.
 
-    The data of the run's recipe must be where it was. A bundle that is there is replaced.
+    Of a run with ema_decay that is the moving average, which was validated. The data of the run's recipe must be where
+    it was. A bundle that is there is replaced.
     """
     with training_packages():
         from asr.train.run import export_checkpoint

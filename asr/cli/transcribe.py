@@ -1,9 +1,7 @@
 """`asr transcribe`: recordings in, text out."""
 
-import os
 import tempfile
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +11,7 @@ from asr.audio.files import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
 from asr.errors import AsrError
 from asr.recognizer import Recognizer
+from asr.replacement import replacing
 from asr.writers import render
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
@@ -121,12 +120,9 @@ def check_writable(folder: Path) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from error

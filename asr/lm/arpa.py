@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from asr.errors import LanguageModelError, one_line
-from asr.lm.files import reading, replacing
+from asr.lm.files import reading, writing
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL, UNKNOWN
 
@@ -176,7 +176,7 @@ def _shown(text: bytes) -> str:
 def write_arpa(model: NgramModel, path: Path) -> None:
     """Write a model, compressed if the name ends in .gz."""
     words = [model.vocabulary.word(word) for word in range(len(model.vocabulary))]
-    with replacing(path) as part, (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
+    with writing(path) as part, (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
         file.write("\\data\\\n")
         file.writelines(f"ngram {order}={count}\n" for order, count in enumerate(model.counts, start=1))
         contexts = [""]

@@ -2,7 +2,6 @@
 
 import gzip
 import lzma
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import LanguageModelError, one_line
+from asr.replacement import replacing
 
 STDIN = "-"
 OPENERS: dict[bytes, Callable[..., Any]] = {
@@ -38,13 +38,10 @@ def reading(path: Path | str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write the new `path`: the old one stays until the new one is complete."""
-    part = path.with_name(f"{path.name}.part")
+def writing(path: Path) -> Iterator[Path]:
+    """Where to write the new `path`: the old one stays until the new one is complete. LanguageModelError."""
     try:
-        yield part
-        os.replace(part, path)
+        with replacing(path) as part:
+            yield part
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be written ({error.strerror}); choose another output") from error
-    finally:
-        part.unlink(missing_ok=True)

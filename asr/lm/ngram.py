@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import LanguageModelError, one_line
-from asr.lm.files import replacing
+from asr.lm.files import writing
 from asr.lm.vocabulary import Vocabulary
 
 MAGIC = b"asr n-grams 1\n"  # the number is raised when an old `asr` could not read a new file
@@ -293,7 +293,7 @@ class NgramModel:
         arrays = {name: np.ascontiguousarray(self.arrays[name]) for name in DTYPES}
         stored = {name: [array.dtype.str[1:], len(array)] for name, array in arrays.items()}
         header = MAGIC + json.dumps({"counts": self.counts, "arrays": stored}).encode() + b"\n"
-        with replacing(path) as part, part.open("wb") as file:
+        with writing(path) as part, part.open("wb") as file:
             file.write(header)
             for array in arrays.values():
                 file.write(bytes(-file.tell() % ALIGNMENT))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, StreamState
 from asr.nn.language import LanguageModel
+from asr.replacement import replacing
 
 OPSET = 17
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")
@@ -128,4 +129,5 @@ def quantize_weights(source: Path, target: Path) -> None:
 def save_weights(model: AcousticModel | LanguageModel, path: Path) -> None:
     """The weights in half precision: half the size, and nothing lost that training on from them would miss."""
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, path, metadata={"config": json.dumps(dataclasses.asdict(model.config))})
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={"config": json.dumps(dataclasses.asdict(model.config))})

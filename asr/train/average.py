@@ -1,4 +1,7 @@
-"""The mean of several checkpoints' weights: of the last epochs, as Vaswani et al. 2017, section 6.1."""
+"""The mean of several checkpoints' weights: of the last epochs, as Vaswani et al. 2017, section 6.1.
+
+Of a run with `ema_decay` it is the mean of the moving averages, the weights that were validated and are exported.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import RecipeError
-from asr.train.checkpoint import kept_checkpoints, read_checkpoint, write_checkpoint
+from asr.train.checkpoint import MODEL, kept_checkpoints, read_weights, write_checkpoint
 
 
 def find_checkpoints(sources: Sequence[Path], last: int | None = None) -> list[Path]:
@@ -33,7 +36,7 @@ def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
     """Write a checkpoint of weights alone: it can be exported, not resumed. RecipeError if they do not fit."""
     total: dict[str, Tensor] = {}
     for path in paths:
-        weights, progress = read_checkpoint(path, "model.")
+        weights, progress = read_weights(path)
         if not total:
             first, tokens = weights, progress.get("tokens")
             total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
@@ -43,7 +46,7 @@ def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
             raise RecipeError(f"{path}: has other tokens than {paths[0]}; average checkpoints of one tokenizer")
         for name, value in weights.items():
             total[name] += value
-    mean = {name: (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
+    mean = {f"{MODEL}{name}": (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
     names = [path.name if path.parent == paths[0].parent else str(path) for path in paths]
     write_checkpoint(target, mean, {"tokens": tokens, "averaged": names})
 

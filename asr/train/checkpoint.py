@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.errors import RecipeError, one_line
+from asr.replacement import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
 
 
 def kept_checkpoint(folder: Path, epoch: int) -> Path:
@@ -35,7 +37,7 @@ def save_checkpoint(
 
     RecipeError if it cannot be written, on a full disk say; the old one is then left.
     """
-    tensors: dict[str, Tensor] = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    tensors: dict[str, Tensor] = {f"{MODEL}{name}": value.contiguous() for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
     tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
@@ -44,49 +46,63 @@ def save_checkpoint(
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
     """Atomically, as `save_checkpoint` says."""
-    temporary = path.with_suffix(".partial")
     try:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)  # half of it would take what room there is
         raise RecipeError(
             f"{path}: cannot be written ({one_line(error)}), the one before is kept; make room and go on with --resume"
         ) from error
 
 
 def load_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
-    carried: dict[str, Tensor] | None = None,
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, carried: dict[str, Tensor]
 ) -> dict[str, Any]:
     """Put the tensors into `model`, `optimizer` and `carried`, return the progress. RecipeError if it does not fit."""
     tensors, progress = read_checkpoint(path)
-    try:
-        model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-    except RuntimeError as error:
-        raise RecipeError(f"{path}: the checkpoint is of another model; train without --resume") from error
-    if optimizer is not None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    for name, value in (carried or {}).items():
+    _fill(model, _below(MODEL, tensors), path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _below("optimizer.", tensors).items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    for name, value in carried.items():
         value.copy_(tensors.get(f"carried.{name}", value))
     return progress
 
 
-def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Put what `read_weights` finds into `model`, return the progress. RecipeError if it does not fit."""
+    weights, progress = read_weights(path)
+    _fill(model, weights, path)
+    return progress
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights as they were validated, and the progress: their moving average where the run keeps one."""
+    tensors, progress = read_checkpoint(path, (MODEL, AVERAGE))
+    return _below(AVERAGE, tensors) or _below(MODEL, tensors), progress
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RecipeError(f"{path}: the checkpoint is of another model; train without --resume") from error
+
+
+def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors whose names begin so, and the progress. RecipeError if it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
             return {name: file.get_tensor(name) for name in names}, progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); train without --resume") from error

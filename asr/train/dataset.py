@@ -1,13 +1,9 @@
 """Manifests → Lhotse cuts → batches of padded waveforms and targets."""
 
-import os
 import random
-import signal
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from types import TracebackType
 
 import soxr
 import torch
@@ -16,7 +12,7 @@ from lhotse.cut import MixedCut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from asr.audio.files import duration, read
 from asr.errors import AudioError, RecipeError
@@ -29,6 +25,7 @@ from asr.train.augment.waveform import WaveformAugment
 from asr.train.config import AcousticRecipe, AugmentConfig
 from asr.train.shards import ShardEntry, fetch, read_recording, read_training
 from asr.train.tokenizer import TextRule, Tokenizer
+from asr.train.workers import WorkerLoader
 
 MIN_SECONDS = 0.1  # nothing can be said in less
 WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
@@ -241,7 +238,7 @@ class Rest:
 
 def train_loader(
     cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
-) -> DataLoader:
+) -> WorkerLoader:
     """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
     shortest utterance to the longest.
 
@@ -266,39 +263,11 @@ def train_loader(
             ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
         )
     augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
-    return _loader(SpeechDataset(tokenizer, augment), Rest(sampler, done), data.workers)
+    return WorkerLoader(SpeechDataset(tokenizer, augment), Rest(sampler, done), data.workers)
 
 
-def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> DataLoader:
+def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
     sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
-    return _loader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
-
-
-def _settle_worker(worker: int) -> None:
-    torch.set_num_threads(1)  # the loader must not take the processor from the model
-    # Ctrl-C goes to every process of the terminal, and torchrun signals all of a group: whether to stop is the
-    # trainer's to say, which forked this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.excepthook = _unless_hung_up
-
-
-def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A run that is killed while it takes a batch hangs up on the worker's thread that hands it over: no news."""
-    if not isinstance(error, EOFError | ConnectionError):
-        sys.__excepthook__(kind, error, trace)
-
-
-def _loader(dataset: SpeechDataset, sampler: object, workers: int) -> DataLoader:
-    return DataLoader(
-        dataset,
-        sampler=sampler,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_settle_worker,
-        prefetch_factor=4 if workers else None,
-    )
+    return WorkerLoader(SpeechDataset(tokenizer), sampler, recipe.data.workers)

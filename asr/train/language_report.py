@@ -16,7 +16,7 @@ from asr.nn.export import export_language_model, quantize_weights, save_weights
 from asr.nn.language import LanguageModel
 from asr.runs import Record
 from asr.tokens import Tokens
-from asr.train.checkpoint import load_checkpoint
+from asr.train.checkpoint import load_weights
 from asr.train.config import LanguageRecipe, TokenizerConfig
 from asr.train.language import LanguageEpoch
 from asr.train.report import bundle_folder, describe_checkpoint, digest
@@ -63,7 +63,7 @@ def fill_bundle(
     """All of the folder but its tokens. Returns the table of perplexities."""
     tokens = Tokens.load(work / "tokens.txt")
     model = LanguageModel(recipe.model, len(tokens))
-    held = describe_checkpoint(checkpoint, load_checkpoint(checkpoint, model), recipe, curve)
+    held = describe_checkpoint(load_weights(checkpoint, model), curve)
     save_weights(model, work / "weights.safetensors")
     graphs = {"float32": work / "model.float.onnx", "int8": work / "model.int8.onnx"}
     export_language_model(model, graphs["float32"])

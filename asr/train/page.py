@@ -1,6 +1,5 @@
 """report.html, the page about a finished run: one file, which needs nothing else and no network."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from asr.evaluate import Utterance, report, word_errors
 from asr.manifest import Entry, read_manifest
 from asr.nn.features import SAMPLE_RATE
 from asr.recognizer import Recognizer
+from asr.replacement import replacing
 from asr.runs import RECIPE, Record
 from asr.train import plots
 from asr.train.acoustic import AcousticEpoch, AcousticTask
@@ -24,7 +24,7 @@ from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.report import Measured, digest
 from asr.train.shards import read_list
-from asr.train.task import Epoch
+from asr.train.task import Epoch, best_epoch
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PAGE = "report.html"
@@ -96,16 +96,15 @@ def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], reco
         recipe=recipe,
         record=record,
         epochs=[asdict(epoch) for epoch in curve],
-        best=min(curve, key=lambda epoch: epoch.rank).epoch,
+        best=best_epoch(curve).epoch,
         versions={name: _version(name) for name in PACKAGES},
         data=_data(recipe),
         written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
         **parts,
     )
     path = recipe.folder / PAGE
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(page + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(page + "\n", encoding="utf-8")
     return path
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from asr.errors import RecipeError, one_line
+from asr.train.workers import is_lost_worker
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first one measures
 
@@ -132,6 +133,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:  # torch's own of all kinds, ValueError for a wrong environment
+        if is_lost_worker(error):
+            raise
         raise RecipeError(
             f"another process of this run has ended or cannot be reached ({one_line(error)}); see what it says, then "
             "start all of them again, with --resume if the run has begun"

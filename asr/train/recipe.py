@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import math
-import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from yaml import YAMLError
 
 from asr.errors import RecipeError, one_line
 from asr.nn.recurrent import CELLS
+from asr.replacement import replacing
 from asr.train.config import CODECS, NOISES, ROOMS, AcousticRecipe, LanguageRecipe, Recipe
 
 KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
@@ -250,6 +250,5 @@ def check_resumed(recipe: Recipe, saved: Path) -> None:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write every field, defaults included: the run's own record, without which it could not be resumed."""
-    temporary = path.with_suffix(".partial")
-    OmegaConf.save(OmegaConf.structured(recipe), temporary)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        OmegaConf.save(OmegaConf.structured(recipe), part)

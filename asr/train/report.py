@@ -27,11 +27,10 @@ from asr.runs import Record
 from asr.streaming import CHUNK_SECONDS, StreamingRecognizer, transcribe_live
 from asr.tokens import Tokens
 from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
-from asr.train.checkpoint import BEST, load_checkpoint
-from asr.train.config import AcousticRecipe, Recipe
+from asr.train.checkpoint import load_weights
+from asr.train.config import AcousticRecipe
 from asr.train.shards import read_list, read_training
-from asr.train.task import Epoch
-from asr.train.trainer import best_epoch
+from asr.train.task import Epoch, best_epoch
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
 INT8_MAX_LOSS = 0.003
@@ -90,7 +89,7 @@ def fill_bundle(
     if (run / TOKENIZER_MODEL).exists():
         shutil.copy(run / TOKENIZER_MODEL, work)
     model = AcousticModel(recipe.model, len(tokens))
-    held = describe_checkpoint(checkpoint, load_checkpoint(checkpoint, model), recipe, curve)
+    held = describe_checkpoint(load_weights(checkpoint, model), curve)
     save_weights(model, work / "weights.safetensors")
     export_onnx(model, work / FLOAT_GRAPH)
     quantize_weights(work / FLOAT_GRAPH, work / INT8_GRAPH)
@@ -135,17 +134,15 @@ def fill_bundle(
     return Measured(results, heard[chosen])
 
 
-def describe_checkpoint(path: Path, progress: dict[str, Any], recipe: Recipe, curve: Sequence[Epoch]) -> str:
+def describe_checkpoint(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
     """What a model card says that the bundle holds."""
-    # Only the best one holds the averages in the place of the weights.
-    weights = ", its own weights and not their moving average" if recipe.ema_decay and path.name != BEST else ""
     if "averaged" in progress:
-        return f"the mean of {', '.join(progress['averaged'])}{weights}"
+        return f"the mean of {', '.join(progress['averaged'])}"
     epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
     if batches:
-        return f"what {epoch} epochs and {batches:,} batches made{weights}"
+        return f"what {epoch} epochs and {batches:,} batches made"
     best = bool(curve) and epoch == best_epoch(curve).epoch
-    return (f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}") + weights
+    return f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}"
 
 
 def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> list[Utterance]:

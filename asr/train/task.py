@@ -1,7 +1,7 @@
 """What the training loop asks of whatever it trains."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -52,6 +52,10 @@ class Epoch(ABC):
 
 BatchType = TypeVar("BatchType", bound=Batch)
 EpochType = TypeVar("EpochType", bound=Epoch)
+
+
+def best_epoch(curve: Sequence[EpochType]) -> EpochType:
+    return min(curve, key=lambda epoch: epoch.rank)
 
 
 class Task(ABC, Generic[BatchType, EpochType]):

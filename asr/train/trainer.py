@@ -2,21 +2,19 @@
 
 import json
 import math
-import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import RecipeError, one_line
+from asr.replacement import replacing
+from asr.runs import CURVE, RECIPE
 from asr.train import parallel
 from asr.train.checkpoint import (
     BEST,
@@ -30,30 +28,16 @@ from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
 from asr.train.gradients import clip_gradients
+from asr.train.precision import choose_precision
+from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
 from asr.train.recipe import check_resumed, save_recipe
-from asr.train.task import Batch, Epoch, EpochType, Task
-
-FIRST_LEARNING_RATE = 0.01  # of the peak, at the first step
-FINAL_LEARNING_RATE = 0.01  # of the peak, at the last step
-
-
-@dataclass
-class Running:
-    """The epoch under way in all processes: what its line of the curve needs, and where its data goes on."""
-
-    step: int = 0  # updates of the run
-    minutes: float = 0.0  # that the epochs before took
-    batches: int = 0  # taken from the data
-    updates: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    loss: float = 0.0  # sums from here on
-    tokens: int = 0
-    norm: float = 0.0
-    clipped: int = 0
-    amount: float = 0.0
-    seconds: float = 0.0
+from asr.train.running import Running
+from asr.train.schedule import learning_rate
+from asr.train.skipped import Skipped
+from asr.train.stop import StopSignals
+from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
+from asr.train.workers import missed
 
 
 class Trainer(Generic[EpochType]):
@@ -75,7 +59,7 @@ class Trainer(Generic[EpochType]):
         if self.last.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         if self.last.exists():
-            check_resumed(recipe, self.folder / "recipe.yaml")
+            check_resumed(recipe, self.folder / RECIPE)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,8 +73,9 @@ class Trainer(Generic[EpochType]):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.curve: list[EpochType] = []
         self.running = Running()
+        self.skipped = Skipped(self.folder)
         self.saved = time.monotonic()
-        self.stopping = False
+        self.signals = StopSignals()
         self.started = False
         self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
@@ -102,15 +87,16 @@ class Trainer(Generic[EpochType]):
         if self.last.exists():
             self._restore()
         elif self.main:
-            self.task.begin()
+            with missed(self.folder):
+                self.task.begin()
         parallel.share_weights(self.model)
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
         if any(there != here for there in parallel.gather(here)):
             raise RecipeError(f"{self.folder}: another process has another run or data; put both on shared storage")
         if self.main:
-            self._keep_skipped()
+            self.skipped.keep(sum(epoch.skipped for epoch in self.curve) + self.running.skipped)
             self.task.tokens.save(self.folder / "tokens.txt")
-            save_recipe(recipe, self.folder / "recipe.yaml")
+            save_recipe(recipe, self.folder / RECIPE)
 
     def run(self) -> list[EpochType]:
         """Train until the last epoch; after each one validate, keep the last and the best checkpoint.
@@ -124,7 +110,8 @@ class Trainer(Generic[EpochType]):
         try:
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
-                self._until_told_to_stop(),
+                self.signals,
+                missed(self.folder),
             ):
                 self._write_curve()
                 while len(self.curve) < self.recipe.epochs:
@@ -137,7 +124,7 @@ class Trainer(Generic[EpochType]):
                     self._keep(epoch.epoch)
                     self._save(self.last)
                     self._report(epoch, events)
-                    if any(parallel.totals(self.stopping)):
+                    if any(parallel.totals(self.signals.came)):
                         self._stop()
         except OSError as error:
             raise RecipeError(
@@ -150,8 +137,8 @@ class Trainer(Generic[EpochType]):
         seed_all(self.recipe.seed, number)  # for the loader
         batches = self.task.start_epoch(self.curve, running.batches)
         started = time.monotonic() - running.seconds
-        with self._progress(number) as progress:
-            bar = progress.add_task("", total=self.task.epoch_amount, loss=math.nan, speed=0.0)
+        title = f"epoch {number}/{self.recipe.epochs}"
+        with EpochBar(title, self.task.epoch_amount, self.task.unit, self.console, self.main) as bar:
             self.model.train()
             while True:
                 drawn = list(islice(batches, self.recipe.accumulate))
@@ -164,13 +151,12 @@ class Trainer(Generic[EpochType]):
                 if all_usable:
                     # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
                     share = min(1.0, running.amount / self.task.epoch_amount)
-                    loss = self._learn(group, self.learning_rate((number - 1 + share) / self.recipe.epochs), events)
+                    loss = self._learn(group, self._learning_rate(number - 1 + share), events)
                     running.amount += amount
                     running.seconds = time.monotonic() - started
-                    speed = running.amount / running.seconds
-                    progress.update(bar, completed=running.amount, loss=loss, speed=speed)
+                    bar.show(running.amount, loss, running.amount / running.seconds)
                 due = self.main and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
-                stopping, due = map(bool, parallel.totals(self.stopping, due))  # a signal comes to any of them
+                stopping, due = map(bool, parallel.totals(self.signals.came, due))  # a signal comes to any of them
                 if stopping or due:
                     self._save(self.last)
                 if stopping:
@@ -179,14 +165,9 @@ class Trainer(Generic[EpochType]):
         measured = parallel.from_main(self._validate() if self.main else None)
         return self.task.epoch_type(
             epoch=number,
-            step=running.step,
-            train_loss=running.loss / max(1, running.tokens),
-            gradient_norm=running.norm / max(1, running.updates),
-            clipped=running.clipped / max(1, running.updates),
-            learning_rate=self.learning_rate(number / self.recipe.epochs),
-            speed=running.amount / max(running.seconds, 1e-9),
+            learning_rate=self._learning_rate(number),
             minutes=running.minutes + (time.monotonic() - started) / 60,
-            skipped=running.skipped,
+            **running.summary(),
             **measured,
         )
 
@@ -198,14 +179,8 @@ class Trainer(Generic[EpochType]):
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._skip(batches, loss, norm)
             return per_token
-        running.step += 1
-        running.updates += 1
-        running.skipped_in_a_row = 0
-        running.loss += loss
-        running.tokens += tokens
-        running.norm += norm
         clipped = norm > self.recipe.optimizer.clip
-        running.clipped += clipped
+        running.count_update(loss, tokens, norm, clipped)
         values = {"loss": per_token, "learning_rate": learning_rate, "gradient_norm": norm, "clipped": int(clipped)}
         if events:
             events.update(running.step, len(self.curve) + 1, values | {"layer_norm": layers})
@@ -243,42 +218,23 @@ class Trainer(Generic[EpochType]):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32")
 
-    def learning_rate(self, done: float) -> float:
-        """Linear warm-up, then half a cosine. `done`, 0…1, is the share of the run's data that has been seen."""
-        optimizer = self.recipe.optimizer
-        if done < optimizer.warmup or optimizer.warmup == 1:
-            return optimizer.learning_rate * max(done / optimizer.warmup, FIRST_LEARNING_RATE)
-        progress = (done - optimizer.warmup) / (1 - optimizer.warmup)
-        share = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * progress)) / 2
-        return optimizer.learning_rate * share
-
-    @property
-    def skipped_file(self) -> Path:
-        return self.folder / "skipped.jsonl"
+    def _learning_rate(self, epochs: float) -> float:
+        """After so many epochs of the run."""
+        return learning_rate(self.recipe.optimizer, epochs / self.recipe.epochs)
 
     def _skip(self, batches: list[Batch], loss: float, norm: float) -> None:
         """Write down an update that was skipped; too many in a row stop the run."""
         running = self.running
-        running.skipped += 1
-        running.skipped_in_a_row += 1
+        running.count_skipped()
         ids = [name for ids in parallel.gather([name for batch in batches for name in batch.ids]) for name in ids]
-        line = {"epoch": len(self.curve) + 1, "batches": running.batches, "loss": str(loss), "gradient_norm": str(norm)}
         if self.main:
-            with open(self.skipped_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"ids": ids}, ensure_ascii=False) + "\n")
+            self.skipped.add(len(self.curve) + 1, running.batches, loss, norm, ids)
         if running.skipped_in_a_row > self.recipe.max_skipped:
             raise RecipeError(
-                f"loss or gradient not finite {running.skipped_in_a_row} times in a row, {self.skipped_file} names the "
+                f"loss or gradient not finite {running.skipped_in_a_row} times in a row, {self.skipped.file} names the "
                 "batches; set precision=float32, or lower optimizer.learning_rate in a new run"
             )
         self._say(f"skipped, loss {loss} and gradient norm {norm} are not finite: {one_line(', '.join(ids))}")
-
-    def _keep_skipped(self) -> None:
-        """Of the updates that were skipped, keep those that the checkpoint knows: the others come again."""
-        if self.skipped_file.exists():
-            count = sum(epoch.skipped for epoch in self.curve) + self.running.skipped
-            lines = self.skipped_file.read_text(encoding="utf-8").splitlines(keepends=True)
-            self.skipped_file.write_text("".join(lines[:count]), encoding="utf-8")
 
     @property
     def measured_model(self) -> torch.nn.Module:
@@ -348,39 +304,10 @@ class Trainer(Generic[EpochType]):
         except (KeyError, TypeError) as error:
             raise RecipeError(f"{self.last}: made by another version of asr; train without --resume") from error
 
-    @contextmanager
-    def _until_told_to_stop(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run after the update under way; the second one ends it at once."""
-
-        def stop(number: int, frame: object) -> None:
-            self.stopping = True
-            restore()
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            restore()
-
     def _stop(self) -> None:
         where = f" and {self.running.batches} batches" if self.running.batches else ""
         self._say(f"stopped after {len(self.curve)} of {self.recipe.epochs} epochs{where}; --resume goes on there")
         raise KeyboardInterrupt
-
-    def _progress(self, number: int) -> Progress:
-        return Progress(
-            TextColumn(f"epoch {number}/{self.recipe.epochs}"),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} " + f"{self.task.unit}/s"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not (self.main and self.console.is_terminal),
-        )
 
     def _say(self, text: str) -> None:
         if self.main:
@@ -392,11 +319,9 @@ class Trainer(Generic[EpochType]):
             self.console.print(text)
 
     def _write_curve(self) -> None:
-        if not self.main:
-            return
-        temporary = self.folder / "curve.partial"
-        temporary.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
-        os.replace(temporary, self.folder / "curve.jsonl")
+        if self.main:
+            with replacing(self.folder / CURVE) as part:
+                part.write_text("".join(json.dumps(asdict(line)) + "\n" for line in self.curve), encoding="utf-8")
 
     def _report(self, epoch: Epoch, events: Events | None) -> None:
         values = {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "step")}
@@ -408,20 +333,3 @@ class Trainer(Generic[EpochType]):
             f"gradient {epoch.gradient_norm:.2f}  {epoch.speed:,.0f} {self.task.unit}/s  {epoch.minutes:.1f} min"
             + (f"  skipped: {epoch.skipped}" if epoch.skipped else "")
         )
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32. RecipeError for float16 there."""
-    if precision == "float16" and device.type != "cuda":
-        raise RecipeError(f"precision=float16 is for CUDA, not for the {device.type}; set precision=auto")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    # Torch has no public name for this yet.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bfloat16" if has_amx() else "float32"
-
-
-def best_epoch(curve: Sequence[EpochType]) -> EpochType:
-    return min(curve, key=lambda epoch: epoch.rank)

@@ -8,7 +8,8 @@ from torch import nn
 
 import asr.train.checkpoint
 from asr.errors import RecipeError
-from asr.train.checkpoint import load_checkpoint, save_checkpoint
+from asr.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from asr.train.ema import MovingAverage
 
 PROGRESS = {"curve": [{"epoch": 1, "dev_wer": 0.25, "note": "é"}]}
 
@@ -32,7 +33,7 @@ def weights(model: nn.Module) -> list[list[float]]:
 
 def one_line(path: Path, model: nn.Module) -> str:
     with pytest.raises(RecipeError) as caught:
-        load_checkpoint(path, model)
+        load_weights(path, model)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -52,7 +53,7 @@ def test_model_optimiser_and_progress_come_back_and_training_goes_on_as_if_unint
     straight, straight_optimizer = make()
     train(straight, straight_optimizer, 3)
     restored, optimizer = make(seed=9)
-    assert load_checkpoint(path, restored, optimizer) == PROGRESS
+    assert load_checkpoint(path, restored, optimizer, {}) == PROGRESS
     assert weights(restored) == weights(straight)
     train(straight, straight_optimizer, 5)
     train(restored, optimizer, 5)
@@ -72,14 +73,26 @@ def test_a_model_alone_can_be_loaded(path: Path):
     straight, straight_optimizer = make()
     train(straight, straight_optimizer, 3)
     restored, _ = make(seed=9)
-    load_checkpoint(path, restored)
+    assert load_weights(path, restored) == PROGRESS
     assert weights(restored) == weights(straight)
+
+
+def test_a_model_alone_is_its_moving_average_where_there_is_one(path: Path):
+    model, optimizer = make(seed=1)
+    average = MovingAverage(model, 0.9)
+    average.update_parameters(model)
+    train(model, optimizer, 3)
+    average.update_parameters(model)
+    save_checkpoint(path, model, optimizer, PROGRESS, average.state())
+    restored, _ = make(seed=9)
+    assert load_weights(path, restored) == PROGRESS
+    assert weights(restored) == weights(average.module) != weights(model)
 
 
 def test_an_optimiser_that_has_made_no_step_can_be_saved(tmp_path: Path):
     model, optimizer = make()
     save_checkpoint(tmp_path / "first.safetensors", model, optimizer, {}, {})
-    assert load_checkpoint(tmp_path / "first.safetensors", *make(seed=9)) == {}
+    assert load_checkpoint(tmp_path / "first.safetensors", *make(seed=9), {}) == {}
 
 
 def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -96,13 +109,13 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch:
         save_checkpoint(path, model, optimizer, {}, {})
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing takes the room that is left
-    assert load_checkpoint(path, model, optimizer) == PROGRESS
+    assert load_checkpoint(path, model, optimizer, {}) == PROGRESS
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_else(path: Path):
     model, optimizer = make(seed=9)
     save_checkpoint(path, model, optimizer, {"curve": []}, {})
-    assert load_checkpoint(path, model) == {"curve": []}
+    assert load_weights(path, model) == {"curve": []}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 

@@ -1,6 +1,7 @@
 """Checkpoints after a run: kept, averaged, exported; what does not fit is one line."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,6 @@ from asr.runs import Record
 from asr.train.average import average_checkpoints, find_checkpoints
 from asr.train.checkpoint import kept_checkpoint, kept_checkpoints, read_checkpoint, write_checkpoint
 from asr.train.config import AcousticRecipe
-from asr.train.report import describe_checkpoint
 from asr.train.run import export_checkpoint
 
 
@@ -34,6 +34,15 @@ def test_the_checkpoints_of_the_last_epochs_are_kept_and_the_last_of_them_is_the
     assert [len(read_checkpoint(path)[1]["curve"]) for path in kept] == [2, 3]
     last, newest = load_file(finished_run / "last.safetensors"), load_file(kept[-1])
     assert all(torch.equal(newest[name], last[name]) for name in last)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of a POSIX system")
+def test_all_files_of_a_run_follow_the_umask(finished_run: Path):
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files = [path for path in finished_run.rglob("*") if path.is_file()]
+    assert {"last.safetensors", "curve.jsonl", "weights.safetensors", "model.onnx"} <= {path.name for path in files}
+    assert [path for path in files if path.stat().st_mode & 0o777 != 0o666 & ~umask] == []
 
 
 def test_one_kept_epoch_is_the_last_checkpoint_alone(recipe: AcousticRecipe):
@@ -89,10 +98,20 @@ def test_an_epoch_that_is_not_the_best_says_which_it_is_and_leaves_the_runs_bund
     assert card(run / "bundle") == before
 
 
-@pytest.mark.parametrize(("name", "decay", "said"), [("best", 0.9, False), ("last", 0.9, True), ("last", 0.0, False)])
-def test_a_checkpoint_beside_a_moving_average_says_that_it_holds_the_weights(name: str, decay: float, said: bool):
-    held = describe_checkpoint(Path(f"{name}.safetensors"), {"curve": [{}]}, AcousticRecipe(ema_decay=decay), [])
-    assert ("its own weights and not their moving average" in held) == said
+def test_the_moving_average_is_what_is_exported_and_averaged(run: Path):
+    """Of two checkpoints of a run that keeps one beside its weights; `best` holds it in their place."""
+    tensors, progress = read_checkpoint(run / "last.safetensors")
+    weights = {name: value for name, value in tensors.items() if name.startswith("model.")}
+    for epoch, scale in ((2, 0.5), (3, 0.9)):
+        averages = {f"carried.average.module.{name[6:]}": value * scale for name, value in weights.items()}
+        write_checkpoint(kept_checkpoint(run, epoch), tensors | averages, progress)
+    export_checkpoint(kept_checkpoint(run, 2), None)
+    for name, value in load_file(run / "bundle-epoch-0002/weights.safetensors").items():
+        torch.testing.assert_close(value, (weights[f"model.{name}"] * 0.5).to(value.dtype), rtol=0, atol=0)
+    average_checkpoints([*kept_checkpoints(run), run / "best.safetensors"], run / "averaged.safetensors")
+    best = load_file(run / "best.safetensors")
+    for name, value in load_file(run / "averaged.safetensors").items():
+        torch.testing.assert_close(value, (weights[name] * 1.4 + best[name]) / 3)
 
 
 def test_a_run_of_an_older_version_can_be_exported(run: Path):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from tiny_runs import make_trainer
 from torch import nn
 
+from asr.train.checkpoint import read_weights
 from asr.train.config import AcousticRecipe
 from asr.train.ema import MovingAverage
 
@@ -57,3 +58,6 @@ def test_a_run_measures_and_keeps_the_average_and_goes_on_training_the_model(rec
     assert torch.equal(last["model.head.weight"], trained[-1]["head.weight"])
     assert torch.equal(last["carried.average.module.head.weight"], best["model.head.weight"])
     assert torch.equal(best["model.features.mean"], last["model.features.mean"])
+    exported = [read_weights(recipe.folder / name)[0] for name in ("best.safetensors", "last.safetensors")]
+    assert exported[0].keys() == exported[1].keys() == trainer.model.state_dict().keys()
+    assert all(torch.equal(value, exported[1][name]) for name, value in exported[0].items())

@@ -18,7 +18,10 @@ from asr.errors import RecipeError
 from asr.train.acoustic import AcousticEpoch, AcousticTask, loss_by_seconds
 from asr.train.config import AcousticRecipe
 from asr.train.events import run_events
-from asr.train.trainer import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, Trainer, best_epoch, choose_precision
+from asr.train.precision import choose_precision
+from asr.train.schedule import FINAL_LEARNING_RATE
+from asr.train.task import best_epoch
+from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 
@@ -164,29 +167,6 @@ def test_a_new_run_does_not_take_the_tokens_of_one_that_never_finished_an_epoch(
     assert len(make_trainer(recipe).task.tokens) == 5
 
 
-def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine(recipe: AcousticRecipe):
-    recipe.optimizer.learning_rate, recipe.optimizer.warmup = 0.01, 0.1
-    trainer = make_trainer(recipe)
-    rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
-    assert rates[0] == pytest.approx(0.01 * FIRST_LEARNING_RATE)  # not 0: the first step is to do something
-    assert rates[1:11] == pytest.approx([0.01 * percent / 10 for percent in range(1, 11)])
-    assert max(rates) == rates[10]
-    floor = 0.01 * FINAL_LEARNING_RATE
-    assert rates[55] == pytest.approx((0.01 + floor) / 2)  # half way down
-    cosine = [floor + (0.01 - floor) * (1 + math.cos(math.pi * (percent - 10) / 90)) / 2 for percent in range(10, 101)]
-    assert rates[10:] == pytest.approx(cosine)
-    assert rates[100] == pytest.approx(floor)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 1.0])
-def test_a_schedule_of_no_warm_up_or_nothing_else_stays_within_the_peak(recipe: AcousticRecipe, warmup: float):
-    recipe.optimizer.warmup = warmup
-    trainer = make_trainer(recipe)
-    rates = [trainer.learning_rate(percent / 100) for percent in range(101)]
-    assert all(0 < rate <= recipe.optimizer.learning_rate * (1 + 1e-9) for rate in rates)
-    assert rates[0 if warmup == 0 else 100] == recipe.optimizer.learning_rate
-
-
 @pytest.mark.parametrize("speeds", [[1.0], [0.7], [1.4]])
 def test_the_schedule_is_walked_from_end_to_end_whatever_the_speeds(
     recipe: AcousticRecipe, speeds: list[float], monkeypatch: pytest.MonkeyPatch
@@ -223,7 +203,7 @@ def test_too_many_losses_or_gradients_in_a_row_that_are_not_finite_stop_the_run_
     skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["batches"] for line in skipped] == [1, 2, 3]
     assert all(identifier.endswith("@1.1") for line in skipped for identifier in line["ids"])
-    assert str(trainer.skipped_file) in message
+    assert str(trainer.skipped.file) in message
 
 
 def poison_batches(monkeypatch: pytest.MonkeyPatch, numbers: set[int], poison: float = math.nan) -> None:
@@ -258,7 +238,7 @@ def test_a_batch_whose_loss_is_not_finite_is_skipped_named_and_changes_nothing(
     assert not torch.equal(before[0], before[1])
     assert (epoch.skipped, epoch.step) == (2, len(batches) - 2)
     assert math.isfinite(epoch.train_loss)
-    skipped = [json.loads(line) for line in trainer.skipped_file.read_text(encoding="utf-8").splitlines()]
+    skipped = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
     assert [line["ids"] for line in skipped] == batches[1:3]
     assert batches[1][0] in said(trainer)
     assert "skipped: 2" in said(trainer)
@@ -281,10 +261,10 @@ def test_what_was_skipped_after_the_checkpoint_is_not_written_down_twice(
     trainer._save = stop_after_three
     with pytest.raises(Stopped):
         trainer.run()
-    assert len(trainer.skipped_file.read_text(encoding="utf-8").splitlines()) == 4
+    assert len(trainer.skipped.file.read_text(encoding="utf-8").splitlines()) == 4
     resumed = make_trainer(recipe, resume=True)
     assert (resumed.running.skipped, resumed.running.skipped_in_a_row) == (3, 3)
-    assert len(resumed.skipped_file.read_text(encoding="utf-8").splitlines()) == 3
+    assert len(resumed.skipped.file.read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: AcousticRecipe):
@@ -375,7 +355,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
     trainer = make_trainer(recipe)
     (epoch,) = trainer.run()
     assert epoch.skipped == 1
-    (line,) = [json.loads(line) for line in trainer.skipped_file.read_text(encoding="utf-8").splitlines()]
+    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
     assert math.isfinite(float(line["loss"]))
     assert not math.isfinite(float(line["gradient_norm"]))
     assert [line["step"] for line in step_lines(recipe)] == list(range(1, epoch.step + 1))

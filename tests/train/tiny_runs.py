@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import socket
+import subprocess
 import sys
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
@@ -96,7 +97,8 @@ def start(
     """`Trainer.run` with --resume in a process of its own; what it says goes to `log`.
 
     fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint, "batch on its way" while
-    it takes a batch from a loader's worker, "not finite" is the loss of one utterance in the first epoch. file_size:
+    it takes a batch from a loader's worker, "SIGTERM to all", "SIGINT to all" and "SIGKILL to workers" are sent by
+    another process during the second update, "not finite" is the loss of one utterance in the first epoch. file_size:
     bytes that a file may have at most, as where a disk has no more room. environment: what torchrun would add to it.
     """
     process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size, environment or {}))
@@ -154,6 +156,20 @@ def _prepare(fault: str) -> None:
             return loss(task, batch) * (torch.nan if "u3@1.1" in batch.ids else 1.0)
 
         AcousticTask.loss = spoilt  # type: ignore[method-assign]
+        return
+    if fault.startswith("SIG"):
+        update, updates = Trainer.update, []
+
+        def signalled(trainer: Trainer[Any], *arguments: Any) -> Any:
+            updates.append(1)
+            if len(updates) == 2:
+                workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+                assert workers
+                number, receivers = fault.split(" to ")
+                subprocess.run(["kill", f"-{number}", *workers, *([str(os.getpid())] if receivers == "all" else [])])
+            return update(trainer, *arguments)
+
+        Trainer.update = signalled  # type: ignore[method-assign]
         return
     save, replace, answer, trainer = checkpoint.save_file, os.replace, connection.answer_challenge, os.getpid()
     count = 0

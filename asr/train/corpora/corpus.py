@@ -13,6 +13,7 @@ from pathlib import Path
 from asr.audio.files import duration
 from asr.errors import RecipeError, one_line
 from asr.manifest import Entry
+from asr.replacement import replacing
 
 DEV_SHARE = (0.05, 0.1)  # of the utterances, where the corpus itself sets none aside
 DOWNLOAD_ERRORS = (OSError, HTTPException, EOFError, tarfile.TarError, RuntimeError)  # the last for a wrong checksum
@@ -119,9 +120,8 @@ def _write(path: Path, entries: Iterable[Entry]) -> Prepared:
     left_out: list[str] = []
     ids: set[str] = set()
     total = 0.0
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
             for entry in entries:
                 if not entry.text:
                     left_out.append(entry.id)
@@ -134,18 +134,15 @@ def _write(path: Path, entries: Iterable[Entry]) -> Prepared:
                     seconds = entry.seconds or duration(entry.audio)
                     total += seconds or 0.0
                     file.write(_line(entry, seconds, path.parent))
-        if missing:
-            raise RecipeError(
-                f"{missing[0]}: no such recording, {len(missing):,} of {len(ids) + len(missing):,} in {path.stem} are"
-                " missing; unpack the archive again, or mend the list"
-            )
-        if not ids:
-            raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
-        os.replace(partial, path)
+            if missing:
+                raise RecipeError(
+                    f"{missing[0]}: no such recording, {len(missing):,} of {len(ids) + len(missing):,} in {path.stem}"
+                    " are missing; unpack the archive again, or mend the list"
+                )
+            if not ids:
+                raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
     except UnicodeEncodeError as error:
         raise RecipeError(f"{entry.audio!a}: a name that is not UTF-8; rename the file") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return Prepared(path, len(ids), total, left_out)
 
 

@@ -1,0 +1,91 @@
+"""The processes that read the batches of a run."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from asr.errors import RecipeError, one_line
+
+# Whether to stop is for the trainer to say: a terminal, torchrun and job schedulers signal all of a run's processes.
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
+CAN_TELL = hasattr(signal, "sigtimedwait")  # who sent a signal: on Linux
+
+
+class WorkerLoader(DataLoader):
+    """A loader whose workers live until the trainer ends them, or is gone."""
+
+    def __init__(self, dataset: object, sampler: object, workers: int):
+        super().__init__(
+            dataset,  # type: ignore[arg-type]
+            sampler=sampler,  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=settle,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def __iter__(self) -> Any:
+        if not CAN_TELL:
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # workers inherit it, and what they start (ffmpeg)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def settle(worker: int) -> None:
+    """What a worker does first."""
+    torch.set_num_threads(1)  # the loader must not take the processor from the model
+    sys.excepthook = _unless_hung_up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if CAN_TELL:
+        threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+    elif hasattr(os, "setpgrp"):
+        os.setpgrp()
+
+
+def _end_with_the_trainer() -> None:
+    """When it is gone, or sends SIGTERM, as it does if a worker is stuck at the end of an epoch."""
+    # Who forked this process may be another. What says that the trainer lives is inherited by workers that come later.
+    trainer, parent = multiprocessing.parent_process(), os.getppid()
+    while trainer and trainer.is_alive() and os.getppid() == parent:
+        told = signal.sigtimedwait({signal.SIGTERM}, 1.0)
+        if told and told.si_pid == trainer.pid:
+            break
+    os._exit(0)
+
+
+def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A run that is killed while it takes a batch hangs up on the worker's thread that hands it over: no news."""
+    if not isinstance(error, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
+
+
+@contextmanager
+def missed(folder: Path) -> Iterator[None]:
+    """RecipeError if a worker of the run in `folder` is killed meanwhile."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_worker(error):
+            raise
+        raise RecipeError(
+            f"{folder}: a process that reads batches was killed ({one_line(error)}), most often for want of memory; "
+            "set data.workers lower, then --resume, or begin a new run with lower data.batch_seconds"
+        ) from error
+
+
+def is_lost_worker(error: Exception) -> bool:
+    """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere."""
+    return str(error).startswith("DataLoader worker")
