@@ -382,7 +382,7 @@ def test_a_run_with_everything_on_goes_on_where_it_stopped_bit_for_bit(recipe: A
     learn = trainer.update
 
     def stop_in_the_second_epoch(*arguments: object) -> object:
-        trainer.stopping = len(trainer.curve) == 1
+        trainer.signals.came = len(trainer.curve) == 1
         return learn(*arguments)
 
     trainer.update = stop_in_the_second_epoch
