@@ -197,7 +197,7 @@ def model_card(
         f"{epoch.gradient_norm:.2f} | {epoch.speed:.0f} | {epoch.minutes:.0f} |"
         for epoch in curve
     )
-    options = "[--decoder beam --lm NONE]" if delay is None else "[--decoder beam --lm NONE | --streaming]"
+    options = "[--decoder greedy | --lm NONE]" if delay is None else "[--decoder greedy [--streaming] | --lm NONE]"
     first = next(iter(results.values()))
     return f"""# {recipe.name}
 
