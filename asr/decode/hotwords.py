@@ -4,7 +4,7 @@ from asr.errors import AsrError
 from asr.tokens import Tokens
 
 # Where no boost is written. A long word is rarely heard by accident and has more letters that may be heard wrongly.
-NATS_PER_LETTER = 2.5
+NATS_PER_LETTER = 3.0
 FREE_LETTERS = 2  # that bring no boost
 
 

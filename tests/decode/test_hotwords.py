@@ -13,8 +13,8 @@ UPPER = Tokens([BLANK, "▁THE", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])
 @pytest.mark.parametrize(
     ("text", "hotwords"),
     [
-        ("Ivanhoe, knee jerk:8", {"ivanhoe": 12.5, "knee jerk": 8.0}),
-        ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": 15.0}),
+        ("Ivanhoe, knee jerk:8", {"ivanhoe": 15.0, "knee jerk": 8.0}),
+        ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": 18.0}),
         ("o'brien : 3,", {"o'brien": 3.0}),
         ("ada, ADA:4", {"ada": 4.0}),
         ("", {}),
@@ -26,7 +26,7 @@ def test_phrases_are_parted_by_commas_and_lines_and_may_have_a_boost(text: str, 
 
 
 def test_they_take_the_case_of_the_tokens():
-    assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": 12.5}
+    assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": 15.0}
 
 
 @pytest.mark.parametrize("text", ["Müller", "R2D2", "ivanhoe, $:3", "<blank>"])
@@ -43,6 +43,6 @@ def test_a_bad_boost_is_one_clear_line(text: str):
 
 
 def test_a_longer_word_is_preferred_more():
-    assert [default_boost(word) for word in ("a", "ann", "anna", "new york")] == [2.5, 2.5, 5.0, 12.5]
+    assert [default_boost(word) for word in ("a", "ann", "anna", "new york")] == [3.0, 3.0, 6.0, 15.0]
     long = "a hundred letters " * 8
-    assert parse_hotwords(long, LOWER) == {long.strip(): 2.5 * (15 * 8 - 2)}  # more than may be written
+    assert parse_hotwords(long, LOWER) == {long.strip(): 3.0 * (15 * 8 - 2)}  # more than may be written
