@@ -18,6 +18,7 @@ from asr.audio.files import read
 from asr.audio.microphone import BLOCK_SECONDS
 from asr.audio.resample import SAMPLE_RATE
 from asr.bundle import load_bundle
+from asr.decoders import DecoderName
 from asr.engine import StreamingEngine
 from asr.recognizer import Recognizer
 from asr.streaming import CHUNK_SECONDS, Event, Final, Flicker, StreamingRecognizer
@@ -29,6 +30,7 @@ RECORDINGS = 100  # enough for a 99th percentile of words, some ten minutes
 PAUSE_SECONDS = 2.0  # between recordings, and up to a chunk more
 ROOMS = {"a quiet room (−66 dB)": 0.0005, "a louder room (−48 dB)": 0.004}  # amplitude of the noise in the pauses
 SPEECH_LEVEL = 0.03  # of a recording's loudest 40 ms (−30 dB): what is below it at the end is not speech
+DECODERS: tuple[DecoderName, ...] = ("greedy", "beam")
 STREAMS = 32
 STREAM_SECONDS = 60
 LONG_SECONDS = 7200
@@ -47,7 +49,7 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
     audio, _ = one_stream(sources, min(ROOMS.values()))
     row("audio", f"{len(sources)} recordings, {len(audio) / SAMPLE_RATE / 60:.1f} min, pauses of {PAUSE_SECONDS:.0f} s")
     row("algorithmic delay", f"{1000 * engine.bundle.config.delay_seconds:.0f} ms")
-    for decoder in ("greedy", "beam"):
+    for decoder in DECODERS:
         heard, times = listen(StreamingRecognizer(engine, decoder), audio)
         row(f"{decoder}: compute for a second of audio", f"{sum(times) / (len(audio) / SAMPLE_RATE):.4f} s")
         row(f"{decoder}: compute for a chunk of {1000 * CHUNK_SECONDS:.0f} ms", percentiles(times, 50, 99))
@@ -72,7 +74,8 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
     os.sched_setaffinity(0, cores)
     print(f"\n| live, {len(cores)} cores | |\n| --- | --- |")
     second_pass(model, offline_model, sources)
-    many_streams(engine, audio, len(cores))
+    for decoder in DECODERS:
+        many_streams(engine, audio, len(cores), decoder)
     ready(model)
 
 
@@ -200,12 +203,12 @@ def second_pass(model: str, offline_model: str, sources: Sequence[Path]) -> None
         )
 
 
-def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int) -> None:
+def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int, decoder: DecoderName) -> None:
     """Streams at different places of the audio, each with its recogniser, by the clock, in a thread for each core."""
     late = []
 
     def work(numbers: Sequence[int]) -> None:
-        recognizers = [StreamingRecognizer(engine) for _ in numbers]
+        recognizers = [StreamingRecognizer(engine, decoder) for _ in numbers]
         began = time.perf_counter()
         for start in range(0, STREAM_SECONDS * SAMPLE_RATE, CHUNK):
             due = began + (start + CHUNK) / SAMPLE_RATE
@@ -217,7 +220,7 @@ def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int) -> None
 
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, [range(core, STREAMS, cores) for core in range(cores)]))
-    row(f"{STREAMS} streams in real time: from a chunk's end to its text", percentiles(late, 50, 99))
+    row(f"{decoder}: {STREAMS} streams in real time: from a chunk's end to its text", percentiles(late, 50, 99))
 
 
 def ready(model: str) -> None:
