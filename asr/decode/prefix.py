@@ -1,6 +1,8 @@
 """What prefix beam search keeps: token sequences as linked prefixes, alignments as linked runs.
 
-Links point to the past only: no cycles, so Python frees a branch as soon as nothing alive came from it.
+Links point to the past only: no cycles, so Python frees a branch as soon as nothing alive came from it. Not so what was
+merged into a prefix, kept only where several hypotheses are wanted: it may have grown from that prefix itself (“very
+very” into “very”). `asr.decode.alternatives` follows it back in time, and lets go of it.
 """
 
 import math
