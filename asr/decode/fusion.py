@@ -49,7 +49,8 @@ class FusionState:
     """What the future of a token sequence depends on; `steps[token]` is (gain in nats, state after it) once known.
 
     key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
-    context: the language model's state before the word in progress. spelling: that word so far. estimate: its score.
+    context: the language model's state before the word in progress, or what of it that word's end still depends on,
+    so that more states are equal, and readings that differ only in older words meet. spelling: the word so far. estimate: its score.
     hot: the longest end of the text, from the start of a word on, with which a hotword starts. lent: its boost so far.
     ended: `Fusion._end_word` of it, once known. start: `Fusion.bound` of a token that begins a word, but for hotwords.
     """
@@ -155,6 +156,9 @@ class Fusion:
         if piece := self._pieces[token]:
             hot = self._beginning(hot + piece) if hot or not spelling.text else ""
             spelling = self._longer(spelling, piece)
+            if self.model is not None:
+                paid, context = self.model.shorten(context, spelling.words.start, spelling.words.stop)
+                gain += self.weights.lm_weight * paid
         after = self._state(context, spelling, hot)
         state.steps[token] = result = gain + after.estimate + after.lent, after
         return result

@@ -146,6 +146,23 @@ class NgramModel:
             return best
         return max(best, self._backoff(state) + self.best(self._suffix(state), begin, end))
 
+    def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
+        """A number of nats, and the shortest context after which all are the same as after this one, less that number:
+        the log-probs of the words of ids `begin` to `end` − 1 and of <unk>, and the states that these lead to.
+
+        The state minimisation above for a part of the vocabulary: nothing but back-off weights is lost with a context
+        that none of these words has an n-gram with.
+        """
+        paid, words = 0.0, self._words
+        while state and self._child(state, self.vocabulary.unknown) == MISSING:
+            last = self._first[state + 1]
+            first = bisect_left(words, begin, self._first[state], last)
+            if first < last and words[first] < end:
+                break
+            paid += self._backoff(state)
+            state = self._suffix(state)
+        return paid, state
+
     def _score(self, state: int, word: int) -> tuple[float, int]:
         """`score(state, word)`: the natural log of the word's probability, and the state after it."""
         log_prob = 0.0

@@ -73,6 +73,15 @@ def test_other_tokens_of_the_same_text_lead_to_the_same_state():
     assert states[0] is states[1]
 
 
+def test_readings_meet_where_the_word_in_progress_cannot_tell_their_older_words_apart():
+    parts = Parts(LETTERS, estimate(["the knee", "a knee", "the elbow"], 2)[0])
+    fusion = parts.fusion()
+    knees, elbows = ([walk(fusion, spell(LETTERS, f"{word} {letter}"))[1] for word in ("a", "the")] for letter in "ke")
+    assert knees[0] is not knees[1]
+    assert elbows[0] is not elbows[1]  # "the elbow" is a bigram
+    assert len({walk(fusion, spell(LETTERS, f"{word} a"))[1] for word in ("a", "the", "elbow")}) == 1
+
+
 @settings(deadline=None, max_examples=100)
 @given(parts(), SEQUENCES)
 def test_no_step_gains_more_than_its_bound(given_parts: Parts, drawn: list[list[int]]):

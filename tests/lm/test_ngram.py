@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
-from asr.lm.ngram import CODES, MAGIC, ROOT, NgramModel, code, load_model
+from asr.lm.ngram import CODES, MAGIC, MISSING, ROOT, NgramModel, code, load_model
 
 TOLERANCE = 1e-5
 LN10 = math.log(10)
@@ -161,6 +161,24 @@ def test_the_best_of_a_range_is_what_its_words_and_the_contexts_suffixes_allow(
         assert best >= highest - TOLERANCE
         if not any((*context[suffix:], word) in arpa.ngrams for word in words for suffix in range(len(context))):
             assert best == pytest.approx(highest, abs=TOLERANCE)  # no word has an n-gram of its own
+
+
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS), st.lists(st.sampled_from(WORDS), max_size=3))
+def test_a_shortened_context_differs_by_one_number_for_all_the_words_it_is_for(
+    folder: Path, arpa: Arpa, heard: list[str]
+) -> None:
+    model = load_model(arpa.write(folder / "shorten.arpa"))
+    state, unknown = state_after(model, tuple(heard)), model.vocabulary.unknown
+    for begin, end in combinations(range(len(model.vocabulary) + 1), 2):
+        paid, shorter = model.shorten(state, begin, end)
+        for word in (*range(begin, end), unknown):
+            (expected, after), (log_prob, same) = model.score(state, word), model.score(shorter, word)
+            assert paid + log_prob == pytest.approx(expected, abs=TOLERANCE)
+            assert same == after
+        assert model.shorten(shorter, begin, end) == (0.0, shorter)
+        if shorter != ROOT:  # no shorter one would do: one of the words has an n-gram with it
+            assert any(model._child(shorter, word) != MISSING for word in (*range(begin, end), unknown))
 
 
 @settings(deadline=None, max_examples=20)
