@@ -37,7 +37,7 @@ from asr.train.schedule import learning_rate
 from asr.train.skipped import Skipped
 from asr.train.stop import StopSignals
 from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
-from asr.train.workers import missed
+from asr.train.workers import explained
 
 
 class Trainer(Generic[EpochType]):
@@ -87,7 +87,7 @@ class Trainer(Generic[EpochType]):
         if self.last.exists():
             self._restore()
         elif self.main:
-            with missed(self.folder):
+            with explained(self.folder):
                 self.task.begin()
         parallel.share_weights(self.model)
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
@@ -111,7 +111,7 @@ class Trainer(Generic[EpochType]):
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
                 self.signals,
-                missed(self.folder),
+                explained(self.folder),
             ):
                 self._write_curve()
                 while len(self.curve) < self.recipe.epochs:

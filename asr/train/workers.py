@@ -73,19 +73,27 @@ def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 @contextmanager
-def missed(folder: Path) -> Iterator[None]:
-    """RecipeError if a worker of the run in `folder` is killed meanwhile."""
+def explained(folder: Path) -> Iterator[None]:
+    """RecipeError if a worker of the run in `folder` is killed meanwhile, or memory does not suffice."""
     try:
         yield
-    except RuntimeError as error:
-        if not is_lost_worker(error):
+    except (RuntimeError, MemoryError) as error:
+        if is_lost_worker(error):
+            what = f"a process that reads batches was killed ({one_line(error)}), most often for want of memory"
+        elif is_out_of_memory(error):
+            what = "there is not enough memory"
+        else:
             raise
         raise RecipeError(
-            f"{folder}: a process that reads batches was killed ({one_line(error)}), most often for want of memory; "
-            "set data.workers lower, then --resume, or begin a new run with lower data.batch_seconds"
+            f"{folder}: {what}; set data.workers lower, then --resume, or begin a new run with smaller batches"
         ) from error
 
 
 def is_lost_worker(error: Exception) -> bool:
     """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere."""
     return str(error).startswith("DataLoader worker")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Python's own, of a worker too, or torch's, which has a class for it on CUDA only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

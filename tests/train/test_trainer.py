@@ -49,6 +49,29 @@ def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(Trainer, "update", update_or_stop)
 
 
+def too_much(*_: object) -> torch.Tensor:
+    return torch.empty(1 << 46)
+
+
+def in_vain(*_: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("workers", "where", "fault"),
+    [(0, "asr.train.acoustic.AcousticTask.loss", too_much), (1, "asr.train.dataset.load_samples", in_vain)],
+)
+def test_too_little_memory_is_one_line(
+    recipe: AcousticRecipe, workers: int, where: str, fault: object, monkeypatch: pytest.MonkeyPatch
+):
+    recipe.data.workers = workers
+    trainer = make_trainer(recipe)
+    monkeypatch.setattr(where, fault)
+    with pytest.raises(RecipeError, match=r"there is not enough memory; set data\.workers lower") as error:
+        trainer.run()
+    assert one_line(error).startswith(str(recipe.folder))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
