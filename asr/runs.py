@@ -7,6 +7,7 @@ last.safetensors, best.safetensors, epoch-0007.safetensors   checkpoints
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -64,12 +65,16 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or those one level below it, the latest last. AsrError if there is none."""
+    """The run in a folder, or those at any depth below it, the latest last. AsrError if there is none."""
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        os.scandir(folder).close()
     except OSError as error:
         raise AsrError(f"{folder}: cannot be read ({error.strerror}); name the folder that holds the runs") from error
-    runs = [read_run(path) for path in ([folder] if is_run(folder) else below) if is_run(path)]
+    runs = []
+    for path, below, _ in os.walk(folder):
+        if is_run(Path(path)):
+            below.clear()
+            runs.append(read_run(Path(path)))
     if not runs:
         raise AsrError(f"{folder}: no runs there; name the folder that holds them, `output` in their recipes")
     return sorted(runs, key=lambda run: (run.changed, run.folder))

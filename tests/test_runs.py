@@ -70,7 +70,8 @@ def test_the_latest_is_last_and_what_is_no_run_is_passed_over(tmp_path: Path):
     make_run(tmp_path / "b", 0.5, changed=1_000_000)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes.txt").write_text("not a run")
-    assert [run.folder.name for run in find_runs(tmp_path)] == ["b", "a"]
+    make_run(tmp_path / "longer" / "a", 0.5, changed=3_000_000)
+    assert [run.folder for run in find_runs(tmp_path)] == [tmp_path / "b", tmp_path / "a", tmp_path / "longer" / "a"]
     assert [run.folder.name for run in find_runs(tmp_path / "b")] == ["b"]
 
 

@@ -12,7 +12,7 @@ COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed"
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="A folder of runs, or a run's own.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="A folder with runs at any depth, or a run's own.")] = Path("runs"),
 ) -> None:
     """List training runs, how far each came and its best result; the latest last.
 
