@@ -22,7 +22,7 @@ from asr.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 16  # prefixes kept after each frame
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
-TOKEN_PRUNE = 5.0  # nats: a token 1/150 as likely as its frame's best symbol extends no prefix
+TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 12  # at most so many tokens extend the prefixes, the most likely (and ties)
 SCORE_PRUNE = 8.0  # nats: a prefix 1/3,000 as likely as the best one is dropped
 SPELLINGS = 8  # token sequences looked at for each of several hypotheses; some spell the same text
