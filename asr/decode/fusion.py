@@ -50,7 +50,8 @@ class FusionState:
 
     key: equal of states with equal futures, which after `Fusion.trim` may be different objects.
     context: the language model's state before the word in progress, or what of it that word's end still depends on,
-    so that more states are equal, and readings that differ only in older words meet. spelling: the word so far. estimate: its score.
+    so that more states are equal, and readings that differ only in older words meet. spelling: that word so far.
+    estimate: its score.
     hot: the longest end of the text, from the start of a word on, with which a hotword starts. lent: its boost so far.
     ended: `Fusion._end_word` of it, once known. start: `Fusion.bound` of a token that begins a word, but for hotwords.
     """
