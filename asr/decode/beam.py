@@ -2,7 +2,8 @@
 
 After Graves 2012, "Sequence transduction with recurrent neural networks", and Hannun et al. 2014,
 "First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs",
-algorithm 1, in the log domain. Without pruning it is exact.
+algorithm 1, in the log domain. Without pruning the ranking of several hypotheses is exact. Where one is wanted, what is
+outranked is merged at once (`BeamDecoder`), and with it its part of what it would come to: rarely another one is best.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from itertools import groupby, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.decode import Hypothesis
@@ -123,6 +123,7 @@ def model_like_tokens(count: int, seed: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=150)
 @given(small_log_probs())
+@example(np.log([[0.26, 0.74], [1, 1e-300], [0.5, 0.5], [1, 1e-300], [0.5, 0.5]]))  # [1, 1] overtakes [1], its prefix
 def test_without_pruning_the_whole_ranking_equals_brute_force(log_probs):
     expected = brute_force(log_probs)
     hypotheses = decode(unpruned(vocabulary_of(log_probs)), log_probs)
