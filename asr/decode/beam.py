@@ -2,8 +2,7 @@
 
 After Graves 2012, "Sequence transduction with recurrent neural networks", and Hannun et al. 2014,
 "First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs",
-algorithm 1, in the log domain. Without pruning the ranking of several hypotheses is exact. Where one is wanted, what is
-outranked is merged at once (`BeamDecoder`), and with it its part of what it would come to: rarely another one is best.
+algorithm 1, in the log domain. Without pruning the result is exact.
 """
 
 from collections.abc import Sequence
@@ -57,10 +56,10 @@ class BeamDecoder:
     """Prefix beam search decoder; `frame_seconds` is the time from one frame to the next.
 
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. A
-    prefix that another one outranks and whose future is the same is merged into it, which makes room; score and times
-    of such a hypothesis, which only `nbest` brings back, are estimates. Times come from its single best alignment; a
-    token's confidence is its highest probability in its run there, a word's the geometric mean over its lettered
-    tokens. `finish` gives up to `nbest` hypotheses; they differ only in about the last `commit_seconds`.
+    prefix that another one outranks and whose future is the same is merged into it where there is no room for both, or
+    where one hypothesis is wanted and it can pass nothing on to a better one; score and times of such a hypothesis,
+    which only `nbest` brings back, are estimates. Times come from its single best alignment; a token's confidence is its
+    highest probability in its run there, a word's the geometric mean over its lettered tokens. `finish` gives up to `nbest` hypotheses; they differ only in about the last `commit_seconds`.
     `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
@@ -209,42 +208,49 @@ class BeamDecoder:
         """The best `beam_width` of the extensions and of the prefixes that stay (here: with a blank as token).
 
         Extensions come without the gain of their token, which is worked out only where it may lift them into the beam.
-        Those whose future a better one has give way. Where several hypotheses are wanted they do so only if there is no
-        room, and `merged` gets them.
+        If there is no room for all, those whose future a better one has give way; where several hypotheses are wanted
+        `merged` gets them. Where one is, they do so even if there is room, so that words become stable, but not while
+        they have relatives in the beam: alignments may still flow between these, which would be lost.
         """
         beam, frame, several = state.beam, state.frames, self.nbest > 1
-        merging = not several or len(beam) + len(fresh) > self.beam_width
+        full = len(beam) + len(fresh) > self.beam_width
+        related: set[int] | None = None
         reached: dict[Future, tuple[float, float]] = {}
         ranked = []
         for prefix in sorted(beam, key=attrgetter("rank"), reverse=True):
-            if not merging or self._open(prefix, reached):
+            if (several and not full) or self._open(prefix, reached):
                 ranked.append((prefix.rank, prefix, BLANK_ID))
             elif several:
                 merged.setdefault((prefix.fusion.key, prefix.token), []).extend(prefix.as_others(frame))
+            elif not full:
+                if related is None:
+                    related = relatives(beam)
+                if prefix.number in related:
+                    ranked.append((prefix.rank, prefix, BLANK_ID))
         best = [rank for rank, _, _ in ranked]  # a heap of the `beam_width` best so far, the lowest first
         heapify(best)
         fresh.sort(key=itemgetter(0), reverse=True)
         for rank, prefix, token in fresh:
-            full = len(best) >= self.beam_width
-            if full and rank + self.fusion.highest_gain <= best[0]:
+            crowded = len(best) >= self.beam_width
+            if crowded and rank + self.fusion.highest_gain <= best[0]:
                 break
             fusion = prefix.fusion
             step = fusion.steps.get(token)
             if step is None:
-                if full and rank + self.fusion.bound(fusion, token) <= best[0]:
+                if crowded and rank + self.fusion.bound(fusion, token) <= best[0]:
                     continue
                 step = self.fusion.step(fusion, token)
             gain, after = step
             rank += gain
-            if full and rank <= best[0]:
+            if crowded and rank <= best[0]:
                 continue
-            if merging and reached.setdefault((after.key, token), (IMPOSSIBLE, rank))[1] > rank:
+            if full and reached.setdefault((after.key, token), (IMPOSSIBLE, rank))[1] > rank:
                 if several:
                     _, before = prefix.path(frame, token == prefix.token)
                     other = Other(prefix, before, frame, rank, prefix.gain + gain)
                     merged.setdefault((after.key, token), []).append(other)
                 continue
-            (heapreplace if full else heappush)(best, rank)
+            (heapreplace if crowded else heappush)(best, rank)
             ranked.append((rank, prefix, token))
         ranked.sort(key=itemgetter(0), reverse=True)
         del ranked[self.beam_width :]
@@ -326,3 +332,21 @@ def undecided(beam: Sequence[Prefix]) -> int:
             node = node.parent
         deepest = max(deepest, depth[node.number] if node is not None else len(depth))
     return deepest
+
+
+def relatives(beam: Sequence[Prefix]) -> set[int]:
+    """Numbers of the prefixes that grew from another one in the beam, or from which another one grew."""
+    numbers: set[int] = set()
+    above: dict[int, Prefix | None] = {}  # of dead prefixes, by number: the nearest one above that is in the beam
+    for prefix in beam:
+        passed: list[int] = []
+        node = prefix.parent
+        while node is not None and not node.live and node.number not in above:
+            passed.append(node.number)
+            node = node.parent
+        if node is not None and not node.live:
+            node = above[node.number]
+        above.update(dict.fromkeys(passed, node))
+        if node is not None:
+            numbers |= {prefix.number, node.number}
+    return numbers
