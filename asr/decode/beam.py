@@ -58,9 +58,10 @@ class BeamDecoder:
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. A
     prefix that another one outranks and whose future is the same is merged into it where there is no room for both, or
     where one hypothesis is wanted and it can pass nothing on to a better one; score and times of such a hypothesis,
-    which only `nbest` brings back, are estimates. Times come from its single best alignment; a token's confidence is its
-    highest probability in its run there, a word's the geometric mean over its lettered tokens. `finish` gives up to `nbest` hypotheses; they differ only in about the last `commit_seconds`.
-    `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
+    which only `nbest` brings back, are estimates. Times come from its single best alignment; a token's confidence is
+    its highest probability in its run there, a word's the geometric mean over its lettered tokens. `finish` gives up to
+    `nbest` hypotheses; they differ only in about the last `commit_seconds`. `math.inf` for these and the prunes, and
+    `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
     def __init__(
