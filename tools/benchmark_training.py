@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, output_lengths
+from asr.train import parallel
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
@@ -30,7 +32,7 @@ from asr.train.recipe import load_recipe
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
-PARTS = ("loader", "forward", "backward", "optimiser", "rest")
+PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -132,6 +134,10 @@ def training(path: Path, fraction: float, epochs: int) -> None:
         for precision in PRECISIONS:
             cells = timed_run(path, precision, fraction, epochs, products[precision])
             print(f"| {precision} | {' | '.join(cells)} |", flush=True)
+        if count > 1:
+            for precision in PRECISIONS:
+                cells = timed_processes(path, precision, fraction, epochs, products[precision], cores[:count])
+                print(f"| {precision}, {count} processes | {' | '.join(cells)} |", flush=True)
         print(
             "\n| one batch, forward and backward | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |"
         )
@@ -160,31 +166,65 @@ def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
     assert isinstance(recipe, AcousticRecipe)
     dev = read_manifest(Path(recipe.data.dev))[:DEV_UTTERANCES]
     recipe.data.dev = f"{folder}/dev.jsonl"
-    lines = [json.dumps({"audio": str(entry.audio.resolve()), "text": entry.text}) for entry in dev]
-    Path(recipe.data.dev).write_text("\n".join(lines), encoding="utf-8")
+    if parallel.is_main():  # which is the first to read it, too
+        lines = [json.dumps({"audio": str(entry.audio.resolve()), "text": entry.text}) for entry in dev]
+        Path(recipe.data.dev).write_text("\n".join(lines), encoding="utf-8")
     return recipe
 
 
-def timed_run(path: Path, precision: str, fraction: float, epochs: int, product: float) -> list[str]:
-    """Cells of the training table: the real loop over some epochs, with clocks in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        overrides = (f"precision={precision}", f"data.train_fraction={fraction}", f"epochs={epochs}")
-        trainer = loop.Trainer(TimedTask, small_recipe(path, folder, *overrides), Console(quiet=True))
+def timed_run(path: Path, precision: str, fraction: float, epochs: int, product: float, *overrides: str) -> list[str]:
+    """Cells of the training table: the real loop over some epochs, with clocks in it; of several processes all work."""
+    with tempfile.TemporaryDirectory() as own:
+        folder = parallel.from_main(own)
+        settings = (f"precision={precision}", f"data.train_fraction={fraction}", f"epochs={epochs}", *overrides)
+        trainer = loop.Trainer(TimedTask, small_recipe(path, folder, *settings), Console(quiet=True))
         assert isinstance(trainer.task, TimedTask)
         clock, memory = trainer.task.clock, trainer.task.memory
         per_frame = operations_per_frame(trainer.task)
         with (
-            timing(clock, "update", trainer, "update"),
+            timing(clock, "backward", Tensor, "backward"),
+            timing(clock, "exchange", torch.distributed, "all_reduce"),
             timing(clock, "optimiser", trainer.optimizer, "step"),
             timing(clock, "optimiser", loop, "clip_gradients"),
         ):
             trainer.run()
-    clock["backward"] = clock["update"] - clock["forward"] - clock["optimiser"]
-    clock["rest"] = clock["all"] - clock["update"] - clock["loader"]
-    rate = clock["frames"] * per_frame / clock["all"] / 1e9
-    shares = [f"{clock[part] / clock['all']:.1%}" for part in PARTS]
-    audio = f"{clock['audio'] / clock['all']:.0f}"
-    return [audio, *shares, f"{rate:.0f}", f"{rate / product:.0%}", ", ".join(f"{peak:.0f}" for peak in memory)]
+        seconds, measured = clock["all"], {part: clock[part] for part in PARTS}
+        measured["rest"] = seconds - sum(measured.values())
+        frames, audio = parallel.totals(clock["frames"], clock["audio"])
+    rate = frames * per_frame / seconds / 1e9
+    shares = [f"{measured[part] / seconds:.1%}" for part in PARTS]
+    return [
+        *(f"{audio / seconds:.0f}", *shares, f"{rate:.0f}", f"{rate / product:.0%}"),
+        ", ".join(f"{peak:.0f}" for peak in memory),
+    ]
+
+
+def timed_processes(
+    path: Path, precision: str, fraction: float, epochs: int, product: float, cores: list[int]
+) -> list[str]:
+    """`timed_run` of a process on each core, as `torchrun` starts them, with the same audio in an update."""
+    recipe = load_recipe(path, [])
+    assert isinstance(recipe, AcousticRecipe)
+    share = f"data.batch_seconds={recipe.data.batch_seconds / len(cores)}"
+    with tempfile.TemporaryDirectory() as folder, socket() as port:
+        port.bind(("localhost", 0))
+        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port.getsockname()[1])}
+        port.close()
+        result = Path(folder) / "cells.json"
+        arguments = (cores, address, result, (path, precision, fraction, epochs, product, share))
+        torch.multiprocessing.spawn(one_process, arguments, nprocs=len(cores))
+        return json.loads(result.read_text())
+
+
+def one_process(rank: int, cores: list[int], address: dict[str, str], result: Path, arguments: tuple[Any, ...]) -> None:
+    os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(len(cores)))
+    warnings.filterwarnings("ignore", category=UserWarning)
+    os.sched_setaffinity(0, cores[rank : rank + 1])
+    torch.set_num_threads(1)
+    with parallel.processes():
+        cells = timed_run(*arguments)
+        if parallel.is_main():
+            result.write_text(json.dumps(cells))
 
 
 def operations_per_frame(task: AcousticTask) -> float:
