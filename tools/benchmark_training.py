@@ -37,7 +37,11 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class TimedTask(AcousticTask):
-    """`clock` has the seconds of the parts and what they did, without the first epoch, which only warms up."""
+    """`clock` has the seconds of the parts and what they did.
+
+    Without the first epoch, which only warms up, and without the start of the loader, which takes as long before an
+    epoch of any length.
+    """
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -45,17 +49,17 @@ class TimedTask(AcousticTask):
         self.memory: list[float] = []  # peak of each epoch, MB
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
+        if len(curve) == 1:
+            self.clock.clear()
+        batches = super().start_epoch(curve, done)
+        batch = next(batches, None)
         with timed(self.clock, "all"):
-            with timed(self.clock, "loader"):
-                batches = super().start_epoch(curve, done)
-            while True:
-                with timed(self.clock, "loader"):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
+            while batch is not None:
                 self.clock["audio"] += batch.amount
                 self.clock["frames"] += len(batch.ids) * int(output_lengths(batch.lengths.max()))
                 yield batch
+                with timed(self.clock, "loader"):
+                    batch = next(batches, None)
 
     def loss(self, batch: Batch) -> Tensor:
         with timed(self.clock, "forward"):
@@ -64,8 +68,6 @@ class TimedTask(AcousticTask):
     def validate(self) -> dict[str, Any]:
         measured = super().validate()
         self.memory.append(peak_memory())
-        if len(self.memory) == 1:
-            self.clock.clear()
         return measured
 
 
