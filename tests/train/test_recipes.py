@@ -65,9 +65,12 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
     overrides += ["model.layers=2", "model.size=16", "accumulate=1", "epochs=1", "threads=1", "precision=float32"]
     threads = torch.get_num_threads()
-    if isinstance(recipe, AcousticRecipe) and recipe.init_from:  # a model of this size to begin with
-        run_recipe(path, [*overrides, f"output={tmp_path}", "name=trained", "init_from=''"], resume=False)
+    if isinstance(recipe, AcousticRecipe) and recipe.init_from:  # a model of this size to begin with, and to learn from
+        alone = ["init_from=''", "objective.teacher=''", "objective.distillation=0"]
+        run_recipe(path, [*overrides, f"output={tmp_path}", "name=trained", *alone], resume=False)
         overrides.append(f"init_from={tmp_path / 'trained'}")
+        if recipe.objective.teacher:
+            overrides.append(f"objective.teacher={tmp_path / 'trained'}")
     run_recipe(path, [*overrides, f"output={tmp_path / 'runs'}"], resume=False)
     torch.set_num_threads(threads)
     assert {epoch.step for curve in curves for epoch in curve} == {2}
