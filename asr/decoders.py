@@ -15,8 +15,8 @@ from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hotwords import parse_hotwords
 from asr.decode.rescoring import RescoringDecoder, RescoringWeights
+from asr.lm.mapped import load_model
 from asr.lm.neural import NeuralModel
-from asr.lm.ngram import load_model
 
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"

@@ -14,6 +14,7 @@ from asr.bundle import Bundle, DecoderConfig, find_language_model, load_bundle, 
 from asr.decoders import CalibratedDecoder, DecoderOptions, make_decoder
 from asr.errors import AsrError, BundleError, LanguageModelError
 from asr.lm.estimate import estimate
+from asr.lm.mapped import write_mapped
 from asr.lm.neural import NeuralModel
 
 SENTENCES = ["take a nap", "take a nap", "take a nap", "a map", "take the cap"]
@@ -35,7 +36,7 @@ NAP_OR_MAP = doubtful("take a nap", 7, "m")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lm") / "small.lm"
     model, _ = estimate(iter(SENTENCES), order=2)
-    model.save(path)
+    write_mapped(model, path)
     return path
 
 

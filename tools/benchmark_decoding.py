@@ -27,7 +27,7 @@ from asr.decode.beam import BeamDecoder
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.evaluate import Evaluation, Utterance, evaluate
 from asr.lm.arpa import write_arpa
-from asr.lm.ngram import load_model
+from asr.lm.mapped import load_model
 from asr.manifest import Entry
 from asr.recognizer import Recognizer
 

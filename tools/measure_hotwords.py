@@ -24,7 +24,8 @@ from asr.decode.beam import BEAM_WIDTH
 from asr.decode.hotwords import default_boost
 from asr.decoders import DecoderOptions, make_decoder
 from asr.evaluate import Evaluation, Utterance, evaluate, normalize
-from asr.lm.ngram import ROOT, NgramModel, load_model
+from asr.lm.mapped import load_model
+from asr.lm.ngram import ROOT, NgramModel
 from asr.manifest import Entry, read_manifest
 from asr.recognizer import Recognizer
 

@@ -66,7 +66,7 @@ def convert(
     small: Small = False,
 ) -> None:
     """Turn ARPA into the form that opens in an instant, or back."""
-    from asr.lm.ngram import load_model
+    from asr.lm.mapped import load_model
 
     check_folder(output)
     write(load_model(model), output, small)
@@ -81,7 +81,7 @@ def info(
     keep_case: KeepCase = False,
 ) -> None:
     """Print the size of a model; for a text its perplexity without unknown words, and how many are unknown."""
-    from asr.lm.ngram import load_model
+    from asr.lm.mapped import load_model
 
     opened = load_model(model)
     describe(opened, model)
@@ -114,11 +114,12 @@ def check_folder(output: Path) -> None:
 
 def write(model: "NgramModel", output: Path, small: bool) -> None:
     from asr.lm.arpa import write_arpa
+    from asr.lm.mapped import write_mapped
 
     if output.name.endswith((".arpa", ".arpa.gz")):
         write_arpa(model, output)
     else:
-        (model.coded() if small else model).save(output)
+        write_mapped(model.coded() if small else model, output)
     describe(model, output)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from rich.console import Console
 
 from asr.bundle import load_bundle
+from asr.lm.mapped import load_model
 from asr.lm.neural import NeuralConfig, NeuralModel
-from asr.lm.ngram import NgramModel, load_model
+from asr.lm.ngram import NgramModel
 from asr.nn.export import export_language_model, quantize_weights, save_weights
 from asr.nn.language import LanguageModel
 from asr.runs import Record

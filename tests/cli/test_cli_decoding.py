@@ -9,6 +9,7 @@ import soundfile
 from conftest import Command
 
 from asr.lm.estimate import estimate
+from asr.lm.mapped import write_mapped
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def doubtful(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A language model that knows "map" better than "nap"."""
-    estimate(iter(["a map", "the map", "a nap", "map"]), order=2)[0].save(tmp_path / "words.lm")
+    write_mapped(estimate(iter(["a map", "the map", "a nap", "map"]), order=2)[0], tmp_path / "words.lm")
     return tmp_path / "words.lm"
 
 

@@ -15,7 +15,8 @@ import pytest
 from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, read_sentences, smooth
-from asr.lm.ngram import ROOT, NgramModel, load_model
+from asr.lm.mapped import load_model, write_mapped
+from asr.lm.ngram import ROOT, NgramModel
 
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
 TOLERANCE = 1e-5
@@ -271,7 +272,7 @@ def test_a_model_of_real_text_scores_as_in_kenlm_in_all_forms(real_text: list[st
     model, fallbacks = estimate(real_text[::2], 3, vocabulary=5000)
     assert fallbacks == []
     write_arpa(model, tmp_path / "real.arpa")
-    model.save(tmp_path / "real.lm")
+    write_mapped(model, tmp_path / "real.lm")
     reference = kenlm.Model(str(tmp_path / "real.arpa"))
     for form in (load_model(tmp_path / "real.arpa"), load_model(tmp_path / "real.lm"), model.coded()):
         for sentence in real_text[1::50]:

@@ -13,6 +13,7 @@ from tiny_runs import make_trainer, said
 from asr.bundle import PACKAGED, load_bundle
 from asr.errors import RecipeError
 from asr.lm.estimate import estimate
+from asr.lm.mapped import write_mapped
 from asr.lm.neural import BOUNDARY, NeuralModel
 from asr.nn.language import token_losses
 from asr.train.config import LanguageRecipe
@@ -40,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run over five sentences."""
     folder = tmp_path_factory.mktemp("few")
     (folder / "text.txt").write_text("".join(f"{sentence.upper()}\n" for sentence in SENTENCES), encoding="utf-8")
-    estimate(SENTENCES[:4], 2)[0].save(folder / "n.lm")
+    write_mapped(estimate(SENTENCES[:4], 2)[0], folder / "n.lm")
     (folder / "few.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
     before = torch.get_num_threads()
     run_recipe(folder / "few.yaml", [], resume=False)
