@@ -40,7 +40,7 @@ def subtitle_cues(segments: Sequence[Segment], free_from: int = 0) -> list[Cue]:
 def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
     """The words of each cue: of all ways to cut, the cheapest, found as Knuth & Plass 1981 find a paragraph's lines."""
     # For the first n words: the lowest cost, and the first word of the last cue.
-    best: list[tuple[tuple[float, ...], int]] = [((0, 0, 0), 0)]
+    best: list[tuple[tuple[int, ...], int]] = [((0, 0, 0), 0)]
     for end in range(1, len(words) + 1):
         choices = []
         for first in reversed(range(end)):
@@ -59,17 +59,21 @@ def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
     return groups[::-1]
 
 
-def _cost(cue: Sequence[Word], following: Word | None) -> tuple[int, int, float]:
-    """What speaks against a cue, the gravest first: milliseconds that it lacks, pauses inside, roughness."""
+def _cost(cue: Sequence[Word], following: Word | None) -> tuple[int, int, int]:
+    """What speaks against a cue, the gravest first: milliseconds that it lacks, pauses inside, roughness.
+
+    Roughness is in millionths, whole ones: sums of fractions would be rounded, and which of equally good ways is taken
+    would depend on the words long before.
+    """
     pauses = sum(later.start - word.end > SEGMENT_PAUSE for word, later in pairwise(cue))
     characters = sum(len(word.text) + 1 for word in cue)
     roughness = (1 - characters / (CUE_LINES * CUE_LINE_CHARACTERS)) ** 2
     if following is None:
-        return 0, pauses, roughness
+        return 0, pauses, round(1e6 * roughness)
     missing = to_milliseconds(cue[0].start) + CUE_MINIMUM - to_milliseconds(following.start)
     if not SENTENCE_END.search(cue[-1].text):
         roughness += 1 - min(max(0.0, following.start - cue[-1].end), SEGMENT_PAUSE) / SEGMENT_PAUSE
-    return max(0, missing), pauses, roughness
+    return max(0, missing), pauses, round(1e6 * roughness)
 
 
 def _wrap(words: Sequence[Word]) -> list[str]:
