@@ -1,7 +1,8 @@
 """A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
 
 One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
-recording and returns text; opening and saving are the caller's.
+recording and returns text; opening and saving are the caller's. JSON can hold any name in UTF-8; for the other
+formats it must be printable.
 """
 
 import json
@@ -86,10 +87,10 @@ class JsonWriter(LiveWriter):
                 }
                 for item in transcript.alternatives
             ]
-        return self._line(recording)
+        return _json_line(recording)
 
     def add(self, *segments: Segment) -> str:
-        return "".join(self._line(self._object(segment)) for segment in segments)
+        return "".join(_json_line(self._object(segment)) for segment in segments)
 
     def _object(self, segment: Segment) -> dict[str, Any]:
         return {
@@ -107,8 +108,9 @@ class JsonWriter(LiveWriter):
             ],
         }
 
-    def _line(self, values: dict[str, Any]) -> str:
-        return json.dumps(values, ensure_ascii=False) + "\n"
+
+def _json_line(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 class SrtWriter(LiveWriter):
@@ -235,7 +237,7 @@ class JsonlWriter(Writer):
             "text": transcript.text,
             "confidence": round(transcript.confidence, 4),
         }
-        return json.dumps(entry, ensure_ascii=False) + "\n"
+        return _json_line(entry)
 
 
 LIVE_FORMATS: dict[str, type[LiveWriter]] = {
@@ -247,6 +249,7 @@ LIVE_FORMATS: dict[str, type[LiveWriter]] = {
     "ctm": CtmWriter,
 }
 FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter, "jsonl": JsonlWriter}
+EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 
 
 def render(transcript: Transcript, format: str, name: str) -> str:

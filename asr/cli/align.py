@@ -39,7 +39,7 @@ def align(
     recognizer = Recognizer(model, "greedy")
     with options.audio_progress(lambda: [duration(audio)]) as on_progress:
         transcript = align_text(recognizer, audio, words, on_progress)
-    written = render(transcript, format.value, options.printable(audio))
+    written = render(transcript, format.value, options.name_in(format, audio))
     if output is not None:
         write_text(output, written)
     else:

@@ -51,7 +51,9 @@ def build(
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
     except ValueError:
         raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
-    check_folder(output)
+    if not threshold >= 0:  # nan passes typer's minimum
+        raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
+    check_output(output, texts)
     model, fallbacks = estimate(read_sentences(texts, not keep_case), order, vocabulary, cutoffs, threshold)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
@@ -68,7 +70,7 @@ def convert(
     """Turn ARPA into the form that opens in an instant, or back."""
     from asr.lm.mapped import load_model
 
-    check_folder(output)
+    check_output(output, [])
     write(load_model(model), output, small)
 
 
@@ -106,8 +108,12 @@ def generate(
         print(sentence, flush=True)
 
 
-def check_folder(output: Path) -> None:
-    """Known before the work, not after it."""
+def check_output(output: Path, texts: list[str]) -> None:
+    """AsrError if it cannot be written, or is one of the texts, which would be gone. Known before the work."""
+    if output.is_dir():
+        raise AsrError(f"{output}: cannot be written, it is a folder; name a file in it as --output")
+    if output.exists() and any(Path(text).exists() and output.samefile(text) for text in texts):
+        raise AsrError(f"{output}: is one of the texts; choose another --output")
     if not output.parent.is_dir():
         raise AsrError(f"{output}: cannot be written, there is no folder {output.parent}; choose another --output")
 

@@ -14,7 +14,7 @@ from asr.decode.beam import BEAM_WIDTH
 from asr.decoders import DEFAULT_DECODER, DecoderOptions
 from asr.errors import AsrError, one_line
 from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
-from asr.writers import FORMATS, LIVE_FORMATS
+from asr.writers import EXACT_NAMES, FORMATS, LIVE_FORMATS
 
 
 class DecoderChoice(StrEnum):
@@ -98,6 +98,12 @@ def complain(problem: object) -> None:
 def printable(name: str) -> str:
     """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
     return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def name_in(format: Format, name: str) -> str:
+    """A file's name as the format can hold it: in JSON as it is, so that the file is found again, unless not UTF-8."""
+    exact = format.value in EXACT_NAMES and name.encode("utf-8", "replace").decode() == name
+    return name if exact else printable(name)
 
 
 @contextmanager

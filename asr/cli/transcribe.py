@@ -62,8 +62,7 @@ def transcribe(
                 options.complain(recognition.error)
                 if not recognition.transcript.segments or format.value == "jsonl":
                     continue
-            shown = options.printable(name)
-            text = render(recognition.transcript, format.value, shown)
+            text = render(recognition.transcript, format.value, options.name_in(format, name))
             if name in targets:
                 try:
                     write(targets[name], text)
@@ -71,7 +70,7 @@ def transcribe(
                     failed = True
                     options.complain(error)
             else:
-                heading = f"{shown}\t" if format.value == "txt" and len(files) > 1 else ""
+                heading = f"{options.printable(name)}\t" if format.value == "txt" and len(files) > 1 else ""
                 print(heading + text, end="", flush=True)
     if failed:
         raise typer.Exit(1)

@@ -56,7 +56,8 @@ def read_sentences(paths: Iterable[Path | str], lower: bool) -> Iterator[str]:
         with reading(path) as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    sentence = line.decode()
+                    # A mark that some editors begin a file with would be a part of the first word.
+                    sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
                 if sentence.strip():

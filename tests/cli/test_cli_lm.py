@@ -57,7 +57,8 @@ def test_every_way_in_gives_the_same_model(run: Command, text: Path, tmp_path: P
     (tmp_path / "first.txt").write_bytes(b"".join(sentences[:3]))
     (tmp_path / "second.txt").write_bytes(b"".join(sentences[3:]))
     out_of(run, "build", text, "--output", tmp_path / "text.lm")
-    for texts in (["text.gz"], ["text.xz"], ["-"], ["first.txt", "second.txt"]):
+    (tmp_path / "marked.txt").write_text(f"\ufeff{TEXT}", encoding="utf-8", newline="\r\n")  # as Windows writes it
+    for texts in (["text.gz"], ["text.xz"], ["-"], ["first.txt", "second.txt"], ["marked.txt"]):
         paths = [name if name == "-" else tmp_path / name for name in texts]
         out_of(run, "build", *paths, "--output", tmp_path / "again.lm", stdin=TEXT.encode())
         assert (tmp_path / "again.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
@@ -119,6 +120,9 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["build", "missing.txt", "--output", "out.lm"], "missing.txt: cannot be read"),
         (["build", "empty.txt", "--output", "out.lm"], "no words"),
         (["build", "text.txt", "--output", "none/out.lm"], "none/out.lm: cannot be written"),
+        (["build", "text.txt", "--output", "."], ".: cannot be written, it is a folder"),
+        (["build", "text.txt", "--output", "./text.txt"], "text.txt: is one of the texts"),
+        (["convert", "text.txt", "--output", "."], ".: cannot be written, it is a folder"),
         (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
         (["info", "missing.lm"], "missing.lm: cannot read"),
@@ -137,3 +141,10 @@ def test_failures_are_one_line(
     (line,) = result.errors
     assert problem in line
     assert not (text.parent / "out.lm").exists()
+    assert text.read_text() == TEXT
+
+
+def test_a_threshold_that_is_no_number_is_wrong_usage(run: Command, text: Path, tmp_path: Path) -> None:
+    result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--threshold", "nan")
+    assert result.code == 2
+    assert "--threshold" in result.err

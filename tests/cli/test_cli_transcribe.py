@@ -192,6 +192,16 @@ def test_jsonl_is_a_manifest_of_what_could_be_read_whole(transcribe: Command, fo
     assert all(entry.confidence and entry.confidence > 0.9 for entry in entries)
 
 
+@pytest.mark.parametrize("name", ["10.30\u202fAM.wav", "two\nlines.wav"])
+def test_the_audio_of_jsonl_is_found_again_whatever_its_name(transcribe: Command, tmp_path: Path, name: str) -> None:
+    path = carrier.save(tmp_path / "a.wav", "fine").rename(tmp_path / name)
+    (tmp_path / "printed.jsonl").write_text(transcribe(path, "--format", "jsonl").out, encoding="utf-8")
+    assert transcribe(path, "--format", "jsonl", "--output-dir", tmp_path / "out").code == 0
+    for manifest in (tmp_path / "printed.jsonl", *(tmp_path / "out").iterdir()):
+        (entry,) = read_manifest(manifest, check_files=True)
+        assert entry.audio == path
+
+
 def test_standard_input_cannot_be_named_in_a_manifest(transcribe: Command) -> None:
     result = transcribe("-", "--format", "jsonl")
     assert (result.code, result.out) == (2, "")

@@ -47,6 +47,10 @@ def _listed(table: Path, language: str) -> Iterator[Entry]:
             for row in rows:
                 if not row["audio"] or row["text"] is None:
                     raise RecipeError(f"{table}:{rows.line_num}: no audio or no text; fill the row, or delete it")
+                if any(row.get(None) or ()):  # a comma in the text would cut it there
+                    raise RecipeError(
+                        f"{table}:{rows.line_num}: more fields than columns; put such a text in quotation marks"
+                    )
                 name = row["audio"].strip()
                 text = spoken_words(row["text"], language)
                 speaker = row.get("speaker") or None
