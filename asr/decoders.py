@@ -51,7 +51,7 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         return calibrated(GreedyDecoder(tokens, seconds), config.greedy_confidence)
     if options.name != "beam":
         raise ValueError(f"no decoder '{options.name}'; choose greedy or beam")
-    lm = options.lm or config.lm or NO_LM
+    lm = options.lm if options.lm is not None else config.lm or NO_LM
     model = load_model(find_language_model(lm, bundle)) if lm != NO_LM else None
     hotwords = options.hotwords
     if isinstance(hotwords, str):

@@ -150,6 +150,8 @@ def test_a_language_model_is_found_by_name_path_or_in_the_bundle(tuned_bundle: B
     assert find_language_model("en-lm").is_file()
     with pytest.raises(LanguageModelError, match="no language model 'nowhere'"):
         find_language_model("nowhere", tuned_bundle)
+    with pytest.raises(LanguageModelError, match="no language model ''"):  # an empty variable of a shell
+        load_model(tuned_bundle.path, DecoderOptions("beam", lm=""))
 
 
 def test_hotwords_that_cannot_be_spelled_are_told_before_the_work(carrier_bundle: Path):

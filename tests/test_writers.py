@@ -257,7 +257,7 @@ def test_live_subtitles_are_numbered_ordered_readable_and_complete(transcript: T
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.text("abc&<", min_size=1, max_size=14), min_size=1, max_size=30), max_size=4))
-@example([["<"], ["<"], ["<" * length for length in (1, 2, 4, 14, 14, 4, 5, 7, 9, 13, 1)]])  # ways to cut that are as good
+@example([["<"], ["<"], ["<" * length for length in (1, 2, 4, 14, 14, 4, 5, 7, 9, 13, 1)]])
 def test_live_subtitles_of_utterances_apart_are_those_of_the_whole_in_the_libraries(utterances: list[list[str]]):
     parts = [spoken(*texts, start=100.0 * number) for number, texts in enumerate(utterances)]
     transcript = Transcript(tuple(segment for part in parts for segment in part.segments[:1]), 500.0)

@@ -104,6 +104,8 @@ def generate(
     """Write text as a recurrent language model would, a sentence a line: what has it learned?"""
     from asr.lm.neural import NeuralModel
 
+    if not temperature >= 0:  # nan passes typer's minimum
+        raise typer.BadParameter("is not a number from 0 to 10", param_hint="--temperature")
     for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
         print(sentence, flush=True)
 

@@ -48,7 +48,8 @@ def main() -> None:
         complain(error)
         sys.exit(1)
     except OSError as error:
-        complain(f"cannot write: {error.strerror or error}; make room, or write elsewhere")
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}cannot write: {error.strerror or error}; make room, or write elsewhere")
         # What could not be written is still in the buffer; Python would try again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -123,7 +123,7 @@ def utterance(samples: np.ndarray, log_probs: np.ndarray, tokens: Tokens, frame_
         below.imshow(
             posteriors[:, rows].T,
             aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
-            extent=(0, len(posteriors) * frame_seconds, len(rows), 0),
+            extent=(0, len(posteriors) * frame_seconds, max(1, len(rows)), 0),
         )  # fmt: skip
         below.set_yticks(np.arange(len(rows)) + 0.5, [tokens.symbols[token] for token in rows], fontsize=6)
         below.set_xlim(0, seconds)

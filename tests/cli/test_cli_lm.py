@@ -144,7 +144,9 @@ def test_failures_are_one_line(
     assert text.read_text() == TEXT
 
 
-def test_a_threshold_that_is_no_number_is_wrong_usage(run: Command, text: Path, tmp_path: Path) -> None:
-    result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--threshold", "nan")
+@pytest.mark.parametrize(("command", "option"), [("build", "--threshold"), ("generate", "--temperature")])
+def test_what_is_no_number_is_wrong_usage(run: Command, text: Path, tmp_path: Path, command: str, option: str) -> None:
+    output = ("--output", tmp_path / "out.lm") if command == "build" else ()
+    result = run("lm", command, text, *output, option, "nan")
     assert result.code == 2
-    assert "--threshold" in result.err
+    assert option in result.err

@@ -100,6 +100,7 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
         ("", "found: none"),
         ("audio,text\na.wav\n", "list.csv:2: no audio or no text"),
         ("audio,text\na.wav,well, yes\n", "list.csv:2: more fields than columns"),
+        ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: a field of several lines"),
         ("audio,text\na.wav,hello\nb.wav,you\n", "b.wav: no such recording, 1 of 1 in train are missing"),
         ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'the id "a" would be there twice'),
         ("audio,text\na.wav,hello\na.wav,hello\n", "too few different"),

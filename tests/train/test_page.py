@@ -183,6 +183,13 @@ def test_the_updates_are_drawn_where_they_were_recorded(finished_run: Path):
     assert "not recorded" in base64.b64decode(drawn.partition(",")[2]).decode()
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_an_utterance_of_which_nothing_is_heard_is_drawn():
+    tokens = load_bundle("en-bilstm").tokens
+    unsure = np.full((5, len(tokens)), -np.log(len(tokens)))
+    assert plots.utterance(np.zeros(3200, np.float32), unsure, tokens, 0.04).startswith("data:image")
+
+
 def test_a_language_models_page_has_its_perplexities(language_recipe: LanguageRecipe, tmp_path: Path):
     language_recipe.model, language_recipe.epochs = LanguageConfig(layers=1, size=8), 2
     save_recipe(language_recipe, tmp_path / "lm.yaml")

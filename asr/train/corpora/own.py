@@ -51,6 +51,10 @@ def _listed(table: Path, language: str) -> Iterator[Entry]:
                     raise RecipeError(
                         f"{table}:{rows.line_num}: more fields than columns; put such a text in quotation marks"
                     )
+                if "\n" in row["audio"] + row["text"]:  # a quotation mark that nothing closes takes in the rows below
+                    raise RecipeError(
+                        f"{table}:{rows.line_num}: a field of several lines; close its quotes, or make it one line"
+                    )
                 name = row["audio"].strip()
                 text = spoken_words(row["text"], language)
                 speaker = row.get("speaker") or None
