@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -67,9 +66,6 @@ class Trainer(Generic[EpochType]):
             raise RecipeError(f"{self.folder}: cannot be made ({one_line(error)}); set output to another") from error
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
-        # oneDNN, torch's kernels on CPUs, would keep the last 1,024 that it made. It makes new ones for each new shape,
-        # and hardly a batch has the shape of another, so memory would grow for hours and nothing be faster.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         torch.manual_seed(recipe.seed)
         self.main = parallel.is_main()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
