@@ -208,10 +208,10 @@ def timed_processes(
     recipe = load_recipe(path, [])
     assert isinstance(recipe, AcousticRecipe)
     share = f"data.batch_seconds={recipe.data.batch_seconds / len(cores)}"
-    with tempfile.TemporaryDirectory() as folder, socket() as port:
-        port.bind(("localhost", 0))
-        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port.getsockname()[1])}
-        port.close()
+    with socket() as free:
+        free.bind(("localhost", 0))
+        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "cells.json"
         arguments = (cores, address, result, (path, precision, fraction, epochs, product, share))
         torch.multiprocessing.spawn(one_process, arguments, nprocs=len(cores))
