@@ -121,7 +121,8 @@ def main() -> None:
     decoding_parser.add_argument("--rounds", type=int, default=3)
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
-    train_parser.add_argument("--fraction", type=float, default=0.03, help="of the recipe's data, to make an epoch")
+    train_parser.add_argument("overrides", nargs="*", help="of the recipe's fields, as of asr train")
+    train_parser.add_argument("--batches", type=int, default=20, help="of the recipe's, to make an epoch")
     train_parser.add_argument("--epochs", type=int, default=6, help="the first one is not timed")
     arguments = parser.parse_args()
     if arguments.command == "offline":
@@ -137,7 +138,7 @@ def main() -> None:
         from benchmark_training import training  # imports torch
 
         print(f"{machine()}; {arguments.recipe}")
-        training(arguments.recipe, arguments.fraction, arguments.epochs)
+        training(arguments.recipe, arguments.overrides, arguments.batches, arguments.epochs)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -26,7 +28,7 @@ from asr.train import parallel
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import Batch
+from asr.train.dataset import Batch, train_loader
 from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
@@ -34,24 +36,29 @@ REPEATS = 5
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
 PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
+PRODUCTS = ("plain product before, after", "share of their mean")
+COLUMNS = ("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB")
+Row = tuple[list[str], float, str]  # seconds of audio in a second and shares of the parts; GFLOP/s; peaks of memory
 
 
 class TimedTask(AcousticTask):
-    """`clock` has the seconds of the parts and what they did.
+    """Learns from the first `batches` of an epoch. `clock` has the seconds of the parts and what they did.
 
     Without the first epoch, which only warms up, and without the start of the loader, which takes as long before an
-    epoch of any length.
+    epoch of any length. A small share of the data would not do for an epoch: Lhotse fills its buckets from all of it,
+    and of little makes small batches of unequal lengths.
     """
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, batches: int, *arguments: Any):
         super().__init__(*arguments)
+        self.batches = batches
         self.clock: dict[str, float] = defaultdict(float)
         self.memory: list[float] = []  # peak of each epoch, MB
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
         if len(curve) == 1:
             self.clock.clear()
-        batches = super().start_epoch(curve, done)
+        batches = islice(super().start_epoch(curve, done), self.batches)
         batch = next(batches, None)
         with timed(self.clock, "all"):
             while batch is not None:
@@ -119,31 +126,30 @@ def peak_memory() -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1000
 
 
-def training(path: Path, fraction: float, epochs: int) -> None:
-    """Print the tables. `fraction` of the recipe's training data makes an epoch."""
+def training(path: Path, overrides: list[str], batches: int, epochs: int) -> None:
+    """Print the tables. So many of the recipe's batches make an epoch."""
     # Lhotse suggests lazy manifests, torch speaks of GPUs.
     warnings.filterwarnings("ignore", category=UserWarning)
     cores = sorted(os.sched_getaffinity(0))[:2]
     for count in range(len(cores), 0, -1):
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
         torch.set_num_threads(count)
-        print(f"\n{count} core{'s' * (count > 1)}\n\n| plain matrix product | GFLOP/s |\n| --- | --- |")
-        products = {precision: matrix_product(precision) for precision in PRECISIONS}
-        for precision, rate in products.items():
-            print(f"| {precision} | {rate:.0f} |", flush=True)
-        head = ("training", "s audio/s", *PARTS, "GFLOP/s", "of the product", "peak memory of each epoch, MB")
-        print(f"\n| {' | '.join(head)} |\n{'| --- ' * len(head)}|")
-        for precision in PRECISIONS:
-            cells = timed_run(path, precision, fraction, epochs, products[precision])
-            print(f"| {precision} | {' | '.join(cells)} |", flush=True)
+        print(f"\n{count} core{'s' * (count > 1)}\n")
+        print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
+        ways = {"": partial(timed_run, path)}
         if count > 1:
+            ways[f", {count} processes"] = partial(timed_processes, cores[:count], path)
+        for note, way in ways.items():
             for precision in PRECISIONS:
-                cells = timed_processes(path, precision, fraction, epochs, products[precision], cores[:count])
-                print(f"| {precision}, {count} processes | {' | '.join(cells)} |", flush=True)
+                before = matrix_product(precision)
+                cells, rate, memory = way(precision, batches, epochs, *overrides)
+                after = matrix_product(precision)
+                cells += [f"{rate:.0f}", f"{before:.0f}, {after:.0f}", f"{2 * rate / (before + after):.0%}", memory]
+                print(f"| {precision}{note} | {' | '.join(cells)} |", flush=True)
         print(
             "\n| one batch, forward and backward | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |"
         )
-        for name, cells in timed_batch(path, fraction).items():
+        for name, cells in timed_batch(path, *overrides).items():
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -163,7 +169,7 @@ def repeated(work: Callable[[], object]) -> list[float]:
 
 
 def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
-    """The recipe with a run's folder of its own, and few dev utterances."""
+    """The recipe with a folder of its own for the run, and few dev utterances."""
     recipe = load_recipe(path, [f"output={folder}", "threads=0", "checkpoint_minutes=1000", *overrides])
     assert isinstance(recipe, AcousticRecipe)
     dev = read_manifest(Path(recipe.data.dev))[:DEV_UTTERANCES]
@@ -174,12 +180,13 @@ def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
     return recipe
 
 
-def timed_run(path: Path, precision: str, fraction: float, epochs: int, product: float, *overrides: str) -> list[str]:
-    """Cells of the training table: the real loop over some epochs, with clocks in it; of several processes all work."""
+def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides: str) -> Row:
+    """A row of the training table: the real loop over some epochs, with clocks in it; of several processes all work."""
     with tempfile.TemporaryDirectory() as own:
         folder = parallel.from_main(own)
-        settings = (f"precision={precision}", f"data.train_fraction={fraction}", f"epochs={epochs}", *overrides)
-        trainer = loop.Trainer(TimedTask, small_recipe(path, folder, *settings), Console(quiet=True))
+        settings = (f"precision={precision}", f"epochs={epochs}", *overrides)
+        task = partial(TimedTask, batches)
+        trainer = loop.Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
         assert isinstance(trainer.task, TimedTask)
         clock, memory = trainer.task.clock, trainer.task.memory
         per_frame = operations_per_frame(trainer.task)
@@ -195,25 +202,20 @@ def timed_run(path: Path, precision: str, fraction: float, epochs: int, product:
         frames, audio = parallel.totals(clock["frames"], clock["audio"])
     rate = frames * per_frame / seconds / 1e9
     shares = [f"{measured[part] / seconds:.1%}" for part in PARTS]
-    return [
-        *(f"{audio / seconds:.0f}", *shares, f"{rate:.0f}", f"{rate / product:.0%}"),
-        ", ".join(f"{peak:.0f}" for peak in memory),
-    ]
+    return [f"{audio / seconds:.0f}", *shares], rate, ", ".join(f"{peak:.0f}" for peak in memory)
 
 
-def timed_processes(
-    path: Path, precision: str, fraction: float, epochs: int, product: float, cores: list[int]
-) -> list[str]:
+def timed_processes(cores: list[int], path: Path, precision: str, batches: int, epochs: int, *overrides: str) -> Row:
     """`timed_run` of a process on each core, as `torchrun` starts them, with the same audio in an update."""
-    recipe = load_recipe(path, [])
+    recipe = load_recipe(path, list(overrides))
     assert isinstance(recipe, AcousticRecipe)
     share = f"data.batch_seconds={recipe.data.batch_seconds / len(cores)}"
     with socket() as free:
         free.bind(("localhost", 0))
         address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "cells.json"
-        arguments = (cores, address, result, (path, precision, fraction, epochs, product, share))
+        result = Path(folder) / "row.json"
+        arguments = (cores, address, result, (path, precision, batches, epochs, *overrides, share))
         torch.multiprocessing.spawn(one_process, arguments, nprocs=len(cores))
         return json.loads(result.read_text())
 
@@ -224,9 +226,9 @@ def one_process(rank: int, cores: list[int], address: dict[str, str], result: Pa
     os.sched_setaffinity(0, cores[rank : rank + 1])
     torch.set_num_threads(1)
     with parallel.processes():
-        cells = timed_run(*arguments)
+        row = timed_run(*arguments)
         if parallel.is_main():
-            result.write_text(json.dumps(cells))
+            result.write_text(json.dumps(row))
 
 
 def operations_per_frame(task: AcousticTask) -> float:
@@ -242,15 +244,15 @@ def operations_per_frame(task: AcousticTask) -> float:
     return counter.get_total_flops() / frames
 
 
-def timed_batch(path: Path, fraction: float) -> dict[str, list[str]]:
+def timed_batch(path: Path, *overrides: str) -> dict[str, list[str]]:
     """Parameters and seconds of forward and backward on one batch: the recipe's model, and the same of packed LSTMs."""
     rows: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        recipe = small_recipe(path, folder, f"data.train_fraction={fraction}")
+        recipe = small_recipe(path, folder, *overrides)
         recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
-        batch = next(task.start_epoch([], 0))
+        batch = next(iter(train_loader(task.train_cuts, task.tokenizer, recipe, epoch=2)))  # the first goes by length
         packed = PackedStack(recipe.model.size, recipe.model.layers)
         for name, stack in (("this model", task.model.recurrent), ("packed nn.LSTM, batch norm", packed)):
             task.model.recurrent = stack  # type: ignore[assignment]

@@ -225,15 +225,25 @@ def parts(cut: MonoCut | MixedCut) -> list[MonoCut]:
     return [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
 
 
-class Rest:
-    """What a sampler draws after its first `done` batches for this process: the others' audio is never read."""
+class Dealt:
+    """This process's batches after the first `done` of all: the others' audio is never read.
 
-    def __init__(self, sampler: Iterable[CutSet], done: int):
+    What the sampler draws makes an update; it is dealt out to the update's `count` batches. So all processes have
+    utterances of one length, and none waits long for another. A batch may be empty.
+    """
+
+    def __init__(self, sampler: Iterable[CutSet], count: int, done: int):
         self.sampler = sampler
+        self.count = count
         self.done = done
 
     def __iter__(self) -> Iterator[CutSet]:
-        return islice(self.sampler, self.done + parallel.rank(), None, parallel.count())
+        return islice(self._batches(), self.done + parallel.rank(), None, parallel.count())
+
+    def _batches(self) -> Iterator[CutSet]:
+        for drawn in self.sampler:
+            cuts = list(drawn)
+            yield from (CutSet.from_cuts(cuts[number :: self.count]) for number in range(self.count))
 
 
 def train_loader(
@@ -254,16 +264,23 @@ def train_loader(
             perturbed = join(perturbed, recipe.augment, recipe.seed, epoch)
         random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
     ordered = CutSet.from_cuts(perturbed)
-    limits = {"max_duration": data.batch_seconds, "max_cuts": data.max_batch, **WHOLE}
+    count = recipe.accumulate * parallel.count()  # batches of an update
+    limits = {"max_duration": count * data.batch_seconds, "max_cuts": count * data.max_batch, **WHOLE}
     buckets = min(data.buckets, len(perturbed) // 2)
     if epoch == 1 or buckets < 2:  # one bucket is none to Lhotse
         sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
     else:
+        # Of so many cuts at a time, Lhotse's default, a bucket may not have enough for an update of many processes.
         sampler = DynamicBucketingSampler(
-            ordered, **limits, num_buckets=buckets, shuffle=True, seed=recipe.seed + epoch
+            ordered,
+            **limits,
+            num_buckets=buckets,
+            buffer_size=max(20_000, len(perturbed)),
+            shuffle=True,
+            seed=recipe.seed + epoch,
         )
     augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
-    return WorkerLoader(SpeechDataset(tokenizer, augment), Rest(sampler, done), data.workers)
+    return WorkerLoader(SpeechDataset(tokenizer, augment), Dealt(sampler, count, done), data.workers)
 
 
 def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:

@@ -159,6 +159,21 @@ def test_the_rest_of_an_epoch_is_its_batches_without_the_first_ones(recipe: Acou
         assert all(torch.equal(one.waveforms, other.waveforms) for one, other in zip(rest, whole[done:], strict=True))
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_batches_of_an_update_share_what_would_be_one_large_batch(recipe: AcousticRecipe, epoch: int):
+    recipe.data.batch_seconds, recipe.data.max_batch = 1.2, 2
+    recipe.accumulate = 3
+    batches = train_batches(recipe, epoch)
+    assert max(len(batch.ids) for batch in batches) <= 2
+    updates = [
+        {name for batch in batches[start : start + 3] for name in batch.ids} for start in range(0, len(batches), 3)
+    ]
+    recipe.data.batch_seconds, recipe.data.max_batch = 3.6, 6
+    recipe.accumulate = 1
+    assert updates == [set(batch.ids) for batch in train_batches(recipe, epoch)]
+    assert len(updates) > 1
+
+
 @pytest.mark.parametrize("change", ["epoch", "seed"])
 def test_another_epoch_and_another_seed_give_other_batches(recipe: AcousticRecipe, change: str):
     first = train_batches(recipe, 2)

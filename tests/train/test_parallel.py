@@ -78,7 +78,7 @@ def test_torchrun_makes_the_run_of_one_process_with_the_same_global_batch(recipe
 
     alone = AcousticRecipe(**vars(recipe) | {"name": "alone", "accumulate": 2})
     trainer = make_trainer(alone)
-    assert len(list(trainer.task.start_epoch([], 0))) % 2  # the last update of an epoch is of one process
+    assert not list(trainer.task.start_epoch([], 0))[-1].ids  # the last update of an epoch is of one process
     trainer.run()
     assert_equal_to_rounding(recipe, alone)
 
