@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.errors import AsrError
+from asr.tokens import APOSTROPHES
 
 if TYPE_CHECKING:  # jiwer costs as much start-up time as numpy; `asr` imports it only when it scores
     import jiwer
@@ -22,15 +23,12 @@ BOOTSTRAP_RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
 REPORT_COLUMNS = 100  # an aligned line longer than this is folded
 
-# Right and left single quotes, reversed quote, modifier apostrophe, prime, backtick, acute, full width.
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ′`´＇", "'"))
-
 
 class _ScoredCharacters(dict[int, str | None]):
     """For str.translate: what scoring makes of a code point, worked out once for each."""
 
     def __missing__(self, code: int) -> str | None:
-        character = _APOSTROPHES.get(code, chr(code))  # NFKC makes a new one out of U+0149
+        character = APOSTROPHES.get(code, chr(code))  # NFKC makes a new one out of U+0149
         # Letters, marks (accents, vowel signs) and numbers spell words; everything else parts them.
         kept = character == "'" or unicodedata.category(character)[0] in "LMN"
         self[code] = character if kept else " "
@@ -61,7 +59,7 @@ def normalize(text: str) -> str:
     Numbers, abbreviations and spelling variants are left alone: `10`, `ten` and `Mr` differ from `ten`, `10`
     and `mister`. The rule is idempotent.
     """
-    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES).translate(_WITHOUT_FORMAT)).lower()
+    text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES).translate(_WITHOUT_FORMAT)).lower()
     # Again: some letters, such as H with a line below, have a composed form only in lower case.
     text = unicodedata.normalize("NFKC", text).translate(_SCORED_CHARACTERS)
     words = (word.strip("'") for word in text.split())

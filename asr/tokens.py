@@ -13,6 +13,9 @@ from asr.errors import BundleError
 BLANK_ID = 0
 BLANK = "<blank>"
 WORD_START = "▁"
+# For str.translate, as typesetters and keyboards write them: right and left quote, reversed quote, modifier letters,
+# prime, full width, backtick, acute.
+APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′＇`´", "'"))
 
 
 class Tokens:

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asr.manifest import read_manifest
 from asr.nn.acoustic import SAMPLES_PER_FRAME, output_lengths
+from asr.nn.features import SAMPLE_RATE
 from asr.train import parallel
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
@@ -146,10 +147,9 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
                 after = matrix_product(precision)
                 cells += [f"{rate:.0f}", f"{before:.0f}, {after:.0f}", f"{2 * rate / (before + after):.0%}", memory]
                 print(f"| {precision}{note} | {' | '.join(cells)} |", flush=True)
-        print(
-            "\n| one batch, forward and backward | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |"
-        )
-        for name, cells in timed_batch(path, *overrides).items():
+        title, rows = timed_batch(path, *overrides)
+        print(f"\n| {title} | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |")
+        for name, cells in rows.items():
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -244,8 +244,8 @@ def operations_per_frame(task: AcousticTask) -> float:
     return counter.get_total_flops() / frames
 
 
-def timed_batch(path: Path, *overrides: str) -> dict[str, list[str]]:
-    """Parameters and seconds of forward and backward on one batch: the recipe's model, and the same of packed LSTMs."""
+def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]:
+    """What it was, and parameters and seconds: the recipe's model on one batch, and the same of packed LSTMs."""
     rows: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         recipe = small_recipe(path, folder, *overrides)
@@ -253,6 +253,8 @@ def timed_batch(path: Path, *overrides: str) -> dict[str, list[str]]:
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
         batch = next(iter(train_loader(task.train_cuts, task.tokenizer, recipe, epoch=2)))  # the first goes by length
+        longest = int(batch.lengths.max()) / SAMPLE_RATE
+        title = f"forward and backward of {len(batch.ids)} utterances of up to {longest:.1f} s"
         packed = PackedStack(recipe.model.size, recipe.model.layers)
         for name, stack in (("this model", task.model.recurrent), ("packed nn.LSTM, batch norm", packed)):
             task.model.recurrent = stack  # type: ignore[assignment]
@@ -267,4 +269,4 @@ def timed_batch(path: Path, *overrides: str) -> dict[str, list[str]]:
 
                 seconds = repeated(step)
                 rows[name].append(f"{statistics.median(seconds):.2f} ({min(seconds):.2f} – {max(seconds):.2f})")
-    return rows
+    return title, rows

@@ -1,7 +1,7 @@
 """Hotwords: words and phrases that the beam is to prefer, names above all, as people write them down."""
 
 from asr.errors import AsrError
-from asr.tokens import Tokens
+from asr.tokens import APOSTROPHES, Tokens
 
 # Where no boost is written. A long word is rarely heard by accident and has more letters that may be heard wrongly.
 NATS_PER_LETTER = 3.0
@@ -30,7 +30,7 @@ def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:
     """
     letters = tokens.letters
     hotwords = {}
-    for item in text.replace("\n", ",").split(","):
+    for item in text.translate(APOSTROPHES).replace("\n", ",").split(","):
         phrase, colon, number = item.partition(":")
         phrase = " ".join(phrase.split())
         if not phrase and not colon:

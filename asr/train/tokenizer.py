@@ -11,10 +11,9 @@ import sentencepiece
 
 from asr.bundle import Bundle
 from asr.errors import RecipeError, one_line
-from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.tokens import APOSTROPHES, BLANK, BLANK_ID, WORD_START, Tokens
 from asr.train.config import TokenizerConfig
 
-APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼ＇"), "'")  # as typesetters and keyboards write them
 CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
 

@@ -16,6 +16,7 @@ UPPER = Tokens([BLANK, "▁THE", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])
         ("Ivanhoe, knee jerk:8", {"ivanhoe": 15.0, "knee jerk": 8.0}),
         ("ivanhoe:2.5\n\n  knee   jerk  \n", {"ivanhoe": 2.5, "knee jerk": 18.0}),
         ("o'brien : 3,", {"o'brien": 3.0}),
+        ("O’Brien", {"o'brien": 15.0}),
         ("ada, ADA:4", {"ada": 4.0}),
         ("", {}),
         (" ,\n, ", {}),

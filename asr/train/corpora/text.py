@@ -6,7 +6,8 @@ import unicodedata
 
 from unicode_rbnf import FormatPurpose, RbnfEngine
 
-APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ＇`´"), "'")  # as typesetters and keyboards write them
+from asr.tokens import APOSTROPHES
+
 # Letters that are not a letter of a to z with a mark.
 LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 SPOKEN_SIGNS = "@#%°"  # read aloud in ways that the text does not tell, as are currency and mathematics
