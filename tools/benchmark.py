@@ -26,6 +26,7 @@ from benchmark_streaming import RECORDINGS, streaming
 
 from asr.audio.files import read
 from asr.audio.resample import SAMPLE_RATE
+from asr.decode.beam import BEAM_WIDTH
 from asr.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +82,7 @@ def offline(manifest: Path | None, model: str) -> None:
         for minutes, repeats in ((5, REPEATS), (60, 1)):
             recording = Path(folder) / f"{minutes}.wav"
             write_recording(recording, sources, minutes * MINUTE)
-            for options in (["--decoder", "greedy"], ["--decoder", "beam", "--beam-width", "16"]):
+            for options in (["--decoder", "greedy"], ["--decoder", "beam", "--beam-width", str(BEAM_WIDTH)]):
                 runs = [run([*transcribe, *options, str(recording)], one_core) for _ in range(repeats)]
                 walls, memory = [wall for wall, _ in runs], max(peak for _, peak in runs)
                 print(

@@ -38,7 +38,7 @@ PEERS = {  # what pip installs for each
 }
 PEER_PROGRAM = Path(__file__).with_name("decoding_peers.py")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asr-benchmark"
-BEAMS = {OURS: (16, 64), "pyctcdecode": (16, 64, 100), "flashlight": (16, 64)}  # 100 is pyctcdecode's default
+BEAMS = {OURS: (16, 32, 64), "pyctcdecode": (16, 64, 100), "flashlight": (16, 64)}  # 100 is pyctcdecode's default
 WIDE_BEAM = 256
 LM_WEIGHTS = (0.3, 0.5, 0.7)
 WORD_BONUSES = (1.0, 2.0, 3.0)

@@ -50,18 +50,17 @@ def main() -> None:
 
     configs = [search(bundle, data, dataclasses.replace(DecoderConfig(), lm=lm)) for lm in options.lm]
     config = min(configs, key=lambda found: found[0])[1] if configs else DecoderConfig()
-    rows = [("greedy", *data.measure(with_config(bundle, config), DecoderOptions("greedy")))]
-    rows.append(
-        ("beam 16, no language model", *data.measure(with_config(bundle, config), DecoderOptions("beam", lm=NO_LM)))
-    )
+    wide = f"beam {BEAM_WIDTH}"
+    ways = {"greedy": DecoderOptions("greedy"), f"{wide}, no language model": DecoderOptions("beam", lm=NO_LM)}
     if config.lm:
-        rows.append((f"beam 16, {config.lm}", *data.measure(with_config(bundle, config), DecoderOptions("beam"))))
+        ways[f"{wide}, {config.lm}"] = DecoderOptions("beam")
+    rows = [(name, *data.measure(with_config(bundle, config), way)) for name, way in ways.items()]
     beam = rows[-1][0]
     if options.rescore:
         for lm in dict.fromkeys((NO_LM, config.lm or NO_LM)):
             weighing = DecoderOptions("beam", lm=lm, rescore=options.rescore)
             config = search_rescoring(bundle, data, config, weighing)
-            name = f"beam 16, {'no n-grams' if lm == NO_LM else lm}, rescored: {rescoring_weights(config)}"
+            name = f"{wide}, {'no n-grams' if lm == NO_LM else lm}, rescored: {rescoring_weights(config)}"
             rows.append((name, *data.measure(with_config(bundle, config), weighing)))
     words = {name: labelled(entries, hypotheses) for name, _, hypotheses in rows}
     lines = {name: fit(*columns(labels)) for name, labels in words.items()}

@@ -20,7 +20,7 @@ from asr.decode.fusion import Fusion, StateKey
 from asr.decode.prefix import IMPOSSIBLE, Other, Prefix, log_add
 from asr.tokens import BLANK_ID, Tokens
 
-BEAM_WIDTH = 16  # prefixes kept after each frame
+BEAM_WIDTH = 32  # prefixes kept after each frame
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
 TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 12  # at most so many tokens extend the prefixes, the most likely (and ties)

@@ -17,7 +17,7 @@ DECODERS = {
     "greedy": GreedyDecoder,
     "beam 1": lambda *about: BeamDecoder(*about, beam_width=1),
     "beam 2": lambda *about: BeamDecoder(*about, beam_width=2),
-    "beam 16": BeamDecoder,
+    "beam 32": BeamDecoder,
     # All is decided at once wherever the decoder settles.
     "beam 8, hasty": lambda *about: BeamDecoder(*about, beam_width=8, commit_seconds=0.0),
 }

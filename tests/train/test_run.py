@@ -121,7 +121,7 @@ def test_the_card_holds_command_data_curve_and_error_rates(run: Path):
     assert f"validated on `{manifest}`: 6 utterances" in card
     assert "licence of the weights | CC0-1.0" in card
     assert "A few utterances learned by heart." in card
-    for graph in ("float32, greedy", "int8, greedy", "beam 16"):
+    for graph in ("float32, greedy", "int8, greedy", "beam 32"):
         assert any(graph in line and "0.00%" in line for line in card.splitlines() if line.startswith("|"))
     curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [epoch["epoch"] for epoch in curve] == list(range(1, 51))
