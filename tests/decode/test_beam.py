@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.decode import Hypothesis
-from asr.decode.beam import BeamDecoder
+from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.prefix import Prefix
 from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
@@ -245,7 +245,7 @@ def test_partial_leaves_the_state_alone():
 def test_default_pruning_gives_the_text_of_no_pruning(seed):
     log_probs = model_like_log_probs(400, seed)  # 16 s, beyond the commit time
     (pruned,) = decode(BeamDecoder(PIECES, FRAME_SECONDS), log_probs)
-    (full,) = decode(unpruned(PIECES, beam_width=16, nbest=1), log_probs)
+    (full,) = decode(unpruned(PIECES, beam_width=BEAM_WIDTH, nbest=1), log_probs)
     assert len(full.words) > 10
     assert pruned.tokens == full.tokens
     assert pruned.words == full.words
