@@ -18,7 +18,7 @@ from asr.audio.files import read
 from asr.audio.microphone import BLOCK_SECONDS
 from asr.audio.resample import SAMPLE_RATE
 from asr.bundle import load_bundle
-from asr.decoders import DecoderName
+from asr.decoders import DecoderName, DecoderOptions
 from asr.engine import StreamingEngine
 from asr.recognizer import Recognizer
 from asr.streaming import CHUNK_SECONDS, Event, Final, Flicker, StreamingRecognizer
@@ -75,7 +75,8 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
     print(f"\n| live, {len(cores)} cores | |\n| --- | --- |")
     second_pass(model, offline_model, sources)
     for decoder in DECODERS:
-        many_streams(engine, audio, len(cores), decoder)
+        many_streams(engine, audio, len(cores), decoder, DecoderOptions(decoder))
+    many_streams(engine, audio, len(cores), "beam of 16", DecoderOptions(beam_width=16))
     ready(model)
 
 
@@ -203,12 +204,12 @@ def second_pass(model: str, offline_model: str, sources: Sequence[Path]) -> None
         )
 
 
-def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int, decoder: DecoderName) -> None:
+def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int, name: str, options: DecoderOptions) -> None:
     """Streams at different places of the audio, each with its recogniser, by the clock, in a thread for each core."""
     late = []
 
     def work(numbers: Sequence[int]) -> None:
-        recognizers = [StreamingRecognizer(engine, decoder) for _ in numbers]
+        recognizers = [StreamingRecognizer(engine, options) for _ in numbers]
         began = time.perf_counter()
         for start in range(0, STREAM_SECONDS * SAMPLE_RATE, CHUNK):
             due = began + (start + CHUNK) / SAMPLE_RATE
@@ -220,7 +221,7 @@ def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int, decoder
 
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, [range(core, STREAMS, cores) for core in range(cores)]))
-    row(f"{decoder}: {STREAMS} streams in real time: from a chunk's end to its text", percentiles(late, 50, 99))
+    row(f"{name}: {STREAMS} streams in real time: from a chunk's end to its text", percentiles(late, 50, 99))
 
 
 def ready(model: str) -> None:
