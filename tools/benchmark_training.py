@@ -90,9 +90,10 @@ class PackedStack(nn.Module):
 
     def outputs(self, x: Tensor, mirror: Tensor) -> list[Tensor]:
         """As of `RecurrentStack`, but of the last layer alone."""
-        lengths = mirror[:, 0, 0] + 1  # where the index of `reversed_frames` sends the first frame
         x = x.transpose(0, 1)
         frames, batch, size = x.shape
+        # From a row's first frame to the one that `reversed_frames` changes it with.
+        lengths = mirror[::frames] - torch.arange(batch) * frames + 1
         for norm, layer in zip(self.norms, self.layers, strict=True):
             packed, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
             x, _ = pad_packed_sequence(packed, total_length=frames)

@@ -49,10 +49,19 @@ def make_cell(cell: str, size: int) -> nn.RNNBase:
 
 
 def reversed_frames(lengths: Tensor, frames: int) -> Tensor:
-    """Index (B, frames, 1) that reverses the first lengths[b] frames of row b and leaves its padding in place."""
+    """Where each frame of a batch goes, (B · frames,), counted through all rows, for `mirrored`.
+
+    The first lengths[b] frames of row b change places, its padding stays.
+    """
     position = torch.arange(frames, device=lengths.device).unsqueeze(0)
-    mirrored = lengths.unsqueeze(1) - 1 - position
-    return torch.where(mirrored >= 0, mirrored, position).unsqueeze(2)
+    opposite = lengths.unsqueeze(1) - 1 - position
+    first = torch.arange(lengths.shape[0], device=lengths.device).unsqueeze(1) * frames
+    return (first + torch.where(opposite >= 0, opposite, position)).flatten()
+
+
+def mirrored(x: Tensor, mirror: Tensor) -> Tensor:
+    """x (B, T, size) with its rows reversed; mirrored twice it is as before. A frame is copied as a whole."""
+    return x.flatten(0, 1).index_select(0, mirror).view_as(x)
 
 
 class VariationalDropout(nn.Dropout):
@@ -103,12 +112,11 @@ class RecurrentLayer(nn.Module):
         self.weight_dropout = weight_dropout
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
-        """`mirror` (B, T, 1) is the index of `reversed_frames`; it is only read by bidirectional layers."""
+        """`mirror` (B · T,) is that of `reversed_frames`; it is only read by bidirectional layers."""
         normalized = self.norm(x)
         output = self._run(self.forward_cell, normalized)
         if self.backward_cell is not None:
-            index = mirror.expand(-1, -1, x.shape[2])
-            output = output + self._run(self.backward_cell, normalized.gather(1, index)).gather(1, index)
+            output = output + mirrored(self._run(self.backward_cell, mirrored(normalized, mirror)), mirror)
         return x + self.dropout(output)
 
     def _run(self, cell: nn.RNNBase, x: Tensor) -> Tensor:
@@ -127,7 +135,7 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B, T, 1) → (B, T, size)."""
+    """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B · T,) → (B, T, size)."""
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
 from asr.train.gradients import clip_gradients
+from asr.train.memory import keep_freed_memory
 from asr.train.precision import choose_precision
 from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
@@ -64,6 +65,7 @@ class Trainer(Generic[EpochType]):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecipeError(f"{self.folder}: cannot be made ({one_line(error)}); set output to another") from error
+        keep_freed_memory()
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
