@@ -256,7 +256,7 @@ def reliability(probability: np.ndarray, right: np.ndarray) -> tuple[float, list
 
 def card(config: DecoderConfig, rows: list, words: dict[str, Labels], late: np.ndarray, command: str) -> str:
     weights = (
-        f"`{config.lm}`: weight {config.lm_weight:g}, {config.word_bonus:g} nats for a word, "
+        f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
         f"{config.unknown_score:g} for an unknown one."
         if config.lm
         else "No language model."

@@ -35,7 +35,9 @@ class Resampler:
         """
         samples = np.asarray(samples, dtype=np.float32)
         samples = np.where(np.abs(samples) < LOUDEST, samples, np.float32(0))  # false for NaN too
-        if samples.ndim == 2:  # in float64, where a sum of huge samples cannot become infinite
+        if samples.ndim == 2 and samples.shape[1] == 1:
+            samples = samples[:, 0]
+        elif samples.ndim == 2:  # in float64, where a sum of huge samples cannot become infinite
             samples = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
         if self._stream is None:
             return samples
