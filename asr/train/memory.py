@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep what a batch frees for the next one, instead of giving it back to the system.
 
     glibc's malloc maps each large tensor anew and returns it when it is freed; then the system clears the pages of all
-    tensors again and again. The process keeps a sixth more memory. Elsewhere than with glibc, nothing.
+    tensors again and again. The process takes more memory for it. Elsewhere than with glibc, nothing.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
