@@ -27,7 +27,7 @@ NO_LM = "NONE"
 class DecoderOptions:
     """name: greedy knows the log-probabilities only, and ignores the rest; beam is slower and makes fewer errors.
 
-    beam_width: hypotheses that the beam keeps.
+    beam_width: hypotheses that the beam keeps, not counting those that others of them grew from.
     lm: a packaged language model's name or a file; NONE for none. Without, the one that the bundle was tuned with.
     hotwords: phrases to prefer, and by how much (nats); or both as text, see `parse_hotwords`.
     nbest: alternatives that a transcript holds.

@@ -38,7 +38,12 @@ PEERS = {  # what pip installs for each
 }
 PEER_PROGRAM = Path(__file__).with_name("decoding_peers.py")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asr-benchmark"
-BEAMS = {OURS: (16, 32, 64), "pyctcdecode": (16, 64, 100), "flashlight": (16, 64)}  # 100 is pyctcdecode's default
+NARROW_BEAM = 16
+BEAMS = {  # 100 is pyctcdecode's default
+    OURS: (8, NARROW_BEAM, 32, 64),
+    "pyctcdecode": (NARROW_BEAM, 64, 100),
+    "flashlight": (NARROW_BEAM, 64),
+}
 WIDE_BEAM = 256
 LM_WEIGHTS = (0.3, 0.5, 0.7)
 WORD_BONUSES = (1.0, 2.0, 3.0)
@@ -186,15 +191,15 @@ def decoding(entries: Sequence[Entry], model: str, lm: str, rounds: int) -> None
         compare(decoders, list(dict.fromkeys(cases)), entries, seconds, rounds)
     print(
         f"\nWeights in nats. Those of {model} are {shown(ours.weights)}; the others are of a small grid those with the "
-        f"fewest word errors on these same utterances, for each decoder at beam {BEAMS[OURS][0]}.\n"
+        f"fewest word errors on these same utterances, for each decoder at beam {NARROW_BEAM}.\n"
     )
     search(ours)
 
 
 def best_weights(name: str, decoder: Ours | Peer, entries: Sequence[Entry]) -> FusionWeights:
-    """Those of the grid with the fewest word errors at the narrowest beam."""
+    """Those of the grid with the fewest word errors at a narrow beam."""
     grid = [FusionWeights(*weights) for weights in product(LM_WEIGHTS, WORD_BONUSES, UNKNOWN_SCORES[name])]
-    return min(grid, key=lambda weights: score(entries, decoder.decode(BEAMS[name][0], weights).texts).wer)
+    return min(grid, key=lambda weights: score(entries, decoder.decode(NARROW_BEAM, weights).texts).wer)
 
 
 def compare(
@@ -227,11 +232,10 @@ def shown(weights: FusionWeights | None) -> str:
 
 def search(ours: Ours) -> None:
     """The table of what the narrow beam misses of the wide one: sums of `Hypothesis.score`, in nats."""
-    narrow = BEAMS[OURS][0]
-    print(f"| weights | sum of scores, beam {narrow} | beam {WIDE_BEAM} | ratio | the same text |")
+    print(f"| weights | sum of scores, beam {NARROW_BEAM} | beam {WIDE_BEAM} | ratio | the same text |")
     print("| --- | --- | --- | --- | --- |")
     for weights in (None, ours.weights):
-        (_, found), (_, best) = (ours.hypotheses(beam_width, weights) for beam_width in (narrow, WIDE_BEAM))
+        (_, found), (_, best) = (ours.hypotheses(beam_width, weights) for beam_width in (NARROW_BEAM, WIDE_BEAM))
         sums = [sum(hypothesis.score for hypothesis in hypotheses) for hypotheses in (found, best)]
         same = statistics.mean(one.text == other.text for one, other in zip(found, best, strict=True))
         print(

@@ -188,6 +188,23 @@ def test_beam_beats_best_path_where_many_alignments_of_a_outweigh_the_blank():
     assert second.score == pytest.approx(math.log(0.36), abs=TOLERANCE)
 
 
+def test_a_text_does_not_compete_with_what_grew_from_it():
+    # After the first frame "a" and "b" are likelier than "", from which most of what is still to come of "a" comes.
+    log_probs = np.log([[0.25, 0.4, 0.35], [1e-9, 1.0, 1e-9]])
+    (best,) = decode(unpruned(Tokens(WORDS.symbols[:3]), beam_width=2, nbest=1), log_probs)
+    assert best.text == "a"
+    assert best.score == pytest.approx(math.log(0.65), abs=TOLERANCE)
+
+
+@given(small_log_probs(), st.integers(1, 3))
+def test_the_beam_holds_at_most_twice_its_width(log_probs, beam_width):
+    decoder = unpruned(vocabulary_of(log_probs), beam_width, nbest=1)
+    state = decoder.reset()
+    for row in log_probs:
+        decoder.advance(state, row[None])
+        assert len(state.beam) <= 2 * beam_width
+
+
 @pytest.mark.parametrize("beam_width", [1, 16])
 @pytest.mark.parametrize("seed", range(5))
 def test_peaky_output_gives_what_greedy_gives(beam_width, seed):

@@ -125,6 +125,7 @@ def test_what_is_forgotten_on_the_way_changes_nothing_and_bounds_the_memory(
 ):
     log_probs = model_like_log_probs(1500, seed=5)
     decoder = with_fusion(BeamDecoder(PIECES, FRAME_SECONDS, nbest=nbest), peaky)
+    monkeypatch.setattr("asr.decode.fusion.CACHED", math.inf)
     remembered = decode(decoder, log_probs)
     states = len(decoder.fusion._states)
     monkeypatch.setattr("asr.decode.fusion.CACHED", 20)
