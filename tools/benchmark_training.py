@@ -29,7 +29,7 @@ from asr.train import parallel
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import Batch, train_loader
+from asr.train.dataset import Batch, draw_train
 from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
@@ -253,7 +253,7 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
         recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
-        batch = next(iter(train_loader(task.train_cuts, task.tokenizer, recipe, epoch=2)))  # the first goes by length
+        batch = next(task.loader.load(draw_train(task.train_cuts, recipe, epoch=2)))  # the first goes by length
         longest = int(batch.lengths.max()) / SAMPLE_RATE
         title = f"forward and backward of {len(batch.ids)} utterances of up to {longest:.1f} s"
         packed = PackedStack(recipe.model.size, recipe.model.layers)

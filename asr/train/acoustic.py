@@ -22,7 +22,7 @@ from asr.train import parallel
 from asr.train.augment.spec import SpecAugment
 from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import Batch, eval_loader, make_cuts, read_entries, train_loader, usable_cuts
+from asr.train.dataset import Batch, draw_eval, draw_train, make_cuts, make_loader, read_entries, usable_cuts
 from asr.train.objective import Objective
 from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
@@ -104,6 +104,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
         self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
         self.dev_cuts = self._cuts("dev", dev, math.inf)
+        self.loader = make_loader(self.train_cuts, self.tokenizer, recipe)
 
     def _sure(self, entries: list[Entry], least: float) -> list[Entry]:
         """Those whose text is not a model's that was less sure than that."""
@@ -136,14 +137,15 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         )
         self.model.features.fit(
             waveform[:length].to(self.device)
-            for batch in eval_loader(sample, self.tokenizer, self.recipe)
+            for batch in self.loader.load(draw_eval(sample, self.recipe))
             for waveform, length in zip(batch.waveforms, batch.lengths, strict=True)
         )
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
-        return map(self._reported, train_loader(self.train_cuts, self.tokenizer, self.recipe, len(curve) + 1, done))
+        drawn = draw_train(self.train_cuts, self.recipe, len(curve) + 1, done)
+        return map(self._reported, self.loader.load(drawn))
 
     def count(self, batch: Batch) -> int:
         return int(self._counts(batch).sum())
@@ -173,7 +175,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         utterances = []
         measured: list[tuple[float, float, int]] = []
         with Saturation(self.model) as saturation:
-            for batch in map(self._reported, eval_loader(self.dev_cuts, self.tokenizer, self.recipe)):
+            for batch in map(self._reported, self.loader.load(draw_eval(self.dev_cuts, self.recipe))):
                 if not batch.ids:
                     continue
                 saturation.lengths = output_lengths(batch.lengths)

@@ -150,9 +150,9 @@ def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: floa
 
 
 class SpeechDataset(Dataset):
-    """A Lhotse CutSet in, a `Batch` out; runs in the loader's workers."""
+    """A Lhotse CutSet in, a `Batch` out; runs in the loader's workers. Cuts that `perturb` made are augmented."""
 
-    def __init__(self, tokenizer: Tokenizer, augment: WaveformAugment | None = None):
+    def __init__(self, tokenizer: Tokenizer, augment: WaveformAugment):
         self.tokenizer = tokenizer
         self.augment = augment
 
@@ -171,7 +171,7 @@ class SpeechDataset(Dataset):
             ids.append("+".join(part.id for part, _ in loaded))
             texts.append(" ".join(part.supervisions[0].text for part, _ in loaded))
             waveform = torch.cat([samples for _, samples in loaded])
-            if self.augment is not None:
+            if "speed" in (loaded[0][0].custom or {}):  # `perturb` made it
                 try:
                     waveform = torch.from_numpy(self.augment(waveform.numpy(), ids[-1]))
                 except AudioError as error:
@@ -246,9 +246,13 @@ class Dealt:
             yield from (CutSet.from_cuts(cuts[number :: self.count]) for number in range(self.count))
 
 
-def train_loader(
-    cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
-) -> WorkerLoader:
+def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
+    """Loads what `draw_train` and `draw_eval` draw. cuts: of the training, for babble."""
+    augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
+    return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
+
+
+def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> Dealt:
     """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
     shortest utterance to the longest.
 
@@ -279,12 +283,10 @@ def train_loader(
             shuffle=True,
             seed=recipe.seed + epoch,
         )
-    augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
-    return WorkerLoader(SpeechDataset(tokenizer, augment), Dealt(sampler, count, done), data.workers)
+    return Dealt(sampler, count, done)
 
 
-def eval_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
+def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
-    sampler = DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
-    return WorkerLoader(SpeechDataset(tokenizer), sampler, recipe.data.workers)
+    return DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)

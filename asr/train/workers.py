@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,26 +22,43 @@ CAN_TELL = hasattr(signal, "sigtimedwait")  # who sent a signal: on Linux
 
 
 class WorkerLoader(DataLoader):
-    """A loader whose workers live until the trainer ends them, or is gone."""
+    """A loader of whatever is to be loaded next; its workers live until the trainer ends them, or is gone.
 
-    def __init__(self, dataset: object, sampler: object, workers: int):
+    They are forked when the first is loaded, which is to be before the trainer needs much memory: as long as a worker
+    lives, the system copies each page that the trainer wrote before the fork when it writes it again.
+    """
+
+    def __init__(self, dataset: object, workers: int):
+        self.next = Next()
         super().__init__(
             dataset,  # type: ignore[arg-type]
-            sampler=sampler,  # type: ignore[arg-type]
+            sampler=self.next,
             batch_size=None,
             num_workers=workers,
             worker_init_fn=settle,
             prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0,
         )
 
-    def __iter__(self) -> Any:
+    def load(self, items: Iterable[Any]) -> Iterator[Any]:
+        """What the dataset makes of each of the items. What was loaded before has come to its end, or never will."""
+        self.next.items = items
         if not CAN_TELL:
-            return super().__iter__()
+            return iter(self)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # workers inherit it, and what they start (ffmpeg)
         try:
-            return super().__iter__()
+            return iter(self)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Next:
+    """Items that can be exchanged: torch's loaders keep their sampler."""
+
+    items: Iterable[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
 
 
 def settle(worker: int) -> None:

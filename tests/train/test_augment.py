@@ -13,7 +13,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_corpus import TEXTS, write_audio, write_augment, write_manifest
+from tiny_corpus import TEXTS, load_epoch, write_audio, write_augment, write_manifest
 from tiny_runs import assert_equal_checkpoints, make_trainer
 
 from asr.audio.files import read
@@ -26,7 +26,7 @@ from asr.train.augment.room import Rooms, reverberate, simulate
 from asr.train.augment.tempo import change_tempo
 from asr.train.augment.waveform import WaveformAugment
 from asr.train.config import CODECS, NOISES, AcousticRecipe, AugmentConfig, TokenizerConfig
-from asr.train.dataset import Batch, join, load_samples, make_cut, perturb, read_entries, train_loader
+from asr.train.dataset import Batch, join, load_samples, make_cut, perturb, read_entries
 from asr.train.tokenizer import CharacterTokenizer, TextRule
 
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
@@ -254,7 +254,7 @@ def names(batch: Batch) -> list[str]:
 
 
 def batches(recipe: AcousticRecipe, epoch: int = 2) -> list[Batch]:
-    return list(train_loader(cuts_of(recipe.data.dev), TOKENIZER, recipe, epoch))
+    return list(load_epoch(cuts_of(recipe.data.dev), TOKENIZER, recipe, epoch))
 
 
 def waveforms(recipe: AcousticRecipe, epoch: int = 2) -> Iterator[tuple[str, str, torch.Tensor]]:
@@ -279,7 +279,7 @@ def test_joined_utterances_are_text_after_text_and_sound_after_sound(recipe: Aco
 
 def test_a_part_that_cannot_be_read_is_left_out_of_what_was_joined(recipe: AcousticRecipe, corpus: Path):
     recipe.augment = AugmentConfig(join_share=1.0, join_seconds=20.0)
-    loader = train_loader(cuts_of(corpus), TOKENIZER, recipe, 2)
+    loader = load_epoch(cuts_of(corpus), TOKENIZER, recipe, 2)
     (corpus.parent / "u3.wav").write_bytes(b"")
     (batch,) = loader
     assert sorted(names(batch)) == [f"u{index}" for index in range(len(TEXTS)) if index != 3]

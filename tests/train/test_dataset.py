@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_corpus import TEXTS, write_audio, write_manifest
+from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
 
 from asr.audio.files import read
 from asr.errors import RecipeError
@@ -18,12 +18,12 @@ from asr.nn.features import SAMPLE_RATE
 from asr.train.config import AcousticRecipe, AugmentConfig, TokenizerConfig
 from asr.train.dataset import (
     Batch,
-    eval_loader,
+    draw_eval,
     load_samples,
     make_cut,
+    make_loader,
     perturb,
     read_entries,
-    train_loader,
     usable_cuts,
 )
 from asr.train.tokenizer import CharacterTokenizer, TextRule
@@ -39,11 +39,12 @@ def cuts_of(*manifests: Path) -> list:
 
 
 def eval_batches(recipe: AcousticRecipe, *manifests: Path) -> list[Batch]:
-    return list(eval_loader(cuts_of(*manifests), TOKENIZER, recipe))
+    cuts = cuts_of(*manifests)
+    return list(make_loader(cuts, TOKENIZER, recipe).load(draw_eval(cuts, recipe)))
 
 
 def train_batches(recipe: AcousticRecipe, epoch: int) -> list[Batch]:
-    return list(train_loader(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch))
+    return list(load_epoch(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch))
 
 
 def names(batch: Batch) -> list[str]:
@@ -154,7 +155,7 @@ def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Acoust
 def test_the_rest_of_an_epoch_is_its_batches_without_the_first_ones(recipe: AcousticRecipe, epoch: int):
     whole = train_batches(recipe, epoch)
     for done in range(len(whole) + 1):
-        rest = list(train_loader(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch, done))
+        rest = list(load_epoch(cuts_of(Path(recipe.data.dev)), TOKENIZER, recipe, epoch, done))
         assert [batch.ids for batch in rest] == [batch.ids for batch in whole[done:]]
         assert all(torch.equal(one.waveforms, other.waveforms) for one, other in zip(rest, whole[done:], strict=True))
 
@@ -210,14 +211,14 @@ def test_speed_and_gain_change_the_length_and_the_volume(recipe: AcousticRecipe,
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_handful_of_utterances_can_be_batched(recipe: AcousticRecipe, corpus: Path, count: int, epoch: int):
     recipe.data.buckets = 20
-    batches = list(train_loader(cuts_of(corpus)[:count], TOKENIZER, recipe, epoch))
+    batches = list(load_epoch(cuts_of(corpus)[:count], TOKENIZER, recipe, epoch))
     assert sorted(name for batch in batches for name in names(batch)) == [f"u{index}" for index in range(count)]
 
 
 def test_utterances_of_one_length_can_be_batched(recipe: AcousticRecipe, tmp_path: Path):
     entries = [(write_audio(tmp_path / f"same{index}.wav", 0.5, seed=index), "ab") for index in range(6)]
     cuts = cuts_of(write_manifest(tmp_path / "same.jsonl", entries))
-    assert sum(len(batch.ids) for batch in train_loader(cuts, TOKENIZER, recipe, 2)) == 6
+    assert sum(len(batch.ids) for batch in load_epoch(cuts, TOKENIZER, recipe, 2)) == 6
 
 
 def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: AcousticRecipe):

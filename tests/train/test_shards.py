@@ -7,14 +7,14 @@ import fsspec
 import pytest
 import torch
 from lhotse import CutSet
-from tiny_corpus import TEXTS, write_audio
+from tiny_corpus import TEXTS, load_epoch, write_audio
 from tiny_runs import make_trainer, said
 
 from asr.audio.files import read
 from asr.errors import AudioError, RecipeError
 from asr.train import shards
 from asr.train.config import AcousticRecipe, TokenizerConfig
-from asr.train.dataset import Batch, make_cut, read_entries, train_loader
+from asr.train.dataset import Batch, make_cut, read_entries
 from asr.train.report import digest, manifest_line
 from asr.train.shards import read_recording, read_training, write_shards
 from asr.train.tokenizer import CharacterTokenizer, TextRule
@@ -43,7 +43,7 @@ def in_memory(packed: Path) -> str:
 
 def batches(recipe: AcousticRecipe, source: str, done: int = 0) -> list[Batch]:
     cuts = [make_cut(entry) for entry in read_entries([source], TextRule(CONFIG))]
-    return list(train_loader(cuts, CharacterTokenizer(CONFIG), recipe, 2, done))
+    return list(load_epoch(cuts, CharacterTokenizer(CONFIG), recipe, 2, done))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -65,10 +65,9 @@ def test_too_little_memory_is_one_line(
     recipe: AcousticRecipe, workers: int, where: str, fault: object, monkeypatch: pytest.MonkeyPatch
 ):
     recipe.data.workers = workers
-    trainer = make_trainer(recipe)
-    monkeypatch.setattr(where, fault)
+    monkeypatch.setattr(where, fault)  # before workers are forked
     with pytest.raises(RecipeError, match=r"there is not enough memory; set data\.workers lower") as error:
-        trainer.run()
+        make_trainer(recipe).run()
     assert one_line(error).startswith(str(recipe.folder))
 
 

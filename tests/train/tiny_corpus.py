@@ -1,14 +1,17 @@
 """Audio and manifests made on the spot: tones and noise, enough to see what the training code does with them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from lhotse import MonoCut
 
 from asr.nn.features import SAMPLE_RATE
-from asr.train.config import NOISES, AugmentConfig
+from asr.train.config import NOISES, AcousticRecipe, AugmentConfig
+from asr.train.dataset import Batch, draw_train, make_loader
+from asr.train.tokenizer import Tokenizer
 
 SENTENCES = (
     "the cat sat on the mat",
@@ -60,3 +63,10 @@ def write_manifest(path: Path, entries: Sequence[tuple[Path, str]]) -> Path:
     lines = [json.dumps({"audio": str(audio), "text": text, "id": audio.stem}) for audio, text in entries]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def load_epoch(
+    cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
+) -> Iterator[Batch]:
+    """The batches of an epoch, from a loader of its own."""
+    return make_loader(cuts, tokenizer, recipe).load(draw_train(cuts, recipe, epoch, done))
