@@ -1,5 +1,6 @@
 """From manifests to batches: every file becomes 16 kHz mono, nothing vanishes uncounted, an epoch can be repeated."""
 
+import multiprocessing
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from asr.train.config import AcousticRecipe, AugmentConfig, TokenizerConfig
 from asr.train.dataset import (
     Batch,
     draw_eval,
+    draw_train,
     load_samples,
     make_cut,
     make_loader,
@@ -149,6 +151,20 @@ def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Acoust
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one.waveforms, other.waveforms)
         assert torch.equal(one.targets, other.targets)
+
+
+def test_the_same_workers_load_all_also_after_what_was_not_loaded_to_its_end(recipe: AcousticRecipe, corpus: Path):
+    expected = [batch.ids for batch in train_batches(recipe, 2)]
+    cuts = cuts_of(corpus)
+    recipe.data.workers = 2
+    loader = make_loader(cuts, TOKENIZER, recipe)
+    abandoned = loader.load(draw_train(cuts, recipe, epoch=1))
+    next(abandoned)
+    workers = {worker.pid for worker in multiprocessing.active_children()}
+    assert [batch.ids for batch in loader.load(draw_train(cuts, recipe, epoch=2))] == expected
+    measured = [name for batch in loader.load(draw_eval(cuts, recipe)) for name in batch.ids]
+    assert sorted(measured) == sorted(cut.id for cut in cuts)
+    assert {worker.pid for worker in multiprocessing.active_children()} <= workers  # no new ones
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
