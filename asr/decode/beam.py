@@ -349,7 +349,7 @@ class BeamDecoder:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No search for cycles of garbage: decoding leaves none, but so many objects that it took a fifth of the time."""
+    """No search for cycles of garbage: decoding leaves none, but makes so many objects that it would go on and on."""
     enabled = gc.isenabled()
     gc.disable()
     try:

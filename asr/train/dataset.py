@@ -171,7 +171,7 @@ class SpeechDataset(Dataset):
             ids.append("+".join(part.id for part, _ in loaded))
             texts.append(" ".join(part.supervisions[0].text for part, _ in loaded))
             waveform = torch.cat([samples for _, samples in loaded])
-            if "speed" in (loaded[0][0].custom or {}):  # `perturb` made it
+            if "speed" in (loaded[0][0].custom or {}):  # `perturb` made it; samplers write into `custom`, too
                 try:
                     waveform = torch.from_numpy(self.augment(waveform.numpy(), ids[-1]))
                 except AudioError as error:

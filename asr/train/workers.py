@@ -73,7 +73,7 @@ def settle(worker: int) -> None:
 
 
 def _end_with_the_trainer() -> None:
-    """When it is gone, or sends SIGTERM, as it does if a worker is stuck at the end of an epoch."""
+    """When it is gone, or sends SIGTERM, as it does if a worker is stuck at the end of a run."""
     # Who forked this process may be another. What says that the trainer lives is inherited by workers that come later.
     trainer, parent = multiprocessing.parent_process(), os.getppid()
     while trainer and trainer.is_alive() and os.getppid() == parent:

@@ -154,17 +154,23 @@ def test_the_same_epoch_gives_the_same_batches_whoever_loads_them(recipe: Acoust
 
 
 def test_the_same_workers_load_all_also_after_what_was_not_loaded_to_its_end(recipe: AcousticRecipe, corpus: Path):
+    def workers() -> set[int | None]:
+        return {worker.pid for worker in multiprocessing.active_children()}
+
     expected = [batch.ids for batch in train_batches(recipe, 2)]
     cuts = cuts_of(corpus)
     recipe.data.workers = 2
     loader = make_loader(cuts, TOKENIZER, recipe)
     abandoned = loader.load(draw_train(cuts, recipe, epoch=1))
     next(abandoned)
-    workers = {worker.pid for worker in multiprocessing.active_children()}
-    assert [batch.ids for batch in loader.load(draw_train(cuts, recipe, epoch=2))] == expected
-    measured = [name for batch in loader.load(draw_eval(cuts, recipe)) for name in batch.ids]
-    assert sorted(measured) == sorted(cut.id for cut in cuts)
-    assert {worker.pid for worker in multiprocessing.active_children()} <= workers  # no new ones
+    forked = workers()
+    second = loader.load(draw_train(cuts, recipe, epoch=2))
+    assert [batch.ids for batch in second] == expected
+    measured = loader.load(draw_eval(cuts, recipe))
+    ids = next(measured).ids
+    assert workers() <= forked  # no new ones
+    ids += [name for batch in measured for name in batch.ids]
+    assert sorted(ids) == sorted(cut.id for cut in cuts)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
