@@ -4,6 +4,7 @@ All decode the same log-probs with the same language model on the same core, one
 that what else the machine does hits all of them. The time is the CPU's, of decoding alone.
 """
 
+import gc
 import json
 import math
 import os
@@ -89,6 +90,7 @@ class Ours:
         fusion = Fusion(tokens, load_model(self.lm), weights) if weights is not None else None
         decoder = BeamDecoder(tokens, frame_seconds, beam_width, fusion=fusion)
         hypotheses = []
+        gc.collect()  # what other runs left behind is not this one's
         started = time.process_time()
         for rows in self.log_probs:
             state = decoder.reset()

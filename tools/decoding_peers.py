@@ -9,6 +9,7 @@ and their `texts`. Weights are those of asr.decode.fusion.FusionWeights, in nats
 model's scores as KenLM has them, in log10.
 """
 
+import gc
 import json
 import math
 import sys
@@ -96,6 +97,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         decode = peer.decoder(**json.loads(line))
+        gc.collect()  # what other runs left behind is not this one's
         started = time.process_time()
         texts = [decode(log_probs) for log_probs in utterances]
         print(json.dumps({"seconds": time.process_time() - started, "texts": texts}), flush=True)

@@ -26,7 +26,7 @@ BEAM_WIDTH = 32  # prefixes kept after each frame, not counting those that other
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.
 TOKEN_PRUNE = 6.0  # nats: a token 1/400 as likely as its frame's best symbol extends no prefix
 TOKENS_PER_FRAME = 12  # at most so many tokens extend the prefixes, the most likely (and ties)
-SCORE_PRUNE = 8.0  # nats: a prefix 1/3,000 as likely as the best one is dropped
+SCORE_PRUNE = 8.0  # nats: a prefix 1/3,000 as likely as the best one is dropped; by beams below 16 a little earlier
 SPELLINGS = 8  # token sequences looked at for each of several hypotheses; some spell the same text
 BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
 # Two readings that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
@@ -62,8 +62,8 @@ class BeamDecoder:
     where one hypothesis is wanted and it can pass nothing on to a better one; score and times of such a hypothesis,
     which only `nbest` brings back, are estimates. Times come from its single best alignment; a token's confidence is
     its highest probability in its run there, a word's the geometric mean over its lettered tokens. `finish` gives up to
-    `nbest` hypotheses; they differ only in about the last `commit_seconds`. `math.inf` for these and the prunes, and
-    `len(tokens)` for `tokens_per_frame`, turn pruning off.
+    `nbest` hypotheses; they differ only in about the last `commit_seconds`. `score_prune`: by the width if not given.
+    `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
     def __init__(
@@ -73,11 +73,14 @@ class BeamDecoder:
         beam_width: int = BEAM_WIDTH,
         token_prune: float = TOKEN_PRUNE,
         tokens_per_frame: int = TOKENS_PER_FRAME,
-        score_prune: float = SCORE_PRUNE,
+        score_prune: float | None = None,
         commit_seconds: float = COMMIT_SECONDS,
         nbest: int = 1,
         fusion: Fusion | None = None,
     ):
+        if score_prune is None:
+            # A narrow beam gets faster by it, and loses less by it than by being narrower still.
+            score_prune = min(SCORE_PRUNE, SCORE_PRUNE / 2 + beam_width / 4)
         if min(beam_width, tokens_per_frame, nbest) < 1:
             raise ValueError("beam_width, tokens_per_frame and nbest must be at least 1")
         if not (token_prune >= 0 and score_prune >= 0 and commit_seconds >= 0):
@@ -235,20 +238,23 @@ class BeamDecoder:
                     ranked.append((prefix.rank, prefix, BLANK_ID))
         best = [rank for rank, _, _ in ranked]  # a heap of the `beam_width` best so far, the lowest first
         heapify(best)
+        least = ranked[0][0] - self.score_prune
         fresh.sort(key=itemgetter(0), reverse=True)
         for rank, prefix, token in fresh:
             crowded = len(best) >= self.beam_width
-            if crowded and rank + self.fusion.highest_gain <= best[0]:
+            if crowded and best[0] > least:
+                least = best[0]
+            if rank + self.fusion.highest_gain <= least:
                 break
             fusion = prefix.fusion
             step = fusion.steps.get(token)
             if step is None:
-                if crowded and rank + self.fusion.bound(fusion, token) <= best[0]:
+                if rank + self.fusion.bound(fusion, token) <= least:
                     continue
                 step = self.fusion.step(fusion, token)
             gain, after = step
             rank += gain
-            if crowded and rank <= best[0]:
+            if rank <= least:
                 continue
             if full and reached.setdefault((after.key, token), (IMPOSSIBLE, rank))[1] > rank:
                 if several:

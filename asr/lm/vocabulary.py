@@ -6,6 +6,7 @@ it has spelled so far.
 
 from bisect import bisect_left
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Vocabulary:
     @cached_property
     def _words(self) -> list[bytes]:
         """All of them, 3 MB for 40,000: `narrow` is then several times faster."""
-        return list(map(self.__getitem__, range(len(self))))
+        return [self._text[start:end] for start, end in pairwise(self._starts.tolist())]
 
     def word(self, word: int) -> str:
         return self[word].decode()
