@@ -42,7 +42,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asr-be
 NARROW_BEAM = 16
 BEAMS = {  # 100 is pyctcdecode's default
     OURS: (8, NARROW_BEAM, 32, 64),
-    "pyctcdecode": (NARROW_BEAM, 64, 100),
+    "pyctcdecode": (8, NARROW_BEAM, 64, 100),
     "flashlight": (NARROW_BEAM, 64),
 }
 WIDE_BEAM = 256
