@@ -64,6 +64,17 @@ def mirrored(x: Tensor, mirror: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, mirror).view_as(x)
 
 
+class Dropout(nn.Dropout):
+    """`nn.Dropout` in half its time on a CPU, where that draws number after number: here 64 random bits make four."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or not (self.training and 0 < self.p < 1):
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # all that 64 bits can be
+        drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * (drawn >= round(self.p * 2**16) - 2**15).to(x.dtype).div_(1 - self.p)
+
+
 class VariationalDropout(nn.Dropout):
     """x (B, T, size): one mask for all frames of an utterance (Gal & Ghahramani 2016; Semeniuta et al. 2016)."""
 
@@ -108,7 +119,7 @@ class RecurrentLayer(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.forward_cell = make_cell(cell, size)
         self.backward_cell = make_cell(cell, size) if directions == 2 else None
-        self.dropout = VariationalDropout(dropout) if variational else nn.Dropout(dropout)
+        self.dropout = VariationalDropout(dropout) if variational else Dropout(dropout)
         self.weight_dropout = weight_dropout
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from fsspec.core import url_to_fs
 from lhotse import Recording, SupervisionSegment
 from lhotse.shar import JsonlShardWriter, SharWriter
 
-from asr.audio.files import read
+from asr.audio.files import UNKNOWN_FRAMES, read
 from asr.errors import AudioError, RecipeError, one_line
 from asr.manifest import Entry, read_manifest
 from asr.nn.features import SAMPLE_RATE
@@ -205,6 +205,8 @@ def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | N
     data = (fetched or fetch([name]))[name]
     if isinstance(data, Exception):
         raise AudioError(f"{name}: cannot be fetched ({type(data).__name__}: {one_line(data)})")
+    if (samples := _decode(data)) is not None:
+        return samples
     with tempfile.NamedTemporaryFile(prefix="asr-") as file:
         file.write(data)
         file.flush()
@@ -212,3 +214,16 @@ def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | N
             return read(file.name)
         except AudioError as error:
             raise AudioError(str(error).replace(file.name, name)) from None
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    """The samples of a recording as `write_shards` packs it; None of any other, and of one that is not whole."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
+            if plain and sound.frames < UNKNOWN_FRAMES:
+                samples = sound.read(dtype="float32")
+                return samples if len(samples) == sound.frames else None
+    except (RuntimeError, OSError):
+        pass  # what is wrong with it, `read` says
+    return None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.nn.acoustic import AcousticConfig, AcousticModel
-from asr.nn.recurrent import CELLS, RecurrentLayer, RecurrentStack, make_cell, mirrored, reversed_frames
+from asr.nn.recurrent import CELLS, Dropout, RecurrentLayer, RecurrentStack, make_cell, mirrored, reversed_frames
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 every_cell = pytest.mark.parametrize("cell", sorted(CELLS))
@@ -164,6 +164,26 @@ def test_the_initialisation_carries_gradients_over_40_frames(cell: str):
     default = gradient_across(CELLS[cell](64, 64, batch_first=True), x)
     assert ours > 1e-6
     assert ours > 100 * default
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_scales_the_rest(share: float, dtype: torch.dtype):
+    torch.manual_seed(3)
+    ones = torch.ones(41, 250, 33, dtype=dtype, requires_grad=True)  # not a multiple of four
+    dropout = Dropout(share)
+    out = dropout(ones)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, (out != 0).to(dtype) / (1 - min(share, 0.99)))
+    dropped = (out == 0).float()
+    assert dropped.mean().item() == pytest.approx(share, abs=0.003)
+    for place in range(4):  # of the numbers that are drawn at once
+        assert dropped.flatten()[place::4].mean().item() == pytest.approx(share, abs=0.006)
+    out.sum().backward()
+    assert torch.equal(ones.grad, out)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(ones), out)
+    assert dropout.eval()(ones) is ones
 
 
 @every_cell

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import torch
 from lhotse import CutSet
@@ -68,6 +69,25 @@ def test_lhotse_reads_them_too_and_shards_without_places_are_read(corpus: Path, 
     for index in packed.glob("place.*"):
         index.unlink()
     assert read_training(str(packed)) == entries
+
+
+def test_recordings_in_shards_of_others_are_read_as_files_are(tmp_path: Path):
+    streamed = write_audio(tmp_path / "streamed.flac", 0.4)
+    data = bytearray(streamed.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # as of a program that did not know how much would come
+    streamed.write_bytes(data)
+    files = [
+        streamed,
+        write_audio(tmp_path / "stereo.flac", 0.5, rate=8_000, channels=2),
+        write_audio(tmp_path / "a.wav", 0.3),
+    ]
+    tar = tmp_path / "recording.000000.tar"
+    tar.write_bytes(b"".join(file.read_bytes() for file in files))
+    first = 0
+    for file in files:
+        size = file.stat().st_size
+        assert np.array_equal(read_recording(f"shar:{tar}#{first}+{size}"), read(file))
+        first += size
 
 
 def test_confidence_and_speaker_are_kept_and_what_cannot_be_read_is_left_out(tmp_path: Path):
