@@ -106,6 +106,25 @@ def test_on_peaky_output_the_beam_scores_as_high_as_one_six_times_wider(seed: in
     assert best.score > wide[0].score - 0.5  # nats
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("score_prune", [1.0, 2.0, 4.0, 8.0])
+def test_what_comes_within_the_score_prune_of_the_best_is_kept_and_nothing_else(
+    seed: int, score_prune: float, peaky: Parts
+):
+    row = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(PIECES))))
+    fusion = peaky.fusion()
+    heard = [
+        token for token in range(1, len(PIECES)) if row[token] > row.max() - score_prune
+    ]  # the sound alone counts, too
+    ranks = {0: row[0]} | {token: row[token] + fusion.step(fusion.start(), token)[0] for token in heard}
+    decoder = unpruned(PIECES)
+    decoder.score_prune, decoder.fusion = score_prune, peaky.fusion()
+    state = decoder.reset()
+    decoder.advance(state, row[None])
+    kept = {token for token, rank in ranks.items() if rank > max(ranks.values()) - score_prune}
+    assert {prefix.token for prefix in state.beam} == kept
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.data())
 def test_any_way_to_cut_chunks_gives_bit_equal_hypotheses(peaky: Parts, data: st.DataObject):
