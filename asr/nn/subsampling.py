@@ -26,6 +26,6 @@ class ConvSubsampling(nn.Module):
         self.projection = nn.Linear(CHANNELS * remaining_bands, size)
 
     def forward(self, features: Tensor) -> Tensor:
-        # As (B, 1, T, bands) with the channels last in memory, an order that CPU kernels need a quarter less time for.
+        # (B, 1, T, bands) with the channels last in memory: an order that CPU kernels need less time for.
         x = self.layers(features.unsqueeze(3).permute(0, 3, 1, 2))  # (B, channels, T, bands / 4)
         return self.projection(x.transpose(1, 2).flatten(2))
