@@ -37,7 +37,7 @@ REPEATS = 5
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
 PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
-PRODUCTS = ("float32 product before, after", "share of their mean", "its own precision's", "share")
+PRODUCTS = ("plain product before, after", "share of their mean")
 COLUMNS = ("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB")
 Row = tuple[list[str], float, str]  # seconds of audio in a second and shares of the parts; GFLOP/s; peaks of memory
 
@@ -143,13 +143,10 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
             ways[f", {count} processes"] = partial(timed_processes, cores[:count], path)
         for note, way in ways.items():
             for precision in PRECISIONS:
-                before = [matrix_product(name) for name in ("float32", precision)]
+                before = matrix_product(precision)
                 cells, rate, memory = way(precision, batches, epochs, *overrides)
-                after = [matrix_product(name) for name in ("float32", precision)]
-                cells.append(f"{rate:.0f}")
-                for one, other in zip(before, after, strict=True):
-                    cells += [f"{one:.0f}, {other:.0f}", f"{2 * rate / (one + other):.0%}"]
-                cells.append(memory)
+                after = matrix_product(precision)
+                cells += [f"{rate:.0f}", f"{before:.0f}, {after:.0f}", f"{2 * rate / (before + after):.0%}", memory]
                 print(f"| {precision}{note} | {' | '.join(cells)} |", flush=True)
         title, rows = timed_batch(path, *overrides)
         print(f"\n| {title} | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |")

@@ -113,9 +113,8 @@ def test_what_comes_within_the_score_prune_of_the_best_is_kept_and_nothing_else(
 ):
     row = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(PIECES))))
     fusion = peaky.fusion()
-    heard = [
-        token for token in range(1, len(PIECES)) if row[token] > row.max() - score_prune
-    ]  # the sound alone counts, too
+    # What is far behind by its sound alone is not looked at.
+    heard = [token for token in range(1, len(PIECES)) if row[token] > row.max() - score_prune]
     ranks = {0: row[0]} | {token: row[token] + fusion.step(fusion.start(), token)[0] for token in heard}
     decoder = unpruned(PIECES)
     decoder.score_prune, decoder.fusion = score_prune, peaky.fusion()
