@@ -54,6 +54,19 @@ class VirtualMicrophone:
         if wait:
             assert self.players[-1].wait() == 0, f"paplay could not play {source}"
 
+    @contextmanager
+    def recording(self, rate: int) -> Iterator[Path]:
+        """A file that gets what PulseAudio's own program hears meanwhile, raw 32-bit floats at `rate` hertz."""
+        file = self.folder / "recorded"
+        command = ["parec", "--device=microphone", "--raw", "--format=float32le", "--channels=1", f"--rate={rate}"]
+        with file.open("wb") as output:
+            recorder = subprocess.Popen([*command, "--latency-msec=20"], env=self.environment, stdout=output)
+        try:
+            yield file
+        finally:
+            recorder.terminate()
+            recorder.wait()
+
     def freeze(self) -> None:
         """The daemon hangs: it stays connected and says nothing more."""
         self.daemon.send_signal(signal.SIGSTOP)
@@ -111,7 +124,7 @@ def wait_until_reachable(address: Path, daemon: subprocess.Popen[bytes], log: Pa
 
 def skip_where_missing() -> None:
     """A visible skip that names the packages; PulseAudio exists for Linux, and so does this."""
-    missing = [program for program in ("pulseaudio", "paplay") if shutil.which(program) is None]
+    missing = [program for program in ("pulseaudio", "paplay", "parec") if shutil.which(program) is None]
     if not any(Path("/usr").glob(f"lib*/{triplet}alsa-lib/libasound_module_pcm_pulse.so") for triplet in ("", "*/")):
         missing.append("ALSA's pulse plugin")
     if ctypes.util.find_library("portaudio") is None:

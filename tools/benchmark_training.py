@@ -37,8 +37,8 @@ REPEATS = 5
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
 PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
-PRODUCTS = ("plain product before, after", "share of their mean")
-COLUMNS = ("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB")
+PRODUCTS = [f"{precision} product before, after | share of their mean" for precision in PRECISIONS]
+HEAD = " | ".join(("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB"))
 Row = tuple[list[str], float, str]  # seconds of audio in a second and shares of the parts; GFLOP/s; peaks of memory
 
 
@@ -137,16 +137,19 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
         torch.set_num_threads(count)
         print(f"\n{count} core{'s' * (count > 1)}\n")
-        print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
+        print(f"| {HEAD} |\n{'| --- ' * (HEAD.count('|') + 1)}|")
         ways = {"": partial(timed_run, path)}
         if count > 1:
             ways[f", {count} processes"] = partial(timed_processes, cores[:count], path)
         for note, way in ways.items():
             for precision in PRECISIONS:
-                before = matrix_product(precision)
+                before = [matrix_product(name) for name in PRECISIONS]
                 cells, rate, memory = way(precision, batches, epochs, *overrides)
-                after = matrix_product(precision)
-                cells += [f"{rate:.0f}", f"{before:.0f}, {after:.0f}", f"{2 * rate / (before + after):.0%}", memory]
+                after = [matrix_product(name) for name in PRECISIONS]
+                cells.append(f"{rate:.0f}")
+                for one, other in zip(before, after, strict=True):
+                    cells += [f"{one:.0f}, {other:.0f}", f"{2 * rate / (one + other):.0%}"]
+                cells.append(memory)
                 print(f"| {precision}{note} | {' | '.join(cells)} |", flush=True)
         title, rows = timed_batch(path, *overrides)
         print(f"\n| {title} | parameters | float32, s | bfloat16, s |\n| --- | --- | --- | --- |")

@@ -6,6 +6,7 @@ very” into “very”). `asr.decode.alternatives` follows it back in time, and
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from asr.decode.alignment import AlignedToken
@@ -132,3 +133,40 @@ def log_add(a: float, b: float) -> float:
     if b == IMPOSSIBLE:
         return a
     return a + math.log1p(math.exp(b - a))
+
+
+def undecided(beam: Sequence[Prefix]) -> int:
+    """How many of the best prefix's last tokens are not shared by the whole beam, so that they may still change.
+
+    Only live prefixes make children: what all of them share stays.
+    """
+    depth: dict[int, int] = {}  # of the best prefix's ancestors, by number
+    node: Prefix | None = beam[0]
+    while node is not None:
+        depth[node.number] = len(depth)
+        node = node.parent
+    deepest = 0
+    for prefix in beam[1:]:
+        node = prefix
+        while node is not None and node.number not in depth:
+            node = node.parent
+        deepest = max(deepest, depth[node.number] if node is not None else len(depth))
+    return deepest
+
+
+def relatives(beam: Sequence[Prefix]) -> set[int]:
+    """Numbers of the prefixes that grew from another one in the beam, or from which another one grew."""
+    numbers: set[int] = set()
+    above: dict[int, Prefix | None] = {}  # of dead prefixes, by number: the nearest one above that is in the beam
+    for prefix in beam:
+        passed: list[int] = []
+        node = prefix.parent
+        while node is not None and not node.live and node.number not in above:
+            passed.append(node.number)
+            node = node.parent
+        if node is not None and not node.live:
+            node = above[node.number]
+        above.update(dict.fromkeys(passed, node))
+        if node is not None:
+            numbers |= {prefix.number, node.number}
+    return numbers

@@ -150,17 +150,26 @@ sounddevice.check_input_settings = strict
 )
 def test_what_is_played_is_what_is_captured(tmp_path, rate, setup, opened):
     played, least = speech(2.0), 100 if rate == opened == SAMPLE_RATE else CLEAN
-    for _ in range(3):  # where the machine stands still for a moment, PulseAudio leaves some of it out
-        with virtual_microphone(tmp_path, rate) as microphone, capture(microphone, setup) as running:
+    for _ in range(3):
+        with (
+            virtual_microphone(tmp_path, rate) as microphone,
+            microphone.recording(rate) as reference,
+            capture(microphone, setup) as running,
+        ):
             assert running.rate == opened
             microphone.play(played)
             running.wait_for(0.5)
             assert running.stop() == (0, None)
-            heard = to_16_khz(running.samples(), running.rate)
+        heard = to_16_khz(running.samples(), running.rate)
         as_loud = np.abs(heard).max() == pytest.approx(np.abs(played).max(), rel=0.05)
         if as_loud and signal_to_noise(heard, played) > least:
             return
-    pytest.fail("what was captured differs from what was played, each time")
+        # Where the machine stands still for a moment, PulseAudio leaves out some of it: then nobody has it whole.
+        recorded = to_16_khz(np.fromfile(reference, dtype=np.float32), rate)
+        assert signal_to_noise(recorded, played) <= CLEAN, (
+            "lost or changed by us: PulseAudio's own recorder has it whole"
+        )
+    pytest.skip("PulseAudio does not get through what is played, each time")
 
 
 def test_a_consumer_at_half_speed_gets_all_that_was_captured_until_stop(tmp_path):
