@@ -141,7 +141,7 @@ def damaged(path: Path, error: Exception) -> AsrError:
 
 def checkpoint_damage(path: Path) -> str:
     """What is wrong with the size of a safetensors file, if anything: its header says how long the rest is."""
-    advice = "copy it again, or train without --resume"
+    advice = "copy it again, or delete the folder to begin anew"
     try:
         with open(path, "rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")

@@ -94,7 +94,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{path}: the checkpoint is of another model; train without --resume") from error
+        raise RecipeError(f"{path}: the checkpoint is of another model; {_instead(path)}") from error
 
 
 def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -105,4 +105,12 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
             return {name: file.get_tensor(name) for name in names}, progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); train without --resume") from error
+        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
+
+
+def _instead(path: Path) -> str:
+    """What to do where a checkpoint is of no use."""
+    kept = [checkpoint for checkpoint in kept_checkpoints(path.parent) if checkpoint != path]
+    if path.name == LAST and kept:
+        return f"copy {kept[-1].name} over it and go on from there, or delete the folder to begin anew"
+    return "copy it again, or delete the folder to begin anew"

@@ -180,6 +180,8 @@ def _check_values(config: DictConfig, path: Path) -> None:
             f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
             "set it to 0, or model.directions to 1"
         )
+    if config.ema_decay == 1:
+        raise RecipeError(f"{path}: ema_decay is 1, an average that never moves; set it below, for example to 0.999")
     if config.kind == AcousticRecipe.kind:
         _check_objective(config, path)
     if Path(config.name).name != config.name:
@@ -204,7 +206,7 @@ def _check_objective(config: DictConfig, path: Path) -> None:
     if objective.intermediate and not 1 <= (objective.intermediate_layer or layers // 2) < layers:
         raise RecipeError(
             f"{path}: objective.intermediate_layer is {objective.intermediate_layer}, of {layers} layers; "
-            "it must be below the last one, or set objective.intermediate to 0"
+            "objective.intermediate needs one below the last, or set that to 0"
         )
     if objective.consistency and not config.augment.mask_below_wer:
         raise RecipeError(
@@ -239,7 +241,7 @@ def check_resumed(recipe: Recipe, saved: Path) -> None:
         )  # fields may be newer than the run
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RecipeError(
-            f"{saved}: cannot read the run's recipe, train without --resume ({one_line(error)})"
+            f"{saved}: cannot read the run's recipe ({one_line(error)}); copy it again, or set another name"
         ) from error
     now = OmegaConf.structured(recipe)
     for key in _keys(recipe):

@@ -2,12 +2,15 @@
 
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 from asr.runs import RECIPE, Record, read_curve
 from asr.train import parallel
 from asr.train.acoustic import AcousticEpoch, AcousticTask
@@ -20,6 +23,8 @@ from asr.train.recipe import load_recipe
 from asr.train.report import machine, make_bundle
 from asr.train.trainer import Trainer
 
+LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
+
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
@@ -30,7 +35,7 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
     task: type[Any] = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
-    with parallel.processes():
+    with parallel.processes(), alone(recipe.folder):
         trainer: Trainer[Any] = Trainer(task, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
@@ -45,6 +50,25 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
         page = write_language_page(recipe, curve, record, rows)
     console.print(f"the report is in {page}")
     say_where(recipe, bundle, console)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """RecipeError if a run has this folder already, for instance of a job that was started twice."""
+    lock = FileLock(folder / "lock")  # the system's own: it is gone with the processes that hold it
+    try:
+        if parallel.is_main():
+            lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise RecipeError(f"{folder}: another run is at work there; wait for its end, or set name or output") from error
+    except NotImplementedError:
+        pass  # a file system without locks
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be made ({one_line(error)}); set output to another") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def export_checkpoint(source: Path, output: Path | None) -> None:

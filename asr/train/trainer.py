@@ -61,10 +61,7 @@ class Trainer(Generic[EpochType]):
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
         if self.last.exists():
             check_resumed(recipe, self.folder / RECIPE)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecipeError(f"{self.folder}: cannot be made ({one_line(error)}); set output to another") from error
+        self.folder.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
@@ -79,7 +76,8 @@ class Trainer(Generic[EpochType]):
         self.saved = time.monotonic()
         self.signals = StopSignals()
         self.started = False
-        self.task = task(recipe, self.device, self._say_for_task)
+        with explained(self.folder):
+            self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
         optimizer = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -303,8 +301,10 @@ class Trainer(Generic[EpochType]):
                 self.running = Running(self.curve[-1].step, self.curve[-1].minutes)
             if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
                 self.scaler.load_state_dict(state)
-        except (KeyError, TypeError) as error:
-            raise RecipeError(f"{self.last}: made by another version of asr; train without --resume") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecipeError(
+                f"{self.last}: made by another version of asr; go on with that, or set another name"
+            ) from error
 
     def _stop(self) -> None:
         where = f" and {self.running.batches} batches" if self.running.batches else ""

@@ -21,6 +21,11 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM}
 CAN_TELL = hasattr(signal, "sigtimedwait")  # who sent a signal: on Linux
 
 
+# s without a batch: the worker is stuck, for instance since it cannot hand over what it has. From storage that is far
+# away a batch takes seconds.
+PATIENCE = 600
+
+
 class WorkerLoader(DataLoader):
     """A loader of whatever is to be loaded next; its workers live until the trainer ends them, or is gone.
 
@@ -37,6 +42,7 @@ class WorkerLoader(DataLoader):
             num_workers=workers,
             worker_init_fn=settle,
             prefetch_factor=4 if workers else None,
+            timeout=PATIENCE if workers else 0,
             persistent_workers=workers > 0,
         )
 
@@ -91,12 +97,14 @@ def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: Trac
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """RecipeError if a worker of the run in `folder` is killed meanwhile, or memory does not suffice."""
+    """RecipeError if a worker of the run in `folder` is killed or stuck meanwhile, or memory does not suffice."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_lost_worker(error):
             what = f"a process that reads batches was killed ({one_line(error)}), most often for want of memory"
+        elif str(error).startswith("DataLoader timed out"):
+            what = f"no batch has come for {PATIENCE} s: the storage hangs, or a temporary folder or /dev/shm is full"
         elif is_out_of_memory(error):
             what = "there is not enough memory"
         else:

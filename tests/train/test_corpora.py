@@ -104,6 +104,16 @@ def test_tedlium_is_cut_into_its_utterances(tmp_path: Path):
     )
 
 
+def test_tedlium_leaves_out_what_ends_after_its_talk(tmp_path: Path):
+    TREES["tedlium"](tmp_path / "src")
+    stm = tmp_path / "src/TEDLIUM_release-3/legacy/train/stm/AlGore_2006.stm"
+    said = "".join(f"AlGore_2006 1 AlGore_2006 {start} {start + 0.5} <o> i 'd 've gone\n" for start in (0.5, 1.2))
+    stm.write_text(f"\n{said}")
+    (train, *_) = prepare(CORPORA["tedlium"], tmp_path / "src", tmp_path / "out")
+    assert [entry.text for entry in read_manifest(train.manifest)] == ["i'd've gone"]
+    assert train.left_out == ["AlGore_2006-2"]
+
+
 def test_voxforge_reads_either_prompts_and_keeps_anonymous_speakers_in_train(tmp_path: Path):
     splits = prepared("voxforge", tmp_path)
     assert speakers(splits["train"]) >= {None}
@@ -138,7 +148,7 @@ def test_a_folder_has_texts_beside_recordings_and_speakers_for_folders(tmp_path:
     assert not speakers(splits["train"]) & speakers(splits["dev"])
     assert {entry.text for entry in splits["train"]} == {"one two", "three apples", "naive"}
     assert [identifier for result in results for identifier in result.left_out] == ["ada/untold"]
-    assert "1 left out, whose text does not say what was spoken: ada/untold" in "".join(map(str, results))
+    assert "1 left out, without a text that says what was spoken: ada/untold" in "".join(map(str, results))
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import lhotse.recipes.librispeech
 import pytest
 import torchaudio.datasets.speechcommands
-from corpus_trees import TREES, librispeech, own_folder, record, speechcommands, write
+from corpus_trees import TREES, commonvoice, librispeech, own_folder, record, speechcommands, write
 
 from asr.errors import AsrError
 from asr.manifest import read_manifest
@@ -86,6 +86,26 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, damaged: str, con
     TREES[name](tmp_path / "src")
     write(tmp_path / "src" / damaged, content)
     problem(lambda: prepare(CORPORA[name], tmp_path / "src", tmp_path / "out"))
+
+
+def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
+    TREES["mini-librispeech"](tmp_path / "src")
+    record(tmp_path / "src/LibriSpeech/train-clean-5/19/227/19-227-0000.flac")
+    problem(
+        lambda: prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out"), "19/227: recordings without"
+    )
+
+
+def test_a_folder_of_common_voice_is_named_as_its_language(tmp_path: Path):
+    commonvoice(tmp_path / "english", "Hello.")
+    line = problem(lambda: prepare(CORPORA["commonvoice"], tmp_path / "english", tmp_path / "out"), "'english' is no")
+    assert "rename the folder" in line
+
+
+def test_a_folder_without_audio_and_a_language_that_is_none_are_one_line(tmp_path: Path):
+    (tmp_path / "src").mkdir()
+    problem(lambda: prepare(folder_corpus("en"), tmp_path / "src", tmp_path / "out"), "src: no audio in it")
+    problem(lambda: prepare(folder_corpus("klingon"), tmp_path / "src", tmp_path / "out"), "'klingon' is no language")
 
 
 def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):

@@ -4,6 +4,7 @@ import multiprocessing
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import soundfile
 import torch
 from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
+from tiny_runs import make_trainer
 
+import asr.train.workers
 from asr.audio.files import read
 from asr.errors import RecipeError
 from asr.manifest import Entry
@@ -29,6 +32,7 @@ from asr.train.dataset import (
     usable_cuts,
 )
 from asr.train.tokenizer import CharacterTokenizer, TextRule
+from asr.train.workers import WorkerLoader, explained
 
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
 TOKENIZER = CharacterTokenizer(CONFIG)
@@ -323,3 +327,26 @@ def test_a_text_outside_the_alphabet_names_manifest_and_utterance(tmp_path: Path
     manifest = write_manifest(tmp_path / "c.jsonl", [(corpus.parent / "u1.wav", "abc")])
     with pytest.raises(RecipeError, match=r"c\.jsonl: 'u1': 'c' in “abc”"):
         cuts_of(manifest)
+
+
+class Stuck(torch.utils.data.Dataset):
+    """Whose worker has a batch and cannot hand it over."""
+
+    def __getitem__(self, _index: int) -> None:
+        time.sleep(60)
+
+
+def test_a_worker_that_is_stuck_ends_the_run_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asr.train.workers, "PATIENCE", 1)
+    batches = WorkerLoader(Stuck(), workers=1).load([0])
+    with (
+        pytest.raises(RecipeError, match="run: no batch has come for 1 s: the storage hangs"),
+        explained(tmp_path / "run"),
+    ):
+        next(batches)
+
+
+def test_a_model_larger_than_the_memory_is_one_line(recipe: AcousticRecipe):
+    recipe.model.size = 10_000_000
+    with pytest.raises(RecipeError, match="there is not enough memory"):
+        make_trainer(recipe)

@@ -184,6 +184,10 @@ def test_a_number_outside_its_range_names_the_key(path: Path, override: str, rul
     assert rule in text
 
 
+def test_an_average_that_never_moves_is_refused(path: Path):
+    assert message(path, "", "ema_decay=1").startswith(f"{path}: ema_decay is 1, an average that never moves; set it")
+
+
 @pytest.mark.parametrize(
     ("override", "choices"),
     [

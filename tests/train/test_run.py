@@ -7,12 +7,14 @@ import pytest
 import torch
 from tiny_corpus import write_manifest
 
+import asr.train.run
 from asr.bundle import load_bundle
+from asr.errors import RecipeError
 from asr.manifest import Entry, read_manifest
 from asr.recognizer import Recognizer
 from asr.streaming import StreamingRecognizer, transcribe_live
 from asr.train.recipe import load_recipe
-from asr.train.run import run_recipe
+from asr.train.run import alone, run_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
 
@@ -143,3 +145,23 @@ def test_resuming_a_finished_run_only_makes_its_bundle_anew(run: Path):
     run_recipe(run.parent / "few.yaml", ["seed=3"], resume=True)
     assert last.read_bytes() == before
     assert "asr train" in card.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asr.train.run, "LOCK_SECONDS", 0.1)
+    with alone(tmp_path / "run"):
+        with (
+            pytest.raises(RecipeError, match="run: another run is at work there; wait for its end"),
+            alone(tmp_path / "run"),
+        ):
+            pytest.fail("two runs in one folder")
+        with alone(tmp_path / "other"):
+            pass
+    with alone(tmp_path / "run"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="file/run: cannot be made"), alone(tmp_path / "file/run"):
+        pytest.fail("a folder in a file")

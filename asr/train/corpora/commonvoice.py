@@ -11,7 +11,7 @@ from pathlib import Path
 from asr.errors import RecipeError
 from asr.manifest import Entry
 from asr.train.corpora.corpus import Corpus, Splits
-from asr.train.corpora.text import spoken_words
+from asr.train.corpora.text import language_of, spoken_words
 
 SPLITS = ("train", "dev", "test")
 
@@ -21,8 +21,12 @@ def read(root: Path, _output: Path) -> Splits:
     tables = {split: root / f"{split}.tsv" for split in SPLITS}
     if not all(table.is_file() for table in tables.values()):
         raise RecipeError(f"{root}: not all of train.tsv, dev.tsv and test.tsv; give {COMMONVOICE.origin}")
+    try:
+        language = language_of(root.name)
+    except RecipeError as error:
+        raise RecipeError(f"{root}: {error}: rename the folder as it is in the archive") from error
     seconds = _durations(root / "clip_durations.tsv")
-    return {split: _entries(table, seconds) for split, table in tables.items()}
+    return {split: _entries(table, seconds, language) for split, table in tables.items()}
 
 
 def _durations(table: Path) -> dict[str, float]:
@@ -33,10 +37,10 @@ def _durations(table: Path) -> dict[str, float]:
         raise RecipeError(f"{table}: a duration is not a number ({error}); unpack the archive again") from error
 
 
-def _entries(table: Path, seconds: dict[str, float]) -> Iterator[Entry]:
+def _entries(table: Path, seconds: dict[str, float], language: str) -> Iterator[Entry]:
     for row in _rows(table, ("client_id", "path", "sentence")):
         clip = row["path"]
-        text = spoken_words(row["sentence"], table.parent.name)
+        text = spoken_words(row["sentence"], language)
         yield Entry(Path(clip).stem, table.parent / "clips" / clip, text, seconds.get(clip), row["client_id"])
 
 
@@ -45,10 +49,13 @@ def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     if not table.is_file():
         return
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            for row in rows:
                 if any(row.get(column) is None for column in columns):
-                    raise RecipeError(f"{table}: a row without {', '.join(columns)}; unpack the archive again")
+                    raise RecipeError(
+                        f"{table}:{rows.line_num}: a row without {', '.join(columns)}; unpack the archive again"
+                    )
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"{table}: cannot be read ({error}); unpack the archive again") from error

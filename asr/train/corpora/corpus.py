@@ -46,12 +46,12 @@ class Prepared:
     manifest: Path
     utterances: int
     seconds: float  # of those whose length is known
-    left_out: list[str]  # ids of utterances whose text does not say what was spoken
+    left_out: list[str]  # ids of utterances without a text that says what was spoken
 
     def __str__(self) -> str:
         line = f"{self.manifest}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
         if self.left_out:
-            line += f"; {len(self.left_out):,} left out, whose text does not say what was spoken: {self.left_out[0]}"
+            line += f"; {len(self.left_out):,} left out, without a text that says what was spoken: {self.left_out[0]}"
             line += ", …" * (len(self.left_out) > 1)
         return line
 

@@ -22,6 +22,9 @@ def make_corpus(about: str, origin: str, parts: tuple[str, ...]) -> Corpus:
 
         splits: Splits = {}
         for part in present:
+            for chapter in {recording.parent for recording in (root / part).rglob("*.flac")}:
+                if not any(chapter.glob("*.trans.txt")):  # Lhotse would pass over it
+                    raise RecipeError(f"{chapter}: recordings without their .trans.txt; unpack the archive again")
             with reading(root / part):
                 lines = count_lines((root / part).rglob("*.trans.txt"))
                 manifests = prepare_librispeech(root, dataset_parts=part)[part]

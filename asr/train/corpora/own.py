@@ -9,7 +9,7 @@ from asr.audio.files import find_audio
 from asr.errors import RecipeError
 from asr.manifest import Entry
 from asr.train.corpora.corpus import Corpus, Splits, hold_out
-from asr.train.corpora.text import spoken_words
+from asr.train.corpora.text import language_of, spoken_words
 
 
 def csv_corpus(language: str) -> Corpus:
@@ -17,7 +17,7 @@ def csv_corpus(language: str) -> Corpus:
     return Corpus(
         "Your own recordings, listed in a table",
         "a CSV file with the columns audio, text and perhaps speaker",
-        lambda table, _output: _split(_listed(table, language)),
+        lambda table, _output: _split(_listed(table, language_of(language))),
     )
 
 
@@ -26,7 +26,7 @@ def folder_corpus(language: str) -> Corpus:
     return Corpus(
         "Your own recordings, each beside its text",
         "recordings, and their texts in .txt files of the same names; folders in it are speakers",
-        lambda folder, _output: _split(_beside(folder, language)),
+        lambda folder, _output: _split(_beside(folder, language_of(language))),
     )
 
 
@@ -64,7 +64,10 @@ def _listed(table: Path, language: str) -> Iterator[Entry]:
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:
-    for audio in find_audio(folder):
+    found = find_audio(folder)
+    if not found:
+        raise RecipeError(f"{folder}: no audio in it; put recordings there, and their texts beside them")
+    for audio in found:
         written = audio.with_suffix(".txt")
         try:
             text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""

@@ -16,8 +16,9 @@ from asr.train.corpora.text import spoken_words
 
 SPLITS = ("train", "dev", "test")
 NOT_SCORED = "ignore_time_segment_in_scoring"
+MISSING = 0.1  # s: what a talk may lack at its end
 NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")  # {NOISE}, [laughter], and (2): the second way to pronounce a word
-CLITICS = re.compile(r"(\w) '(\w)")  # written apart: it 's
+CLITICS = re.compile(r"(?<=\w) '(?=\w)")  # written apart: it 's
 
 
 def read(root: Path, output: Path) -> Splits:
@@ -36,20 +37,24 @@ def _entries(folder: Path, output: Path) -> Iterator[Entry]:
         try:
             with soundfile.SoundFile(talk) as sound, transcript.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines):
+                    if not line.strip():
+                        continue
                     _talk, _channel, speaker, start, end, _label, *words = line.split()
                     if words != [NOT_SCORED]:
                         cut = output / talk.stem / f"{talk.stem}-{number}.flac"
                         text = _said(" ".join(words))
                         seconds = _cut(sound, float(start), float(end), cut) if text else None
+                        if seconds and seconds < float(end) - float(start) - MISSING:
+                            text = ""  # of which a part is not to be heard
                         yield Entry(cut.stem, cut, text, seconds, speaker)
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             reason = one_line(error) or type(error).__name__
-            raise RecipeError(f"{talk}: cannot be cut as {transcript} says ({reason}); unpack it again") from error
+            raise RecipeError(f"{talk}: cannot be cut as {transcript} says ({reason}); unpack both again") from error
 
 
 def _said(text: str) -> str:
     """Nothing when a word is <unk>: it was said, but is not written."""
-    return spoken_words(CLITICS.sub(r"\1'\2", NOISES.sub(" ", text)))
+    return spoken_words(CLITICS.sub("'", NOISES.sub(" ", text)))
 
 
 def _cut(sound: soundfile.SoundFile, start: float, end: float, path: Path) -> float:
