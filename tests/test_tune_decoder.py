@@ -1,12 +1,14 @@
 """The arithmetic behind the tables that tools/tune_decoder.py writes into model cards."""
 
+import dataclasses
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from developer_tools import load_tool
 
-from asr.bundle import DecoderConfig
+from asr.bundle import DecoderConfig, load_bundle
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,14 @@ def test_the_search_goes_on_to_the_best_neighbour_and_asks_for_none_twice(tune_d
     assert (config.rescoring_weight, config.rescoring_bonus) == pytest.approx((0.15, -0.5))
     assert least == pytest.approx(0)
     assert len(set(asked)) == len(asked)
+
+
+def test_a_language_model_is_copied_into_the_bundle_unless_it_is_packaged(tune_decoder: ModuleType, tmp_path: Path):
+    bundle = dataclasses.replace(load_bundle("en-bilstm"), path=tmp_path / "bundle")
+    bundle.path.mkdir()
+    (tmp_path / "own.lm").write_bytes(b"n-grams")
+    assert tune_decoder.within(bundle, str(tmp_path / "own.lm")) == "own.lm"
+    assert (bundle.path / "own.lm").read_bytes() == b"n-grams"
+    assert tune_decoder.within(bundle, "own.lm") == "own.lm"  # another time
+    assert [tune_decoder.within(bundle, name) for name in ("en-lm", "")] == ["en-lm", ""]
+    assert [file.name for file in bundle.path.iterdir()] == ["own.lm"]

@@ -7,11 +7,13 @@ The language model's weight, the word bonus and the unknown-word score are those
 search that goes on to the best neighbour as long as there is a better one, for each language model given; the best of
 them is taken. With a recurrent language model likewise the weights of rescoring, with that n-gram model and without.
 Then the line that turns confidences into probabilities is fitted for the greedy decoder and for the
-beam. config.json and the part "Decoding" of MODEL_CARD.md are written anew. Log-probabilities are computed once.
+beam. config.json and the part "Decoding" of MODEL_CARD.md are written anew, a language model's file is copied beside
+them. Log-probabilities are computed once.
 """
 
 import argparse
 import dataclasses
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,14 @@ import jiwer
 import numpy as np
 
 from asr.align import forced_align, spell
-from asr.bundle import Bundle, DecoderConfig, load_bundle, write_config
+from asr.bundle import (
+    Bundle,
+    DecoderConfig,
+    find_language_model,
+    load_bundle,
+    packaged_language_models,
+    write_config,
+)
 from asr.decode import Decoder, Hypothesis
 from asr.decode.alignment import spell_words
 from asr.decode.beam import BEAM_WIDTH
@@ -67,6 +76,7 @@ def main() -> None:
     config = dataclasses.replace(config, greedy_confidence=lines["greedy"], beam_confidence=lines[beam])
     if options.rescore:
         config = dataclasses.replace(config, rescored_confidence=lines[rows[-1][0]])
+    config = dataclasses.replace(config, lm=within(bundle, config.lm))
     write_config(options.bundle, dataclasses.replace(bundle.config, decoder=config))
     command = " ".join(["python tools/tune_decoder.py", str(options.bundle), str(options.manifest)])
     late = start_errors(bundle, data, rows[-1][2])
@@ -77,6 +87,16 @@ def main() -> None:
     path = options.bundle / "MODEL_CARD.md"
     path.write_text(path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() + f"\n\n{section}", encoding="utf-8")
     print(section)
+
+
+def within(bundle: Bundle, lm: str) -> str:
+    """The language model as the bundle's config names it: a file is copied into the bundle, which can then be moved."""
+    if lm and lm not in packaged_language_models():
+        source = find_language_model(lm, bundle)
+        if source.resolve().parent != bundle.path.resolve():
+            shutil.copyfile(source, bundle.path / source.name)
+        return source.name
+    return lm
 
 
 class Data:

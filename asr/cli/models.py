@@ -14,6 +14,6 @@ def models() -> None:
             else "files"
         )
         wer = bundle.config.metrics.get("dev_wer")
-        measured = "" if wer is None else f", WER {wer:.1%} on its dev data"
+        measured = "" if wer is None else f", WER {wer:.1%} on its dev data (greedy)"
         print(f"{name}  {bundle.config.language}, {mode}, {size:.0f} MB{measured}, {bundle.config.licence}")
         print(f"    {bundle.config.description}")

@@ -186,7 +186,8 @@ def model_card(
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
     if recipe.init_from:
-        manifests = f"- began with the weights of `{recipe.init_from}`\n{manifests}"
+        before = f"- began with the weights of `{recipe.init_from}`, whose licence and attribution hold for these too"
+        manifests = f"{before}\n{manifests}"
     rows = "\n".join(
         f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
         f"{result.substitutions} | {result.deletions} | {result.insertions} |"
