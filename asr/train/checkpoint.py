@@ -111,6 +111,8 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
 def _instead(path: Path) -> str:
     """What to do where a checkpoint is of no use."""
     kept = [checkpoint for checkpoint in kept_checkpoints(path.parent) if checkpoint != path]
-    if path.name == LAST and kept:
+    if path.name != LAST:
+        return "copy it again, or take another checkpoint of the run"
+    if kept:
         return f"copy {kept[-1].name} over it and go on from there, or delete the folder to begin anew"
     return "copy it again, or delete the folder to begin anew"

@@ -110,7 +110,8 @@ def explained(folder: Path) -> Iterator[None]:
         else:
             raise
         raise RecipeError(
-            f"{folder}: {what}; set data.workers lower, then --resume, or begin a new run with smaller batches"
+            f"{folder}: {what}; set data.workers lower, then --resume, or begin a new run with smaller batches or a "
+            "smaller model"
         ) from error
 
 

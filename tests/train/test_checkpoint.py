@@ -141,6 +141,7 @@ def test_an_older_checkpoint_can_take_the_place_of_one_that_is_damaged(path: Pat
     path.write_bytes(b"")
     assert one_line(path, make()[0]).endswith("copy it again, or delete the folder to begin anew")
     path.with_name("epoch-0003.safetensors").touch()
+    assert one_line(path.with_name("epoch-0003.safetensors"), make()[0]).endswith("take another checkpoint of the run")
     assert "copy epoch-0003.safetensors over it and go on from there" in one_line(path, make()[0])
 
 
