@@ -4,35 +4,13 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from program import PROGRAM, Command, Outcome
 
 from asr.cli.main import main
-
-PROGRAM = (sys.executable, "-c", "from asr.cli.main import main; main()")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines of standard error, each of which must be one of `asr`'s own."""
-        lines = self.err.splitlines()
-        assert all(line.startswith("asr: ") for line in lines), self.err
-        return lines
-
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture

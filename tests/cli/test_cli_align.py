@@ -4,7 +4,7 @@ from pathlib import Path
 
 import carrier
 import pytest
-from conftest import Command
+from program import Command
 
 from asr.align import align as align_text
 from asr.recognizer import Recognizer

@@ -5,7 +5,7 @@ import carrier
 import numpy as np
 import pytest
 import soundfile
-from conftest import Command
+from program import Command
 
 RATE = carrier.RATE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import carrier
 import pytest
 import soundfile
-from conftest import Command
+from program import Command
 
 from asr.lm.estimate import estimate
 from asr.lm.mapped import write_mapped

@@ -4,7 +4,7 @@ from typing import Any
 
 import carrier
 import pytest
-from conftest import Command
+from program import Command
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import carrier
 import numpy as np
 import pytest
 import soundfile
-from conftest import PROGRAM, Command
+from program import PROGRAM, Command
 
 from asr.audio import microphone
 from asr.audio.files import read

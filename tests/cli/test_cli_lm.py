@@ -3,7 +3,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from program import Command
 
 TEXT = "The cat sat on the mat\nthe dog sat\n\nA cat and a dog\n" * 2
 

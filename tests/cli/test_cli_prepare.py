@@ -8,7 +8,7 @@ from pathlib import Path
 
 import carrier
 import pytest
-from conftest import Command
+from program import Command
 
 CORPORA = (
     *("librispeech", "librispeech-100", "mini-librispeech", "commonvoice", "ljspeech", "an4", "tedlium", "voxforge"),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from program import Command
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import carrier
 import pytest
-from conftest import PROGRAM, Command
+from program import PROGRAM, Command
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import carrier
 import pytest
-from conftest import Command
+from program import Command
 
 from asr.bundle import load_bundle
 from asr.manifest import read_manifest
