@@ -37,8 +37,8 @@ REPEATS = 5
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
 PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
-PRODUCTS = [f"{precision} product before, after | share of their mean" for precision in PRECISIONS]
-HEAD = " | ".join(("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB"))
+PRODUCTS = [name for precision in PRECISIONS for name in (f"{precision} product before, after", "share of their mean")]
+COLUMNS = ("training", "s audio/s", *PARTS, "GFLOP/s", *PRODUCTS, "peak memory of each epoch, MB")
 Row = tuple[list[str], float, str]  # seconds of audio in a second and shares of the parts; GFLOP/s; peaks of memory
 
 
@@ -137,7 +137,7 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
         torch.set_num_threads(count)
         print(f"\n{count} core{'s' * (count > 1)}\n")
-        print(f"| {HEAD} |\n{'| --- ' * (HEAD.count('|') + 1)}|")
+        print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
         ways = {"": partial(timed_run, path)}
         if count > 1:
             ways[f", {count} processes"] = partial(timed_processes, cores[:count], path)

@@ -55,16 +55,19 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """RecipeError if a run has this folder already, for instance of a job that was started twice."""
-    lock = FileLock(folder / "lock")  # the system's own: it is gone with the processes that hold it
     try:
-        if parallel.is_main():
-            lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout as error:
-        raise RecipeError(f"{folder}: another run is at work there; wait for its end, or set name or output") from error
-    except NotImplementedError:
-        pass  # a file system without locks
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be made ({one_line(error)}); set output to another") from error
+    # The system's own, which is gone with the processes that hold it; a soft one would outlive a run that was killed.
+    lock = FileLock(folder / "lock", timeout=LOCK_SECONDS, fallback_to_soft=False)
+    try:
+        if parallel.is_main():
+            lock.acquire()
+    except Timeout as error:
+        raise RecipeError(f"{folder}: another run is at work there; wait for its end, or set name or output") from error
+    except OSError:
+        pass  # a file system without locks
     try:
         yield
     finally:
