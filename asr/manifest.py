@@ -28,6 +28,7 @@ class Entry:
     seconds: float | None
     speaker: str | None
     confidence: float | None = None
+    phones: str | None = None  # the text as it is pronounced, one letter a phone
 
 
 def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
@@ -103,6 +104,7 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
         seconds=_seconds(fields.get("seconds")),
         speaker=_optional_text(fields, "speaker"),
         confidence=_confidence(fields.get("confidence")),
+        phones=_optional_text(fields, "phones"),
     )
 
 

@@ -4,6 +4,7 @@
     python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
     python tools/benchmark.py decoding --manifest dev.jsonl     # beam search with a language model, beside others
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
+    python tools/benchmark.py loaders [--recipe RECIPE.yaml]    # audio from files and in memory, in turns
 
 `offline` runs the command `asr transcribe` as a user would, each time in a new process on one core. The recordings
 are utterances of the manifest one after the other; without one, the bundled sample over and over.
@@ -120,11 +121,13 @@ def main() -> None:
     decoding_parser.add_argument("--model", default="en-bilstm")
     decoding_parser.add_argument("--lm", default="en-lm", help="a packaged name or a file")
     decoding_parser.add_argument("--rounds", type=int, default=3)
-    train_parser = commands.add_parser("train")
-    train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
-    train_parser.add_argument("overrides", nargs="*", help="of the recipe's fields, as of asr train")
-    train_parser.add_argument("--batches", type=int, default=20, help="of the recipe's, to make an epoch")
-    train_parser.add_argument("--epochs", type=int, default=6, help="the first one is not timed")
+    for name, epochs in (("train", 6), ("loaders", 3)):
+        train_parser = commands.add_parser(name)
+        train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
+        train_parser.add_argument("overrides", nargs="*", help="of the recipe's fields, as of asr train")
+        train_parser.add_argument("--batches", type=int, default=20, help="of the recipe's, to make an epoch")
+        train_parser.add_argument("--epochs", type=int, default=epochs, help="the first one is not timed")
+        train_parser.add_argument("--rounds", type=int, default=3, help="of loaders")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)
@@ -136,10 +139,14 @@ def main() -> None:
         entries = read_manifest(arguments.manifest)[:: arguments.every]
         decoding(entries, arguments.model, arguments.lm, arguments.rounds)
     else:
-        from benchmark_training import training  # imports torch
+        from benchmark_training import loaders, training  # imports torch
 
         print(f"{machine()}; {arguments.recipe}")
-        training(arguments.recipe, arguments.overrides, arguments.batches, arguments.epochs)
+        settings = arguments.recipe, arguments.overrides, arguments.batches, arguments.epochs
+        if arguments.command == "train":
+            training(*settings)
+        else:
+            loaders(*settings, arguments.rounds)
 
 
 if __name__ == "__main__":

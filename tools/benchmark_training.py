@@ -28,12 +28,14 @@ from asr.nn.features import SAMPLE_RATE
 from asr.train import parallel
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import Batch, draw_train
+from asr.train.dataset import LhotseData
 from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5
+ALONE_BATCHES = 60
 DEV_UTTERANCES = 20  # measuring on dev is not what is timed here
 PARTS = ("loader", "forward", "backward", "exchange", "optimiser", "rest")
 PRECISIONS = ("float32", "bfloat16")
@@ -73,8 +75,8 @@ class TimedTask(AcousticTask):
         with timed(self.clock, "forward"):
             return super().loss(batch)
 
-    def validate(self) -> dict[str, Any]:
-        measured = super().validate()
+    def validate(self, model: nn.Module) -> dict[str, Any]:
+        measured = super().validate(model)
         self.memory.append(peak_memory())
         return measured
 
@@ -88,8 +90,8 @@ class PackedStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
         self.norm = nn.Identity()  # after the last layer
 
-    def outputs(self, x: Tensor, mirror: Tensor) -> list[Tensor]:
-        """As of `RecurrentStack`, but of the last layer alone."""
+    def chosen(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
+        """As of `RecurrentStack`, of the last layer alone."""
         x = x.transpose(0, 1)
         frames, batch, size = x.shape
         # From a row's first frame to the one that `reversed_frames` changes it with.
@@ -256,7 +258,8 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
         recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
-        batch = next(task.loader.load(draw_train(task.train_cuts, recipe, epoch=2)))  # the first goes by length
+        assert isinstance(task.data, LhotseData)
+        batch = next(task.data.train(2, 0))  # the first epoch goes by length
         longest = int(batch.lengths.max()) / SAMPLE_RATE
         title = f"forward and backward of {len(batch.ids)} utterances of up to {longest:.1f} s"
         packed = PackedStack(recipe.model.size, recipe.model.layers)
@@ -274,3 +277,38 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
                 seconds = repeated(step)
                 rows[name].append(f"{statistics.median(seconds):.2f} ({min(seconds):.2f} – {max(seconds):.2f})")
     return title, rows
+
+
+def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds: int) -> None:
+    """Print how fast training is with files read by a worker and with `data.in_memory`, in turns on the same cores."""
+    warnings.filterwarnings("ignore", category=UserWarning)
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, cores[:1])
+    torch.set_num_threads(1)
+    print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    print(
+        "| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |\n| --- | --- | --- | --- |"
+    )
+    rows: dict[str, list[Row]] = {"files, one worker": [], "in memory": []}
+    for _ in range(rounds):
+        for name, found in rows.items():
+            kept = f"data.in_memory={str(name == 'in memory').lower()}"
+            found.append(timed_run(path, "auto", batches, epochs, *overrides, kept))
+    for name, found in rows.items():
+        rates = [float(cells[0]) for cells, _, _ in found]
+        seconds = load_recipe(path, overrides).data.batch_seconds  # type: ignore[union-attr]
+        updates = statistics.median(rates) / seconds
+        print(f"| {name} | {', '.join(f'{rate:.0f}' for rate in rates)} | {updates:.2f} | {found[-1][2]} |")
+
+
+def batches_alone(path: Path, overrides: list[str]) -> float:
+    """Seconds of audio per second of a pass over the data in memory, with all that the recipe changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = small_recipe(path, folder, *overrides, "data.in_memory=true")
+        recipe.folder.mkdir()
+        task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
+        started = time.perf_counter()
+        audio = sum(batch.amount for batch in islice(task.data.train(2, 0), ALONE_BATCHES))
+        return audio / (time.perf_counter() - started)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.nn.features import HOP_LENGTH, WINDOW_LENGTH, LogMel
+from asr.nn.features import ENERGY_FLOOR, HOP_LENGTH, WINDOW_LENGTH, LogMel
 from asr.nn.lookahead import Lookahead
 from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
@@ -39,6 +39,9 @@ class AcousticConfig:
     variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
     weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
     bands: int = 80  # mel bands
+    # Energy of a band below which all is the same. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
+    # too quiet much of the speech is below it.
+    energy_floor: float = ENERGY_FLOOR
 
 
 def output_lengths(lengths: Tensor) -> Tensor:
@@ -55,16 +58,17 @@ class StreamState(NamedTuple):
 
 
 class AcousticModel(nn.Module):
-    """forward(waveform (B, N), lengths (B,)) → log_probs (B, T, vocabulary), lengths (B,).
+    """forward(waveform (B, N), lengths (B,)) → log_probs (B, T, vocabulary), lengths (B,). `encode` is for training.
 
     The waveform is padded with silence so that T = ⌈N / 640⌉; row b is valid up to ⌈lengths[b] / 640⌉. What stands in
     the waveform after lengths[b] never matters. Log-probabilities are float32 under autocast too. Blank is id 0.
     """
 
-    def __init__(self, config: AcousticConfig, vocabulary: int):
+    def __init__(self, config: AcousticConfig, vocabulary: int, phones: int = 0):
+        """phones: of a second output layer, beside the first, that only training uses; 0 for none."""
         super().__init__()
         self.config = config
-        self.features = LogMel(config.bands)
+        self.features = LogMel(config.bands, config.energy_floor)
         self.subsampling = ConvSubsampling(config.bands, config.size)
         self.recurrent = RecurrentStack(
             *(config.cell, config.size, config.layers, config.directions),
@@ -72,41 +76,49 @@ class AcousticModel(nn.Module):
         )
         self.lookahead = Lookahead(config.size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.size, vocabulary)
+        self.phones_head = nn.Linear(config.size, phones) if phones else None
+        self.graphs: Callable[[Tensor, Tensor], list[Tensor] | None] | None = None  # `asr.nn.graphs`, in training
         self.left_padding = CONTEXT_SAMPLES // 2 if config.directions == 2 else CONTEXT_SAMPLES
 
-    def forward(
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        encoded, lengths = self.encode(waveform, lengths)
+        return self.log_probs(encoded[-1]), lengths
+
+    def encode(
         self,
         waveform: Tensor,
         lengths: Tensor,
         augment: Augment | None = None,
         views: int = 1,
         layer: int | None = None,
-    ) -> tuple[Tensor, ...]:
-        """For training there are more arguments.
+    ) -> tuple[list[Tensor], Tensor]:
+        """Input of the output layers, [(B, T, size)], and its lengths (B,) in frames. `lengths` is best on the CPU.
 
         augment: applied to the features (B, frames, bands), as SpecAugment is.
         views: so many copies of the batch, one below the other, which `augment` and dropout tell apart: B · views rows.
-        layer: return also the log_probs of a model that ends after this recurrent layer, counted from 1. Its output
-        goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for CTC"): no
-        weight is for training alone.
+        layer: the first of two results is then that of a model that ends after this recurrent layer, counted from 1.
+        Its output goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for
+        CTC"): no weight is for training alone.
         """
         samples = waveform.shape[1]
-        waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= lengths.unsqueeze(1), 0.0)
+        here = lengths.to(waveform.device, non_blocking=True)
+        waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= here.unsqueeze(1), 0.0)
         # The future that the last frames look ahead to is silence.
         frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME + self.config.lookahead
         right_padding = frames * SAMPLES_PER_FRAME - samples + CONTEXT_SAMPLES - self.left_padding
         features = self.features(F.pad(waveform, (self.left_padding, right_padding)))
-        lengths = output_lengths(lengths)
+        lengths, here = output_lengths(lengths), output_lengths(here)
         if views > 1:
-            features, lengths = features.repeat(views, 1, 1), lengths.repeat(views)
+            features, lengths, here = features.repeat(views, 1, 1), lengths.repeat(views), here.repeat(views)
         if augment is not None:
             features = augment(features)
         # From the waveform's own shape: a shape further on would be written into an exported graph as a constant.
-        mirror = reversed_frames(lengths, frames)
-        outputs = self.recurrent.outputs(self.subsampling(features), mirror)
-        chosen = outputs[-1:] if layer is None else [outputs[-1], outputs[layer - 1]]
-        log_probs, *lower = [self._log_probs(self.lookahead(self.recurrent.norm(x))) for x in chosen]
-        return log_probs, lengths, *lower
+        mirror = reversed_frames(here, frames)
+        x = self.subsampling(features)
+        outputs = self.graphs(x, here) if self.graphs and self.training else None
+        if outputs is None:
+            outputs = self.recurrent.chosen(x, mirror, layer)
+        return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
 
     def start(self, batch: int) -> StreamState:
         """The state before the first sample. ValueError if the model has two directions: it cannot stream."""
@@ -129,10 +141,16 @@ class AcousticModel(nn.Module):
         x, hidden = self.recurrent.step(self.subsampling(self.features(waveform)), state.hidden)
         x = torch.cat([state.ahead, x], dim=1)
         ahead = x[:, -self.config.lookahead :] if self.config.lookahead else state.ahead
-        return self._log_probs(self.lookahead(x)), StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
+        return self.log_probs(self.lookahead(x)), StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
 
-    def _log_probs(self, x: Tensor) -> Tensor:
-        return self.head(x).float().log_softmax(dim=2)
+    def log_probs(self, encoded: Tensor) -> Tensor:
+        """(B, T, size) → (B, T, vocabulary), float32."""
+        return self.head(encoded).float().log_softmax(dim=2)
+
+    def phone_log_probs(self, encoded: Tensor) -> Tensor:
+        """The same of the second output layer."""
+        assert self.phones_head is not None
+        return self.phones_head(encoded).float().log_softmax(dim=2)
 
 
 def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -148,15 +166,17 @@ def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> tuple[Tensor, Tensor]:
     """CTC loss of each utterance (Graves et al. 2006), float32, and which utterances could be used.
 
-    log_probs (B, T, V), lengths (B,), targets (B, S), target_lengths (B,) → loss (B,), usable (B,) bool.
+    log_probs (B, T, V), lengths (B,), targets (B, S), target_lengths (B,) → loss (B,), usable (B,) bool. All but the
+    log_probs are best on the CPU.
     An utterance too short for its target has infinite loss: it is not usable, its loss and gradient here are 0.
     """
-    usable = frames_needed(targets, target_lengths) <= lengths
+    usable = (frames_needed(targets, target_lengths) <= lengths).to(log_probs.device, non_blocking=True)
+    # Lengths that lie on a GPU would make the loss wait for it.
     loss = F.ctc_loss(
         log_probs.float().transpose(0, 1),
-        targets,
-        lengths,
-        target_lengths,
+        targets.to(log_probs.device, non_blocking=True),
+        lengths.cpu(),
+        target_lengths.cpu(),
         blank=BLANK_ID,
         reduction="none",
         zero_infinity=True,

@@ -42,8 +42,9 @@ class LogMel(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, bands: int = 80):
+    def __init__(self, bands: int = 80, floor: float = ENERGY_FLOOR):
         super().__init__()
+        self.floor = floor
         bins = DFT_LENGTH // 2 + 1
         window = torch.hann_window(WINDOW_LENGTH, dtype=torch.float64)
         angle = torch.arange(WINDOW_LENGTH).unsqueeze(1) * torch.arange(bins) * (2 * torch.pi / DFT_LENGTH)
@@ -64,7 +65,7 @@ class LogMel(nn.Module):
         spectrum = torch.cat(parts, dim=2) @ self.dft
         real, imaginary = spectrum.chunk(2, dim=2)
         energy = (real.square() + imaginary.square()) @ self.mel
-        return energy.clamp(min=ENERGY_FLOOR).log()
+        return energy.clamp(min=self.floor).log()
 
     def forward(self, waveform: Tensor) -> Tensor:
         # bf16 keeps 8 bits of a number: too few for a spectrum, so autocast stays out of here.

@@ -175,6 +175,11 @@ class RecurrentStack(nn.Module):
             outputs.append(x)
         return outputs
 
+    def chosen(self, x: Tensor, mirror: Tensor, layer: int | None) -> list[Tensor]:
+        """The last one of `outputs`, behind that of a layer, counted from 1, if one is named."""
+        outputs = self.outputs(x, mirror)
+        return outputs[-1:] if layer is None else [outputs[layer - 1], outputs[-1]]
+
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, size), state (B, layers · states, size) → the same shapes; see `RecurrentLayer.step`."""
         after = []

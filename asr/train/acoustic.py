@@ -1,37 +1,44 @@
 """Training of the acoustic model: recordings and their texts, CTC, word errors of the greedy decoder."""
 
-import math
 import random
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 import torch
-from lhotse import MonoCut
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.decode.greedy import GreedyDecoder
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 from asr.evaluate import Utterance, evaluate
 from asr.manifest import Entry
 from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
+from asr.nn.graphs import RecurrentGraphs
 from asr.train import parallel
 from asr.train.augment.spec import SpecAugment
+from asr.train.batch import Batch, TrainingData, read_sources
 from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import Batch, draw_eval, draw_train, make_cuts, make_loader, read_entries, usable_cuts
 from asr.train.objective import Objective
 from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
-from asr.train.tokenizer import TextRule, Tokenizer, make_tokenizer
+from asr.train.tokenizer import (
+    PHONES_MODEL,
+    TOKENIZER_MODEL,
+    TextRule,
+    Tokenizer,
+    make_tokenizer,
+    phones_tokenizer,
+)
 from asr.train.trained import TrainedModel, load_trained
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
-TOKENIZER_MODEL = "tokenizer.model"
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
@@ -40,16 +47,20 @@ class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
     too_short: int  # utterances of this epoch too short for their text after speed perturbation
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
+    more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The fewest dev word errors; among equals, as on the blank-only plateau, the lowest dev loss."""
-        return self.dev_wer, self.dev_loss
+        """The fewest word errors, on average over the dev sets; among equals, as on the blank-only plateau, the lowest
+        dev loss.
+        """
+        return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss
 
     @property
     def outcome(self) -> str:
         too_short = f"  too short for their text: {self.too_short}" if self.too_short else ""
-        return f"WER {self.dev_wer:6.2%}{too_short}"
+        more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
+        return f"WER {self.dev_wer:6.2%}{more}{too_short}"
 
 
 class AcousticTask(Task[Batch, AcousticEpoch]):
@@ -70,60 +81,66 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         if self.source is not None:
             self.source.check_model(recipe.model)
         teacher = load_trained(recipe.objective.teacher) if recipe.objective.teacher else None
-        self._prepare_data(None if begun else self.source or teacher)
+        self._prepare_data(begun, None if begun else self.source or teacher)
         self.tokens = self.tokenizer.tokens
-        self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens)).to(device)
+        phones = len(self.phones.tokens) if self.phones else 0
+        self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens), phones).to(device)
         if teacher is not None and teacher.tokenizer.tokens.symbols != self.tokens.symbols:
             raise RecipeError(
                 f"objective.teacher: {teacher.path} has other tokens; set kind, case, alphabet and vocabulary of "
                 "tokenizer as they are there"
             )
-        self.objective = Objective(recipe.objective, None if teacher is None else teacher.model().to(device))
-        self.epoch_amount = sum(cut.duration for cut in self.train_cuts)
+        taught_by = None if teacher is None else teacher.model().to(device)
+        self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
+        self.epoch_amount = self.data.seconds * recipe.data.passes
         self.carried = {"too_short": torch.tensor(0)}
 
-    def _prepare_data(self, source: TrainedModel | None) -> None:
-        """`source` has a tokenizer that is taken if the recipe asks for such a one."""
+    def _prepare_data(self, begun: bool, source: TrainedModel | None) -> None:
+        """`source` has tokenizers that are taken if the recipe asks for such ones."""
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
-        train, dev = read_entries(recipe.data.train, rule), read_entries([recipe.data.dev], rule)
-        train = self._sure(train, recipe.data.min_confidence)
-        if recipe.data.train_fraction < 1:
-            count = max(1, round(len(train) * recipe.data.train_fraction))
-            train = random.Random(recipe.seed).sample(train, count)
+        train = read_sources(recipe.data.train, rule)
+        dev = [read_sources([manifest], rule) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
+        chosen = self._chosen([entry for _, entries in train for entry in entries])
         if rule.dropped:
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
-        texts = (entry.text for entry in train if entry.text)
-        model = recipe.folder / TOKENIZER_MODEL
+        self.phones: Tokenizer | None = None
         with parallel.main_first():
-            if parallel.is_main():
-                if not (recipe.folder / LAST).exists():  # a run that was stopped may have had another vocabulary
-                    model.unlink(missing_ok=True)
-                if source is not None and source.tokenizer.model and source.has_tokenizer(recipe.tokenizer):
-                    model.write_bytes(source.tokenizer.model)
-            self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, model)
-        self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
-        self.dev_cuts = self._cuts("dev", dev, math.inf)
-        self.loader = make_loader(self.train_cuts, self.tokenizer, recipe)
+            if parallel.is_main() and not begun:  # a run that was stopped may have had another vocabulary
+                for name in (TOKENIZER_MODEL, PHONES_MODEL):
+                    (recipe.folder / name).unlink(missing_ok=True)
+                if source is not None:
+                    source.give_tokenizers(recipe)
+            texts = (entry.text for entry in chosen if entry.text)
+            self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
+            if recipe.phones.weight:
+                spelled = [entry.phones for entry in chosen if entry.phones]
+                if not spelled:
+                    raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
+                self.phones = make_tokenizer(phones_tokenizer(recipe.phones), spelled, recipe.folder / PHONES_MODEL)
+        ids = {entry.id for entry in chosen}
+        if recipe.data.in_memory:
+            from asr.train.loader import CorpusData
 
-    def _sure(self, entries: list[Entry], least: float) -> list[Entry]:
-        """Those whose text is not a model's that was less sure than that."""
+            self.data: TrainingData = CorpusData(
+                recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say
+            )
+        else:
+            from asr.train.dataset import LhotseData  # Lhotse takes seconds to import
+
+            self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
+
+    def _chosen(self, entries: list[Entry]) -> list[Entry]:
+        """The entries to learn from: without texts of a model that was less sure than asked, a share of the others."""
+        least, recipe = self.recipe.data.min_confidence, self.recipe
         sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
         if not sure:
             raise RecipeError(f"data.min_confidence={least} leaves no utterance; lower it")
         if len(sure) < len(entries):
             self.say(f"train: {len(entries) - len(sure):,} utterances with a confidence below {least} left out")
+        if recipe.data.train_fraction < 1:
+            sure = random.Random(recipe.seed).sample(sure, max(1, round(len(sure) * recipe.data.train_fraction)))
         return sure
-
-    def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
-        cuts, unreadable = make_cuts(entries)
-        self._report_unreadable(unreadable)
-        usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
-        hours = sum(cut.duration for cut in usable) / 3600
-        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
-        if not usable:
-            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
-        return usable
 
     def begin(self) -> None:
         """Take the weights of `init_from`, or mean and deviation of the features from a sample of the training data."""
@@ -132,20 +149,36 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
             note = "" if same else ", but a new output layer: the recipe's tokenizer has other tokens"
             self.say(f"begins with the weights of {self.source.path}{note}")
             return
-        sample = random.Random(self.recipe.seed).sample(
-            self.train_cuts, min(NORMALISATION_UTTERANCES, len(self.train_cuts))
-        )
+        batches = self.data.sample(NORMALISATION_UTTERANCES)
         self.model.features.fit(
             waveform[:length].to(self.device)
-            for batch in self.loader.load(draw_eval(sample, self.recipe))
-            for waveform, length in zip(batch.waveforms, batch.lengths, strict=True)
+            for batch in batches
+            for waveform, length in zip(batch.waveforms, batch.lengths.tolist(), strict=True)
         )
+
+    def accelerate(self, dtype: torch.dtype) -> None:
+        """Capture graphs of the recurrent layers on a GPU; without them, it waits for the CPU most of the time."""
+        recipe = self.recipe
+        if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1 or not recipe.data.in_memory:
+            return
+        views = 2 if recipe.objective.consistency else 1
+        frames = int(recipe.data.batch_seconds / FRAME_SECONDS)
+        self.model.train()
+        try:
+            self.model.graphs = RecurrentGraphs(
+                self.model.recurrent,
+                self.objective.layer(self.model),
+                views * frames,
+                views * recipe.data.max_batch,
+                dtype,
+            )
+        except RuntimeError as error:
+            self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
-        drawn = draw_train(self.train_cuts, self.recipe, len(curve) + 1, done)
-        return map(self._reported, self.loader.load(drawn))
+        return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
 
     def count(self, batch: Batch) -> int:
         return int(self._counts(batch).sum())
@@ -160,55 +193,58 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         self.carried["too_short"] += (~self._usable(batch)).sum()
         return self.objective(self.model, batch, self.augment).sum()
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """log_probs (B, T, V), lengths (B,), CTC losses (B,)."""
-        log_probs, lengths = self.model(batch.waveforms.to(self.device), batch.lengths.to(self.device))
-        targets, target_lengths = batch.targets.to(self.device), batch.target_lengths.to(self.device)
-        return log_probs, lengths, ctc_loss(log_probs, lengths, targets, target_lengths)[0]
-
     @torch.no_grad()
-    def validate(self) -> dict[str, Any]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """Loss per token and greedy word errors of the dev data, in float32."""
-        self.model.eval()
+        assert isinstance(model, AcousticModel)
+        model.eval()
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
         loss, tokens = 0.0, 0
-        utterances = []
+        wers: dict[str, float] = {}
         measured: list[tuple[float, float, int]] = []
-        with Saturation(self.model) as saturation:
-            for batch in map(self._reported, self.loader.load(draw_eval(self.dev_cuts, self.recipe))):
-                if not batch.ids:
-                    continue
-                saturation.lengths = output_lengths(batch.lengths)
-                log_probs, lengths, losses = self._forward(batch)
-                loss += losses.sum().item()
-                tokens += self.count(batch)
-                seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
-                measured += zip(seconds, losses.tolist(), self._counts(batch).tolist(), strict=True)
-                for row, (name, text) in enumerate(zip(batch.ids, batch.texts, strict=True)):
-                    state = decoder.reset()
-                    decoder.advance(state, log_probs[row, : lengths[row]].cpu().numpy())
-                    hypothesis = decoder.finish(state)[0].text
-                    utterances.append(Utterance(name, text, hypothesis, seconds[row]))
+        with Saturation(model) as saturation:
+            for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
+                utterances = []
+                for batch in map(self._reported, self.data.dev(number)):
+                    if not batch.ids:
+                        continue
+                    saturation.lengths = output_lengths(batch.lengths)
+                    log_probs, lengths = model(batch.waveforms.to(self.device), batch.lengths)
+                    losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
+                    seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
+                    if not number:
+                        loss += sum(losses)
+                        tokens += self.count(batch)
+                        measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
+                    texts = self._decode(decoder, log_probs.cpu(), lengths)
+                    utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
+                wers[name] = evaluate(utterances).wer
         too_short = int(self.carried["too_short"])
         self.carried["too_short"].zero_()
         return {
             "dev_loss": loss / max(1, tokens),
-            "dev_wer": evaluate(utterances).wer,
+            "dev_wer": wers[self.recipe.data.dev],
+            "more_wer": {name: wer for name, wer in wers.items() if name != self.recipe.data.dev},
             "too_short": too_short,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
 
-    def _reported(self, batch: Batch) -> Batch:
-        self._report_unreadable(batch.unreadable)
-        return batch
+    def _decode(self, decoder: GreedyDecoder, log_probs: Tensor, lengths: Tensor) -> list[str]:
+        texts = []
+        for row, length in enumerate(lengths.tolist()):
+            state = decoder.reset()
+            decoder.advance(state, log_probs[row, :length].numpy())
+            texts.append(decoder.finish(state)[0].text)
+        return texts
 
-    def _report_unreadable(self, unreadable: dict[str, str]) -> None:
+    def _reported(self, batch: Batch) -> Batch:
         """Say once of each recording that it cannot be read; the run goes on without it."""
-        for file, message in unreadable.items():
+        for file, message in batch.unreadable.items():
             if file not in self.unreadable:
                 self.say(message)
                 self.unreadable.add(file)
+        return batch
 
 
 def loss_by_seconds(measured: Iterable[tuple[float, float, int]]) -> dict[str, float]:

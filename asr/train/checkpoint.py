@@ -14,6 +14,9 @@ from asr.errors import RecipeError, one_line
 from asr.replacement import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+CONSTANT = "constant.safetensors"  # weights from before the decay of the learning rate, half precision
+WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that are never older than a minute
+PHONES = "phones_head."  # of the weights of the second output layer
 MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
 
 
@@ -42,6 +45,12 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
     tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
     write_checkpoint(path, tensors, progress)
+
+
+def save_half(path: Path, model: nn.Module, progress: dict[str, Any]) -> None:
+    """The weights alone, in half precision: to be exported, or gone on from with `init_from`."""
+    half = {f"{MODEL}{name}": value.half().contiguous() for name, value in model.state_dict().items()}
+    write_checkpoint(path, half, progress)
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
@@ -91,6 +100,8 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    if not any(name.startswith(PHONES) for name in model.state_dict()):  # which only training needs
+        weights = {name: value for name, value in weights.items() if not name.startswith(PHONES)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -17,6 +17,12 @@ class DataConfig:
 
     train: list[str] = field(default_factory=list)  # also folders or URLs of shards (`asr prepare shar`)
     dev: str = ""
+    # Further manifests that each epoch is measured on; the best epoch has the lowest mean word error rate of all.
+    more_dev: list[str] = field(default_factory=list)
+    # All audio decoded once, to OUTPUT/audio, and held in memory, on a GPU that has room for it in the GPU's; batches
+    # are put together and augmented there. 115 MB an hour. Not with tempos, joined utterances or lossy codecs.
+    in_memory: bool = False
+    passes: int = 1  # over the training data in an epoch, with in_memory; it is measured and saved once an epoch
     max_seconds: float = 20.0  # longer utterances are left out and counted
     batch_seconds: float = 200.0  # audio in one batch
     max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
@@ -61,7 +67,8 @@ class AugmentConfig:
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
     tempos: list[float] = field(default_factory=lambda: [1.0])  # the same, at the same pitch
-    gain_db: float = 6.0  # volume drawn from ± this, since nothing is normalised per file
+    # dB from … to, between which the volume is drawn, since nothing is normalised per file; one number is ± this.
+    gain_db: list[float] = field(default_factory=lambda: [-6.0, 6.0])
     # From the second epoch on (the first begins with the shortest) utterances are joined to longer ones.
     join_share: float = 0.0  # utterances that are joined with others, drawn per epoch
     join_seconds: float = 10.0  # what is joined is no longer than this
@@ -76,7 +83,8 @@ class AugmentConfig:
     codecs: list[str] = field(default_factory=list)  # telephone (300–3400 Hz), telephone-mu-law or -gsm, opus, mp3
     codec_share: float = 0.3
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
-    # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`.
+    # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`; with data.in_memory rooms,
+    # noise and codecs wait too.
     frequency_masks: int = 2
     frequency_width: int = 20  # bands at most
     time_masks_per_second: float = 0.3
@@ -105,12 +113,32 @@ class ObjectiveConfig:
 
 
 @dataclass
+class PhonesConfig:
+    """A second CTC head on the same encoder: over the pronunciations that manifests have as "phones", a letter a phone.
+
+    It is trained beside the first one, and kept in checkpoints and in a bundle's weights.
+    """
+
+    weight: float = 0.0  # of its loss, taken from that of the first head; 0 for no second head
+    vocabulary: int = 128  # BPE tokens with the blank
+    alphabet: str = "aAuowIbCdDeREfghijJklmnNOYprsStTUxvWyzZ"  # CMUdict's 39 phones without stress
+
+
+@dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then half a cosine to 1 % of the peak."""
+    """AdamW (Loshchilov & Hutter 2019) and a schedule of the learning rate: linear warm-up, then
+
+    cosine: half a cosine to 1 % of the peak.
+    constant: the peak, then 1 − √ of the share of the decay that is done, to 1 % of it (warm-up, stable, decay: Hu et
+    al. 2024, "MiniCPM"; the form of the decay: Hägele et al. 2024). Weights from before the decay are kept as
+    constant.safetensors: another run goes on from there (`init_from`).
+    """
 
     learning_rate: float = 1.5e-3  # at the peak
     weight_decay: float = 0.01
+    schedule: str = "cosine"  # or constant
     warmup: float = 0.08  # share of the run
+    decay: float = 0.25  # share of the run, of the constant schedule
     clip: float = 1.0  # gradient norm
 
 
@@ -133,6 +161,9 @@ class Recipe:
     precision: str = "auto"
     threads: int = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
+    # Above 0, the run ends after so many minutes, measuring and saving included, if not after `epochs`. The schedule
+    # then goes by the time, and window.safetensors has weights of half precision that are never older than a minute.
+    budget_minutes: float = 0.0
     keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
     accumulate: int = 1  # batches whose gradients make one update, in each process
     max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
@@ -158,6 +189,7 @@ class AcousticRecipe(Recipe):
     model: AcousticConfig = field(default_factory=AcousticConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    phones: PhonesConfig = field(default_factory=PhonesConfig)
 
 
 @dataclass

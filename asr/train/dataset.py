@@ -1,8 +1,8 @@
 """Manifests → Lhotse cuts → batches of padded waveforms and targets."""
 
+import math
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import soxr
@@ -17,47 +17,17 @@ from torch.utils.data import Dataset
 from asr.audio.files import duration, read
 from asr.errors import AudioError, RecipeError
 from asr.manifest import Entry
-from asr.nn.acoustic import frames_needed, output_lengths
 from asr.nn.features import SAMPLE_RATE
 from asr.train import parallel
 from asr.train.augment.tempo import change_tempo
 from asr.train.augment.waveform import WaveformAugment
+from asr.train.batch import Batch, LeftOut
 from asr.train.config import AcousticRecipe, AugmentConfig
-from asr.train.shards import ShardEntry, fetch, read_recording, read_training
-from asr.train.tokenizer import TextRule, Tokenizer
+from asr.train.shards import ShardEntry, fetch, read_recording
+from asr.train.tokenizer import Tokenizer
 from asr.train.workers import WorkerLoader
 
-MIN_SECONDS = 0.1  # nothing can be said in less
 WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
-
-
-@dataclass
-class Batch:
-    """waveforms (B, N) padded with zeros, lengths (B,), targets (B, S) padded, target_lengths (B,); B may be 0."""
-
-    ids: list[str]
-    texts: list[str]
-    waveforms: Tensor
-    lengths: Tensor
-    targets: Tensor
-    target_lengths: Tensor
-    unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
-
-    @property
-    def amount(self) -> float:
-        """Seconds of audio."""
-        return float(self.lengths.sum()) / SAMPLE_RATE
-
-
-def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
-    """All entries of the manifests and shards with their texts as the rule leaves them; ids are made unique."""
-    entries: dict[str, Entry] = {}
-    for manifest in manifests:
-        for entry in read_training(manifest, check_files=True):
-            text = rule(entry.text, f"{manifest}: '{entry.id}'")
-            name = f"{manifest}: {entry.id}" if entry.id in entries else entry.id
-            entries[name] = replace(entry, id=name, text=text)
-    return list(entries.values())
 
 
 def make_cut(entry: Entry) -> MonoCut:
@@ -117,35 +87,12 @@ def load_samples(cut: MonoCut, fetched: dict[str, bytes | Exception] | None = No
     return waveform if (tempo := factors.get("tempo", 1.0)) == 1.0 else change_tempo(waveform, tempo)
 
 
-@dataclass
-class LeftOut:
-    """Utterances that cannot be trained on, counted by the reason."""
-
-    too_long: int = 0
-    too_short: int = 0  # for its text, or for any speech
-    no_text: int = 0
-
-    def __str__(self) -> str:
-        reasons = {"too long": self.too_long, "too short for its text": self.too_short, "without text": self.no_text}
-        return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
-
-
 def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: float) -> tuple[list[MonoCut], LeftOut]:
     """The cuts that can be trained on, and how many cannot."""
-    usable, left_out = [], LeftOut()
-    for cut in cuts:
-        targets = torch.tensor([tokenizer.encode(cut.supervisions[0].text)])
-        length = torch.tensor([targets.shape[1]])
-        if cut.duration > max_seconds:
-            left_out.too_long += 1
-        elif not targets.shape[1]:
-            left_out.no_text += 1
-        elif cut.duration < MIN_SECONDS or frames_needed(targets, length) > output_lengths(
-            torch.tensor(cut.num_samples)
-        ):
-            left_out.too_short += 1
-        else:
-            usable.append(cut)
+    left_out = LeftOut()
+    usable = [
+        cut for cut in cuts if left_out.admits(cut.num_samples, tokenizer.encode(cut.supervisions[0].text), max_seconds)
+    ]
     return usable, left_out
 
 
@@ -290,3 +237,45 @@ def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:
     """All cuts once, unchanged, in batches of similar length."""
     ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
     return DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
+
+
+class LhotseData:
+    """`TrainingData` that workers read from files or shards, batch by batch."""
+
+    def __init__(
+        self,
+        recipe: AcousticRecipe,
+        tokenizer: Tokenizer,
+        train: list[Entry],
+        dev: list[list[tuple[str, list[Entry]]]],
+        say: Callable[[str], None],
+    ):
+        """dev: each set as its manifests with their entries. RecipeError if no utterance of a set can be used."""
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+        self.say = say
+        self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
+        self.dev_cuts = [self._cuts("dev", [e for _, part in sources for e in part], math.inf) for sources in dev]
+        self.loader = make_loader(self.train_cuts, tokenizer, recipe)
+        self.seconds = sum(cut.duration for cut in self.train_cuts)
+
+    def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
+        cuts, unreadable = make_cuts(entries)
+        for message in unreadable.values():
+            self.say(message)
+        usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
+        hours = sum(cut.duration for cut in usable) / 3600
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
+        if not usable:
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        return usable
+
+    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
+        return self.loader.load(draw_train(self.train_cuts, self.recipe, epoch, done))
+
+    def dev(self, number: int) -> Iterator[Batch]:
+        return self.loader.load(draw_eval(self.dev_cuts[number], self.recipe))
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        chosen = random.Random(self.recipe.seed).sample(self.train_cuts, min(count, len(self.train_cuts)))
+        return self.loader.load(draw_eval(chosen, self.recipe))

@@ -15,8 +15,8 @@ class MovingAverage(AveragedModel):
     """
 
     def __init__(self, model: nn.Module, decay: float):
-        def average(averages: Any, weights: Any, updates: Tensor | int) -> None:
-            before = int(updates)
+        def average(averages: Any, weights: Any, _: Tensor | int) -> None:
+            before = int(self.n_averaged)  # the last argument is a copy on the device of the weights
             torch._foreach_lerp_(averages, weights, 1 - min(decay, (before + 1) / (before + 10)))
 
         super().__init__(model, multi_avg_fn=average)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.bundle import load_bundle
@@ -86,20 +86,21 @@ class LanguageTask(Task[Span, LanguageEpoch]):
         return token_losses(log_probs, batch.targets.to(self.device)).sum()
 
     @torch.no_grad()
-    def validate(self) -> dict[str, Any]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """Loss per token and perplexity per word of the dev sentences, each for itself, in float32."""
-        self.model.eval()
+        assert isinstance(model, LanguageModel)
+        model.eval()
         ends = torch.from_numpy(self.dev.ends.astype("int64"))
         tokens = torch.from_numpy(self.dev.tokens.astype("int64"))
         sentences = sorted(tokens.tensor_split(ends[:-1]), key=len)
         loss = 0.0
-        with Saturation(self.model) as saturation:
+        with Saturation(model) as saturation:
             for begin in range(0, len(sentences), DEV_BATCH):
                 targets = pad_sequence(sentences[begin : begin + DEV_BATCH], batch_first=True).to(self.device)
                 lengths = torch.tensor([len(sentence) for sentence in sentences[begin : begin + DEV_BATCH]])
                 saturation.lengths = lengths
                 inputs = torch.nn.functional.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
-                losses = token_losses(self.model(inputs, self.model.start(len(inputs)))[0], targets)
+                losses = token_losses(model(inputs, model.start(len(inputs)))[0], targets)
                 inside = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
                 loss += losses[inside.to(self.device)].sum().item()
         return {

@@ -7,43 +7,60 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.nn.acoustic import AcousticModel, Augment, ctc_loss
+from asr.train.batch import Batch
 from asr.train.config import ObjectiveConfig
-from asr.train.dataset import Batch
 
 
 class Objective:
     """Loss of each utterance of a batch, (B,), in nats; 0 for one too short for its text.
 
-    teacher: for distillation, a model with the same tokens; it stays as it is.
+    teacher: for distillation, a model with the same tokens; it stays as it is. phones: weight of the second head.
     """
 
-    def __init__(self, config: ObjectiveConfig, teacher: AcousticModel | None = None):
+    def __init__(self, config: ObjectiveConfig, teacher: AcousticModel | None = None, phones: float = 0.0):
         self.config = config
         self.teacher = teacher
+        self.phones = phones
         if teacher is not None:
             teacher.eval()
 
     def __call__(self, model: AcousticModel, batch: Batch, augment: Augment | None) -> Tensor:
         config, device = self.config, model.head.weight.device
         views = 2 if config.consistency and augment is not None else 1
-        layer = (config.intermediate_layer or model.config.layers // 2) if config.intermediate else None
-        waveforms, lengths = batch.waveforms.to(device), batch.lengths.to(device)
-        targets = batch.targets.to(device).repeat(views, 1)
-        target_lengths = batch.target_lengths.to(device).repeat(views)
-        log_probs, frames, *lower = model(waveforms, lengths, augment, views, layer)
+        layer = self.layer(model)
+        waveforms = batch.waveforms.to(device)
+        targets, target_lengths = batch.targets.repeat(views, 1), batch.target_lengths.repeat(views)
+        encoded, frames = model.encode(waveforms, batch.lengths, augment, views, layer)
+        log_probs = model.log_probs(encoded[-1])
         loss, usable = ctc_loss(log_probs, frames, targets, target_lengths)
-        loss = loss * (1 - config.intermediate - config.smoothing - config.distillation)
-        for lower_log_probs in lower:
-            loss = loss + config.intermediate * ctc_loss(lower_log_probs, frames, targets, target_lengths)[0]
+        loss = loss * (1 - config.intermediate - config.smoothing - config.distillation - self.phones)
+        if layer is not None:
+            lower = model.log_probs(encoded[0])
+            loss = loss + config.intermediate * ctc_loss(lower, frames, targets, target_lengths)[0]
+        if self.phones:
+            loss = loss + self.phones * self._phone_loss(model, encoded[-1], frames, batch, views)
+        here = frames.to(device, non_blocking=True)
         if config.smoothing:
-            loss = loss + config.smoothing * smoothing(log_probs, frames)
+            loss = loss + config.smoothing * smoothing(log_probs, here)
         if self.teacher is not None:
             with torch.no_grad():
-                taught = self.teacher(waveforms, lengths)[0].repeat(views, 1, 1)
-            loss = loss + config.distillation * distillation(log_probs, taught, frames, config.delay)
+                taught = self.teacher(waveforms, batch.lengths)[0].repeat(views, 1, 1)
+            loss = loss + config.distillation * distillation(log_probs, taught, here, config.delay)
         if views == 2:
-            loss = loss + config.consistency * consistency(log_probs, frames)
+            loss = loss + config.consistency * consistency(log_probs, here)
         return torch.where(usable, loss, 0.0).unflatten(0, (views, -1)).mean(0)
+
+    def layer(self, model: AcousticModel) -> int | None:
+        """Of the intermediate CTC."""
+        config = self.config
+        return (config.intermediate_layer or model.config.layers // 2) if config.intermediate else None
+
+    def _phone_loss(self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int) -> Tensor:
+        """CTC of the second head, (B · views,); 0 for an utterance without phones, or too short for them."""
+        assert batch.phones is not None
+        spelled = batch.phones.lengths.repeat(views)
+        loss, _ = ctc_loss(model.phone_log_probs(encoded), frames, batch.phones.ids.repeat(views, 1), spelled)
+        return loss * (spelled > 0).to(loss.device, non_blocking=True)
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -113,6 +113,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         vector_to_parameters(flat, gradients)
 
 
+def sum_up(value: Tensor) -> None:
+    """Over the processes, in place."""
+    if count() > 1:
+        with _together():
+            dist.all_reduce(value)
+
+
 def collect(counts: Iterable[Tensor]) -> None:
     """Move what each process has counted to the main one, in place; one number each."""
     if count() > 1:

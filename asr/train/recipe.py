@@ -29,6 +29,7 @@ CHOICES = {
     "model.directions": (1, 2),
     "data.unknown": ("error", "drop"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
+    "optimizer.schedule": ("cosine", "constant"),
 }
 LISTS = {"augment.rooms": (*ROOMS, "*.jsonl"), "augment.noises": (*NOISES, "*.jsonl"), "augment.codecs": CODECS}
 POSITIVE = (
@@ -47,6 +48,9 @@ POSITIVE = (
     "model.layers",
     "model.size",
     "model.bands",
+    "model.energy_floor",
+    "data.passes",
+    "phones.vocabulary",
     "optimizer.learning_rate",
     "optimizer.clip",
 )
@@ -54,9 +58,9 @@ NOT_NEGATIVE = (
     "threads",
     "checkpoint_minutes",
     "max_skipped",
+    "budget_minutes",
     "model.lookahead",
     "data.workers",
-    "augment.gain_db",
     "augment.join_seconds",
     "augment.frequency_masks",
     "augment.frequency_width",
@@ -72,9 +76,14 @@ SHARES = (  # 0…1
     *("data.train_fraction", "data.min_confidence"),
     *("augment.join_share", "augment.room_share", "augment.noise_share", "augment.codec_share"),
     *("objective.intermediate", "objective.smoothing", "objective.distillation", "ema_decay"),
+    *("optimizer.decay", "phones.weight"),
 )
 SLOWEST, FASTEST = 0.5, 2.0  # speech beyond is none
-RANGES = {"augment.reverberation": (0.15, 0.6), "augment.snr_db": (-30.0, 100.0)}  # pairs, within these limits
+RANGES = {
+    "augment.reverberation": (0.15, 0.6),
+    "augment.snr_db": (-30.0, 100.0),
+    "augment.gain_db": (-60.0, 20.0),
+}  # pairs, within these limits
 
 
 def _keys(schema: Any, prefix: str = "") -> list[str]:
@@ -113,9 +122,12 @@ def _merge(config: DictConfig, delta: DictConfig, where: str) -> DictConfig:
 
 
 def _listed(delta: DictConfig) -> DictConfig:
-    """One training manifest or text need not be written as a list."""
-    if isinstance(manifest := OmegaConf.select(delta, "data.train"), str):
-        delta.data.train = [manifest]
+    """One training manifest or text need not be written as a list, nor a volume of ± so many dB."""
+    for key in ("data.train", "data.more_dev"):
+        if isinstance(manifest := OmegaConf.select(delta, key), str):
+            OmegaConf.update(delta, key, [manifest])
+    if isinstance(gain := OmegaConf.select(delta, "augment.gain_db"), int | float):
+        delta.augment.gain_db = [-abs(gain), abs(gain)]
     return delta
 
 
@@ -180,6 +192,8 @@ def _check_values(config: DictConfig, path: Path) -> None:
             f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
             "set it to 0, or model.directions to 1"
         )
+    if config.optimizer.warmup + config.optimizer.decay > 1 and config.optimizer.schedule == "constant":
+        raise RecipeError(f"{path}: optimizer.warmup and optimizer.decay are more than the whole run; lower one")
     if config.ema_decay == 1:
         raise RecipeError(f"{path}: ema_decay is 1, an average that never moves; set it below, for example to 0.999")
     if config.kind == AcousticRecipe.kind:
@@ -218,17 +232,20 @@ def _check_objective(config: DictConfig, path: Path) -> None:
             f"{path}: objective.distillation is {objective.distillation} and objective.teacher '{objective.teacher}'; "
             "set both or neither, for example 0.3 and en-bilstm"
         )
-    if objective.intermediate + objective.smoothing + objective.distillation >= 1:
+    if objective.intermediate + objective.smoothing + objective.distillation + config.phones.weight >= 1:
         raise RecipeError(
-            f"{path}: objective.intermediate, smoothing and distillation together leave nothing for CTC; "
-            "their sum must be below 1"
+            f"{path}: objective.intermediate, smoothing and distillation and phones.weight together leave nothing for "
+            "CTC; their sum must be below 1"
         )
+    if not config.data.in_memory and (config.data.passes > 1 or config.phones.weight):
+        raise RecipeError(f"{path}: data.passes and phones.weight need data.in_memory=true")
 
 
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
     *("data.ngram", "description", "licence", "attribution", "keep_last"),
+    *("budget_minutes", "data.in_memory"),
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
 
@@ -237,7 +254,8 @@ def check_resumed(recipe: Recipe, saved: Path) -> None:
     """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
     try:
         before = OmegaConf.merge(
-            OmegaConf.structured(type(recipe)), OmegaConf.load(saved)
+            OmegaConf.structured(type(recipe)),
+            _listed(OmegaConf.load(saved)),  # type: ignore[arg-type]
         )  # fields may be newer than the run
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RecipeError(

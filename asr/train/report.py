@@ -26,11 +26,12 @@ from asr.recognizer import Recognizer
 from asr.runs import Record
 from asr.streaming import CHUNK_SECONDS, StreamingRecognizer, transcribe_live
 from asr.tokens import Tokens
-from asr.train.acoustic import TOKENIZER_MODEL, AcousticEpoch
+from asr.train.acoustic import AcousticEpoch
 from asr.train.checkpoint import load_weights
 from asr.train.config import AcousticRecipe
 from asr.train.shards import read_list, read_training
 from asr.train.task import Epoch, best_epoch
+from asr.train.tokenizer import PHONES_MODEL, TOKENIZER_MODEL
 
 # int8 weights become the bundle's graph if they cost less than this much WER on dev.
 INT8_MAX_LOSS = 0.003
@@ -86,9 +87,10 @@ def fill_bundle(
 ) -> Measured:
     """All of a bundle but its tokens."""
     run, tokens = checkpoint.parent, Tokens.load(work / "tokens.txt")
-    if (run / TOKENIZER_MODEL).exists():
-        shutil.copy(run / TOKENIZER_MODEL, work)
-    model = AcousticModel(recipe.model, len(tokens))
+    for name in (TOKENIZER_MODEL, PHONES_MODEL):
+        if (run / name).exists():
+            shutil.copy(run / name, work)
+    model = AcousticModel(recipe.model, len(tokens), recipe.phones.vocabulary if recipe.phones.weight else 0)
     held = describe_checkpoint(load_weights(checkpoint, model), curve)
     save_weights(model, work / "weights.safetensors")
     export_onnx(model, work / FLOAT_GRAPH)

@@ -20,6 +20,12 @@ class Running:
     clipped: int = 0
     amount: float = 0.0
     seconds: float = 0.0
+    waited: float = 0.0  # seconds without a batch
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the run."""
+        return 60 * self.minutes + self.seconds
 
     def count_update(self, loss: float, tokens: int, norm: float, clipped: bool) -> None:
         self.step += 1
@@ -43,4 +49,5 @@ class Running:
             "clipped": self.clipped / max(1, self.updates),
             "skipped": self.skipped,
             "speed": self.amount / max(self.seconds, 1e-9),
+            "waiting": self.waited / max(self.seconds, 1e-9),
         }

@@ -26,8 +26,6 @@ import fsspec
 import numpy as np
 import soundfile
 from fsspec.core import url_to_fs
-from lhotse import Recording, SupervisionSegment
-from lhotse.shar import JsonlShardWriter, SharWriter
 
 from asr.audio.files import UNKNOWN_FRAMES, read
 from asr.errors import AudioError, RecipeError, one_line
@@ -62,6 +60,8 @@ class Packed:
 
 def write_shards(manifest: Path, folder: Path) -> Packed:
     """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError."""
+    from lhotse.shar import JsonlShardWriter, SharWriter  # 3.5 s, only to write
+
     entries = read_manifest(manifest, check_files=True)
     if folder.exists():
         raise RecipeError(f"{folder}: is there already; name a new folder")
@@ -95,6 +95,8 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
 
 
 def _cut(entry: Entry, samples: np.ndarray) -> Any:
+    from lhotse import Recording, SupervisionSegment
+
     stream = io.BytesIO()
     soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
     cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()

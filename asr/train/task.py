@@ -37,6 +37,8 @@ class Epoch(ABC):
     minutes: float  # of training and validation so far
     clipped: float = 0.0  # share of the updates whose gradient was clipped
     skipped: int = 0  # updates of this epoch without effect, since loss or gradient were not finite
+    waiting: float = 0.0  # share of the training time without a batch
+    utilization: float = 0.0  # of the device that trains, `asr.train.budget.Utilization`
     saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.saturation`
 
     @property
@@ -78,6 +80,9 @@ class Task(ABC, Generic[BatchType, EpochType]):
     def begin(self) -> None:
         """Before the first step of a new run."""
 
+    def accelerate(self, dtype: torch.dtype) -> None:
+        """Prepare what makes training with autocast to this type faster on the device."""
+
     @abstractmethod
     def start_epoch(self, curve: list[EpochType], done: int) -> Iterator[BatchType]:
         """The batches of the epoch after those of the curve, without the first `done`; the same ones every time."""
@@ -91,5 +96,5 @@ class Task(ABC, Generic[BatchType, EpochType]):
         """Their summed loss in nats."""
 
     @abstractmethod
-    def validate(self) -> dict[str, Any]:
-        """At the end of an epoch: `dev_loss`, and the other fields of `epoch_type` that `Epoch` lacks."""
+    def validate(self, model: nn.Module) -> dict[str, Any]:
+        """Of this model or its average, at the end of an epoch: `dev_loss`, and the fields that `Epoch` lacks."""

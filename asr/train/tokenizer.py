@@ -12,7 +12,9 @@ import sentencepiece
 from asr.bundle import Bundle
 from asr.errors import RecipeError, one_line
 from asr.tokens import APOSTROPHES, BLANK, BLANK_ID, WORD_START, Tokens
-from asr.train.config import TokenizerConfig
+from asr.train.config import PhonesConfig, TokenizerConfig
+
+TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
 
 CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
@@ -124,6 +126,11 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path) -
     return BpeTokenizer(model.read_bytes())
 
 
+def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
+    """Of the second head."""
+    return TokenizerConfig(vocabulary=config.vocabulary, case="keep", alphabet=config.alphabet)
+
+
 def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
     """The tokenizer that an acoustic model was trained with. RecipeError where its bundle does not hold it whole."""
     return read_tokenizer(bundle.path, bundle.config.tokenizer, bundle.tokens)
@@ -133,7 +140,7 @@ def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> To
     """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
     try:
         config = TokenizerConfig(**settings)
-        model = b"" if config.kind == "characters" else (folder / "tokenizer.model").read_bytes()
+        model = b"" if config.kind == "characters" else (folder / TOKENIZER_MODEL).read_bytes()
         tokenizer: Tokenizer = BpeTokenizer(model) if model else CharacterTokenizer(config)
     except (OSError, TypeError, RuntimeError) as error:
         raise RecipeError(

@@ -11,10 +11,10 @@ from asr.bundle import load_bundle, packaged_models
 from asr.errors import RecipeError, one_line
 from asr.nn.acoustic import AcousticConfig, AcousticModel
 from asr.tokens import Tokens
-from asr.train.checkpoint import BEST
+from asr.train.checkpoint import BEST, PHONES
 from asr.train.config import AcousticRecipe, TokenizerConfig
 from asr.train.recipe import load_recipe
-from asr.train.tokenizer import Tokenizer, read_tokenizer
+from asr.train.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, Tokenizer, read_tokenizer
 
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that no weight depends on.
@@ -32,7 +32,8 @@ class TrainedModel:
     weights: dict[str, Tensor]
 
     def model(self) -> AcousticModel:
-        model = AcousticModel(self.config, len(self.tokenizer.tokens))
+        phones = self.weights.get(f"{PHONES}bias", torch.zeros(0))
+        model = AcousticModel(self.config, len(self.tokenizer.tokens), len(phones))
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -40,11 +41,26 @@ class TrainedModel:
         return model
 
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
-        """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether."""
+        """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
+
+        The second head is taken where it has the same size, so where `give_tokenizers` gave its tokens too.
+        """
         same = tokens.symbols == self.tokenizer.tokens.symbols
-        own = {} if same else {name: value for name, value in model.state_dict().items() if name.startswith(HEAD)}
-        model.load_state_dict(self.model().state_dict() | own)
+        own, theirs = model.state_dict(), self.model().state_dict()
+        taken = {
+            name: value
+            for name, value in theirs.items()
+            if (same or not name.startswith(HEAD)) and (name in own and own[name].shape == value.shape)
+        }
+        model.load_state_dict(own | taken)
         return same
+
+    def give_tokenizers(self, recipe: AcousticRecipe) -> None:
+        """Copy its tokenizers to the folder of a run, each if the recipe asks for such a one."""
+        if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
+            (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
+        if recipe.phones.weight and (self.path / PHONES_MODEL).is_file():
+            (recipe.folder / PHONES_MODEL).write_bytes((self.path / PHONES_MODEL).read_bytes())
 
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
@@ -66,14 +82,19 @@ def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
 
 
 def load_trained(name: str) -> TrainedModel:
-    """By a packaged name, or a bundle's or a run's folder: of that its best epoch. AsrError if it is not whole."""
-    folder = Path(name)
-    if name not in packaged_models() and (folder / BEST).is_file():
+    """By a packaged name, a bundle's or a run's folder, of that its best epoch, or a checkpoint in a run's folder.
+
+    AsrError if it is not whole.
+    """
+    folder, checkpoint = Path(name), BEST
+    if folder.suffix == ".safetensors":
+        folder, checkpoint = folder.parent, folder.name
+    if name not in packaged_models() and (folder / checkpoint).is_file():
         recipe = load_recipe(folder / "recipe.yaml", [])
         if not isinstance(recipe, AcousticRecipe):
             raise RecipeError(f"{folder}: a run of kind {recipe.kind}; choose one of an acoustic model")
         config, settings = recipe.model, asdict(recipe.tokenizer)
-        tokens, file, prefix = Tokens.load(folder / "tokens.txt"), folder / BEST, "model."
+        tokens, file, prefix = Tokens.load(folder / "tokens.txt"), folder / checkpoint, "model."
     else:
         bundle = load_bundle(name)
         folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens

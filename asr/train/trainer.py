@@ -3,42 +3,69 @@
 import json
 import math
 import time
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from asr.errors import RecipeError, one_line
 from asr.replacement import replacing
 from asr.runs import CURVE, RECIPE
 from asr.train import parallel
+from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import (
     BEST,
+    CONSTANT,
     LAST,
+    WINDOW,
     kept_checkpoint,
     kept_checkpoints,
     load_checkpoint,
     save_checkpoint,
+    save_half,
 )
 from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
-from asr.train.gradients import clip_gradients
+from asr.train.gradients import clip_gradients, layer_norms
 from asr.train.memory import keep_freed_memory
-from asr.train.precision import choose_precision
+from asr.train.precision import check_kernels, choose_precision
 from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
 from asr.train.recipe import check_resumed, save_recipe
 from asr.train.running import Running
-from asr.train.schedule import learning_rate
+from asr.train.schedule import decay_done, learning_rate
 from asr.train.skipped import Skipped
 from asr.train.stop import StopSignals
 from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
 from asr.train.workers import explained
+
+WINDOW_SECONDS = 60.0
+FIRST_SCALE, GROWTH = 2.0**10, 500  # of the loss in half precision, and updates after which it is doubled
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The batches of an update in this process; how many were taken in all processes, and what they amount to."""
+
+    batches: list[Batch]
+    taken: int
+    usable: bool
+    amount: float
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An update that may still be computed; values: summed loss, norm of the gradient, norm of each parameter's."""
+
+    tokens: int
+    values: Tensor
 
 
 class Trainer(Generic[EpochType]):
@@ -69,11 +96,16 @@ class Trainer(Generic[EpochType]):
         self.main = parallel.is_main()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = choose_precision(recipe.precision, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        # cuDNN computes LSTMs in float16 under any autocast, and their gradients are small.
+        scaled = self.precision == "float16" or (self.device.type == "cuda" and self.precision != "float32")
+        self.scaler = torch.amp.GradScaler(self.device.type, FIRST_SCALE, growth_interval=GROWTH, enabled=scaled)
         self.curve: list[EpochType] = []
         self.running = Running()
         self.skipped = Skipped(self.folder)
-        self.saved = time.monotonic()
+        self.saved = self.windowed = time.monotonic()
+        self.budget: Budget | None = None
+        self.decaying = (self.folder / CONSTANT).exists()
+        self.utilization = Utilization(self.device)
         self.signals = StopSignals()
         self.started = False
         with explained(self.folder):
@@ -84,6 +116,7 @@ class Trainer(Generic[EpochType]):
             self.model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
         )
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        check_kernels(self.measured_model, self.device)
         if self.last.exists():
             self._restore()
         elif self.main:
@@ -99,7 +132,7 @@ class Trainer(Generic[EpochType]):
             save_recipe(recipe, self.folder / RECIPE)
 
     def run(self) -> list[EpochType]:
-        """Train until the last epoch; after each one validate, keep the last and the best checkpoint.
+        """Train until the last epoch, or until the time is up; after each one validate, keep the last and the best.
 
         KeyboardInterrupt when SIGINT or SIGTERM asked to stop; the run is then saved.
         """
@@ -107,6 +140,12 @@ class Trainer(Generic[EpochType]):
         several = f", {parallel.count()} processes" if parallel.count() > 1 else ""
         self._say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
         self.started = True
+        if self.recipe.budget_minutes:
+            self.budget = Budget(self.recipe.budget_minutes, self.running.spent)
+        self.task.accelerate(getattr(torch, self.precision))
+        if self.budget:
+            with self._timed():  # so that it is known how long measuring will take
+                self._measure()
         try:
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
@@ -114,18 +153,8 @@ class Trainer(Generic[EpochType]):
                 explained(self.folder),
             ):
                 self._write_curve()
-                while len(self.curve) < self.recipe.epochs:
-                    epoch = self._epoch(events)
-                    self.curve.append(epoch)
-                    in_a_row = self.running.skipped_in_a_row
-                    self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=in_a_row)
-                    if best_epoch(self.curve) is epoch:
-                        self._save(self.best)
-                    self._keep(epoch.epoch)
-                    self._save(self.last)
-                    self._report(epoch, events)
-                    if any(parallel.totals(self.signals.came)):
-                        self._stop()
+                while len(self.curve) < self.recipe.epochs and not self._time_is_up():
+                    self._finish(self._epoch(events), events)
         except OSError as error:
             raise RecipeError(
                 f"{self.folder}: cannot go on ({one_line(error)}); if there is no room make some, then --resume"
@@ -140,95 +169,136 @@ class Trainer(Generic[EpochType]):
         title = f"epoch {number}/{self.recipe.epochs}"
         with EpochBar(title, self.task.epoch_amount, self.task.unit, self.console, self.main) as bar:
             self.model.train()
-            while True:
-                drawn = list(islice(batches, self.recipe.accumulate))
-                group = [batch for batch in drawn if batch.ids]
-                amount = sum(batch.amount for batch in group)
-                all_drawn, all_usable, amount = parallel.totals(len(drawn), len(group), amount)
-                if not all_drawn:
-                    break
-                running.batches += int(all_drawn)
-                if all_usable:
-                    # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
-                    share = min(1.0, running.amount / self.task.epoch_amount)
-                    loss = self._learn(group, self._learning_rate(number - 1 + share), events)
-                    running.amount += amount
+            self.utilization.restart()
+            drawn = self._draw(batches)
+            while drawn and not self._time_is_up():
+                rate = learning_rate(self.recipe.optimizer, self._done)
+                sent = self.update(drawn.batches, rate) if drawn.usable else None
+                following = self._draw(batches)  # while the device computes
+                if sent:
+                    loss = self._record(drawn, sent, rate, events)
                     running.seconds = time.monotonic() - started
                     bar.show(running.amount, loss, running.amount / running.seconds)
-                due = self.main and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
-                stopping, due = map(bool, parallel.totals(self.signals.came, due))  # a signal comes to any of them
-                if stopping or due:
-                    self._save(self.last)
-                if stopping:
-                    self._stop()
+                running.batches += drawn.taken
+                self._save_in_time()
+                drawn = following
         self._save(self.last)  # measuring takes a while
-        measured = parallel.from_main(self._validate() if self.main else None)
+        with self._timed():
+            measured = self._measure()
         return self.task.epoch_type(
             epoch=number,
-            learning_rate=self._learning_rate(number),
+            learning_rate=learning_rate(
+                self.recipe.optimizer, self._done if self.budget else number / self.recipe.epochs
+            ),
             minutes=running.minutes + (time.monotonic() - started) / 60,
+            utilization=self.utilization.mean(),
             **running.summary(),
             **measured,
         )
 
-    def _learn(self, batches: list[Batch], learning_rate: float, events: Events | None) -> float:
-        """Update and keep the books. Returns the loss per token."""
-        running = self.running
-        loss, tokens, norm, layers = self.update(batches, learning_rate)
-        per_token = loss / max(1, tokens)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._skip(batches, loss, norm)
-            return per_token
-        clipped = norm > self.recipe.optimizer.clip
-        running.count_update(loss, tokens, norm, clipped)
-        values = {"loss": per_token, "learning_rate": learning_rate, "gradient_norm": norm, "clipped": int(clipped)}
-        if events:
-            events.update(running.step, len(self.curve) + 1, values | {"layer_norm": layers})
-        return per_token
+    def _measure(self) -> dict[str, Any]:
+        """Fields of the epoch on dev data, in all processes."""
+        return parallel.from_main(self.task.validate(self.measured_model) if self.main else None)
 
-    def update(self, batches: list[Batch], learning_rate: float) -> tuple[float, int, float, dict[str, float]]:
+    def _draw(self, batches: Iterator[Batch]) -> Drawn | None:
+        """The batches of the next update; None if no process has any left."""
+        started = time.monotonic()
+        drawn = list(islice(batches, self.recipe.accumulate))
+        self.running.waited += time.monotonic() - started
+        group = [batch for batch in drawn if batch.ids]
+        taken, usable, amount = parallel.totals(len(drawn), len(group), sum(batch.amount for batch in group))
+        return Drawn(group, int(taken), bool(usable), amount) if taken else None
+
+    def update(self, batches: list[Batch], learning_rate: float) -> Sent:
         """One step of the optimiser on the loss per token of all the batches, those of other processes included.
 
-        Returns the summed loss, the tokens, the gradient's norm before clipping and that of each layer. If loss or
-        norm is not finite, nothing is learned.
+        If loss or gradient is not finite, nothing is learned. On a GPU this returns before the step is computed.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         (tokens,) = map(int, parallel.totals(sum(self.task.count(batch) for batch in batches)))
-        total = 0.0
+        loss = torch.zeros((), device=self.device)
         for batch in batches:
             # Dropout and masks are those of the batch, whichever process learns from it and after what.
             seed_all(self.recipe.seed, len(self.curve) + 1, *batch.ids)
             with self._autocast():
-                loss = self.task.loss(batch)
-            self.scaler.scale(loss / max(1, tokens)).backward()
-            total += loss.item()
-        (total,) = parallel.totals(total)
+                summed = self.task.loss(batch)
+            self.scaler.scale(summed / max(1, tokens)).backward()
+            loss += summed.detach()
+        parallel.sum_up(loss)
         parallel.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
-        norm, layers = clip_gradients(self.model, self.recipe.optimizer.clip)
-        if math.isfinite(total) and math.isfinite(norm):
-            self.optimizer.step()
-            if self.average:
-                self.average.update_parameters(self.model)
+        values = torch.cat([loss.unsqueeze(0), clip_gradients(self.model, self.recipe.optimizer.clip)])
+        # The fused optimiser leaves all as it was where this is 1, without a wait for the device.
+        self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
+        self.scaler.step(self.optimizer)
         self.scaler.update()
-        return total, tokens, norm, layers
+        return Sent(tokens, values)
+
+    def _record(self, drawn: Drawn, sent: Sent, rate: float, events: Events | None) -> float:
+        """Wait for an update and keep the books. Returns the loss per token."""
+        running = self.running
+        loss, norm, *norms = sent.values.tolist()  # the one wait for the device
+        per_token = loss / max(1, sent.tokens)
+        running.amount += drawn.amount
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._skip(drawn, loss, norm)
+            return per_token
+        if self.average:
+            self.average.update_parameters(self.model)
+        clipped = norm > self.recipe.optimizer.clip
+        running.count_update(loss, sent.tokens, norm, clipped)
+        self.utilization.sample()
+        values = {"loss": per_token, "learning_rate": rate, "gradient_norm": norm, "clipped": int(clipped)}
+        if events:
+            layers = {"layer_norm": layer_norms(self.model, norms)}
+            events.update(running.step, len(self.curve) + 1, values | layers)
+        return per_token
+
+    def _finish(self, epoch: EpochType, events: Events | None) -> None:
+        self.curve.append(epoch)
+        self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=self.running.skipped_in_a_row)
+        with self._timed():
+            if best_epoch(self.curve) is epoch:
+                self._save(self.best)
+            self._keep(epoch.epoch)
+            self._save(self.last)
+        self._report(epoch, events)
+        if any(parallel.totals(self.signals.came)):
+            self._stop()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32")
 
-    def _learning_rate(self, epochs: float) -> float:
-        """After so many epochs of the run."""
-        return learning_rate(self.recipe.optimizer, epochs / self.recipe.epochs)
+    @property
+    def _done(self) -> float:
+        """Share of the run, 0…1: of its time where it has a budget, else of its data."""
+        if self.budget:
+            return parallel.from_main(self.budget.done)
+        # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
+        share = min(1.0, self.running.amount / self.task.epoch_amount)
+        return min(1.0, (len(self.curve) + share) / self.recipe.epochs)
 
-    def _skip(self, batches: list[Batch], loss: float, norm: float) -> None:
+    def _time_is_up(self) -> bool:
+        return self.budget is not None and self._done >= 1
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What happens once more at the end of a budget."""
+        started = time.monotonic()
+        yield
+        if self.budget:
+            self.budget.measured(time.monotonic() - started)
+
+    def _skip(self, drawn: Drawn, loss: float, norm: float) -> None:
         """Write down an update that was skipped; too many in a row stop the run."""
         running = self.running
         running.count_skipped()
-        ids = [name for ids in parallel.gather([name for batch in batches for name in batch.ids]) for name in ids]
+        here = [name for batch in drawn.batches for name in batch.ids]
+        ids = [name for ids in parallel.gather(here) for name in ids]
         if self.main:
-            self.skipped.add(len(self.curve) + 1, running.batches, loss, norm, ids)
+            self.skipped.add(len(self.curve) + 1, running.batches + drawn.taken, loss, norm, ids)
         if running.skipped_in_a_row > self.recipe.max_skipped:
             raise RecipeError(
                 f"loss or gradient not finite {running.skipped_in_a_row} times in a row, {self.skipped.file} names the "
@@ -241,13 +311,6 @@ class Trainer(Generic[EpochType]):
         """The one that is validated, kept as the best and exported."""
         return self.average.module if self.average else self.model
 
-    def _validate(self) -> dict[str, Any]:
-        self.task.model = self.measured_model
-        try:
-            return self.task.validate()
-        finally:
-            self.task.model = self.model
-
     @property
     def _carried(self) -> dict[str, torch.Tensor]:
         """What goes from update to update beside the model and the optimiser."""
@@ -258,22 +321,46 @@ class Trainer(Generic[EpochType]):
         """That make an update, in all processes."""
         return self.recipe.accumulate * parallel.count()
 
+    def _save_in_time(self) -> None:
+        """Save what is due, and if a signal came end the run."""
+        due = self.main and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
+        stopping, due = map(bool, parallel.totals(self.signals.came, due))  # a signal comes to any of them
+        if stopping or due:
+            self._save(self.last)
+        if stopping:
+            self._stop()
+        if not (self.budget and self.main):
+            return
+        if time.monotonic() - self.windowed >= WINDOW_SECONDS:
+            self._save_half(WINDOW)
+            self.windowed = time.monotonic()
+        optimizer = self.recipe.optimizer
+        if optimizer.schedule == "constant" and decay_done(optimizer, self._done) and not self.decaying:
+            self._save_half(CONSTANT)
+            self.decaying = True
+
     def _save(self, path: Path) -> None:
         parallel.collect(self.task.carried.values())
         if not self.main:
             return
-        progress = {
+        if path == self.best:
+            save_checkpoint(path, self.measured_model, self.optimizer, self._progress, self.task.carried)
+        else:
+            save_checkpoint(path, self.model, self.optimizer, self._progress, self._carried)
+        self.saved = time.monotonic()
+
+    def _save_half(self, name: str) -> None:
+        save_half(self.folder / name, self.measured_model, self._progress)
+
+    @property
+    def _progress(self) -> dict[str, Any]:
+        return {
             "curve": [asdict(epoch) for epoch in self.curve],
             "tokens": self.task.tokens.symbols,
             "running": asdict(self.running),
             "batches": self._batches,
             "scaler": self.scaler.state_dict(),
         }
-        if path == self.best:
-            save_checkpoint(path, self.measured_model, self.optimizer, progress, self.task.carried)
-        else:
-            save_checkpoint(path, self.model, self.optimizer, progress, self._carried)
-        self.saved = time.monotonic()
 
     def _keep(self, epoch: int) -> None:
         """Keep the checkpoints of the last epochs, which can be averaged."""
@@ -332,6 +419,7 @@ class Trainer(Generic[EpochType]):
         self._write_curve()
         self._say(
             f"epoch {epoch.epoch:3d}  train {epoch.train_loss:.3f}  dev {epoch.dev_loss:.3f}  {epoch.outcome}  "
-            f"gradient {epoch.gradient_norm:.2f}  {epoch.speed:,.0f} {self.task.unit}/s  {epoch.minutes:.1f} min"
+            f"gradient {epoch.gradient_norm:.2f}  {epoch.speed:,.0f} {self.task.unit}/s  {epoch.minutes:.1f} min  "
+            f"waiting {epoch.waiting:.0%}  utilization {epoch.utilization:.0%}"
             + (f"  skipped: {epoch.skipped}" if epoch.skipped else "")
         )

@@ -106,7 +106,8 @@ def test_augment_sees_the_features_and_its_result_is_used(model: AcousticModel):
 
     waveform, lengths = ragged_batch([6_400, 6_400])
     with torch.no_grad():
-        log_probs, _ = model(waveform, lengths, blank_out)
+        (encoded,), _ = model.encode(waveform, lengths, blank_out)
+        log_probs = model.log_probs(encoded)
         plain, _ = model(waveform, lengths)
     assert seen == [(2, 4 * 10 + 3, 40)]
     assert torch.equal(log_probs[0], log_probs[1])
@@ -120,7 +121,8 @@ def test_a_lower_layer_speaks_as_a_model_that_ends_there(directions: int, lookah
     shorter = AcousticModel(replace(model.config, layers=1), VOCABULARY).eval()
     shorter.load_state_dict({name: model.state_dict()[name] for name in shorter.state_dict()})
     batch = ragged_batch([6_400, 1_000])
-    log_probs, frames, lower = model(*batch, layer=1)
+    encoded, frames = model.encode(*batch, layer=1)
+    lower, log_probs = map(model.log_probs, encoded)
     torch.testing.assert_close(lower, shorter(*batch)[0])
     assert torch.equal(log_probs, model(*batch)[0])
     assert frames.tolist() == [10, 2]
@@ -130,12 +132,13 @@ def test_a_lower_layer_speaks_as_a_model_that_ends_there(directions: int, lookah
 def test_views_are_copies_of_the_batch_that_augment_tells_apart(model: AcousticModel):
     waveform, lengths = ragged_batch([6_400, 1_000])
     plain = model(waveform, lengths)[0]
-    log_probs, frames = model(waveform, lengths, views=2)
-    torch.testing.assert_close(log_probs, plain.repeat(2, 1, 1))
+    (encoded,), frames = model.encode(waveform, lengths, views=2)
+    torch.testing.assert_close(model.log_probs(encoded), plain.repeat(2, 1, 1))
     assert frames.tolist() == [10, 2, 10, 2]
-    log_probs, _ = model(
+    (encoded,), _ = model.encode(
         waveform, lengths, lambda features: features * torch.tensor([1, 1, 0, 0]).view(4, 1, 1), views=2
     )
+    log_probs = model.log_probs(encoded)
     torch.testing.assert_close(log_probs[:2], plain)
     assert not torch.allclose(log_probs[2:], plain)
 

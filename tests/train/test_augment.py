@@ -13,7 +13,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_corpus import TEXTS, load_epoch, write_audio, write_augment, write_manifest
+from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio, write_augment, write_manifest
 from tiny_runs import assert_equal_checkpoints, make_trainer
 
 from asr.audio.files import read
@@ -25,8 +25,9 @@ from asr.train.augment.noise import SLOPES, Noises, add_noise, coloured
 from asr.train.augment.room import Rooms, reverberate, simulate
 from asr.train.augment.tempo import change_tempo
 from asr.train.augment.waveform import WaveformAugment
+from asr.train.batch import Batch
 from asr.train.config import CODECS, NOISES, AcousticRecipe, AugmentConfig, TokenizerConfig
-from asr.train.dataset import Batch, join, load_samples, make_cut, perturb, read_entries
+from asr.train.dataset import join, load_samples, make_cut, perturb
 from asr.train.tokenizer import CharacterTokenizer, TextRule
 
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
@@ -264,7 +265,7 @@ def waveforms(recipe: AcousticRecipe, epoch: int = 2) -> Iterator[tuple[str, str
 
 
 def test_joined_utterances_are_text_after_text_and_sound_after_sound(recipe: AcousticRecipe, corpus: Path):
-    recipe.augment = AugmentConfig(speeds=[1.0], gain_db=0.0, join_share=1.0, join_seconds=2.0)
+    recipe.augment = AugmentConfig(speeds=[1.0], gain_db=[0.0, 0.0], join_share=1.0, join_seconds=2.0)
     sounds = {f"u{index}": (text, read(corpus.parent / f"u{index}.wav")) for index, text in enumerate(TEXTS)}
     together = 0
     for name, text, waveform in waveforms(recipe):
@@ -291,7 +292,7 @@ def test_a_part_that_cannot_be_read_is_left_out_of_what_was_joined(recipe: Acous
 def test_what_cannot_be_read_is_named_and_the_utterance_goes_without(
     recipe: AcousticRecipe, tmp_path: Path, source: str
 ):
-    recipe.augment = AugmentConfig(speeds=[1.0], gain_db=0.0)
+    recipe.augment = AugmentConfig(speeds=[1.0], gain_db=[0.0, 0.0])
     clean = [batch.waveforms for batch in batches(recipe)]
     (tmp_path / "bad.wav").write_bytes(b"not audio")
     manifest = write_manifest(tmp_path / "bad.jsonl", [(tmp_path / "bad.wav", "")])
@@ -336,9 +337,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> WaveformAugment:
 
 def test_each_change_happens_to_its_share_whatever_the_others_do():
     samples = some_sound(0.2)
-    only = WaveformAugment(AugmentConfig(gain_db=0.0, codecs=["telephone"], codec_share=0.3), [])
+    only = WaveformAugment(AugmentConfig(gain_db=[0.0, 0.0], codecs=["telephone"], codec_share=0.3), [])
     both = WaveformAugment(
-        AugmentConfig(gain_db=0.0, codecs=["telephone"], codec_share=0.3, noises=["white"], noise_share=0.5), []
+        AugmentConfig(gain_db=[0.0, 0.0], codecs=["telephone"], codec_share=0.3, noises=["white"], noise_share=0.5), []
     )
     names = [f"u{index}@1.2" for index in range(200)]
     changed = [not np.array_equal(only(samples, name), samples) for name in names]
@@ -366,7 +367,7 @@ def test_the_same_samples_whoever_loads_them_and_on_however_many_threads(
 
 def test_another_epoch_sounds_different(recipe: AcousticRecipe, tmp_path: Path):
     recipe.augment = write_augment(tmp_path)
-    recipe.augment.join_share = recipe.augment.gain_db = 0.0
+    recipe.augment.join_share, recipe.augment.gain_db = 0.0, [0.0, 0.0]
     recipe.augment.speeds = recipe.augment.tempos = [1.0]
     recipe.augment.noise_share = 1.0
     epochs = [{name.split("@")[0]: waveform for name, _, waveform in waveforms(recipe, epoch)} for epoch in (2, 3)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
+from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio, write_manifest
 from tiny_runs import make_trainer
 
 import asr.train.workers
@@ -19,18 +19,9 @@ from asr.audio.files import read
 from asr.errors import RecipeError
 from asr.manifest import Entry
 from asr.nn.features import SAMPLE_RATE
+from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe, AugmentConfig, TokenizerConfig
-from asr.train.dataset import (
-    Batch,
-    draw_eval,
-    draw_train,
-    load_samples,
-    make_cut,
-    make_loader,
-    perturb,
-    read_entries,
-    usable_cuts,
-)
+from asr.train.dataset import draw_eval, draw_train, load_samples, make_cut, make_loader, perturb, usable_cuts
 from asr.train.tokenizer import CharacterTokenizer, TextRule
 from asr.train.workers import WorkerLoader, explained
 
@@ -218,12 +209,12 @@ def test_another_epoch_and_another_seed_give_other_batches(recipe: AcousticRecip
 
 
 def test_speed_and_gain_change_the_length_and_the_volume(recipe: AcousticRecipe, corpus: Path):
-    recipe.augment.speeds, recipe.augment.gain_db = [1.1], 0.0
+    recipe.augment.speeds, recipe.augment.gain_db = [1.1], [0.0, 0.0]
     for batch in train_batches(recipe, 2):
         for name, length in zip(names(batch), batch.lengths.tolist(), strict=True):
             original = len(soundfile.read(corpus.parent / f"{name}.wav")[0])
             assert length == pytest.approx(original / 1.1, abs=2)
-    recipe.augment.speeds, recipe.augment.gain_db = [1.0], 6.0
+    recipe.augment.speeds, recipe.augment.gain_db = [1.0], [-6.0, 6.0]
     gains = {}
     for batch in train_batches(recipe, 2):
         for name, waveform in zip(names(batch), batch.waveforms, strict=True):

@@ -33,9 +33,9 @@ def test_a_run_measures_and_keeps_the_average_and_goes_on_training_the_model(rec
     trainer = make_trainer(recipe)
     validate, measured = trainer.task.validate, []
 
-    def watched() -> dict[str, float]:
-        measured.append(trainer.task.model)
-        return validate()
+    def watched(model: nn.Module) -> dict[str, float]:
+        measured.append(model)
+        return validate(model)
 
     trainer.task.validate = watched
     trained: list[dict[str, torch.Tensor]] = []

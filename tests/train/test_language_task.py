@@ -133,7 +133,7 @@ def test_validation_scores_each_sentence_for_itself(language_recipe: LanguageRec
             log_probs, _ = task.model.eval()(torch.tensor([[BOUNDARY, *tokens]]), task.model.start(1))
             total += token_losses(log_probs, torch.tensor([[*tokens, BOUNDARY]])).sum().item()
             count += len(tokens) + 1
-    assert task.validate()["dev_loss"] == pytest.approx(total / count, rel=1e-5)
+    assert task.validate(task.model)["dev_loss"] == pytest.approx(total / count, rel=1e-5)
 
 
 def test_a_state_that_is_not_finite_does_not_spoil_the_batches_after(language_recipe: LanguageRecipe):

@@ -13,8 +13,8 @@ from torch import Tensor
 from asr.errors import RecipeError
 from asr.nn.acoustic import AcousticConfig, AcousticModel, ctc_loss
 from asr.train.augment.spec import SpecAugment
+from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe, AugmentConfig, ObjectiveConfig
-from asr.train.dataset import Batch
 from asr.train.objective import Objective, consistency, distillation, smoothing
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
@@ -129,8 +129,8 @@ def make_batch() -> Batch:
 
 
 def plain(model: AcousticModel, batch: Batch, augment: SpecAugment | None = None) -> Tensor:
-    log_probs, frames = model(batch.waveforms, batch.lengths, augment)
-    return ctc_loss(log_probs, frames, batch.targets, batch.target_lengths)[0]
+    (encoded,), frames = model.encode(batch.waveforms, batch.lengths, augment)
+    return ctc_loss(model.log_probs(encoded), frames, batch.targets, batch.target_lengths)[0]
 
 
 MASKS = AugmentConfig(frequency_masks=2, frequency_width=8, time_masks_per_second=5.0, time_width=10)
@@ -173,7 +173,8 @@ def test_all_terms_add_up_to_the_formula():
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
     torch.manual_seed(5)
-    log_probs, frames, lower = model(batch.waveforms, batch.lengths, SpecAugment(MASKS), 2, 1)
+    encoded, frames = model.encode(batch.waveforms, batch.lengths, SpecAugment(MASKS), 2, 1)
+    lower, log_probs = map(model.log_probs, encoded)
     assert not torch.allclose(log_probs[:3], log_probs[3:])
     with torch.no_grad():
         taught = teacher(batch.waveforms, batch.lengths)[0].repeat(2, 1, 1)

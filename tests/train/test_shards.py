@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from lhotse import CutSet
-from tiny_corpus import TEXTS, load_epoch, write_audio
+from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio
 from tiny_runs import make_trainer, said
 
 from asr.audio.files import read
 from asr.errors import AudioError, RecipeError
 from asr.train import shards
+from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe, TokenizerConfig
-from asr.train.dataset import Batch, make_cut, read_entries
+from asr.train.dataset import make_cut
 from asr.train.report import digest, manifest_line
 from asr.train.shards import read_recording, read_training, write_shards
 from asr.train.tokenizer import CharacterTokenizer, TextRule

@@ -298,8 +298,9 @@ def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: Acoustic
         batches = list(trainer.task.start_epoch([], 0))
         assert (len(batches) > 1) == (name == "halves")
         trainer.model.train()
-        loss, tokens, norm, _ = trainer.update(batches, 0.01)
-        results.append((loss, tokens, norm, trainer.model.head.weight.grad))
+        sent = trainer.update(batches, 0.01)
+        loss, norm, *_ = sent.values.tolist()
+        results.append((loss, sent.tokens, norm, trainer.model.head.weight.grad))
     (one, _, _, gradient), (other, _, _, accumulated) = results
     assert other == pytest.approx(one, rel=1e-5)
     assert results[0][1] == results[1][1]
@@ -357,7 +358,8 @@ def test_losses_are_told_apart_by_the_length_of_the_utterance(recipe: AcousticRe
         (write_audio(tmp_path / f"v{index}.wav", seconds), "ab") for index, seconds in enumerate((1.0, 1.5, 3.0))
     ]
     recipe.data.dev = str(write_manifest(tmp_path / "dev.jsonl", entries))
-    measures = make_trainer(recipe).task.validate()
+    task = make_trainer(recipe).task
+    measures = task.validate(task.model)
     short, long = measures["loss_by_seconds"]["0-2"], measures["loss_by_seconds"]["2-4"]
     assert (2 * short + long) / 3 == pytest.approx(measures["dev_loss"])  # two tokens each
 
@@ -434,7 +436,7 @@ def test_data_of_which_nothing_can_be_used_is_one_line(recipe: AcousticRecipe):
 
 def test_a_share_of_the_training_data_is_the_same_share_every_time(recipe: AcousticRecipe):
     recipe.data.train_fraction = 0.5
-    chosen = [sorted(cut.id for cut in make_trainer(recipe).task.train_cuts) for _ in range(2)]
+    chosen = [sorted(cut.id for cut in make_trainer(recipe).task.data.train_cuts) for _ in range(2)]
     assert len(chosen[0]) == 4
     assert chosen[0] == chosen[1]
 
@@ -485,6 +487,6 @@ def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     recipe.precision = "bfloat16"
     recipe.model.dropout = 0.5
     trainer = make_trainer(recipe)
-    losses = {trainer.task.validate()["dev_loss"] for _ in range(2)}
+    losses = {trainer.task.validate(trainer.model)["dev_loss"] for _ in range(2)}
     trainer.precision = "float32"
-    assert losses == {trainer.task.validate()["dev_loss"]}
+    assert losses == {trainer.task.validate(trainer.model)["dev_loss"]}

@@ -1,17 +1,19 @@
 """Audio and manifests made on the spot: tones and noise, enough to see what the training code does with them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from lhotse import MonoCut
 
+from asr.manifest import Entry
 from asr.nn.features import SAMPLE_RATE
+from asr.train.batch import Batch, read_sources
 from asr.train.config import NOISES, AcousticRecipe, AugmentConfig
-from asr.train.dataset import Batch, draw_train, make_loader
-from asr.train.tokenizer import Tokenizer
+from asr.train.dataset import draw_train, make_loader
+from asr.train.tokenizer import TextRule, Tokenizer
 
 SENTENCES = (
     "the cat sat on the mat",
@@ -70,3 +72,8 @@ def load_epoch(
 ) -> Iterator[Batch]:
     """The batches of an epoch, from a loader of its own."""
     return make_loader(cuts, tokenizer, recipe).load(draw_train(cuts, recipe, epoch, done))
+
+
+def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:
+    """Of all manifests, one behind the other."""
+    return [entry for _, entries in read_sources(manifests, rule) for entry in entries]

@@ -15,13 +15,21 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_corpus import SENTENCES
+from tiny_corpus import SENTENCES, write_audio, write_manifest
 
 from asr.errors import RecipeError
 from asr.nn.acoustic import AcousticConfig
 from asr.nn.language import LanguageConfig
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe, AugmentConfig, DataConfig, LanguageRecipe, TextConfig, TokenizerConfig
+from asr.train.config import (
+    NOISES,
+    AcousticRecipe,
+    AugmentConfig,
+    DataConfig,
+    LanguageRecipe,
+    TextConfig,
+    TokenizerConfig,
+)
 from asr.train.language import LanguageTask
 from asr.train.parallel import processes
 from asr.train.task import Epoch
@@ -46,6 +54,17 @@ def acoustic_recipe(corpus: Path) -> AcousticRecipe:
         model=AcousticConfig(layers=1, size=16, bands=20),
         augment=AugmentConfig(mask_below_wer=100.0, time_width=5, frequency_width=4),
     )
+
+
+def in_memory_recipe(corpus: Path) -> AcousticRecipe:
+    """The same with the corpus in memory, and every change to the audio that it allows but rooms."""
+    recipe = acoustic_recipe(corpus)
+    recipe.data.in_memory, recipe.data.passes, recipe.ema_decay = True, 2, 0.9
+    noise = write_manifest(corpus.parent / "noise.jsonl", [(write_audio(corpus.parent / "hum.wav", 0.7, seed=40), "")])
+    recipe.augment.gain_db = [-20.0, 6.0]
+    recipe.augment.noises, recipe.augment.noise_share = [*NOISES, str(noise)], 0.5
+    recipe.augment.codecs, recipe.augment.codec_share = ["telephone", "telephone-mu-law"], 0.5
+    return recipe
 
 
 def language_recipe(folder: Path) -> LanguageRecipe:
@@ -78,7 +97,8 @@ def said(trainer: Trainer) -> str:
 def repeatable(curve: list[Any]) -> list[dict[str, Any]]:
     """The curve, or its lines, without the clock."""
     lines = [asdict(epoch) if isinstance(epoch, Epoch) else epoch for epoch in curve]
-    return [{key: value for key, value in line.items() if key not in ("speed", "minutes")} for line in lines]
+    clock = ("speed", "minutes", "waiting", "utilization")
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
 def assert_equal_checkpoints(one: Path, other: Path) -> None:
@@ -115,6 +135,51 @@ def start_two(recipe: AcousticRecipe, log: Path, fault: str = "") -> list[BasePr
         start(recipe, log, fault, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
+
+
+def decode_in_processes(manifest: Path, folder: Path, count: int = 1, killed: str = "") -> list[int | None]:
+    """Exit codes of so many processes that decode a manifest at once.
+
+    killed: "amid the samples" or "before the index", where each is killed.
+    """
+    started = [PROCESSES.Process(target=_decode, args=(manifest, folder, killed)) for _ in range(count)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    return [process.exitcode for process in started]
+
+
+def _decode(manifest: Path, folder: Path, killed: str) -> None:
+    import signal
+
+    from asr.train import corpus
+
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Pool:
+        """Stands for the processes that decode; kills their parent at the fourth recording."""
+
+        __init__ = __exit__ = lambda *_, **__: None
+
+        def __enter__(self) -> "Pool":
+            return self
+
+        def map(self, function: Any, sources: Any, chunksize: int) -> Any:
+            for number, source in enumerate(sources):
+                if number == 3:
+                    die()
+                yield function(source)
+
+    if killed == "amid the samples":
+        corpus.ProcessPoolExecutor = Pool  # type: ignore[assignment, misc]
+    elif killed == "before the index":
+        corpus.json.dumps = die  # type: ignore[assignment]
+    corpus.decode_manifest(manifest, folder, workers=1)
 
 
 def _train(

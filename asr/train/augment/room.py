@@ -1,7 +1,11 @@
 """The sound of a room: its impulse response, simulated or measured, convolved with the speech."""
 
+import os
 import random
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 from scipy.signal import oaconvolve
@@ -14,6 +18,7 @@ from asr.train.augment.recordings import list_recordings
 SMALLEST, LARGEST = (3.0, 3.0, 2.4), (8.0, 6.0, 3.5)  # metres
 TO_A_WALL = 0.5  # metres, at least, from speaker and microphone
 REFLECTIONS = 25  # of a sound, at most: with more, a room that rings for half a second takes four times as long
+LONGEST_RESPONSE = SAMPLE_RATE // 2  # samples of a response in a bank
 
 
 class Rooms:
@@ -68,3 +73,52 @@ def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     wet = oaconvolve(samples, response[np.abs(response).argmax() :])[: len(samples)]
     energy, wet_energy = (np.sum(np.square(sound, dtype=np.float64)) for sound in (samples, wet))
     return wet * np.float32(np.sqrt(energy / wet_energy))
+
+
+def room_bank(
+    sources: Sequence[str], reverberation: Sequence[float], seed: int, count: int, workers: int = 0
+) -> np.ndarray:
+    """Impulse responses (count, taps), float32, that begin with the direct sound, padded with zeros to at most 0.5 s.
+
+    Args:
+        sources: `simulated`, or manifests of impulse responses; all have an equal share of the bank.
+        reverberation: of simulated rooms, seconds, from … to.
+        seed: of what is drawn; the bank does not depend on `workers`.
+        count: rooms, at least 1.
+        workers: processes that simulate; 0 means one for each core.
+
+    Raises:
+        RecipeError: a source that cannot be used.
+        AudioError: a recorded response that cannot be read.
+    """
+    rooms = Rooms(sources, reverberation)
+    for recordings in rooms.responses.values():
+        random.Random(seed).shuffle(recordings)
+    response = partial(_bank_response, rooms, seed)
+    workers = min(workers or len(os.sched_getaffinity(0)), count)
+    if workers == 1 or "simulated" not in sources:
+        responses = [response(number) for number in range(count)]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:  # nothing is imported anew
+            responses = list(pool.map(response, range(count), chunksize=4))
+    bank = np.zeros((count, max(map(len, responses))), np.float32)
+    for row, samples in zip(bank, responses, strict=True):
+        row[: len(samples)] = samples
+    return bank
+
+
+def _bank_response(rooms: Rooms, seed: int, number: int) -> np.ndarray:
+    """The response of that number in a bank, from its direct sound on."""
+    source = rooms.sources[number % len(rooms.sources)]
+    if source == "simulated":
+        import pyroomacoustics
+
+        pyroomacoustics.constants.set("num_threads", 1)  # of this process, which may be new
+        draw = random.Random(f"bank {seed} {number}")
+        response = simulate(draw.uniform(rooms.shortest, rooms.longest), draw)
+    else:
+        recordings = rooms.responses[source]
+        response = read(recordings[number // len(rooms.sources) % len(recordings)])
+    if not response.any():  # with which nothing is changed
+        return np.zeros(1, np.float32)
+    return response[np.abs(response).argmax() :][:LONGEST_RESPONSE]

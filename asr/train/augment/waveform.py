@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asr.data.augment.batch import gain_range
 from asr.train.augment.codec import Codecs
 from asr.train.augment.noise import Noises
 from asr.train.augment.room import Rooms
@@ -24,7 +25,7 @@ class WaveformAugment:
 
     def __init__(self, config: AugmentConfig, voices: Sequence[str | Path]):
         """voices: recordings to make babble of. RecipeError for a manifest that cannot be read."""
-        self.gain_db = config.gain_db
+        self.gain_db = gain_range(config.gain_db)
         self.changes: list[tuple[str, float, Change]] = []
         if config.rooms:
             self.changes.append(("room", config.room_share, Rooms(config.rooms, config.reverberation)))
@@ -39,5 +40,5 @@ class WaveformAugment:
             draw = random.Random(f"{kind} {name}")
             if draw.random() < share and samples.any():
                 samples = change(samples, draw)
-        gain = random.Random(name).uniform(-self.gain_db, self.gain_db)
+        gain = random.Random(name).uniform(*self.gain_db)
         return samples * 10 ** (gain / 20)

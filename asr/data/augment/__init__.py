@@ -1,0 +1,1 @@
+"""Augmentation of whole batches on their device: use `BatchAugment`, `change_speed` and `check` from `batch`."""

@@ -1,0 +1,57 @@
+"""A run that has so many minutes: how much of them is used, and how much the processor was."""
+
+import time
+
+import torch
+
+FIRST_RESERVE = 0.05  # share of the budget kept for measuring and saving at the end, until one was timed
+MARGIN = 1.5  # of the longest time that measuring and saving took, kept for the end
+SAMPLE_SECONDS = 1.0  # between two looks at a GPU's utilization
+
+
+class Budget:
+    """Time of a run of `minutes`, of which `spent` seconds had passed before this process."""
+
+    def __init__(self, minutes: float, spent: float = 0.0):
+        self.seconds = 60 * minutes
+        self.started = time.monotonic() - spent
+        self.longest = 0.0
+
+    @property
+    def done(self) -> float:
+        """Share of the training time that has passed, 0…1; at 1 what is left is for measuring and saving."""
+        reserve = MARGIN * self.longest or FIRST_RESERVE * self.seconds
+        return min(1.0, (time.monotonic() - self.started) / max(1e-9, self.seconds - reserve))
+
+    def measured(self, seconds: float) -> None:
+        """Measuring and saving took so long, once."""
+        self.longest = max(self.longest, seconds)
+
+
+class Utilization:
+    """Share of the time that the device computes: of a GPU as its driver says, of a CPU's threads by their time."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.restart()
+
+    def restart(self) -> None:
+        self.started, self.computed = time.monotonic(), time.process_time()
+        self.sampled = self.started
+        self.samples: list[float] = []
+
+    def sample(self) -> None:
+        """Often, between updates."""
+        if self.device.type == "cuda" and time.monotonic() - self.sampled >= SAMPLE_SECONDS:
+            self.sampled = time.monotonic()
+            try:
+                self.samples.append(torch.cuda.utilization(self.device) / 100)
+            except (ModuleNotFoundError, RuntimeError):  # without NVIDIA's library pynvml
+                self.samples.append(0.0)
+
+    def mean(self) -> float:
+        """Since the last `restart`; 0 where nobody can tell."""
+        if self.device.type == "cuda":
+            return sum(self.samples) / max(1, len(self.samples))
+        elapsed = time.monotonic() - self.started
+        return (time.process_time() - self.computed) / max(1e-9, elapsed * torch.get_num_threads())

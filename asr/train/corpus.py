@@ -1,0 +1,154 @@
+"""Training audio in memory: every recording decoded once, into one array of int16.
+
+    audio/3f2a….i16     the samples of a manifest's recordings, one after the other, 16 kHz mono
+    audio/3f2a….json    where each recording ends, and why others could not be read
+
+The files are memory-mapped: a second run over the same manifest starts at once.
+"""
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from asr.errors import AudioError, RecipeError, one_line
+from asr.manifest import Entry
+from asr.replacement import replacing
+from asr.train.shards import ShardEntry, read_recording, read_training
+
+FULL_SCALE = 2**15  # of an int16 sample
+CHUNK = 32  # recordings that a process decodes before it hands them over
+MEMORY_SHARE = 0.5  # of a GPU's free memory that the corpus may take
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The recordings of one manifest, in its order; one that cannot be read has no samples and a line in `problems`."""
+
+    samples: np.ndarray  # (N,) int16, memory-mapped
+    ends: list[int]  # where in it each recording ends
+    problems: dict[str, str]  # by id
+
+
+def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Decoded:
+    """Decode a manifest (or shards) with so many processes (0: one a core), or map what an earlier call has decoded.
+
+    Raises RecipeError where the manifest cannot be read or the files cannot be written.
+    """
+    entries = read_training(str(manifest))
+    name = _digest(entries)
+    samples, index = folder / f"{name}.i16", folder / f"{name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):  # another run may decode the same
+            if not index.is_file():
+                _decode(entries, samples, index, workers or os.cpu_count() or 1)
+        described = json.loads(index.read_text(encoding="utf-8"))
+        ends = described["ends"]
+        # "c": torch warns of arrays that it must not write to.
+        mapped = np.memmap(samples, np.int16, "c", shape=(ends[-1],)) if ends[-1] else np.zeros(0, np.int16)
+        return Decoded(mapped, ends, described["problems"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(
+            f"{samples}: decoded audio cannot be written or read ({one_line(error)}); "
+            f"make room, or delete the files of that name and start again"
+        ) from error
+
+
+def _digest(entries: Sequence[Entry]) -> str:
+    """Of what is decoded: the recordings' names, sizes and times. Texts may change without a new decoding."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        source = _source(entry)
+        status = os.stat(entry.audio) if os.path.isfile(entry.audio) else None
+        digest.update(repr((source, status and (status.st_size, status.st_mtime_ns))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _source(entry: Entry) -> str:
+    return entry.source if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
+
+
+def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) -> None:
+    ends, problems, end = [], {}, 0
+    with (
+        replacing(samples) as part,
+        open(part, "wb") as file,
+        ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool,
+    ):
+        for entry, decoded in zip(entries, pool.map(_read, map(_source, entries), chunksize=CHUNK), strict=True):
+            if isinstance(decoded, str):
+                problems[entry.id] = decoded
+            else:
+                file.write(decoded)
+                end += len(decoded) // 2
+            ends.append(end)
+    with replacing(index) as part:
+        part.write_text(json.dumps({"ends": ends, "problems": problems}), encoding="utf-8")
+
+
+def _read(source: str) -> bytes | str:
+    """int16 samples, or why there are none."""
+    try:
+        samples = read_recording(source)
+    except AudioError as error:
+        return str(error)
+    return (samples * FULL_SCALE).round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes()
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes; the parent ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Corpus:
+    """The audio of utterances, each a view of the memory that holds its manifest's recordings."""
+
+    def __init__(self, sources: Iterable[tuple[str, Sequence[Entry]]], folder: Path):
+        """sources: manifests, each with its entries in the order of its lines. The files are in `folder`."""
+        self.entries: list[Entry] = []
+        self.problems: dict[str, str] = {}
+        self._memory: list[Tensor] = []
+        self._places: list[tuple[int, int, int]] = []  # memory, begin, end of each entry
+        known: dict[str, tuple[int, list[int]]] = {}
+        for manifest, entries in sources:
+            if manifest not in known:
+                decoded = decode_manifest(manifest, folder)
+                known[manifest] = len(self._memory), decoded.ends
+                self._memory.append(torch.from_numpy(decoded.samples))
+                self.problems |= decoded.problems
+            number, ends = known[manifest]
+            self.entries += entries
+            self._places += [(number, begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def length(self, index: int) -> int:
+        """Samples of an utterance."""
+        _, begin, end = self._places[index]
+        return end - begin
+
+    def samples(self, index: int) -> Tensor:
+        """(n,) int16, where the corpus lies."""
+        number, begin, end = self._places[index]
+        return self._memory[number][begin:end]
+
+    def move_to(self, device: torch.device) -> bool:
+        """Copy all audio to a GPU that has room for it. Returns whether it is there."""
+        if device.type != "cuda":
+            return False
+        size = sum(memory.numel() * memory.element_size() for memory in self._memory)
+        if size > MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return False
+        self._memory = [memory.to(device) for memory in self._memory]
+        return True

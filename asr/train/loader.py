@@ -1,0 +1,286 @@
+"""Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
+
+No file, no worker and no Lhotse object in the loop. What is drawn for an utterance depends on the seed, the pass and
+the utterance, as in `asr.train.dataset`: a pass can be repeated, and a stopped run goes on.
+"""
+
+import math
+import random
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.data.augment.batch import BatchAugment, change_speed, check
+from asr.errors import RecipeError
+from asr.manifest import Entry, read_manifest
+from asr.nn.acoustic import SAMPLES_PER_FRAME
+from asr.nn.features import SAMPLE_RATE
+from asr.nn.graphs import padded_frames
+from asr.replacement import replacing
+from asr.train import parallel
+from asr.train.augment.room import room_bank
+from asr.train.batch import Batch, LeftOut, Targets
+from asr.train.config import AcousticRecipe
+from asr.train.corpus import FULL_SCALE, Corpus
+from asr.train.tokenizer import Tokenizer
+
+ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an utterance
+BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
+AUDIO = "audio"  # the folder of decoded audio, below the recipe's output
+EVAL_SECONDS = 2000.0  # of audio in a batch that is only measured
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """An utterance of a corpus, by its index there, with its token ids; phones are those of the second head."""
+
+    index: int
+    id: str
+    text: str
+    samples: int
+    targets: list[int]
+    phones: list[int]
+
+
+def usable_utterances(
+    corpus: Corpus, tokenizer: Tokenizer, phones: Tokenizer | None, max_seconds: float
+) -> tuple[list[Utterance], LeftOut]:
+    """Those that can be trained on, and how many cannot; recordings that cannot be read are in `corpus.problems`."""
+    usable, left_out = [], LeftOut()
+    for index, entry in enumerate(corpus.entries):
+        samples, targets = corpus.length(index), tokenizer.encode(entry.text)
+        if samples and left_out.admits(samples, targets, max_seconds):
+            spelled = phones.encode(entry.phones) if phones and entry.phones else []
+            usable.append(Utterance(index, entry.id, entry.text, samples, targets, spelled))
+    return usable, left_out
+
+
+class CorpusLoader:
+    """Batches of the utterances of a corpus, on `device`."""
+
+    def __init__(self, corpus: Corpus, utterances: Sequence[Utterance], device: torch.device):
+        self.corpus = corpus
+        self.utterances = utterances
+        self.device = device
+
+    def unchanged(self) -> Iterator[Batch]:
+        """All utterances once, as they are, in batches of similar length."""
+        ordered = sorted(self.utterances, key=lambda row: (row.samples, row.id))
+        limit = EVAL_SECONDS * SAMPLE_RATE
+        for begin, end in cut([row.samples for row in ordered], limit, len(ordered)):
+            rows = ordered[begin:end]
+            yield self._batch(rows, [row.id for row in rows], self._waveforms(rows), [row.samples for row in rows])
+
+    def _waveforms(self, rows: Sequence[Utterance]) -> Tensor:
+        """(B, N) float32 on the device, padded with zeros."""
+        samples = pad_sequence([self.corpus.samples(row.index) for row in rows], batch_first=True)
+        if self.device.type == "cuda" and not samples.is_cuda:
+            samples = samples.pin_memory()
+        return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
+
+    def _batch(self, rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
+        targets = Targets.pad([row.targets for row in rows])
+        return Batch(
+            ids=ids,
+            texts=[row.text for row in rows],
+            waveforms=waveforms,
+            lengths=torch.tensor(lengths),
+            targets=targets.ids,
+            target_lengths=targets.lengths,
+            unreadable={},
+            phones=Targets.pad([row.phones for row in rows]),
+        )
+
+
+class TrainingLoader(CorpusLoader):
+    """The same with changes to the audio, in an order that is drawn.
+
+    RecipeError if the recipe has a change that cannot be made for a whole batch.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        utterances: Sequence[Utterance],
+        device: torch.device,
+        recipe: AcousticRecipe,
+        folder: Path,
+    ):
+        """folder: of decoded audio, for noise."""
+        super().__init__(corpus, utterances, device)
+        check(recipe.augment)
+        self.recipe = recipe
+        augment, noises, rooms = recipe.augment, {}, None
+        for manifest in augment.noises:
+            if manifest.endswith(".jsonl"):
+                recorded = Corpus([(manifest, read_manifest(manifest))], folder)
+                noises[manifest] = [recorded.samples(index).to(device) for index in range(len(recorded))]
+        if augment.rooms:
+            rooms = torch.from_numpy(load_rooms(recipe, folder)).to(device)
+        babble = utterances if "babble" in augment.noises else []
+        voices = [corpus.samples(voice.index) for voice in babble]
+        self.augment = BatchAugment(augment, voices, noises, rooms, device)
+        self.gain = BatchAugment(replace(augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
+
+    def epoch(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
+        """This process's batches of an epoch (from 1), `data.passes` over the corpus, after the first `done` of all.
+
+        gain_only: without rooms, noise and codecs.
+        """
+        passes = self.recipe.data.passes
+        drawn = (
+            (number, rows)
+            for number in range((epoch - 1) * passes + 1, epoch * passes + 1)
+            for rows in self._draw(number)
+        )
+        here = islice(drawn, done + parallel.rank(), None, parallel.count())
+        change = self.gain if gain_only else self.augment
+        loaded = (self._load(rows, number, change) for number, rows in here)
+        return ahead(loaded) if self.device.type == "cuda" else loaded
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        """So many utterances as they are learned from: at their volumes, in noise and rooms."""
+        chosen = random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
+        for row in sorted(chosen, key=lambda row: row.samples):
+            yield self._load([(row, 1.0)], 0, self.augment)
+
+    def _draw(self, number: int) -> Iterator[list[tuple[Utterance, float]]]:
+        """The batches of a pass, as utterances and their speeds; those of one update are dealt out to its batches."""
+        recipe = self.recipe
+        count = recipe.accumulate * parallel.count()
+        drawn = [(utterance, self._speed(utterance, number)) for utterance in self.utterances]
+        frames = [math.ceil(utterance.samples / speed / SAMPLES_PER_FRAME) for utterance, speed in drawn]
+        if self.device.type == "cuda":  # to which its batch is padded
+            frames = [padded_frames(count) for count in frames]
+        lengths = [SAMPLES_PER_FRAME * count for count in frames]
+        seconds = count * recipe.data.batch_seconds
+        for update in plan(lengths, seconds * SAMPLE_RATE, count * recipe.data.max_batch, (recipe.seed, number)):
+            for part in range(count):
+                yield [drawn[index] for index in update[part::count]]
+
+    def _speed(self, utterance: Utterance, number: int) -> float:
+        return random.Random(f"{self.recipe.seed} {number} {utterance.id}").choice(self.recipe.augment.speeds)
+
+    def _load(self, drawn: list[tuple[Utterance, float]], number: int, change: BatchAugment) -> Batch:
+        rows, speeds = [row for row, _ in drawn], [speed for _, speed in drawn]
+        ids = [f"{row.id}@{self.recipe.seed}.{number}" for row in rows]
+        waveforms, lengths = change_speed(self._waveforms(rows), [row.samples for row in rows], speeds)
+        return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
+
+
+def ahead(items: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+
+
+def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:
+    """The bank of rooms (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
+    asked = (recipe.augment.rooms, list(recipe.augment.reverberation), recipe.seed, ROOMS)
+    kept = folder / f"rooms-{sha256(repr(asked).encode()).hexdigest()[:16]}.npy"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as part, open(part, "wb") as file:
+            np.save(file, room_bank(*asked))
+    return np.load(kept, allow_pickle=False)
+
+
+def plan(lengths: Sequence[int], limit: float, count: int, seed: tuple[int, int]) -> list[list[int]]:
+    """Indices of utterances of `lengths` samples, batch by batch; seed: of the run, and the number of the pass.
+
+    A batch has at most `count` rows and, padded, `limit` samples. The first pass goes from the shortest utterance to
+    the longest: short ones have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et
+    al. 2016, "SortaGrad"). Later ones batch utterances of similar length, in random order.
+    """
+    draw = np.random.default_rng(seed)
+    shuffled = draw.permutation(len(lengths))
+    rounded = np.asarray(lengths)[shuffled] // BUCKET
+    order = shuffled[np.argsort(rounded, kind="stable")]
+    batches = [order[begin:end].tolist() for begin, end in cut([lengths[i] for i in order], limit, count)]
+    if seed[1] > 1:
+        draw.shuffle(batches)
+    return batches
+
+
+def cut(lengths: Sequence[int], limit: float, count: int) -> Iterator[tuple[int, int]]:
+    """Spans (begin, end) of at most `count` rows that, padded to their longest, have at most `limit` samples."""
+    begin, longest = 0, 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if index > begin and ((index + 1 - begin) * longest > limit or index - begin >= count):
+            yield begin, index
+            begin, longest = index, length
+    if lengths:
+        yield begin, len(lengths)
+
+
+class CorpusData:
+    """`TrainingData` that is decoded once and held in memory."""
+
+    def __init__(
+        self,
+        recipe: AcousticRecipe,
+        tokenizer: Tokenizer,
+        phones: Tokenizer | None,
+        train: Sequence[tuple[str, Sequence[Entry]]],
+        chosen: Container[str],
+        dev: Sequence[Sequence[tuple[str, Sequence[Entry]]]],
+        device: torch.device,
+        say: Callable[[str], None],
+    ):
+        """train: manifests with their entries; chosen: ids of those to learn from; dev: such lists, one a dev set.
+
+        RecipeError if no utterance of a set can be used.
+        """
+        self.recipe, self.device, self.say = recipe, device, say
+        folder = Path(recipe.output) / AUDIO
+        with parallel.main_first():
+            corpus, utterances = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds)
+        utterances = [utterance for utterance in utterances if utterance.id in chosen]
+        self.seconds = sum(utterance.samples for utterance in utterances) / SAMPLE_RATE
+        self.training = TrainingLoader(corpus, utterances, device, recipe, folder)
+        self.dev_sets = []
+        for sources in dev:
+            with parallel.main_first():
+                measured = self._read("dev", sources, folder, tokenizer, None, math.inf)
+            self.dev_sets.append(CorpusLoader(*measured, device))
+
+    def _read(
+        self,
+        name: str,
+        sources: Sequence[tuple[str, Sequence[Entry]]],
+        folder: Path,
+        tokenizer: Tokenizer,
+        phones: Tokenizer | None,
+        max_seconds: float,
+    ) -> tuple[Corpus, list[Utterance]]:
+        corpus = Corpus(sources, folder)
+        for problem in corpus.problems.values():
+            self.say(f"left out: {problem}")
+        usable, left_out = usable_utterances(corpus, tokenizer, phones, max_seconds)
+        where = "the GPU" if corpus.move_to(self.device) else "memory"
+        hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
+        if not usable:
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        return corpus, usable
+
+    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
+        return self.training.epoch(epoch, done, gain_only)
+
+    def dev(self, number: int) -> Iterator[Batch]:
+        return self.dev_sets[number].unchanged()
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        return self.training.sample(count)

@@ -1,0 +1,754 @@
+"""The corpus in memory: decoded once, the batches of the loader of files, and runs that lose nothing."""
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_corpus import TEXTS, load_epoch, write_audio, write_corpus, write_manifest
+from tiny_runs import (
+    assert_equal_checkpoints,
+    decode_in_processes,
+    in_memory_recipe,
+    make_trainer,
+    repeatable,
+    said,
+    start,
+    start_two,
+)
+from torch import Tensor
+
+from asr.audio.files import read
+from asr.errors import RecipeError
+from asr.manifest import read_manifest
+from asr.nn.features import SAMPLE_RATE
+from asr.nn.graphs import padded_frames
+from asr.runs import read_curve
+from asr.train import corpus as corpus_module
+from asr.train import loader as loader_module
+from asr.train.acoustic import AcousticTask
+from asr.train.batch import Batch, read_sources
+from asr.train.config import AcousticRecipe
+from asr.train.corpus import FULL_SCALE, Corpus, decode_manifest
+from asr.train.dataset import make_cut
+from asr.train.loader import CorpusLoader, TrainingLoader, cut, plan, usable_utterances
+from asr.train.recipe import load_recipe
+from asr.train.shards import write_shards
+from asr.train.tokenizer import CharacterTokenizer, TextRule
+from asr.train.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
+CPU = torch.device("cpu")
+FRAME = 640  # samples
+
+
+def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# --- decoding -------------------------------------------------------------------------------------------------------
+
+
+def decoded_samples(manifest: Path, folder: Path) -> list[np.ndarray]:
+    decoded = decode_manifest(manifest, folder, workers=1)
+    assert decoded.problems == {}
+    return [decoded.samples[begin:end] for begin, end in zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)]
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+def must_not_decode(*_: object, **__: object) -> None:
+    raise AssertionError("a recording is decoded")
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Path:
+    """A manifest of recordings in many forms, one of them beyond full scale."""
+    chosen = [
+        ("plain.wav", 16_000, 1, {}),
+        ("plain.flac", 16_000, 1, {}),
+        ("speech.opus", 16_000, 1, {"format": "OGG", "subtype": "OPUS"}),
+        ("telephone.wav", 8_000, 1, {"subtype": "ULAW"}),
+        ("music.flac", 44_100, 2, {"subtype": "PCM_24"}),
+        ("loud.wav", 16_000, 1, {"subtype": "FLOAT"}),
+    ]
+    entries = []
+    for seed, (name, rate, channels, options) in enumerate(chosen):
+        time = np.arange(round(0.7 * rate)) / rate
+        samples = (1.3 if name == "loud.wav" else 0.4) * np.sin(2 * np.pi * 230 * (seed + 1) * time)
+        both = np.stack([samples, 0.3 * samples], 1) if channels == 2 else samples
+        soundfile.write(tmp_path / name, both, rate, **options)
+        entries.append((tmp_path / name, "ab"))
+    return write_manifest(tmp_path / "forms.jsonl", entries)
+
+
+def test_a_recording_is_what_recognition_reads_rounded_to_16_bits(forms: Path, tmp_path: Path):
+    for entry, samples in zip(read_manifest(forms), decoded_samples(forms, tmp_path / "audio"), strict=True):
+        expected = read(entry.audio)
+        assert samples.dtype == np.int16
+        assert len(samples) == len(expected)
+        clipped = expected.clip(-1, 1 - 1 / FULL_SCALE)
+        assert np.abs(samples / FULL_SCALE - clipped).max() <= 0.5 / FULL_SCALE + 1e-9
+        if entry.id.startswith("plain"):
+            assert np.array_equal(samples / FULL_SCALE, expected)  # 16 bits are what it has
+
+
+def test_a_second_start_maps_the_files_and_decodes_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    once, before = decoded_samples(corpus, tmp_path / "audio"), files_of(tmp_path / "audio")
+    monkeypatch.setattr(corpus_module, "read_recording", must_not_decode)
+    monkeypatch.setattr(corpus_module, "ProcessPoolExecutor", must_not_decode)
+    again = decode_manifest(corpus, tmp_path / "audio")
+    assert isinstance(again.samples, np.memmap)
+    assert np.array_equal(again.samples, np.concatenate(once))
+    assert files_of(tmp_path / "audio") == before
+
+
+def test_other_texts_need_no_new_decoding(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    once = decoded_samples(corpus, tmp_path / "audio")
+    corpus.write_text(corpus.read_text().replace('"bab"', '"aaaa"'))
+    monkeypatch.setattr(corpus_module, "ProcessPoolExecutor", must_not_decode)
+    assert np.array_equal(decode_manifest(corpus, tmp_path / "audio").samples, np.concatenate(once))
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.3])
+def test_a_recording_that_changed_is_decoded_anew(corpus: Path, tmp_path: Path, seconds: float):
+    once = decoded_samples(corpus, tmp_path / "audio")
+    changed = write_audio(tmp_path / "u3.wav", seconds, seed=77)
+    os.utime(changed, ns=(1, 1))  # also where the clock of the file system is coarse
+    again = decoded_samples(corpus, tmp_path / "audio")
+    assert np.array_equal(again[3] / FULL_SCALE, read(changed))
+    assert all(np.array_equal(a, b) for number, (a, b) in enumerate(zip(once, again, strict=True)) if number != 3)
+
+
+def test_what_cannot_be_read_is_a_line_and_has_no_samples(corpus: Path, tmp_path: Path):
+    (tmp_path / "u1.wav").write_bytes(b"no audio at all")
+    (tmp_path / "u4.wav").unlink()
+    (tmp_path / "u6.wav").write_bytes((tmp_path / "u6.wav").read_bytes()[:9_000])
+    found = Corpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio")
+    assert [found.length(index) == 0 for index in range(8)] == [index in (1, 4, 6) for index in range(8)]
+    assert found.problems.keys() == {"u1", "u4", "u6"}
+    for name, problem in found.problems.items():
+        assert f"{name}.wav" in problem
+        assert "\n" not in problem
+    assert np.array_equal(found.samples(5).numpy() / FULL_SCALE, read(tmp_path / "u5.wav"))
+
+
+def test_of_two_recordings_with_one_id_in_two_manifests_both_are_a_line(
+    recipe: AcousticRecipe, corpus: Path, tmp_path: Path
+):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "broken.wav").write_bytes(b"no audio")
+        entries = [(tmp_path / folder / "broken.wav", "ab")]
+        recipe.data.train.append(str(write_manifest(tmp_path / folder / "corpus.jsonl", entries)))
+    recipe.data.in_memory = True
+    told = said(make_trainer(recipe))
+    assert "one/broken.wav" in told
+    assert "two/broken.wav" in told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a POSIX system")
+@pytest.mark.parametrize("moment", ["amid the samples", "before the index"])
+def test_a_decoding_that_was_killed_begins_again(corpus: Path, tmp_path: Path, moment: str):
+    (code,) = decode_in_processes(corpus, tmp_path / "audio", killed=moment)
+    assert code == -signal.SIGKILL
+    assert not list((tmp_path / "audio").glob("*.json"))
+    samples = decoded_samples(corpus, tmp_path / "audio")
+    assert all(np.array_equal(row / FULL_SCALE, read(tmp_path / f"u{n}.wav")) for n, row in enumerate(samples))
+    assert sorted(path.suffix for path in (tmp_path / "audio").iterdir() if path.suffix != ".lock") == [
+        ".i16",
+        ".json",
+    ]
+
+
+def fail_at_u3(source: str) -> bytes:
+    if "u3" in source:
+        raise KeyboardInterrupt
+    return bytes(2)
+
+
+def end_at_u3(source: str) -> bytes:
+    if "u3" in source:
+        os._exit(1)
+    return bytes(2)
+
+
+def test_a_decoding_that_was_interrupted_leaves_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus_module, "_read", fail_at_u3)
+    with pytest.raises(KeyboardInterrupt):
+        decode_manifest(corpus, tmp_path / "audio", workers=1)
+    assert files_of(tmp_path / "audio") == {}
+
+
+def test_a_process_that_is_killed_while_it_decodes_is_one_line(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The system does so for want of memory."""
+    monkeypatch.setattr(corpus_module, "_read", end_at_u3)
+    with pytest.raises(RecipeError) as caught:
+        decode_manifest(corpus, tmp_path / "audio", workers=1)
+    assert one_line(caught)
+    assert files_of(tmp_path / "audio") == {}
+
+
+def test_two_processes_decode_the_same_at_once(corpus: Path, tmp_path: Path):
+    assert decode_in_processes(corpus, tmp_path / "audio", count=2) == [0, 0]
+    assert Counter(path.suffix for path in (tmp_path / "audio").iterdir()) == {".i16": 1, ".json": 1, ".lock": 1}
+    samples = decoded_samples(corpus, tmp_path / "audio")
+    assert all(np.array_equal(row / FULL_SCALE, read(tmp_path / f"u{n}.wav")) for n, row in enumerate(samples))
+
+
+def test_decoded_audio_that_is_cut_off_is_one_line(corpus: Path, tmp_path: Path):
+    decode_manifest(corpus, tmp_path / "audio", workers=1)
+    (file,) = (tmp_path / "audio").glob("*.i16")
+    file.write_bytes(file.read_bytes()[:1_000])
+    with pytest.raises(RecipeError, match="delete the files of that name and start again") as caught:
+        decode_manifest(corpus, tmp_path / "audio", workers=1)
+    assert one_line(caught).startswith(str(file))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path):
+    (tmp_path / "audio").write_text("a file")
+    with pytest.raises(RecipeError, match="decoded audio cannot be written or read"):
+        decode_manifest(corpus, tmp_path / "audio", workers=1)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def write_sounds(folder: Path, count: int) -> Path:
+    """Utterances of 0.3 to 1.4 s: tones below 6 kHz that swell and fade, which every resampler keeps."""
+    entries = []
+    for index in range(count):
+        length = 5_000 + 1_511 * index
+        draw, time = np.random.default_rng(index), np.arange(length) / SAMPLE_RATE
+        tones = sum(np.sin(2 * np.pi * draw.uniform(100, 6_000) * time + draw.uniform(0, 6)) for _ in range(5))
+        samples = 0.15 * np.hanning(length) * tones
+        soundfile.write(folder / f"s{index}.wav", samples, SAMPLE_RATE)
+        entries.append((folder / f"s{index}.wav", TEXTS[index % len(TEXTS)]))
+    return write_manifest(folder / "sounds.jsonl", entries)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sounds(tmp_path_factory.mktemp("sounds"), 12)
+
+
+@pytest.fixture
+def sound_recipe(recipe: AcousticRecipe, sounds: Path) -> AcousticRecipe:
+    recipe.data.train, recipe.data.in_memory, recipe.data.batch_seconds = [str(sounds)], True, 4.0
+    recipe.augment.gain_db = [-20.0, 6.0]
+    recipe.output = str(sounds.parent / "runs")  # decoded once for all
+    return recipe
+
+
+def make_loader(recipe: AcousticRecipe) -> TrainingLoader:
+    folder, tokenizer = Path(recipe.output) / "audio", CharacterTokenizer(recipe.tokenizer)
+    corpus = Corpus(read_sources(recipe.data.train, TextRule(recipe.tokenizer)), folder)
+    utterances, _ = usable_utterances(corpus, tokenizer, None, recipe.data.max_seconds)
+    return TrainingLoader(corpus, utterances, CPU, recipe, folder)
+
+
+def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
+    """Text, targets and samples of each utterance."""
+    found = {}
+    for batch in batches:
+        rows = zip(batch.waveforms, batch.lengths.tolist(), batch.targets, batch.target_lengths.tolist(), strict=True)
+        for name, text, (samples, length, targets, count) in zip(batch.ids, batch.texts, rows, strict=True):
+            assert name not in found
+            assert not samples[length:].any()
+            found[name] = text, targets[:count].tolist(), samples[:length]
+    return found
+
+
+def assert_same_batches(found: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    assert [batch.ids for batch in found] == [batch.ids for batch in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.waveforms, other.waveforms)
+        assert torch.equal(one.lengths, other.lengths)
+        assert torch.equal(one.targets, other.targets)
+
+
+def from_files(recipe: AcousticRecipe, epoch: int) -> dict[str, tuple[str, list[int], Tensor]]:
+    """The same utterances as the loader of files makes them."""
+    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
+    cuts = [make_cut(entry) for _, entries in sources for entry in entries]
+    return by_id(list(load_epoch(cuts, CharacterTokenizer(recipe.tokenizer), recipe, epoch)))
+
+
+def ratio_db(expected: Tensor, found: Tensor) -> float:
+    """Power of the expected samples over that of the difference."""
+    difference = (expected.double() - found.double()).square().sum() + 1e-30
+    return float(10 * torch.log10(expected.double().square().sum() / difference))
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 5])
+def test_utterances_are_those_of_the_loader_of_files(sound_recipe: AcousticRecipe, epoch: int):
+    """Ids, texts, targets, lengths, speeds and volumes."""
+    found, expected = by_id(list(make_loader(sound_recipe).epoch(epoch))), from_files(sound_recipe, epoch)
+    assert found.keys() == expected.keys()
+    speeds = Counter()
+    for name, (text, targets, samples) in found.items():
+        other_text, other_targets, other = expected[name]
+        assert (text, targets, len(samples)) == (other_text, other_targets, len(other))
+        speed = random.Random(f"{sound_recipe.seed} {epoch} {name.split('@')[0]}").choice([0.9, 1.0, 1.1])
+        speeds[speed] += 1
+        if speed == 1.0:
+            torch.testing.assert_close(samples, other, rtol=1e-6, atol=0)
+        else:
+            assert ratio_db(other, samples) >= 80
+    assert set(speeds) == {0.9, 1.0, 1.1}
+
+
+def test_noise_of_recordings_and_the_telephone_are_those_of_the_loader_of_files(
+    sound_recipe: AcousticRecipe, sounds: Path
+):
+    noise = write_manifest(sounds.parent / "noise.jsonl", [(write_audio(sounds.parent / "hum.wav", 0.7), "")])
+    sound_recipe.augment = replace(
+        sound_recipe.augment,
+        speeds=[1.0],
+        noises=["babble", str(noise)],
+        noise_share=0.6,
+        codecs=["telephone"],
+        codec_share=0.5,
+    )
+    found, expected = by_id(list(make_loader(sound_recipe).epoch(2))), from_files(sound_recipe, 2)
+    inside = slice(1_000, -1_000)  # at both ends the telephone of single utterances cuts off its own response
+    for name, (_, _, samples) in found.items():
+        assert ratio_db(expected[name][2][inside], samples[inside]) > 90
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_every_utterance_comes_once_in_batches_within_the_limits(sound_recipe: AcousticRecipe, epoch: int):
+    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 3.1, 4
+    batches = list(make_loader(sound_recipe).epoch(epoch))
+    assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
+    assert any(len(batch.ids) > 1 for batch in batches)
+    for batch in batches:
+        assert batch.waveforms.shape[1] == batch.lengths.max()
+        padded = FRAME * padded_frames(-(-int(batch.lengths.max()) // FRAME))
+        assert len(batch.ids) <= 4
+        assert len(batch.ids) * padded <= 3.1 * SAMPLE_RATE
+
+
+def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: AcousticRecipe):
+    sound_recipe.data.batch_seconds = 0.1
+    batches = list(make_loader(sound_recipe).epoch(2))
+    assert [len(batch.ids) for batch in batches] == [1] * 12
+
+
+def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_recipe: AcousticRecipe):
+    sound_recipe.data.batch_seconds = 2.5
+    loader = make_loader(sound_recipe)
+    orders = []
+    for epoch in (1, 2, 3):
+        longest = [int(batch.lengths.max()) for batch in loader.epoch(epoch)]
+        orders.append(longest == sorted(longest))
+    assert orders == [True, False, False]
+
+
+def test_an_epoch_of_several_passes_draws_like_as_many_epochs(sound_recipe: AcousticRecipe):
+    single = make_loader(sound_recipe)
+    several = make_loader(replace(sound_recipe, data=replace(sound_recipe.data, passes=3)))
+    for epoch in (1, 2):
+        passes = [batch for number in range(3 * epoch - 2, 3 * epoch + 1) for batch in single.epoch(number)]
+        assert_same_batches(list(several.epoch(epoch)), passes)
+
+
+@pytest.fixture
+def noisy_recipe(sound_recipe: AcousticRecipe) -> AcousticRecipe:
+    sound_recipe.augment.noises, sound_recipe.augment.noise_share = ["white", "pink", "babble"], 0.7
+    sound_recipe.augment.codecs, sound_recipe.augment.codec_share = ["telephone", "telephone-mu-law"], 0.5
+    sound_recipe.data.batch_seconds, sound_recipe.data.passes = 2.5, 2
+    return sound_recipe
+
+
+def test_an_epoch_goes_on_after_any_number_of_batches(noisy_recipe: AcousticRecipe):
+    whole = list(make_loader(noisy_recipe).epoch(2))
+    assert len(whole) > 6
+    for done in range(len(whole) + 1):
+        assert_same_batches(list(make_loader(noisy_recipe).epoch(2, done)), whole[done:])
+
+
+def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
+    one, other = make_loader(noisy_recipe), make_loader(noisy_recipe)
+    list(other.epoch(3))  # what came before does not matter
+    torch.manual_seed(99)
+    assert_same_batches(list(one.epoch(2)), list(other.epoch(2)))
+    noisy_recipe.seed = 2
+    orders = [[batch.ids for batch in loader.epoch(2)] for loader in (one, make_loader(noisy_recipe))]
+    assert [[name.split("@")[0] for name in ids] for ids in orders[0]] != [
+        [name.split("@")[0] for name in ids] for ids in orders[1]
+    ]
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: AcousticRecipe, accumulate: int):
+    """A batch may be empty, as with the loader of files."""
+    sound_recipe.data.batch_seconds, sound_recipe.accumulate = 1.2, accumulate
+    batches = list(make_loader(sound_recipe).epoch(2))
+    assert len(batches) % accumulate == 0
+    assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
+    for begin in range(0, len(batches), accumulate):
+        update = batches[begin : begin + accumulate]
+        rows = sum(len(batch.ids) for batch in update)
+        longest = max(int(batch.lengths.max()) for batch in update if batch.ids)
+        padded = FRAME * padded_frames(-(-longest // FRAME))
+        assert rows == 1 or rows * padded <= accumulate * 1.2 * SAMPLE_RATE
+        assert max(len(batch.ids) for batch in update) - min(len(batch.ids) for batch in update) <= 1
+
+
+def test_gain_only_is_without_noise_rooms_and_codecs(
+    noisy_recipe: AcousticRecipe, sounds: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loader_module, "ROOMS", 2)
+    echo = np.zeros(2_000)
+    echo[[0, 900]] = 0.8, -0.5
+    soundfile.write(sounds.parent / "echo.wav", echo, SAMPLE_RATE)
+    rooms = write_manifest(sounds.parent / "rooms.jsonl", [(sounds.parent / "echo.wav", "")])
+    noisy_recipe.augment = replace(
+        noisy_recipe.augment, speeds=[1.0], rooms=[str(rooms)], room_share=1.0, noise_share=1.0, codec_share=1.0
+    )
+    loader = make_loader(noisy_recipe)
+    clean, changed = (by_id(list(loader.epoch(1, gain_only=flag))) for flag in (True, False))
+    for name, (_, _, samples) in clean.items():
+        gain = 10 ** (random.Random(name).uniform(-20.0, 6.0) / 20)
+        expected = torch.from_numpy(read(sounds.parent / f"{name.split('@')[0]}.wav")) * gain
+        torch.testing.assert_close(samples, expected, rtol=1e-6, atol=0)
+        assert ratio_db(expected, changed[name][2]) < 40
+
+
+def test_dev_utterances_come_once_and_unchanged(sound_recipe: AcousticRecipe, sounds: Path):
+    loader = make_loader(sound_recipe)
+    found = by_id(list(CorpusLoader(loader.corpus, loader.utterances, CPU).unchanged()))
+    assert list(found) == [f"s{index}" for index in range(12)]  # of similar length together
+    for index, (name, (text, _, samples)) in enumerate(found.items()):
+        assert text == TEXTS[index % len(TEXTS)]
+        assert np.array_equal(samples.numpy(), read(sounds.parent / f"{name}.wav"))
+
+
+def test_a_manifest_listed_three_times_is_there_three_times(sound_recipe: AcousticRecipe):
+    sound_recipe.data.train *= 3
+    sources = read_sources(sound_recipe.data.train, TextRule(sound_recipe.tokenizer))
+    ids = [entry.id for _, entries in sources for entry in entries]
+    assert len(set(ids)) == 36
+    loader = make_loader(sound_recipe)
+    assert len(list((Path(sound_recipe.output) / "audio").glob("*.i16"))) == 1
+    for epoch in (1, 2):
+        batches = list(loader.epoch(epoch))
+        assert {name.rpartition("@")[0] for name in by_id(batches)} == set(ids)
+        assert Counter(text for batch in batches for text in batch.texts) == {
+            text: 3 * count for text, count in Counter(TEXTS[index % len(TEXTS)] for index in range(12)).items()
+        }
+
+
+def test_shards_give_the_batches_of_their_files(noisy_recipe: AcousticRecipe, sounds: Path, tmp_path: Path):
+    write_shards(sounds, tmp_path / "shards")
+    packed = deepcopy(noisy_recipe)
+    packed.data.train = [str(tmp_path / "shards")]
+    assert_same_batches(list(make_loader(packed).epoch(2)), list(make_loader(noisy_recipe).epoch(2)))
+
+
+def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: Path):
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, np.zeros(0), SAMPLE_RATE)
+    entries = [
+        (write_audio(tmp_path / "fine.wav", 0.8), "ab"),
+        (write_audio(tmp_path / "long.wav", 3.0), "ab"),
+        (write_audio(tmp_path / "tight.wav", 0.3), "ababababab"),
+        (write_audio(tmp_path / "none.wav", 0.3), ""),
+        (empty, "ab"),
+    ]
+    manifest = write_manifest(tmp_path / "train.jsonl", entries)
+    corpus = Corpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
+    usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), None, 2.0)
+    assert [row.id for row in usable] == ["fine"]
+    counted = left_out.too_long, left_out.too_short, left_out.no_text
+    assert counted == (1, 2, 1) or (counted == (1, 1, 1) and corpus.problems.keys() == {"empty"})
+
+
+def test_a_damaged_recording_of_noise_is_a_line(recipe: AcousticRecipe, tmp_path: Path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no audio")
+    noise = write_manifest(tmp_path / "noise.jsonl", [(write_audio(tmp_path / "hum.wav", 0.7), ""), (broken, "")])
+    recipe.data.in_memory, recipe.epochs = True, 1
+    recipe.augment.noises, recipe.augment.noise_share = [str(noise)], 1.0
+    trainer = make_trainer(recipe)
+    trainer.run()
+    assert "broken.wav" in said(trainer)
+
+
+def test_another_room_in_the_same_manifest_is_another_bank(
+    recipe: AcousticRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loader_module, "ROOMS", 2)
+    banks = []
+    for seconds in (0.1, 0.2):
+        echo = write_audio(tmp_path / "echo.wav", seconds, seed=round(10 * seconds))
+        recipe.augment.rooms = [str(write_manifest(tmp_path / "rooms.jsonl", [(echo, "")]))]
+        banks.append(loader_module.load_rooms(recipe, tmp_path / "audio"))
+        assert np.array_equal(loader_module.load_rooms(recipe, tmp_path / "audio"), banks[-1])
+    assert not np.array_equal(*(bank[:, :500] for bank in banks))
+
+
+lengths_drawn = st.lists(st.integers(1, 30_000), max_size=40)
+
+
+@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10))
+def test_spans_cover_all_rows_within_the_limits_and_are_as_long_as_can_be(lengths: list[int], limit: int, count: int):
+    def fits(begin: int, end: int) -> bool:
+        return end - begin <= count and (end - begin) * max(lengths[begin:end]) <= limit
+
+    spans = list(cut(lengths, limit, count))
+    assert [row for begin, end in spans for row in range(begin, end)] == list(range(len(lengths)))
+    for begin, end in spans:
+        assert end - begin == 1 or fits(begin, end)
+        assert end == len(lengths) or not fits(begin, end + 1)
+
+
+@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10), st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_a_plan_has_every_utterance_once_within_the_limits_the_same_every_time(
+    lengths: list[int], limit: int, count: int, seed: int, number: int
+):
+    batches = plan(lengths, limit, count, (seed, number))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) <= count
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= limit
+    assert plan(lengths, limit, count, (seed, number)) == batches
+    if number == 1:
+        order = [lengths[index] for batch in batches for index in batch]
+        assert order == sorted(order)
+
+
+def test_plans_of_other_passes_and_seeds_are_other_ones_and_so_is_their_company():
+    plans = [plan([FRAME] * 50, 5 * FRAME, 10, seed) for seed in ((1, 2), (1, 3), (2, 2))]
+    assert len({repr(batches) for batches in plans}) == 3
+    assert len({repr(sorted(map(sorted, batches))) for batches in plans}) == 3
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_a_run_learns(recipe: AcousticRecipe, cell: str, directions: int):
+    recipe.data.in_memory, recipe.data.passes, recipe.epochs = True, 5, 3
+    recipe.model.cell, recipe.model.directions, recipe.optimizer.learning_rate = cell, directions, 0.01
+    recipe.augment.mask_below_wer = 0.0
+    curve = make_trainer(recipe).run()
+    assert curve[-1].train_loss < 0.8 * curve[0].train_loss
+    assert curve[-1].dev_loss < curve[0].dev_loss
+    assert curve[-1].step == sum(epoch.skipped for epoch in curve) + 3 * curve[0].step
+
+
+@pytest.fixture
+def memory_recipe(corpus: Path) -> AcousticRecipe:
+    return in_memory_recipe(corpus)
+
+
+def finish(process: Any) -> int | None:
+    process.join(120)
+    return process.exitcode
+
+
+def assert_equal_runs(one: AcousticRecipe, other: AcousticRecipe) -> None:
+    assert (one.folder / "steps.jsonl").read_text() == (other.folder / "steps.jsonl").read_text()
+    for name in ("last.safetensors", "best.safetensors"):
+        assert_equal_checkpoints(one.folder / name, other.folder / name)
+    assert repeatable(read_curve(one.folder)) == repeatable(read_curve(other.folder))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a POSIX system")
+def test_a_run_killed_at_random_moments_equals_one_that_was_not(memory_recipe: AcousticRecipe, tmp_path: Path):
+    make_trainer(memory_recipe).run()
+    killed = replace(memory_recipe, name="killed", checkpoint_minutes=0.0)
+    last, moments, codes = killed.folder / "last.safetensors", random.Random(3), []
+    for _ in range(3):
+        process = start(killed, tmp_path / "log")
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == before):
+            process.join(0.002)
+        process.join(moments.uniform(0, 0.1))
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+        codes.append(finish(process))
+    assert set(codes) <= {-signal.SIGKILL, 0}
+    assert -signal.SIGKILL in codes
+    assert finish(start(killed, tmp_path / "log")) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
+    assert_equal_runs(memory_recipe, killed)
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch has no gloo")
+def test_two_processes_make_the_run_of_one_with_the_same_global_batch(memory_recipe: AcousticRecipe, tmp_path: Path):
+    memory_recipe.epochs, memory_recipe.data.batch_seconds = 2, 1.5
+    pair = start_two(memory_recipe, tmp_path / "log")
+    assert [finish(process) for process in pair] == [0, 0], (tmp_path / "log").read_text()
+    alone = replace(memory_recipe, name="alone", accumulate=2)
+    make_trainer(alone).run()
+    losses, others = (
+        [json.loads(line)["loss"] for line in (run.folder / "steps.jsonl").read_text().splitlines()]
+        for run in (memory_recipe, alone)
+    )
+    assert len(losses) > 3
+    assert losses == pytest.approx(others, rel=1e-5)
+    from safetensors.torch import load_file
+
+    weights = load_file(memory_recipe.folder / "last.safetensors")
+    for name, expected in load_file(alone.folder / "last.safetensors").items():
+        torch.testing.assert_close(weights[name], expected, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def state_of(trainer: Trainer) -> dict[str, Tensor]:
+    """Weights, moments of the optimiser, moving average."""
+    assert trainer.average is not None
+    moments = {
+        f"{number}.{name}": value
+        for number, state in trainer.optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    found = {**trainer.model.state_dict(), **moments, **trainer.average.state()}
+    return {name: value.clone() for name, value in found.items()}
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they_were(
+    memory_recipe: AcousticRecipe, poison: float, monkeypatch: pytest.MonkeyPatch
+):
+    loss = AcousticTask.loss
+
+    def spoilt(task: AcousticTask, batch: Batch) -> Tensor:
+        return loss(task, batch) * (poison if "u3@1.1" in batch.ids else 1.0)
+
+    monkeypatch.setattr(AcousticTask, "loss", spoilt)
+    memory_recipe.epochs = 1
+    trainer = make_trainer(memory_recipe)
+    record, states, spoilt_ones = trainer._record, [], []
+
+    def watched(drawn: Any, *rest: Any) -> float:
+        result = record(drawn, *rest)
+        states.append(state_of(trainer))
+        spoilt_ones.append("u3@1.1" in drawn.batches[0].ids)
+        return result
+
+    monkeypatch.setattr(trainer, "_record", watched)
+    (epoch,) = trainer.run()
+    assert (sum(spoilt_ones), epoch.skipped) == (1, 1)
+    number = spoilt_ones.index(True)
+    assert number > 0
+    before, after = states[number - 1 : number + 1]
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    following = states[number + 1]
+    assert all(not torch.equal(after[name], following[name]) for name in trainer.model.state_dict() if "head" in name)
+    assert epoch.step == len(states) - 1
+    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    assert "u3@1.1" in line["ids"]
+    assert f"skipped, loss {poison}" in said(trainer)
+
+
+def test_the_first_update_may_be_one_that_is_not_finite(memory_recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch):
+    loss, seen = AcousticTask.loss, []
+
+    def spoilt(task: AcousticTask, batch: Batch) -> Tensor:
+        seen.append(batch)
+        return loss(task, batch) * (torch.nan if len(seen) == 1 else 1.0)
+
+    monkeypatch.setattr(AcousticTask, "loss", spoilt)
+    memory_recipe.epochs = 1
+    trainer = make_trainer(memory_recipe)
+    (epoch,) = trainer.run()
+    assert epoch.skipped == 1
+    assert all(value.isfinite().all() for value in state_of(trainer).values())
+
+
+def test_a_damaged_recording_is_said_once_and_the_run_goes_on(memory_recipe: AcousticRecipe, tmp_path: Path):
+    broken = write_audio(tmp_path / "broken.flac", 1.0)
+    broken.write_bytes(broken.read_bytes()[:3_000])
+    memory_recipe.data.train.append(str(write_manifest(tmp_path / "more.jsonl", [(broken, "ab")])))
+    memory_recipe.epochs = 2
+    trainer = make_trainer(memory_recipe)
+    assert len(trainer.run()) == 2
+    assert said(trainer).count("broken.flac: truncated or damaged") == 1
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def load(tmp_path: Path, corpus: Path, overrides: Sequence[str]) -> AcousticRecipe:
+    (tmp_path / "recipe.yaml").write_text(
+        f"""
+        output: {tmp_path / "runs"}
+        threads: 1
+        data: {{train: {corpus}, dev: {corpus}}}
+        tokenizer: {{kind: characters, alphabet: ab}}
+        model: {{layers: 1, size: 16, bands: 20}}
+        """
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml", list(overrides))
+    assert isinstance(recipe, AcousticRecipe)
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "overrides"),
+    [
+        ("augment.tempos", ["data.in_memory=true", "augment.tempos=[0.9,1.0]"]),
+        ("augment.codecs", ["data.in_memory=true", "augment.codecs=[telephone,opus]"]),
+        ("augment.codecs", ["data.in_memory=true", "augment.codecs=[telephone-gsm]"]),
+        ("augment.speeds", ["data.in_memory=true", "augment.speeds=[0.98765]"]),
+        ("augment.join_share", ["data.in_memory=true", "augment.join_share=0.3"]),
+        ("data.passes", ["data.passes=2"]),
+        ("phones.weight", ["phones.weight=0.3"]),
+        ("data.passes", ["data.in_memory=true", "data.passes=0"]),
+        ("phones.weight", ["data.in_memory=true", "phones.weight=1.0"]),
+        ("phones.weight", ["data.in_memory=true", "phones.weight=-0.1"]),
+        ("augment.gain_db", ["augment.gain_db=[6,-6]"]),
+        ("augment.gain_db", ["augment.gain_db=[-6]"]),
+        ("augment.gain_db", ["augment.gain_db=[-6,0,6]"]),
+        ("augment.gain_db", ["augment.gain_db=[-100,6]"]),
+        ("augment.gain_db", ["augment.gain_db=[-6,50]"]),
+        ("augment.gain_db", ["augment.gain_db=[.nan,6]"]),
+        ("optimizer.schedule", ["optimizer.schedule=linear"]),
+        ("optimizer.warmup", ["optimizer.schedule=constant", "optimizer.warmup=0.5", "optimizer.decay=0.6"]),
+        ("optimizer.decay", ["optimizer.schedule=constant", "optimizer.decay=1.5"]),
+        ("budget_minutes", ["budget_minutes=-1"]),
+        ("model.energy_floor", ["model.energy_floor=0"]),
+    ],
+)
+def test_what_is_not_possible_is_one_line_that_names_the_field(
+    tmp_path: Path, corpus: Path, field: str, overrides: list[str]
+):
+    with pytest.raises(RecipeError) as caught:
+        make_trainer(load(tmp_path, corpus, overrides))
+    assert field in one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("6", [-6.0, 6.0]), ("[-40,6]", [-40.0, 6.0]), ("0", [0.0, 0.0]), ("[3,3]", [3.0, 3.0])],
+)
+def test_a_volume_is_a_pair_or_one_number_both_ways(tmp_path: Path, corpus: Path, written: str, expected: list[float]):
+    assert load(tmp_path, corpus, [f"augment.gain_db={written}"]).augment.gain_db == expected
+
+
+def test_a_cosine_needs_no_room_for_a_decay(tmp_path: Path, corpus: Path):
+    assert load(tmp_path, corpus, ["optimizer.warmup=0.9"]).optimizer.warmup == 0.9
