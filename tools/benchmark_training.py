@@ -288,9 +288,8 @@ def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds:
     print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
-    print(
-        "| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |\n| --- | --- | --- | --- |"
-    )
+    print("| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |")
+    print(f"{'| --- ' * 4}|")
     rows: dict[str, list[Row]] = {"files, one worker": [], "in memory": []}
     for _ in range(rounds):
         for name, found in rows.items():

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from asr.nn.recurrent import RecurrentStack, reversed_frames
 
+CHECK_ROWS = 16
+TOLERANCE = 0.02  # relative, of half precision
 FRAMES = (64, 80, 96, 128, 160, 192, 256, 320, 416, 576)  # numbers of frames for which graphs are captured
 
 
@@ -35,7 +37,7 @@ class RecurrentGraphs:
     """
 
     def __init__(self, stack: RecurrentStack, layer: int | None, frame_limit: int, most_rows: int, dtype: torch.dtype):
-        """Capture the graphs.
+        """Capture the graphs. RuntimeError if that is not possible, or if they would compute something else.
 
         Args:
             stack: on the GPU, in training.
@@ -46,6 +48,7 @@ class RecurrentGraphs:
         """
         self.stack = stack
         self.layer = layer
+        self._check(dtype)
         self.rows = {frames: row_count(min(most_rows, frame_limit // frames)) for frames in FRAMES}
         self.captured = {
             frames: graph
@@ -62,6 +65,32 @@ class RecurrentGraphs:
         with torch.autocast("cuda", dtype, cache_enabled=False):
             capture: Any = torch.cuda.make_graphed_callables  # its annotations do not say what it returns
             return capture(_Outputs(self.stack, self.layer), (x, mirror), num_warmup_iters=1)
+
+    def _check(self, dtype: torch.dtype) -> None:
+        """Compare a small graph, without dropout, with the layers themselves."""
+        shares = {module: module.p for module in self.stack.modules() if isinstance(module, nn.Dropout)}
+        weights = [weight for weight in self.stack.layers.parameters() if weight.requires_grad]
+        try:
+            for module in shares:
+                module.p = 0.0
+            graph = self._capture(CHECK_ROWS, FRAMES[0], dtype)
+            size, device = self.stack.norm.normalized_shape[0], self.stack.norm.weight.device
+            x = torch.randn(CHECK_ROWS, FRAMES[0], size, device=device, dtype=dtype)
+            mirror = reversed_frames(torch.arange(1, CHECK_ROWS + 1, device=device), FRAMES[0])
+            results = []
+            for outputs_of in (graph, _Outputs(self.stack, self.layer)):
+                with torch.autocast("cuda", dtype):
+                    outputs = outputs_of(x.requires_grad_(), mirror)
+                gradients = torch.autograd.grad(
+                    torch.stack([output.float().square().sum() for output in outputs]).sum(), weights
+                )
+                results.append([value.float().clone() for value in (*outputs, *gradients)])
+        finally:
+            for module, share in shares.items():
+                module.p = share
+        for one, other in zip(*results, strict=True):
+            if not torch.linalg.vector_norm(one - other) <= TOLERANCE * torch.linalg.vector_norm(other):
+                raise RuntimeError("a CUDA graph of the recurrent layers computes something else than the layers")
 
     def __call__(self, x: Tensor, lengths: Tensor) -> list[Tensor] | None:
         """x (B, T, size), lengths (B,) on the GPU → [(B, T, size)] as of `encode`; None if there is no graph for it."""

@@ -1,6 +1,8 @@
 """A run that has so many minutes: how much of them is used, and how much the processor was."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -12,7 +14,7 @@ SAMPLE_SECONDS = 1.0  # between two looks at a GPU's utilization
 class Budget:
     """Time of a run of `minutes`, of which `spent` seconds had passed before this process."""
 
-    def __init__(self, minutes: float, spent: float = 0.0):
+    def __init__(self, minutes: float = 0.0, spent: float = 0.0):
         self.seconds = 60 * minutes
         self.started = time.monotonic() - spent
         self.longest = 0.0
@@ -23,9 +25,12 @@ class Budget:
         reserve = MARGIN * self.longest or FIRST_RESERVE * self.seconds
         return min(1.0, (time.monotonic() - self.started) / max(1e-9, self.seconds - reserve))
 
-    def measured(self, seconds: float) -> None:
-        """Measuring and saving took so long, once."""
-        self.longest = max(self.longest, seconds)
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Something that will be done once more when the training time is over."""
+        started = time.monotonic()
+        yield
+        self.longest = max(self.longest, time.monotonic() - started)
 
 
 class Utilization:

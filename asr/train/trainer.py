@@ -4,10 +4,9 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Generic
 
 import torch
@@ -19,17 +18,7 @@ from asr.replacement import replacing
 from asr.runs import CURVE, RECIPE
 from asr.train import parallel
 from asr.train.budget import Budget, Utilization
-from asr.train.checkpoint import (
-    BEST,
-    CONSTANT,
-    LAST,
-    WINDOW,
-    kept_checkpoint,
-    kept_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    save_half,
-)
+from asr.train.checkpoint import LAST
 from asr.train.config import Recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
@@ -40,13 +29,13 @@ from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
 from asr.train.recipe import check_resumed, save_recipe
 from asr.train.running import Running
-from asr.train.schedule import decay_done, learning_rate
+from asr.train.saving import Saver
+from asr.train.schedule import learning_rate
 from asr.train.skipped import Skipped
 from asr.train.stop import StopSignals
 from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
 from asr.train.workers import explained
 
-WINDOW_SECONDS = 60.0
 FIRST_SCALE, GROWTH = 2.0**10, 500  # of the loss in half precision, and updates after which it is doubled
 
 
@@ -83,10 +72,9 @@ class Trainer(Generic[EpochType]):
         self.recipe = recipe
         self.console = console
         self.folder = recipe.folder
-        self.last, self.best = self.folder / LAST, self.folder / BEST
-        if self.last.exists() and not resume:
+        if (begun := (self.folder / LAST).exists()) and not resume:
             raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
-        if self.last.exists():
+        if begun:
             check_resumed(recipe, self.folder / RECIPE)
         self.folder.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
@@ -102,9 +90,6 @@ class Trainer(Generic[EpochType]):
         self.curve: list[EpochType] = []
         self.running = Running()
         self.skipped = Skipped(self.folder)
-        self.saved = self.windowed = time.monotonic()
-        self.budget: Budget | None = None
-        self.decaying = (self.folder / CONSTANT).exists()
         self.utilization = Utilization(self.device)
         self.signals = StopSignals()
         self.started = False
@@ -116,9 +101,10 @@ class Trainer(Generic[EpochType]):
             self.model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
         )
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
-        check_kernels(self.measured_model, self.device)
-        if self.last.exists():
-            self._restore()
+        self.saver = Saver(recipe, self.task, self.optimizer, self.average, self.scaler)
+        check_kernels(self.saver.measured_model, self.device)
+        if self.saver.last.exists():
+            self.curve, self.running = self.saver.restore()
         elif self.main:
             with explained(self.folder):
                 self.task.begin()
@@ -140,11 +126,10 @@ class Trainer(Generic[EpochType]):
         several = f", {parallel.count()} processes" if parallel.count() > 1 else ""
         self._say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
         self.started = True
-        if self.recipe.budget_minutes:
-            self.budget = Budget(self.recipe.budget_minutes, self.running.spent)
+        self.budget = Budget(self.recipe.budget_minutes, self.running.spent)
         self.task.accelerate(getattr(torch, self.precision))
-        if self.budget:
-            with self._timed():  # so that it is known how long measuring will take
+        if self.recipe.budget_minutes:
+            with self.budget.measuring():  # so that it is known how long it will take at the end
                 self._measure()
         try:
             with (
@@ -153,7 +138,7 @@ class Trainer(Generic[EpochType]):
                 explained(self.folder),
             ):
                 self._write_curve()
-                while len(self.curve) < self.recipe.epochs and not self._time_is_up():
+                while len(self.curve) < self.recipe.epochs and not self._time_is_up:
                     self._finish(self._epoch(events), events)
         except OSError as error:
             raise RecipeError(
@@ -171,7 +156,7 @@ class Trainer(Generic[EpochType]):
             self.model.train()
             self.utilization.restart()
             drawn = self._draw(batches)
-            while drawn and not self._time_is_up():
+            while drawn and not self._time_is_up:
                 rate = learning_rate(self.recipe.optimizer, self._done)
                 sent = self.update(drawn.batches, rate) if drawn.usable else None
                 following = self._draw(batches)  # while the device computes
@@ -182,14 +167,13 @@ class Trainer(Generic[EpochType]):
                 running.batches += drawn.taken
                 self._save_in_time()
                 drawn = following
-        self._save(self.last)  # measuring takes a while
-        with self._timed():
+        self.saver.save(self.curve, running)  # measuring takes a while
+        with self.budget.measuring():
             measured = self._measure()
+        done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
         return self.task.epoch_type(
             epoch=number,
-            learning_rate=learning_rate(
-                self.recipe.optimizer, self._done if self.budget else number / self.recipe.epochs
-            ),
+            learning_rate=learning_rate(self.recipe.optimizer, done),
             minutes=running.minutes + (time.monotonic() - started) / 60,
             utilization=self.utilization.mean(),
             **running.summary(),
@@ -198,7 +182,7 @@ class Trainer(Generic[EpochType]):
 
     def _measure(self) -> dict[str, Any]:
         """Fields of the epoch on dev data, in all processes."""
-        return parallel.from_main(self.task.validate(self.measured_model) if self.main else None)
+        return parallel.from_main(self.task.validate(self.saver.measured_model) if self.main else None)
 
     def _draw(self, batches: Iterator[Batch]) -> Drawn | None:
         """The batches of the next update; None if no process has any left."""
@@ -259,11 +243,11 @@ class Trainer(Generic[EpochType]):
     def _finish(self, epoch: EpochType, events: Events | None) -> None:
         self.curve.append(epoch)
         self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=self.running.skipped_in_a_row)
-        with self._timed():
+        with self.budget.measuring():
             if best_epoch(self.curve) is epoch:
-                self._save(self.best)
-            self._keep(epoch.epoch)
-            self._save(self.last)
+                self.saver.save_best(self.curve, self.running)
+            self.saver.keep(self.curve, self.running)
+            self.saver.save(self.curve, self.running)
         self._report(epoch, events)
         if any(parallel.totals(self.signals.came)):
             self._stop()
@@ -274,22 +258,15 @@ class Trainer(Generic[EpochType]):
     @property
     def _done(self) -> float:
         """Share of the run, 0…1: of its time where it has a budget, else of its data."""
-        if self.budget:
+        if self.recipe.budget_minutes:
             return parallel.from_main(self.budget.done)
         # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
         share = min(1.0, self.running.amount / self.task.epoch_amount)
         return min(1.0, (len(self.curve) + share) / self.recipe.epochs)
 
+    @property
     def _time_is_up(self) -> bool:
-        return self.budget is not None and self._done >= 1
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """What happens once more at the end of a budget."""
-        started = time.monotonic()
-        yield
-        if self.budget:
-            self.budget.measured(time.monotonic() - started)
+        return self.recipe.budget_minutes > 0 and self._done >= 1
 
     def _skip(self, drawn: Drawn, loss: float, norm: float) -> None:
         """Write down an update that was skipped; too many in a row stop the run."""
@@ -306,92 +283,14 @@ class Trainer(Generic[EpochType]):
             )
         self._say(f"skipped, loss {loss} and gradient norm {norm} are not finite: {one_line(', '.join(ids))}")
 
-    @property
-    def measured_model(self) -> torch.nn.Module:
-        """The one that is validated, kept as the best and exported."""
-        return self.average.module if self.average else self.model
-
-    @property
-    def _carried(self) -> dict[str, torch.Tensor]:
-        """What goes from update to update beside the model and the optimiser."""
-        return self.task.carried | (self.average.state() if self.average else {})
-
-    @property
-    def _batches(self) -> int:
-        """That make an update, in all processes."""
-        return self.recipe.accumulate * parallel.count()
-
     def _save_in_time(self) -> None:
         """Save what is due, and if a signal came end the run."""
-        due = self.main and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
-        stopping, due = map(bool, parallel.totals(self.signals.came, due))  # a signal comes to any of them
+        stopping, due = map(bool, parallel.totals(self.signals.came, self.saver.due))  # a signal comes to any of them
         if stopping or due:
-            self._save(self.last)
+            self.saver.save(self.curve, self.running)
         if stopping:
             self._stop()
-        if not (self.budget and self.main):
-            return
-        if time.monotonic() - self.windowed >= WINDOW_SECONDS:
-            self._save_half(WINDOW)
-            self.windowed = time.monotonic()
-        optimizer = self.recipe.optimizer
-        if optimizer.schedule == "constant" and decay_done(optimizer, self._done) and not self.decaying:
-            self._save_half(CONSTANT)
-            self.decaying = True
-
-    def _save(self, path: Path) -> None:
-        parallel.collect(self.task.carried.values())
-        if not self.main:
-            return
-        if path == self.best:
-            save_checkpoint(path, self.measured_model, self.optimizer, self._progress, self.task.carried)
-        else:
-            save_checkpoint(path, self.model, self.optimizer, self._progress, self._carried)
-        self.saved = time.monotonic()
-
-    def _save_half(self, name: str) -> None:
-        save_half(self.folder / name, self.measured_model, self._progress)
-
-    @property
-    def _progress(self) -> dict[str, Any]:
-        return {
-            "curve": [asdict(epoch) for epoch in self.curve],
-            "tokens": self.task.tokens.symbols,
-            "running": asdict(self.running),
-            "batches": self._batches,
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def _keep(self, epoch: int) -> None:
-        """Keep the checkpoints of the last epochs, which can be averaged."""
-        if self.recipe.keep_last > 1:
-            self._save(kept_checkpoint(self.folder, epoch))
-            kept = {kept_checkpoint(self.folder, epoch - back) for back in range(self.recipe.keep_last)}
-            for old in set(kept_checkpoints(self.folder)) - kept if self.main else ():
-                old.unlink()
-
-    def _restore(self) -> None:
-        tokens = self.task.tokens.symbols
-        progress = load_checkpoint(self.last, self.model, self.optimizer, self._carried)
-        if tuple(progress.get("tokens", tokens)) != tokens:
-            raise RecipeError(f"{self.last}: made with other tokens; a run keeps its tokenizer, set another name")
-        if (batches := progress.get("batches", self._batches)) != self._batches:
-            raise RecipeError(
-                f"{self.last}: {batches} batches made an update, now {self._batches} would (accumulate times the "
-                "processes); start as many processes as before, or set accumulate"
-            )
-        try:
-            self.curve = [self.task.epoch_type(**epoch) for epoch in progress["curve"]]
-            if running := progress.get("running"):
-                self.running = Running(**running)
-            elif self.curve:  # saved by a version that saved whole epochs only
-                self.running = Running(self.curve[-1].step, self.curve[-1].minutes)
-            if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
-                self.scaler.load_state_dict(state)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RecipeError(
-                f"{self.last}: made by another version of asr; go on with that, or set another name"
-            ) from error
+        self.saver.save_weights(self.curve, self.running, self._done)
 
     def _stop(self) -> None:
         where = f" and {self.running.batches} batches" if self.running.batches else ""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def forms(tmp_path: Path) -> Path:
     """A manifest of recordings in many forms, one of them beyond full scale."""
     chosen = [
         ("plain.wav", 16_000, 1, {}),
-        ("plain.flac", 16_000, 1, {}),
+        ("packed.flac", 16_000, 1, {}),
         ("speech.opus", 16_000, 1, {"format": "OGG", "subtype": "OPUS"}),
         ("telephone.wav", 8_000, 1, {"subtype": "ULAW"}),
         ("music.flac", 44_100, 2, {"subtype": "PCM_24"}),
@@ -105,7 +106,7 @@ def test_a_recording_is_what_recognition_reads_rounded_to_16_bits(forms: Path, t
         assert len(samples) == len(expected)
         clipped = expected.clip(-1, 1 - 1 / FULL_SCALE)
         assert np.abs(samples / FULL_SCALE - clipped).max() <= 0.5 / FULL_SCALE + 1e-9
-        if entry.id.startswith("plain"):
+        if entry.id in ("plain", "packed"):
             assert np.array_equal(samples / FULL_SCALE, expected)  # 16 bits are what it has
 
 
@@ -235,12 +236,12 @@ def test_a_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Pat
 
 
 def write_sounds(folder: Path, count: int) -> Path:
-    """Utterances of 0.3 to 1.4 s: tones below 6 kHz that swell and fade, which every resampler keeps."""
+    """Utterances of 0.25 to 0.8 s: tones below 4 kHz that swell and fade, which every resampler keeps."""
     entries = []
     for index in range(count):
-        length = 5_000 + 1_511 * index
+        length = 4_000 + 811 * index
         draw, time = np.random.default_rng(index), np.arange(length) / SAMPLE_RATE
-        tones = sum(np.sin(2 * np.pi * draw.uniform(100, 6_000) * time + draw.uniform(0, 6)) for _ in range(5))
+        tones = sum(np.sin(2 * np.pi * draw.uniform(100, 4_000) * time + draw.uniform(0, 6)) for _ in range(5))
         samples = 0.15 * np.hanning(length) * tones
         soundfile.write(folder / f"s{index}.wav", samples, SAMPLE_RATE)
         entries.append((folder / f"s{index}.wav", TEXTS[index % len(TEXTS)]))
@@ -336,17 +337,36 @@ def test_noise_of_recordings_and_the_telephone_are_those_of_the_loader_of_files(
         assert ratio_db(expected[name][2][inside], samples[inside]) > 90
 
 
+def padded_to_frames(samples: int, on_gpu: bool = False) -> int:
+    frames = -(-samples // FRAME)
+    return FRAME * (padded_frames(frames) if on_gpu else frames)
+
+
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_every_utterance_comes_once_in_batches_within_the_limits(sound_recipe: AcousticRecipe, epoch: int):
-    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 3.1, 4
+    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 2.1, 4
     batches = list(make_loader(sound_recipe).epoch(epoch))
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
     assert any(len(batch.ids) > 1 for batch in batches)
     for batch in batches:
         assert batch.waveforms.shape[1] == batch.lengths.max()
-        padded = FRAME * padded_frames(-(-int(batch.lengths.max()) // FRAME))
         assert len(batch.ids) <= 4
-        assert len(batch.ids) * padded <= 3.1 * SAMPLE_RATE
+        assert len(batch.ids) * padded_to_frames(int(batch.lengths.max())) <= 2.1 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_on_a_gpu_batches_are_within_the_limits_padded_to_the_shape_of_a_graph(
+    sound_recipe: AcousticRecipe, number: int
+):
+    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 8.0, 80
+    loader = make_loader(sound_recipe)
+    loader.device = torch.device("cuda")
+    batches = list(loader._draw(number))
+    assert sorted(row.id for batch in batches for row, _ in batch) == sorted(f"s{n}" for n in range(12))
+    assert any(len(batch) > 1 for batch in batches)
+    for batch in batches:
+        longest = max(round(row.samples / speed) for row, speed in batch)
+        assert len(batch) * padded_to_frames(longest, on_gpu=True) <= 8.0 * SAMPLE_RATE
 
 
 def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: AcousticRecipe):
@@ -356,12 +376,14 @@ def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: Acoust
 
 
 def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_recipe: AcousticRecipe):
-    sound_recipe.data.batch_seconds = 2.5
+    """Utterances of nearly the same length are in any order."""
+    sound_recipe.data.batch_seconds = 1.5
     loader = make_loader(sound_recipe)
     orders = []
     for epoch in (1, 2, 3):
-        longest = [int(batch.lengths.max()) for batch in loader.epoch(epoch)]
-        orders.append(longest == sorted(longest))
+        batches = [[length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.epoch(epoch)]
+        follows = [max(one) <= min(other) + 1 for one, other in pairwise(batches)]  # frames are rounded up
+        orders.append(all(follows))
     assert orders == [True, False, False]
 
 
@@ -377,15 +399,15 @@ def test_an_epoch_of_several_passes_draws_like_as_many_epochs(sound_recipe: Acou
 def noisy_recipe(sound_recipe: AcousticRecipe) -> AcousticRecipe:
     sound_recipe.augment.noises, sound_recipe.augment.noise_share = ["white", "pink", "babble"], 0.7
     sound_recipe.augment.codecs, sound_recipe.augment.codec_share = ["telephone", "telephone-mu-law"], 0.5
-    sound_recipe.data.batch_seconds, sound_recipe.data.passes = 2.5, 2
+    sound_recipe.data.batch_seconds, sound_recipe.data.passes = 1.5, 2
     return sound_recipe
 
 
 def test_an_epoch_goes_on_after_any_number_of_batches(noisy_recipe: AcousticRecipe):
-    whole = list(make_loader(noisy_recipe).epoch(2))
+    whole, other = list(make_loader(noisy_recipe).epoch(2)), make_loader(noisy_recipe)
     assert len(whole) > 6
-    for done in range(len(whole) + 1):
-        assert_same_batches(list(make_loader(noisy_recipe).epoch(2, done)), whole[done:])
+    for done in (0, 1, 2, len(whole) // 2, len(whole) // 2 + 1, len(whole) - 1, len(whole)):
+        assert_same_batches(list(other.epoch(2, done)), whole[done:])
 
 
 def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
@@ -393,11 +415,9 @@ def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
     list(other.epoch(3))  # what came before does not matter
     torch.manual_seed(99)
     assert_same_batches(list(one.epoch(2)), list(other.epoch(2)))
-    noisy_recipe.seed = 2
-    orders = [[batch.ids for batch in loader.epoch(2)] for loader in (one, make_loader(noisy_recipe))]
-    assert [[name.split("@")[0] for name in ids] for ids in orders[0]] != [
-        [name.split("@")[0] for name in ids] for ids in orders[1]
-    ]
+    other = make_loader(replace(noisy_recipe, seed=2))
+    orders = [[name.split("@")[0] for batch in loader.epoch(2) for name in batch.ids] for loader in (one, other)]
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
@@ -411,8 +431,7 @@ def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: Aco
         update = batches[begin : begin + accumulate]
         rows = sum(len(batch.ids) for batch in update)
         longest = max(int(batch.lengths.max()) for batch in update if batch.ids)
-        padded = FRAME * padded_frames(-(-longest // FRAME))
-        assert rows == 1 or rows * padded <= accumulate * 1.2 * SAMPLE_RATE
+        assert rows == 1 or rows * padded_to_frames(longest) <= accumulate * 1.2 * SAMPLE_RATE
         assert max(len(batch.ids) for batch in update) - min(len(batch.ids) for batch in update) <= 1
 
 
@@ -451,7 +470,7 @@ def test_a_manifest_listed_three_times_is_there_three_times(sound_recipe: Acoust
     ids = [entry.id for _, entries in sources for entry in entries]
     assert len(set(ids)) == 36
     loader = make_loader(sound_recipe)
-    assert len(list((Path(sound_recipe.output) / "audio").glob("*.i16"))) == 1
+    assert len({loader.corpus.samples(index).data_ptr() for index in range(36)}) == 12  # in memory once
     for epoch in (1, 2):
         batches = list(loader.epoch(epoch))
         assert {name.rpartition("@")[0] for name in by_id(batches)} == set(ids)
@@ -535,7 +554,7 @@ def test_a_plan_has_every_utterance_once_within_the_limits_the_same_every_time(
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= limit
     assert plan(lengths, limit, count, (seed, number)) == batches
     if number == 1:
-        order = [lengths[index] for batch in batches for index in batch]
+        order = [lengths[index] // loader_module.BUCKET for batch in batches for index in batch]
         assert order == sorted(order)
 
 
@@ -557,7 +576,6 @@ def test_a_run_learns(recipe: AcousticRecipe, cell: str, directions: int):
     curve = make_trainer(recipe).run()
     assert curve[-1].train_loss < 0.8 * curve[0].train_loss
     assert curve[-1].dev_loss < curve[0].dev_loss
-    assert curve[-1].step == sum(epoch.skipped for epoch in curve) + 3 * curve[0].step
 
 
 @pytest.fixture

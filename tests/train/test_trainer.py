@@ -4,6 +4,7 @@ import errno
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -272,15 +273,15 @@ def test_what_was_skipped_after_the_checkpoint_is_not_written_down_twice(
     poison_batches(monkeypatch, {0, 1, 2, 3})
     recipe.checkpoint_minutes, recipe.data.batch_seconds = 0.0, 1.5
     trainer = make_trainer(recipe)
-    save, saved = trainer._save, []
+    save, saved = trainer.saver.save, []
 
-    def stop_after_three(path: Path) -> None:
+    def stop_after_three(*progress: Any) -> None:
         if len(saved) == 3:
             raise Stopped
-        saved.append(path)
-        save(path)
+        saved.append(progress)
+        save(*progress)
 
-    trainer._save = stop_after_three
+    trainer.saver.save = stop_after_three
     with pytest.raises(Stopped):
         trainer.run()
     assert len(trainer.skipped.file.read_text(encoding="utf-8").splitlines()) == 4
@@ -465,7 +466,7 @@ def test_the_scale_of_a_float16_loss_changes_no_figure_and_is_resumed(
     monkeypatch.setattr("asr.train.trainer.choose_precision", lambda precision, device: "float16")
     recipe.name = "half"
     trainer = make_trainer(recipe)
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.scaler = trainer.saver.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     (epoch,) = trainer.run()
     assert epoch.skipped == 0
     assert epoch.train_loss == pytest.approx(exact.train_loss, rel=0.02)

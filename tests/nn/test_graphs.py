@@ -1,0 +1,73 @@
+"""CUDA graphs of the recurrent layers compute what the layers compute, whatever the batch is padded to."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from asr.nn.graphs import FRAMES, RecurrentGraphs, padded_frames, row_count
+from asr.nn.recurrent import RecurrentStack, reversed_frames
+
+
+def test_a_batch_is_padded_to_the_next_captured_length_and_longer_ones_are_left_alone():
+    assert [padded_frames(frames) for frames in (1, FRAMES[0], FRAMES[0] + 1)] == [FRAMES[0], FRAMES[0], FRAMES[1]]
+    assert padded_frames(FRAMES[-1] + 1) == FRAMES[-1] + 1
+    assert [row_count(rows) for rows in (0, 1, 8, 9)] == [0, 8, 8, 16]
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+@pytest.mark.parametrize(("cell", "directions", "layer"), [("lstm", 2, 1), ("gru", 1, None), ("rnn", 2, 2)])
+def test_padding_to_the_shape_of_a_graph_changes_nothing(
+    cell: str, directions: int, layer: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    # What is captured runs as it is: the shapes are the same as on a GPU.
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda module, *_args, **_named: module)
+    torch.manual_seed(0)
+    stack = RecurrentStack(cell, 16, 3, directions, dropout=0.5).train()
+    graphs = RecurrentGraphs(stack, layer, 64 * 50, 64, torch.float32)
+    for module in stack.modules():
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == 0.5
+            module.p = 0.0
+    lengths = torch.tensor([70, 3, 50])
+    x = torch.randn(3, 70, 16)
+    outputs, expected = graphs(x, lengths), stack.chosen(x, reversed_frames(lengths, 70), layer)
+    assert outputs is not None
+    assert len(outputs) == len(expected) == (1 if layer is None else 2)
+    for one, other in zip(outputs, expected, strict=True):
+        for row, length in enumerate(lengths):
+            torch.testing.assert_close(one[row, :length], other[row, :length])
+    assert graphs(torch.randn(51, 60, 16), torch.full((51,), 60)) is None  # more rows than the graph has
+    assert graphs(torch.randn(1, FRAMES[-1] + 1, 16), torch.tensor([FRAMES[-1] + 1])) is None
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def wrong(module: torch.nn.Module, *_args: object, **_named: object) -> object:
+        return lambda x, mirror: tuple(1.1 * output for output in module(x, mirror))
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", wrong)
+    with pytest.raises(RuntimeError, match="computes something else"):
+        RecurrentGraphs(RecurrentStack("lstm", 16, 1, 2, dropout=0.0).train(), None, 64 * 50, 64, torch.float32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_outputs_and_gradients_are_those_of_the_layers(cell: str, directions: int):
+    torch.manual_seed(0)
+    stack = RecurrentStack(cell, 64, 3, directions, dropout=0.0).cuda().train()
+    graphs = RecurrentGraphs(stack, 2, 64 * 100, 64, torch.float16)
+    lengths = torch.tensor([70, 3, 50], device="cuda")
+    x = torch.randn(3, 70, 64, device="cuda")
+    results = []
+    for graphed in (True, False):
+        stack.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            outputs = graphs(x, lengths) if graphed else stack.chosen(x, reversed_frames(lengths, 70), 2)
+        assert outputs is not None
+        inside = (torch.arange(70, device="cuda") < lengths.unsqueeze(1)).unsqueeze(2)
+        total: Tensor = sum((output.float() * inside).square().sum() for output in outputs)  # type: ignore[assignment]
+        total.backward()
+        results.append([*(o.float() * inside for o in outputs), *(p.grad.clone() for p in stack.layers.parameters())])  # type: ignore[union-attr]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
