@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from asr.train.tokenizer import Tokenizer
 ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an utterance
 BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
 AUDIO = "audio"  # the folder of decoded audio, below the recipe's output
-EVAL_SECONDS = 2000.0  # of audio in a batch that is only measured
+EVAL_SECONDS = {"cuda": 2000.0, "cpu": 200.0}  # of audio in a batch that is only measured
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,22 @@ class Utterance:
 
 
 def usable_utterances(
-    corpus: Corpus, tokenizer: Tokenizer, phones: Tokenizer | None, max_seconds: float
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    phones: Tokenizer | None = None,
+    max_seconds: float = math.inf,
+    chosen: Container[str] | None = None,
 ) -> tuple[list[Utterance], LeftOut]:
-    """Those that can be trained on, and how many cannot; recordings that cannot be read are in `corpus.problems`."""
+    """Those that can be trained on, of the chosen ids, and how many cannot.
+
+    Recordings that cannot be read are in neither, but in `corpus.problems`.
+    """
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
         samples, targets = corpus.length(index), tokenizer.encode(entry.text)
-        if samples and left_out.admits(samples, targets, max_seconds):
+        if not samples or (chosen is not None and entry.id not in chosen):
+            continue
+        if left_out.admits(samples, targets, max_seconds):
             spelled = phones.encode(entry.phones) if phones and entry.phones else []
             usable.append(Utterance(index, entry.id, entry.text, samples, targets, spelled))
     return usable, left_out
@@ -74,7 +84,7 @@ class CorpusLoader:
     def unchanged(self) -> Iterator[Batch]:
         """All utterances once, as they are, in batches of similar length."""
         ordered = sorted(self.utterances, key=lambda row: (row.samples, row.id))
-        limit = EVAL_SECONDS * SAMPLE_RATE
+        limit = EVAL_SECONDS[self.device.type] * SAMPLE_RATE
         for begin, end in cut([row.samples for row in ordered], limit, len(ordered)):
             rows = ordered[begin:end]
             yield self._batch(rows, [row.id for row in rows], self._waveforms(rows), [row.samples for row in rows])
@@ -122,6 +132,8 @@ class TrainingLoader(CorpusLoader):
         for manifest in augment.noises:
             if manifest.endswith(".jsonl"):
                 recorded = Corpus([(manifest, read_manifest(manifest))], folder)
+                for problem in recorded.problems.values():
+                    raise RecipeError(f"augment.noises: {problem}; take it out of {manifest}")
                 noises[manifest] = [recorded.samples(index).to(device) for index in range(len(recorded))]
         if augment.rooms:
             rooms = torch.from_numpy(load_rooms(recipe, folder)).to(device)
@@ -245,30 +257,20 @@ class CorpusData:
         """
         self.recipe, self.device, self.say = recipe, device, say
         folder = Path(recipe.output) / AUDIO
-        with parallel.main_first():
-            corpus, utterances = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds)
-        utterances = [utterance for utterance in utterances if utterance.id in chosen]
-        self.seconds = sum(utterance.samples for utterance in utterances) / SAMPLE_RATE
-        self.training = TrainingLoader(corpus, utterances, device, recipe, folder)
-        self.dev_sets = []
-        for sources in dev:
-            with parallel.main_first():
-                measured = self._read("dev", sources, folder, tokenizer, None, math.inf)
-            self.dev_sets.append(CorpusLoader(*measured, device))
+        with parallel.main_first():  # which decodes and simulates for all
+            found = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds, chosen)
+            self.training = TrainingLoader(*found, device, recipe, folder)
+            self.dev_sets = [CorpusLoader(*self._read("dev", sources, folder, tokenizer), device) for sources in dev]
+        self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
 
     def _read(
-        self,
-        name: str,
-        sources: Sequence[tuple[str, Sequence[Entry]]],
-        folder: Path,
-        tokenizer: Tokenizer,
-        phones: Tokenizer | None,
-        max_seconds: float,
+        self, name: str, sources: Sequence[tuple[str, Sequence[Entry]]], folder: Path, *rules: Any
     ) -> tuple[Corpus, list[Utterance]]:
+        """rules: the other arguments of `usable_utterances`."""
         corpus = Corpus(sources, folder)
         for problem in corpus.problems.values():
             self.say(f"left out: {problem}")
-        usable, left_out = usable_utterances(corpus, tokenizer, phones, max_seconds)
+        usable, left_out = usable_utterances(corpus, *rules)
         where = "the GPU" if corpus.move_to(self.device) else "memory"
         hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
         self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")

@@ -1,7 +1,7 @@
 """The augmentation of a batch makes the choices, and to rounding the samples, of that of single utterances."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,14 @@ def quiet(**changes: object) -> AugmentConfig:
     """The changes named, to all utterances, and none of the volume."""
     shares = {"room_share": 1.0, "noise_share": 1.0, "codec_share": 1.0}
     return AugmentConfig(**{"gain_db": [0.0, 0.0], **shares, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_corpus import TEXTS, load_epoch, write_audio, write_corpus, write_manifest
+from safetensors.torch import load_file
+from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
 from tiny_runs import (
     assert_equal_checkpoints,
     decode_in_processes,
@@ -53,6 +54,11 @@ from asr.train.trainer import Trainer
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CPU = torch.device("cpu")
 FRAME = 640  # samples
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # `threads` of conftest.py puts it back
 
 
 def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
@@ -381,7 +387,9 @@ def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_rec
     loader = make_loader(sound_recipe)
     orders = []
     for epoch in (1, 2, 3):
-        batches = [[length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.epoch(epoch)]
+        batches = [
+            [length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.epoch(epoch)
+        ]
         follows = [max(one) <= min(other) + 1 for one, other in pairwise(batches)]  # frames are rounded up
         orders.append(all(follows))
     assert orders == [True, False, False]
@@ -423,15 +431,16 @@ def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: AcousticRecipe, accumulate: int):
     """A batch may be empty, as with the loader of files."""
-    sound_recipe.data.batch_seconds, sound_recipe.accumulate = 1.2, accumulate
+    sound_recipe.data.batch_seconds, sound_recipe.accumulate = 0.5, accumulate
     batches = list(make_loader(sound_recipe).epoch(2))
     assert len(batches) % accumulate == 0
+    assert any(not batch.ids for batch in batches)
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
     for begin in range(0, len(batches), accumulate):
         update = batches[begin : begin + accumulate]
         rows = sum(len(batch.ids) for batch in update)
         longest = max(int(batch.lengths.max()) for batch in update if batch.ids)
-        assert rows == 1 or rows * padded_to_frames(longest) <= accumulate * 1.2 * SAMPLE_RATE
+        assert rows == 1 or rows * padded_to_frames(longest) <= accumulate * 0.5 * SAMPLE_RATE
         assert max(len(batch.ids) for batch in update) - min(len(batch.ids) for batch in update) <= 1
 
 
@@ -526,6 +535,41 @@ def test_another_room_in_the_same_manifest_is_another_bank(
         banks.append(loader_module.load_rooms(recipe, tmp_path / "audio"))
         assert np.array_equal(loader_module.load_rooms(recipe, tmp_path / "audio"), banks[-1])
     assert not np.array_equal(*(bank[:, :500] for bank in banks))
+
+
+def test_a_share_of_the_utterances_is_that_of_the_loader_of_files(recipe: AcousticRecipe):
+    recipe.data.train_fraction, recipe.data.in_memory = 0.5, True
+    trainer = make_trainer(recipe)
+    in_memory = {row.id for row in trainer.task.data.training.utterances}
+    assert "train: 4 utterances" in said(trainer)
+    recipe.name, recipe.data.in_memory = "files", False
+    files = make_trainer(recipe)
+    assert in_memory == {cut.id for cut in files.task.data.train_cuts}
+    assert trainer.task.epoch_amount == pytest.approx(files.task.epoch_amount)
+
+
+def test_utterances_that_are_sure_but_of_no_use_are_one_line(recipe: AcousticRecipe, corpus: Path):
+    lines = [json.loads(line) | {"confidence": 0.1} for line in corpus.read_text().splitlines()]
+    lines[0] |= {"confidence": 0.9, "text": "ab" * 100}
+    corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe.data.in_memory, recipe.data.min_confidence = True, 0.5
+    with pytest.raises(RecipeError, match="no utterance of the train data can be used") as caught:
+        make_trainer(recipe).run()
+    assert one_line(caught)
+
+
+def test_batches_made_ahead_are_the_same_and_so_is_their_error():
+    assert list(loader_module.ahead(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(loader_module.ahead(iter([]))) == []
+
+    def failing() -> Iterator[int]:
+        yield from (1, 2)
+        raise RecipeError("the third cannot be made")
+
+    items = loader_module.ahead(failing())  # type: ignore[arg-type, type-var]
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(RecipeError, match="the third"):
+        next(items)
 
 
 lengths_drawn = st.lists(st.integers(1, 30_000), max_size=40)
@@ -629,8 +673,6 @@ def test_two_processes_make_the_run_of_one_with_the_same_global_batch(memory_rec
     )
     assert len(losses) > 3
     assert losses == pytest.approx(others, rel=1e-5)
-    from safetensors.torch import load_file
-
     weights = load_file(memory_recipe.folder / "last.safetensors")
     for name, expected in load_file(alone.folder / "last.safetensors").items():
         torch.testing.assert_close(weights[name], expected, rtol=1e-5, atol=1e-5, msg=name)
@@ -681,6 +723,34 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
     (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
     assert "u3@1.1" in line["ids"]
     assert f"skipped, loss {poison}" in said(trainer)
+
+
+def test_a_scaled_loss_that_is_not_finite_though_its_gradient_is_leaves_all_as_it_was(
+    memory_recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a GPU, where the loss is scaled."""
+    loss, seen = AcousticTask.loss, []
+
+    def spoilt(task: AcousticTask, batch: Batch) -> Tensor:
+        seen.append(batch)
+        return loss(task, batch) + (torch.inf if len(seen) == 3 else 0.0)
+
+    monkeypatch.setattr(AcousticTask, "loss", spoilt)
+    memory_recipe.epochs = 1
+    trainer = make_trainer(memory_recipe)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    record, states = trainer._record, []
+
+    def watched(*arguments: Any) -> float:
+        result = record(*arguments)
+        states.append(state_of(trainer))
+        return result
+
+    monkeypatch.setattr(trainer, "_record", watched)
+    (epoch,) = trainer.run()
+    assert epoch.skipped == 1
+    assert [name for name, value in states[1].items() if not torch.equal(value, states[2][name])] == []
+    assert not torch.equal(states[2]["head.weight"], states[3]["head.weight"])
 
 
 def test_the_first_update_may_be_one_that_is_not_finite(memory_recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from asr.data.augment.filters import (
 from asr.errors import RecipeError
 from asr.train.config import AugmentConfig
 
-VOICES = 3, 7  # of a babble, from … to, as in asr.train.augment.noise
+VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
 CODECS = ("telephone", "telephone-mu-law")  # those that are computed here
 
 
@@ -208,6 +208,8 @@ def check(config: AugmentConfig) -> None:
     """RecipeError, one line, for a change that cannot be made for a whole batch."""
     if any(tempo != 1.0 for tempo in config.tempos):
         raise RecipeError("augment.tempos: data.in_memory cannot change the tempo; make it [1.0] or use augment.speeds")
+    if config.join_share:
+        raise RecipeError("augment.join_share: data.in_memory cannot join utterances; set it to 0")
     if impossible := [codec for codec in config.codecs if codec not in CODECS]:
         names = ", ".join(impossible)
         raise RecipeError(f"augment.codecs: data.in_memory cannot apply {names}; take it out of augment.codecs")

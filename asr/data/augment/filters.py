@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.nn.features import SAMPLE_RATE
 
-SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # amplitude ~ frequency^-slope, as in asr.train.augment.noise
+SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude of noise falls with the frequency to this power
 # Lengths of transforms, four an octave: few, since a GPU plans each new shape for milliseconds, and with small factors.
 FAST_LENGTHS = sorted(factor << power for factor in (4, 5, 6, 7) for power in range(29))
 # Resampling keeps this share of the lower of the two bandwidths, as soxr's "HQ" does, and removes the rest by a smooth

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from asr.audio.files import read
+from asr.data.augment.batch import VOICES
+from asr.data.augment.filters import SLOPES
 from asr.train.augment.recordings import list_recordings
 from asr.train.shards import read_recording
-
-SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude falls with the frequency to this power
-VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
 
 
 class Noises:
