@@ -117,7 +117,9 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                 spelled = [entry.phones for entry in chosen if entry.phones]
                 if not spelled:
                     raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
-                self.phones = make_tokenizer(phones_tokenizer(recipe.phones), spelled, recipe.folder / PHONES_MODEL)
+                self.phones = make_tokenizer(
+                    phones_tokenizer(recipe.phones), spelled, recipe.folder / PHONES_MODEL, "phones"
+                )
         ids = {entry.id for entry in chosen}
         if recipe.data.in_memory:
             from asr.train.loader import CorpusData
@@ -176,6 +178,8 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
+        if not done:
+            self.carried["too_short"].zero_()
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
@@ -219,13 +223,11 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                     texts = self._decode(decoder, log_probs.cpu(), lengths)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
-        too_short = int(self.carried["too_short"])
-        self.carried["too_short"].zero_()
         return {
             "dev_loss": loss / max(1, tokens),
             "dev_wer": wers[self.recipe.data.dev],
             "more_wer": {name: wer for name, wer in wers.items() if name != self.recipe.data.dev},
-            "too_short": too_short,
+            "too_short": int(self.carried["too_short"]),
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }

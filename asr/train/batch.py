@@ -50,6 +50,11 @@ class Batch:
     unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
     phones: Targets | None = None
 
+    @classmethod
+    def empty(cls, unreadable: dict[str, str] | None = None) -> "Batch":
+        nothing = torch.zeros(0, 0, dtype=torch.long)
+        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable or {})
+
     @property
     def amount(self) -> float:
         """Seconds of audio."""

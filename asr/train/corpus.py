@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,11 @@ MEMORY_SHARE = 0.5  # of a GPU's free memory that the corpus may take
 
 @dataclass(frozen=True)
 class Decoded:
-    """The recordings of one manifest, in its order; one that cannot be read has no samples and a line in `problems`."""
+    """The recordings of one manifest, in its order."""
 
     samples: np.ndarray  # (N,) int16, memory-mapped
     ends: list[int]  # where in it each recording ends
-    problems: dict[str, str]  # by id
+    problems: dict[int, str]  # by its number, why a recording cannot be read: it has no samples
 
 
 def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Decoded:
@@ -45,7 +46,7 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
     Raises RecipeError where the manifest cannot be read or the files cannot be written.
     """
     entries = read_training(str(manifest))
-    name = _digest(entries)
+    name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,11 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
         ends = described["ends"]
         # "c": torch warns of arrays that it must not write to.
         mapped = np.memmap(samples, np.int16, "c", shape=(ends[-1],)) if ends[-1] else np.zeros(0, np.int16)
-        return Decoded(mapped, ends, described["problems"])
+        return Decoded(mapped, ends, {int(number): line for number, line in described["problems"].items()})
+    except BrokenProcessPool as error:
+        raise RecipeError(
+            f"{manifest}: a process that decodes was killed, most often for want of memory; start again"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
             f"{samples}: decoded audio cannot be written or read ({one_line(error)}); "
@@ -64,7 +69,7 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
         ) from error
 
 
-def _digest(entries: Sequence[Entry]) -> str:
+def digest(entries: Sequence[Entry]) -> str:
     """Of what is decoded: the recordings' names, sizes and times. Texts may change without a new decoding."""
     digest = hashlib.sha256()
     for entry in entries:
@@ -85,9 +90,9 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
         open(part, "wb") as file,
         ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool,
     ):
-        for entry, decoded in zip(entries, pool.map(_read, map(_source, entries), chunksize=CHUNK), strict=True):
+        for number, decoded in enumerate(pool.map(_read, map(_source, entries), chunksize=CHUNK)):
             if isinstance(decoded, str):
-                problems[entry.id] = decoded
+                problems[number] = decoded
             else:
                 file.write(decoded)
                 end += len(decoded) // 2
@@ -116,19 +121,20 @@ class Corpus:
     def __init__(self, sources: Iterable[tuple[str, Sequence[Entry]]], folder: Path):
         """sources: manifests, each with its entries in the order of its lines. The files are in `folder`."""
         self.entries: list[Entry] = []
-        self.problems: dict[str, str] = {}
+        self.problems: dict[int, str] = {}  # by index, why a recording cannot be read
         self._memory: list[Tensor] = []
         self._places: list[tuple[int, int, int]] = []  # memory, begin, end of each entry
-        known: dict[str, tuple[int, list[int]]] = {}
+        known: dict[str, tuple[int, Decoded]] = {}
         for manifest, entries in sources:
             if manifest not in known:
                 decoded = decode_manifest(manifest, folder)
-                known[manifest] = len(self._memory), decoded.ends
+                known[manifest] = len(self._memory), decoded
                 self._memory.append(torch.from_numpy(decoded.samples))
-                self.problems |= decoded.problems
-            number, ends = known[manifest]
+            memory, decoded = known[manifest]
+            self.problems |= {len(self.entries) + number: line for number, line in decoded.problems.items()}
             self.entries += entries
-            self._places += [(number, begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+            places = zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)
+            self._places += [(memory, begin, end) for begin, end in places]
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -125,8 +125,7 @@ class SpeechDataset(Dataset):
                     unreadable[str(error)] = f"cannot augment with it: {error}"
             waveforms.append(waveform)
         if not ids:
-            nothing = torch.zeros(0, 0, dtype=torch.long)
-            return Batch([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable)
+            return Batch.empty(unreadable)
         targets = [torch.tensor(self.tokenizer.encode(text)) for text in texts]
         return Batch(
             ids=ids,

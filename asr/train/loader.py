@@ -30,7 +30,7 @@ from asr.train import parallel
 from asr.train.augment.room import room_bank
 from asr.train.batch import Batch, LeftOut, Targets
 from asr.train.config import AcousticRecipe
-from asr.train.corpus import FULL_SCALE, Corpus
+from asr.train.corpus import FULL_SCALE, Corpus, digest
 from asr.train.tokenizer import Tokenizer
 
 ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an utterance
@@ -65,7 +65,7 @@ def usable_utterances(
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
         samples, targets = corpus.length(index), tokenizer.encode(entry.text)
-        if not samples or (chosen is not None and entry.id not in chosen):
+        if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
         if left_out.admits(samples, targets, max_seconds):
             spelled = phones.encode(entry.phones) if phones and entry.phones else []
@@ -111,10 +111,7 @@ class CorpusLoader:
 
 
 class TrainingLoader(CorpusLoader):
-    """The same with changes to the audio, in an order that is drawn.
-
-    RecipeError if the recipe has a change that cannot be made for a whole batch.
-    """
+    """The same with changes to the audio, in an order that is drawn."""
 
     def __init__(
         self,
@@ -123,18 +120,19 @@ class TrainingLoader(CorpusLoader):
         device: torch.device,
         recipe: AcousticRecipe,
         folder: Path,
+        say: Callable[[str], None],
     ):
         """folder: of decoded audio, for noise."""
         super().__init__(corpus, utterances, device)
-        check(recipe.augment)
         self.recipe = recipe
         augment, noises, rooms = recipe.augment, {}, None
         for manifest in augment.noises:
             if manifest.endswith(".jsonl"):
                 recorded = Corpus([(manifest, read_manifest(manifest))], folder)
                 for problem in recorded.problems.values():
-                    raise RecipeError(f"augment.noises: {problem}; take it out of {manifest}")
-                noises[manifest] = [recorded.samples(index).to(device) for index in range(len(recorded))]
+                    say(f"cannot augment with it: {problem}")
+                readable = (index for index in range(len(recorded)) if index not in recorded.problems)
+                noises[manifest] = [recorded.samples(index).to(device) for index in readable]
         if augment.rooms:
             rooms = torch.from_numpy(load_rooms(recipe, folder)).to(device)
         babble = utterances if "babble" in augment.noises else []
@@ -182,6 +180,8 @@ class TrainingLoader(CorpusLoader):
         return random.Random(f"{self.recipe.seed} {number} {utterance.id}").choice(self.recipe.augment.speeds)
 
     def _load(self, drawn: list[tuple[Utterance, float]], number: int, change: BatchAugment) -> Batch:
+        if not drawn:  # an update with fewer utterances than batches
+            return Batch.empty()
         rows, speeds = [row for row, _ in drawn], [speed for _, speed in drawn]
         ids = [f"{row.id}@{self.recipe.seed}.{number}" for row in rows]
         waveforms, lengths = change_speed(self._waveforms(rows), [row.samples for row in rows], speeds)
@@ -200,7 +200,8 @@ def ahead(items: Iterator[Batch]) -> Iterator[Batch]:
 def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:
     """The bank of rooms (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
     asked = (recipe.augment.rooms, list(recipe.augment.reverberation), recipe.seed, ROOMS)
-    kept = folder / f"rooms-{sha256(repr(asked).encode()).hexdigest()[:16]}.npy"
+    recorded = [digest(read_manifest(source)) for source in recipe.augment.rooms if source.endswith(".jsonl")]
+    kept = folder / f"rooms-{sha256(repr((asked, recorded)).encode()).hexdigest()[:16]}.npy"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with replacing(kept) as part, open(part, "wb") as file:
@@ -253,13 +254,15 @@ class CorpusData:
     ):
         """train: manifests with their entries; chosen: ids of those to learn from; dev: such lists, one a dev set.
 
-        RecipeError if no utterance of a set can be used.
+        RecipeError if no utterance of a set can be used, or the recipe has a change to the audio that cannot be made
+        for a whole batch.
         """
+        check(recipe.augment)
         self.recipe, self.device, self.say = recipe, device, say
         folder = Path(recipe.output) / AUDIO
         with parallel.main_first():  # which decodes and simulates for all
             found = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds, chosen)
-            self.training = TrainingLoader(*found, device, recipe, folder)
+            self.training = TrainingLoader(*found, device, recipe, folder, say)
             self.dev_sets = [CorpusLoader(*self._read("dev", sources, folder, tokenizer), device) for sources in dev]
         self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
 

@@ -87,15 +87,20 @@ class Saver:
             for old in set(kept_checkpoints(folder)) - kept if parallel.is_main() else ():
                 old.unlink()
 
-    def save_weights(self, curve: Sequence[Epoch], running: Running, done: float) -> None:
+    def begin(self) -> None:
+        """Delete what a run that left no checkpoint had written."""
+        for name in (CONSTANT, WINDOW) if parallel.is_main() else ():
+            (self.recipe.folder / name).unlink(missing_ok=True)
+
+    def save_weights(self, curve: Sequence[Epoch], running: Running, done: float, now: bool = False) -> None:
         """The measured weights alone: every minute where the run has a budget, and once before a decay begins.
 
-        done: share of the run.
+        done: share of the run. now: also within the minute.
         """
         if not parallel.is_main():
             return
         folder, optimizer = self.recipe.folder, self.recipe.optimizer
-        if self.recipe.budget_minutes and time.monotonic() - self.windowed >= WINDOW_SECONDS:
+        if self.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
             save_half(folder / WINDOW, self.measured_model, self._progress(curve, running))
             self.windowed = time.monotonic()
         decays = optimizer.schedule == "constant" and decay_done(optimizer, done)

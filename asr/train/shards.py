@@ -101,7 +101,8 @@ def _cut(entry: Entry, samples: np.ndarray) -> Any:
     soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
     cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()
     cut.id = entry.id
-    custom = None if entry.confidence is None else {"confidence": entry.confidence}
+    said = {"confidence": entry.confidence, "phones": entry.phones}
+    custom = {name: value for name, value in said.items() if value is not None} or None
     cut.supervisions = [
         SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker, custom=custom)
     ]
@@ -173,6 +174,7 @@ def _read_shards(source: str) -> list[ShardEntry]:
                     seconds=cut["duration"],
                     speaker=said[0].get("speaker") if said else None,
                     confidence=(said[0].get("custom") or {}).get("confidence") if said else None,
+                    phones=(said[0].get("custom") or {}).get("phones") if said else None,
                     source=f"{SCHEME}{url}#{first}+{size}",
                 )
             )

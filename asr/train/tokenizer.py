@@ -79,7 +79,7 @@ class BpeTokenizer:
         self.tokens = Tokens([BLANK, *pieces])
 
     @classmethod
-    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "BpeTokenizer":
+    def train(cls, config: TokenizerConfig, texts: Iterable[str], section: str) -> "BpeTokenizer":
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -100,8 +100,8 @@ class BpeTokenizer:
         except (RuntimeError, OSError) as error:
             reason = str(error).split("] ")[-1].strip()
             raise RecipeError(
-                f"tokenizer.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
-                "choose another size, or tokenizer.kind=characters"
+                f"{section}.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
+                f"choose another size{', or tokenizer.kind=characters' * (section == 'tokenizer')}"
             ) from error
         return cls(model.getvalue())
 
@@ -115,12 +115,12 @@ class BpeTokenizer:
 Tokenizer = CharacterTokenizer | BpeTokenizer
 
 
-def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path) -> Tokenizer:
-    """The recipe's tokenizer. A BPE model is trained once and kept at `model`, so that a resumed run has the same."""
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, section: str = "tokenizer") -> Tokenizer:
+    """The tokenizer of a section of the recipe. A BPE model is trained once and kept at `model`, for a resumed run."""
     if config.kind == "characters":
         return CharacterTokenizer(config)
     if not model.exists():
-        trained = BpeTokenizer.train(config, texts)
+        trained = BpeTokenizer.train(config, texts, section)
         assert trained.model is not None
         model.write_bytes(trained.model)
     return BpeTokenizer(model.read_bytes())

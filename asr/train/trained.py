@@ -1,5 +1,6 @@
 """A trained acoustic model, in a bundle or a run, from which another one begins or learns."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from torch import Tensor
 from asr.bundle import load_bundle, packaged_models
 from asr.errors import RecipeError, one_line
 from asr.nn.acoustic import AcousticConfig, AcousticModel
-from asr.tokens import Tokens
-from asr.train.checkpoint import BEST, PHONES
+from asr.tokens import WORD_START, Tokens
+from asr.train.checkpoint import AVERAGE, BEST, MODEL, PHONES
 from asr.train.config import AcousticRecipe, TokenizerConfig
 from asr.train.recipe import load_recipe
-from asr.train.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, Tokenizer, read_tokenizer
+from asr.train.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, BpeTokenizer, Tokenizer, read_tokenizer
 
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that no weight depends on.
@@ -60,7 +61,11 @@ class TrainedModel:
         if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
             (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
         if recipe.phones.weight and (self.path / PHONES_MODEL).is_file():
-            (recipe.folder / PHONES_MODEL).write_bytes((self.path / PHONES_MODEL).read_bytes())
+            phones = BpeTokenizer((self.path / PHONES_MODEL).read_bytes())
+            letters = {symbol for symbol in phones.tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
+            if len(phones.tokens) == recipe.phones.vocabulary and letters == set(recipe.phones.alphabet):
+                assert phones.model is not None
+                (recipe.folder / PHONES_MODEL).write_bytes(phones.model)
 
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
@@ -94,7 +99,7 @@ def load_trained(name: str) -> TrainedModel:
         if not isinstance(recipe, AcousticRecipe):
             raise RecipeError(f"{folder}: a run of kind {recipe.kind}; choose one of an acoustic model")
         config, settings = recipe.model, asdict(recipe.tokenizer)
-        tokens, file, prefix = Tokens.load(folder / "tokens.txt"), folder / checkpoint, "model."
+        tokens, file, prefixes = Tokens.load(folder / "tokens.txt"), folder / checkpoint, [AVERAGE, MODEL]
     else:
         bundle = load_bundle(name)
         folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens
@@ -104,15 +109,18 @@ def load_trained(name: str) -> TrainedModel:
             raise RecipeError(
                 f"{folder}: of another version of asr ({one_line(error)}); choose another model"
             ) from error
-        file, prefix = folder / "weights.safetensors", ""
+        file, prefixes = folder / "weights.safetensors", [""]
     tokenizer = read_tokenizer(folder, settings, tokens)
-    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, _read_weights(file, prefix))
+    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, _read_weights(file, prefixes))
 
 
-def _read_weights(path: Path, prefix: str) -> dict[str, Tensor]:
+def _read_weights(path: Path, prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """The weights whose names begin with the first of the prefixes that some do: an average before the last ones."""
     try:
         with safe_open(path, "pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
-            return {name.removeprefix(prefix): file.get_tensor(name).to(torch.float32) for name in names}
+            names = list(file.keys())
+            prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)), "")
+            chosen = [name for name in names if name.startswith(prefix)]
+            return {name.removeprefix(prefix): file.get_tensor(name).to(torch.float32) for name in chosen}
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{path}: cannot read the weights ({one_line(error)}); copy the model again") from error

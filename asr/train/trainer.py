@@ -106,6 +106,7 @@ class Trainer(Generic[EpochType]):
         if self.saver.last.exists():
             self.curve, self.running = self.saver.restore()
         elif self.main:
+            self.saver.begin()
             with explained(self.folder):
                 self.task.begin()
         parallel.share_weights(self.model)
@@ -138,12 +139,15 @@ class Trainer(Generic[EpochType]):
                 explained(self.folder),
             ):
                 self._write_curve()
-                while len(self.curve) < self.recipe.epochs and not self._time_is_up:
+                # An epoch under way is measured and finished, also where the time is up.
+                while len(self.curve) < self.recipe.epochs and (self.running.batches or not self._time_is_up):
                     self._finish(self._epoch(events), events)
         except OSError as error:
             raise RecipeError(
                 f"{self.folder}: cannot go on ({one_line(error)}); if there is no room make some, then --resume"
             ) from error
+        if not self.curve:
+            raise RecipeError(f"budget_minutes={self.recipe.budget_minutes} is over before an update is made; raise it")
         return self.curve
 
     def _epoch(self, events: Events | None) -> EpochType:
@@ -216,7 +220,7 @@ class Trainer(Generic[EpochType]):
         values = torch.cat([loss.unsqueeze(0), clip_gradients(self.model, self.recipe.optimizer.clip)])
         # The fused optimiser leaves all as it was where this is 1, without a wait for the device.
         self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
-        self.scaler.step(self.optimizer)
+        self.optimizer.step()
         self.scaler.update()
         return Sent(tokens, values)
 
@@ -248,6 +252,7 @@ class Trainer(Generic[EpochType]):
                 self.saver.save_best(self.curve, self.running)
             self.saver.keep(self.curve, self.running)
             self.saver.save(self.curve, self.running)
+            self.saver.save_weights(self.curve, self.running, self._done, now=True)
         self._report(epoch, events)
         if any(parallel.totals(self.signals.came)):
             self._stop()

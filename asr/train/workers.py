@@ -100,7 +100,7 @@ def explained(folder: Path) -> Iterator[None]:
     """RecipeError if a worker of the run in `folder` is killed or stuck meanwhile, or memory does not suffice."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
         if is_lost_worker(error):
             what = f"a process that reads batches was killed ({one_line(error)}), most often for want of memory"
         elif str(error).startswith("DataLoader timed out"):
@@ -116,8 +116,11 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def is_lost_worker(error: Exception) -> bool:
-    """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere."""
-    return str(error).startswith("DataLoader worker")
+    """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere.
+
+    While it hands over a batch, its end is first seen as that of the connection.
+    """
+    return isinstance(error, ConnectionError | EOFError) or str(error).startswith("DataLoader worker")
 
 
 def is_out_of_memory(error: Exception) -> bool:

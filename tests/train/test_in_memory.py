@@ -151,9 +151,9 @@ def test_what_cannot_be_read_is_a_line_and_has_no_samples(corpus: Path, tmp_path
     (tmp_path / "u6.wav").write_bytes((tmp_path / "u6.wav").read_bytes()[:9_000])
     found = Corpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio")
     assert [found.length(index) == 0 for index in range(8)] == [index in (1, 4, 6) for index in range(8)]
-    assert found.problems.keys() == {"u1", "u4", "u6"}
-    for name, problem in found.problems.items():
-        assert f"{name}.wav" in problem
+    assert found.problems.keys() == {1, 4, 6}
+    for number, problem in found.problems.items():
+        assert f"u{number}.wav" in problem
         assert "\n" not in problem
     assert np.array_equal(found.samples(5).numpy() / FULL_SCALE, read(tmp_path / "u5.wav"))
 
@@ -271,7 +271,7 @@ def make_loader(recipe: AcousticRecipe) -> TrainingLoader:
     folder, tokenizer = Path(recipe.output) / "audio", CharacterTokenizer(recipe.tokenizer)
     corpus = Corpus(read_sources(recipe.data.train, TextRule(recipe.tokenizer)), folder)
     utterances, _ = usable_utterances(corpus, tokenizer, None, recipe.data.max_seconds)
-    return TrainingLoader(corpus, utterances, CPU, recipe, folder)
+    return TrainingLoader(corpus, utterances, CPU, recipe, folder, print)
 
 
 def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
@@ -510,7 +510,7 @@ def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: 
     usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), None, 2.0)
     assert [row.id for row in usable] == ["fine"]
     counted = left_out.too_long, left_out.too_short, left_out.no_text
-    assert counted == (1, 2, 1) or (counted == (1, 1, 1) and corpus.problems.keys() == {"empty"})
+    assert counted == (1, 2, 1)
 
 
 def test_a_damaged_recording_of_noise_is_a_line(recipe: AcousticRecipe, tmp_path: Path):

@@ -75,8 +75,8 @@ def waveform(spectra: Tensor, size: int, rows: int, samples: int) -> Tensor:
 def resample(waveforms: Tensor, speed: float, samples: int) -> Tensor:
     """(B, N) → (B, samples): played `speed` times as fast, which raises the pitch by the same factor.
 
-    The spectrum is cut or extended with zeros, which is band-limited interpolation: 90 dB or more below the signal it
-    equals soxr's "HQ" from 16 kHz · speed to 16 kHz.
+    The spectrum is cut or extended with zeros, which is band-limited interpolation. It equals soxr's "HQ" from
+    16 kHz · speed to 16 kHz, up to 4 kHz to 80 dB below the signal or more.
     """
     ratio = speed_ratio(speed)
     block = fast_length(-(-(waveforms.shape[1] + RINGING) // ratio.numerator))
