@@ -79,7 +79,7 @@ class BpeTokenizer:
         self.tokens = Tokens([BLANK, *pieces])
 
     @classmethod
-    def train(cls, config: TokenizerConfig, texts: Iterable[str], section: str) -> "BpeTokenizer":
+    def train(cls, config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> "BpeTokenizer":
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(

@@ -129,9 +129,6 @@ class Trainer(Generic[EpochType]):
         self.started = True
         self.budget = Budget(self.recipe.budget_minutes, self.running.spent)
         self.task.accelerate(getattr(torch, self.precision))
-        if self.recipe.budget_minutes:
-            with self.budget.measuring():  # so that it is known how long it will take at the end
-                self._measure()
         try:
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
@@ -139,6 +136,9 @@ class Trainer(Generic[EpochType]):
                 explained(self.folder),
             ):
                 self._write_curve()
+                if self.recipe.budget_minutes:
+                    with self.budget.measuring():  # so that it is known how long it will take at the end
+                        self._measure()
                 # An epoch under way is measured and finished, also where the time is up.
                 while len(self.curve) < self.recipe.epochs and (self.running.batches or not self._time_is_up):
                     self._finish(self._epoch(events), events)

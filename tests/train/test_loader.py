@@ -1,0 +1,419 @@
+"""Batches from a corpus in memory: those of the loader of files, each utterance once, the same every time."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
+from tiny_runs import (
+    make_trainer,
+    said,
+)
+from torch import Tensor
+
+from asr.audio.files import read
+from asr.errors import RecipeError
+from asr.manifest import read_manifest
+from asr.nn.features import SAMPLE_RATE
+from asr.nn.graphs import padded_frames
+from asr.train import loader as loader_module
+from asr.train.batch import Batch, read_sources
+from asr.train.config import AcousticRecipe
+from asr.train.corpus import Corpus
+from asr.train.dataset import make_cut
+from asr.train.loader import CorpusLoader, TrainingLoader, cut, plan, usable_utterances
+from asr.train.shards import write_shards
+from asr.train.tokenizer import CharacterTokenizer, TextRule
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
+CPU = torch.device("cpu")
+FRAME = 640  # samples
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # `threads` of conftest.py puts it back
+
+
+def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def write_sounds(folder: Path, count: int) -> Path:
+    """Utterances of 0.25 to 0.8 s: tones below 4 kHz that swell and fade, which every resampler keeps."""
+    entries = []
+    for index in range(count):
+        length = 4_000 + 811 * index
+        draw, time = np.random.default_rng(index), np.arange(length) / SAMPLE_RATE
+        tones = sum(np.sin(2 * np.pi * draw.uniform(100, 4_000) * time + draw.uniform(0, 6)) for _ in range(5))
+        samples = 0.15 * np.hanning(length) * tones
+        soundfile.write(folder / f"s{index}.wav", samples, SAMPLE_RATE)
+        entries.append((folder / f"s{index}.wav", TEXTS[index % len(TEXTS)]))
+    return write_manifest(folder / "sounds.jsonl", entries)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sounds(tmp_path_factory.mktemp("sounds"), 12)
+
+
+@pytest.fixture
+def sound_recipe(recipe: AcousticRecipe, sounds: Path) -> AcousticRecipe:
+    recipe.data.train, recipe.data.in_memory, recipe.data.batch_seconds = [str(sounds)], True, 4.0
+    recipe.augment.gain_db = [-20.0, 6.0]
+    recipe.output = str(sounds.parent / "runs")  # decoded once for all
+    return recipe
+
+
+def make_loader(recipe: AcousticRecipe) -> TrainingLoader:
+    folder, tokenizer = Path(recipe.output) / "audio", CharacterTokenizer(recipe.tokenizer)
+    corpus = Corpus(read_sources(recipe.data.train, TextRule(recipe.tokenizer)), folder)
+    utterances, _ = usable_utterances(corpus, tokenizer, None, recipe.data.max_seconds)
+    return TrainingLoader(corpus, utterances, CPU, recipe, folder, print)
+
+
+def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
+    """Text, targets and samples of each utterance."""
+    found = {}
+    for batch in batches:
+        rows = zip(batch.waveforms, batch.lengths.tolist(), batch.targets, batch.target_lengths.tolist(), strict=True)
+        for name, text, (samples, length, targets, count) in zip(batch.ids, batch.texts, rows, strict=True):
+            assert name not in found
+            assert not samples[length:].any()
+            found[name] = text, targets[:count].tolist(), samples[:length]
+    return found
+
+
+def assert_same_batches(found: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    assert [batch.ids for batch in found] == [batch.ids for batch in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.waveforms, other.waveforms)
+        assert torch.equal(one.lengths, other.lengths)
+        assert torch.equal(one.targets, other.targets)
+
+
+def from_files(recipe: AcousticRecipe, epoch: int) -> dict[str, tuple[str, list[int], Tensor]]:
+    """The same utterances as the loader of files makes them."""
+    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
+    cuts = [make_cut(entry) for _, entries in sources for entry in entries]
+    return by_id(list(load_epoch(cuts, CharacterTokenizer(recipe.tokenizer), recipe, epoch)))
+
+
+def ratio_db(expected: Tensor, found: Tensor) -> float:
+    """Power of the expected samples over that of the difference."""
+    difference = (expected.double() - found.double()).square().sum() + 1e-30
+    return float(10 * torch.log10(expected.double().square().sum() / difference))
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 5])
+def test_utterances_are_those_of_the_loader_of_files(sound_recipe: AcousticRecipe, epoch: int):
+    """Ids, texts, targets, lengths, speeds and volumes."""
+    found, expected = by_id(list(make_loader(sound_recipe).epoch(epoch))), from_files(sound_recipe, epoch)
+    assert found.keys() == expected.keys()
+    speeds = Counter()
+    for name, (text, targets, samples) in found.items():
+        other_text, other_targets, other = expected[name]
+        assert (text, targets, len(samples)) == (other_text, other_targets, len(other))
+        speed = random.Random(f"{sound_recipe.seed} {epoch} {name.split('@')[0]}").choice([0.9, 1.0, 1.1])
+        speeds[speed] += 1
+        if speed == 1.0:
+            torch.testing.assert_close(samples, other, rtol=1e-6, atol=0)
+        else:
+            assert ratio_db(other, samples) >= 80
+    assert set(speeds) == {0.9, 1.0, 1.1}
+
+
+def test_noise_of_recordings_and_the_telephone_are_those_of_the_loader_of_files(
+    sound_recipe: AcousticRecipe, sounds: Path
+):
+    noise = write_manifest(sounds.parent / "noise.jsonl", [(write_audio(sounds.parent / "hum.wav", 0.7), "")])
+    sound_recipe.augment = replace(
+        sound_recipe.augment,
+        speeds=[1.0],
+        noises=["babble", str(noise)],
+        noise_share=0.6,
+        codecs=["telephone"],
+        codec_share=0.5,
+    )
+    found, expected = by_id(list(make_loader(sound_recipe).epoch(2))), from_files(sound_recipe, 2)
+    inside = slice(1_000, -1_000)  # at both ends the telephone of single utterances cuts off its own response
+    for name, (_, _, samples) in found.items():
+        assert ratio_db(expected[name][2][inside], samples[inside]) > 90
+
+
+def padded_to_frames(samples: int, on_gpu: bool = False) -> int:
+    frames = -(-samples // FRAME)
+    return FRAME * (padded_frames(frames) if on_gpu else frames)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_every_utterance_comes_once_in_batches_within_the_limits(sound_recipe: AcousticRecipe, epoch: int):
+    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 2.1, 4
+    batches = list(make_loader(sound_recipe).epoch(epoch))
+    assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
+    assert any(len(batch.ids) > 1 for batch in batches)
+    for batch in batches:
+        assert batch.waveforms.shape[1] == batch.lengths.max()
+        assert len(batch.ids) <= 4
+        assert len(batch.ids) * padded_to_frames(int(batch.lengths.max())) <= 2.1 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_on_a_gpu_batches_are_within_the_limits_padded_to_the_shape_of_a_graph(
+    sound_recipe: AcousticRecipe, number: int
+):
+    sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 8.0, 80
+    loader = make_loader(sound_recipe)
+    loader.device = torch.device("cuda")
+    batches = list(loader._draw(number))
+    assert sorted(row.id for batch in batches for row, _ in batch) == sorted(f"s{n}" for n in range(12))
+    assert any(len(batch) > 1 for batch in batches)
+    for batch in batches:
+        longest = max(round(row.samples / speed) for row, speed in batch)
+        assert len(batch) * padded_to_frames(longest, on_gpu=True) <= 8.0 * SAMPLE_RATE
+
+
+def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: AcousticRecipe):
+    sound_recipe.data.batch_seconds = 0.1
+    batches = list(make_loader(sound_recipe).epoch(2))
+    assert [len(batch.ids) for batch in batches] == [1] * 12
+
+
+def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_recipe: AcousticRecipe):
+    """Utterances of nearly the same length are in any order."""
+    sound_recipe.data.batch_seconds = 1.5
+    loader = make_loader(sound_recipe)
+    orders = []
+    for epoch in (1, 2, 3):
+        batches = [
+            [length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.epoch(epoch)
+        ]
+        follows = [max(one) <= min(other) + 1 for one, other in pairwise(batches)]  # frames are rounded up
+        orders.append(all(follows))
+    assert orders == [True, False, False]
+
+
+def test_an_epoch_of_several_passes_draws_like_as_many_epochs(sound_recipe: AcousticRecipe):
+    single = make_loader(sound_recipe)
+    several = make_loader(replace(sound_recipe, data=replace(sound_recipe.data, passes=3)))
+    for epoch in (1, 2):
+        passes = [batch for number in range(3 * epoch - 2, 3 * epoch + 1) for batch in single.epoch(number)]
+        assert_same_batches(list(several.epoch(epoch)), passes)
+
+
+@pytest.fixture
+def noisy_recipe(sound_recipe: AcousticRecipe) -> AcousticRecipe:
+    sound_recipe.augment.noises, sound_recipe.augment.noise_share = ["white", "pink", "babble"], 0.7
+    sound_recipe.augment.codecs, sound_recipe.augment.codec_share = ["telephone", "telephone-mu-law"], 0.5
+    sound_recipe.data.batch_seconds, sound_recipe.data.passes = 1.5, 2
+    return sound_recipe
+
+
+def test_an_epoch_goes_on_after_any_number_of_batches(noisy_recipe: AcousticRecipe):
+    whole, other = list(make_loader(noisy_recipe).epoch(2)), make_loader(noisy_recipe)
+    assert len(whole) > 6
+    for done in (0, 1, 2, len(whole) // 2, len(whole) // 2 + 1, len(whole) - 1, len(whole)):
+        assert_same_batches(list(other.epoch(2, done)), whole[done:])
+
+
+def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
+    one, other = make_loader(noisy_recipe), make_loader(noisy_recipe)
+    list(other.epoch(3))  # what came before does not matter
+    torch.manual_seed(99)
+    assert_same_batches(list(one.epoch(2)), list(other.epoch(2)))
+    other = make_loader(replace(noisy_recipe, seed=2))
+    orders = [[name.split("@")[0] for batch in loader.epoch(2) for name in batch.ids] for loader in (one, other)]
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: AcousticRecipe, accumulate: int):
+    """A batch may be empty, as with the loader of files."""
+    sound_recipe.data.batch_seconds, sound_recipe.accumulate = 0.5, accumulate
+    batches = list(make_loader(sound_recipe).epoch(2))
+    assert len(batches) % accumulate == 0
+    assert any(not batch.ids for batch in batches)
+    assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
+    for begin in range(0, len(batches), accumulate):
+        update = batches[begin : begin + accumulate]
+        rows = sum(len(batch.ids) for batch in update)
+        longest = max(int(batch.lengths.max()) for batch in update if batch.ids)
+        assert rows == 1 or rows * padded_to_frames(longest) <= accumulate * 0.5 * SAMPLE_RATE
+        assert max(len(batch.ids) for batch in update) - min(len(batch.ids) for batch in update) <= 1
+
+
+def test_gain_only_is_without_noise_rooms_and_codecs(
+    noisy_recipe: AcousticRecipe, sounds: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loader_module, "ROOMS", 2)
+    echo = np.zeros(2_000)
+    echo[[0, 900]] = 0.8, -0.5
+    soundfile.write(sounds.parent / "echo.wav", echo, SAMPLE_RATE)
+    rooms = write_manifest(sounds.parent / "rooms.jsonl", [(sounds.parent / "echo.wav", "")])
+    noisy_recipe.augment = replace(
+        noisy_recipe.augment, speeds=[1.0], rooms=[str(rooms)], room_share=1.0, noise_share=1.0, codec_share=1.0
+    )
+    loader = make_loader(noisy_recipe)
+    clean, changed = (by_id(list(loader.epoch(1, gain_only=flag))) for flag in (True, False))
+    for name, (_, _, samples) in clean.items():
+        gain = 10 ** (random.Random(name).uniform(-20.0, 6.0) / 20)
+        expected = torch.from_numpy(read(sounds.parent / f"{name.split('@')[0]}.wav")) * gain
+        torch.testing.assert_close(samples, expected, rtol=1e-6, atol=0)
+        assert ratio_db(expected, changed[name][2]) < 40
+
+
+def test_dev_utterances_come_once_and_unchanged(sound_recipe: AcousticRecipe, sounds: Path):
+    loader = make_loader(sound_recipe)
+    found = by_id(list(CorpusLoader(loader.corpus, loader.utterances, CPU).unchanged()))
+    assert list(found) == [f"s{index}" for index in range(12)]  # of similar length together
+    for index, (name, (text, _, samples)) in enumerate(found.items()):
+        assert text == TEXTS[index % len(TEXTS)]
+        assert np.array_equal(samples.numpy(), read(sounds.parent / f"{name}.wav"))
+
+
+def test_a_manifest_listed_three_times_is_there_three_times(sound_recipe: AcousticRecipe):
+    sound_recipe.data.train *= 3
+    sources = read_sources(sound_recipe.data.train, TextRule(sound_recipe.tokenizer))
+    ids = [entry.id for _, entries in sources for entry in entries]
+    assert len(set(ids)) == 36
+    loader = make_loader(sound_recipe)
+    assert len({loader.corpus.samples(index).data_ptr() for index in range(36)}) == 12  # in memory once
+    for epoch in (1, 2):
+        batches = list(loader.epoch(epoch))
+        assert {name.rpartition("@")[0] for name in by_id(batches)} == set(ids)
+        assert Counter(text for batch in batches for text in batch.texts) == {
+            text: 3 * count for text, count in Counter(TEXTS[index % len(TEXTS)] for index in range(12)).items()
+        }
+
+
+def test_shards_give_the_batches_of_their_files(noisy_recipe: AcousticRecipe, sounds: Path, tmp_path: Path):
+    write_shards(sounds, tmp_path / "shards")
+    packed = deepcopy(noisy_recipe)
+    packed.data.train = [str(tmp_path / "shards")]
+    assert_same_batches(list(make_loader(packed).epoch(2)), list(make_loader(noisy_recipe).epoch(2)))
+
+
+def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: Path):
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, np.zeros(0), SAMPLE_RATE)
+    entries = [
+        (write_audio(tmp_path / "fine.wav", 0.8), "ab"),
+        (write_audio(tmp_path / "long.wav", 3.0), "ab"),
+        (write_audio(tmp_path / "tight.wav", 0.3), "ababababab"),
+        (write_audio(tmp_path / "none.wav", 0.3), ""),
+        (empty, "ab"),
+    ]
+    manifest = write_manifest(tmp_path / "train.jsonl", entries)
+    corpus = Corpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
+    usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), None, 2.0)
+    assert [row.id for row in usable] == ["fine"]
+    counted = left_out.too_long, left_out.too_short, left_out.no_text
+    assert counted == (1, 2, 1)
+
+
+def test_a_damaged_recording_of_noise_is_a_line(recipe: AcousticRecipe, tmp_path: Path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no audio")
+    noise = write_manifest(tmp_path / "noise.jsonl", [(write_audio(tmp_path / "hum.wav", 0.7), ""), (broken, "")])
+    recipe.data.in_memory, recipe.epochs = True, 1
+    recipe.augment.noises, recipe.augment.noise_share = [str(noise)], 1.0
+    trainer = make_trainer(recipe)
+    trainer.run()
+    assert "broken.wav" in said(trainer)
+
+
+def test_another_room_in_the_same_manifest_is_another_bank(
+    recipe: AcousticRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loader_module, "ROOMS", 2)
+    banks = []
+    for seconds in (0.1, 0.2):
+        echo = write_audio(tmp_path / "echo.wav", seconds, seed=round(10 * seconds))
+        recipe.augment.rooms = [str(write_manifest(tmp_path / "rooms.jsonl", [(echo, "")]))]
+        banks.append(loader_module.load_rooms(recipe, tmp_path / "audio"))
+        assert np.array_equal(loader_module.load_rooms(recipe, tmp_path / "audio"), banks[-1])
+    assert not np.array_equal(*(bank[:, :500] for bank in banks))
+
+
+def test_a_share_of_the_utterances_is_that_of_the_loader_of_files(recipe: AcousticRecipe):
+    recipe.data.train_fraction, recipe.data.in_memory = 0.5, True
+    trainer = make_trainer(recipe)
+    in_memory = {row.id for row in trainer.task.data.training.utterances}
+    assert "train: 4 utterances" in said(trainer)
+    recipe.name, recipe.data.in_memory = "files", False
+    files = make_trainer(recipe)
+    assert in_memory == {cut.id for cut in files.task.data.train_cuts}
+    assert trainer.task.epoch_amount == pytest.approx(files.task.epoch_amount)
+
+
+def test_utterances_that_are_sure_but_of_no_use_are_one_line(recipe: AcousticRecipe, corpus: Path):
+    lines = [json.loads(line) | {"confidence": 0.1} for line in corpus.read_text().splitlines()]
+    lines[0] |= {"confidence": 0.9, "text": "ab" * 100}
+    corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe.data.in_memory, recipe.data.min_confidence = True, 0.5
+    with pytest.raises(RecipeError, match="no utterance of the train data can be used") as caught:
+        make_trainer(recipe).run()
+    assert one_line(caught)
+
+
+def test_batches_made_ahead_are_the_same_and_so_is_their_error():
+    assert list(loader_module.ahead(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(loader_module.ahead(iter([]))) == []
+
+    def failing() -> Iterator[int]:
+        yield from (1, 2)
+        raise RecipeError("the third cannot be made")
+
+    items = loader_module.ahead(failing())  # type: ignore[arg-type, type-var]
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(RecipeError, match="the third"):
+        next(items)
+
+
+lengths_drawn = st.lists(st.integers(1, 30_000), max_size=40)
+
+
+@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10))
+def test_spans_cover_all_rows_within_the_limits_and_are_as_long_as_can_be(lengths: list[int], limit: int, count: int):
+    def fits(begin: int, end: int) -> bool:
+        return end - begin <= count and (end - begin) * max(lengths[begin:end]) <= limit
+
+    spans = list(cut(lengths, limit, count))
+    assert [row for begin, end in spans for row in range(begin, end)] == list(range(len(lengths)))
+    for begin, end in spans:
+        assert end - begin == 1 or fits(begin, end)
+        assert end == len(lengths) or not fits(begin, end + 1)
+
+
+@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10), st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_a_plan_has_every_utterance_once_within_the_limits_the_same_every_time(
+    lengths: list[int], limit: int, count: int, seed: int, number: int
+):
+    batches = plan(lengths, limit, count, (seed, number))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) <= count
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= limit
+    assert plan(lengths, limit, count, (seed, number)) == batches
+    if number == 1:
+        order = [lengths[index] // loader_module.BUCKET for batch in batches for index in batch]
+        assert order == sorted(order)
+
+
+def test_plans_of_other_passes_and_seeds_are_other_ones_and_so_is_their_company():
+    plans = [plan([FRAME] * 50, 5 * FRAME, 10, seed) for seed in ((1, 2), (1, 3), (2, 2))]
+    assert len({repr(batches) for batches in plans}) == 3
+    assert len({repr(sorted(map(sorted, batches))) for batches in plans}) == 3
