@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ CAN_TELL = hasattr(signal, "sigtimedwait")  # who sent a signal: on Linux
 # s without a batch: the worker is stuck, for instance since it cannot hand over what it has. From storage that is far
 # away a batch takes seconds.
 PATIENCE = 600
+SIGNAL_SECONDS = 2.0  # from the end of a connection to a worker to the signal that the worker has ended, at most
 
 
 class WorkerLoader(DataLoader):
@@ -99,7 +101,11 @@ def _unless_hung_up(kind: type[BaseException], error: BaseException, trace: Trac
 def explained(folder: Path) -> Iterator[None]:
     """RecipeError if a worker of the run in `folder` is killed or stuck meanwhile, or memory does not suffice."""
     try:
-        yield
+        try:
+            yield
+        except (ConnectionError, EOFError):
+            time.sleep(SIGNAL_SECONDS)  # torch raises what it is from a signal's handler
+            raise
     except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
         if is_lost_worker(error):
             what = f"a process that reads batches was killed ({one_line(error)}), most often for want of memory"

@@ -169,7 +169,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_run_goes_on_from_its_checkp
     assert finish(start(repeated, tmp_path / "log", "SIGKILL to workers")) == 1
     told = (tmp_path / "log").read_text(encoding="utf-8")
     problem = told.splitlines()[-1]
-    assert problem.startswith(f"{repeated.folder}: a process that reads batches was killed (")
+    assert problem.startswith(f"{repeated.folder}: a process that reads batches was killed (DataLoader worker (pid")
     assert "set data.workers lower, then --resume" in problem
     assert "Traceback" not in told
     repeated.data.workers = 0
