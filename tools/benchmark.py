@@ -127,7 +127,7 @@ def main() -> None:
         train_parser.add_argument("overrides", nargs="*", help="of the recipe's fields, as of asr train")
         train_parser.add_argument("--batches", type=int, default=20, help="of the recipe's, to make an epoch")
         train_parser.add_argument("--epochs", type=int, default=epochs, help="the first one is not timed")
-        train_parser.add_argument("--rounds", type=int, default=3, help="of loaders")
+        train_parser.add_argument("--rounds", type=int, default=3, help="of loaders; 0 for batches alone")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)

@@ -286,6 +286,8 @@ def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds:
     os.sched_setaffinity(0, cores[:1])
     torch.set_num_threads(1)
     print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
+    if not rounds:
+        return
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     print("| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |")
