@@ -126,10 +126,11 @@ def read_rows(manifests: Iterable[Path], min_confidence: float = 0.0) -> list[Ro
 
 
 def encode(rows: list[Row], cache: Path, kbits: int, workers: int) -> list[Row]:
-    """The rows with Opus files as audio: CACHE/16k/SOURCE/ID.opus; those that are Opus already stay as they are."""
+    """The rows with Opus files below CACHE as audio; those that are Opus already stay as they are."""
     folder = cache / f"{kbits}k"
-    encoded = [row if row["audio"].suffix == ".opus" else row | {"audio": folder / opus_name(row)} for row in rows]
-    pairs = [(old["audio"], new["audio"]) for old, new in zip(rows, encoded, strict=True) if not new["audio"].exists()]
+    encoded = [row if row["audio"].suffix == ".opus" else row | {"audio": folder / cached_name(row)} for row in rows]
+    pairs = list({new["audio"]: (old["audio"], new["audio"]) for old, new in zip(rows, encoded, strict=True)}.values())
+    pairs = [(source, target) for source, target in pairs if source != target and not target.exists()]
     groups = [pairs[first : first + ENCODED_AT_ONCE] for first in range(0, len(pairs), ENCODED_AT_ONCE)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda group: run_ffmpeg(group, kbits), groups))
@@ -138,6 +139,13 @@ def encode(rows: list[Row], cache: Path, kbits: int, workers: int) -> list[Row]:
 
 def opus_name(row: Row) -> str:
     return "/".join(re.sub(r"[^\w.-]", "_", name) for name in (row.get("source", "audio"), row["id"])) + ".opus"
+
+
+def cached_name(row: Row) -> str:
+    """Another one where the recording has changed."""
+    status = row["audio"].stat()
+    what = f"{row['audio'].resolve()} {status.st_size} {status.st_mtime_ns}"
+    return opus_name(row).removesuffix(".opus") + f"-{sha256(what.encode()).hexdigest()[:12]}.opus"
 
 
 def run_ffmpeg(pairs: Iterable[tuple[Path, Path]], kbits: int) -> None:
@@ -171,6 +179,8 @@ Member = tuple[str, Path | bytes]  # name in the tar, and the file or its conten
 
 def manifest_members(manifest: str, folder: str, rows: list[Row]) -> Iterator[Member]:
     packed = [row | {"audio": f"{folder}/{opus_name(row)}"} for row in rows]
+    if len({row["audio"] for row in packed}) < len(packed):
+        sys.exit(f"{manifest}: two ids differ only in characters that a file name may not hold; change one")
     yield manifest, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in packed).encode()
     for row, new in zip(rows, packed, strict=True):
         yield new["audio"], row["audio"]

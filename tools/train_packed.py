@@ -39,6 +39,7 @@ WINDOW, FINAL = "window.safetensors", "final.safetensors"
 LOGS = ("recipe.yaml", "tokens.txt", "*.model", "run.json", "curve.jsonl", "skipped.jsonl", "steps.jsonl")
 DURING = (WINDOW, *LOGS, "constant.safetensors")  # patterns; the last ones are left out where there is no room
 AT_END = (FINAL, *LOGS, "constant.safetensors")
+WRITING_SECONDS = 5.0  # kept of the budget for the results
 SPARE = 1 << 17  # bytes kept free in the results: the index, and what gzip adds
 POLL_SECONDS = 2.0  # between looks at the window's weights
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -236,7 +237,10 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
         console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
         trainer = Trainer(AcousticTask, recipe, console, resume=True)
         Record(recipe.kind, recipe.epochs, shlex.join(sys.argv), machine()).save(recipe.folder)
-        recipe.budget_minutes -= (time.monotonic() - started) / 60  # decoding and loading are part of it
+        spent = time.monotonic() - started + WRITING_SECONDS  # decoding and loading are part of the budget
+        recipe.budget_minutes -= spent / 60
+        if recipe.budget_minutes <= 0:
+            sys.exit(f"decoding and loading took {spent:.0f} s, the whole budget; raise --budget-minutes")
         try:
             with results.following(recipe.folder):
                 trainer.run()

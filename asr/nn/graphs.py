@@ -30,7 +30,7 @@ def row_count(rows: int) -> int:
 
 
 class RecurrentGraphs:
-    """`RecurrentStack.outputs` in training, by graphs where there is one for the batch's shape.
+    """`RecurrentStack.chosen` in training, by graphs where there is one for the batch's shape.
 
     A graph's gradients lie in its own memory until its next use: they must have been used by then, so an update has
     one batch.
@@ -48,14 +48,11 @@ class RecurrentGraphs:
         """
         self.stack = stack
         self.layer = layer
+        self.pool = torch.cuda.graph_pool_handle()  # one memory for all: an update uses one graph
         self._check(dtype)
-        self.rows = {frames: row_count(min(most_rows, frame_limit // frames)) for frames in FRAMES}
-        self.captured = {
-            frames: graph
-            for frames, rows in self.rows.items()
-            if rows
-            for graph in [self._capture(rows, frames, dtype)]
-        }
+        self.rows = {frames: row_count(max(1, min(most_rows, frame_limit // frames))) for frames in FRAMES}
+        # The largest first: the others then fit into its memory.
+        self.captured = {frames: self._capture(self.rows[frames], frames, dtype) for frames in reversed(FRAMES)}
 
     def _capture(self, rows: int, frames: int, dtype: torch.dtype) -> Callable[..., tuple[Tensor, ...]]:
         size = self.stack.norm.normalized_shape[0]
@@ -64,7 +61,13 @@ class RecurrentGraphs:
         mirror = reversed_frames(torch.full((rows,), frames, device=device), frames)
         with torch.autocast("cuda", dtype, cache_enabled=False):
             capture: Any = torch.cuda.make_graphed_callables  # its annotations do not say what it returns
-            return capture(_Outputs(self.stack, self.layer), (x, mirror), num_warmup_iters=1)
+            return capture(
+                _Outputs(self.stack, self.layer),
+                (x, mirror),
+                num_warmup_iters=1,
+                allow_unused_input=True,  # the stack's final norm, which comes later
+                pool=self.pool,
+            )
 
     def _check(self, dtype: torch.dtype) -> None:
         """Compare a small graph, without dropout, with the layers themselves."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -17,20 +17,20 @@ class Budget:
     def __init__(self, minutes: float = 0.0, spent: float = 0.0):
         self.seconds = 60 * minutes
         self.started = time.monotonic() - spent
-        self.longest = 0.0
+        self.longest: dict[str, float] = {}  # seconds, by what was done
 
     @property
     def done(self) -> float:
         """Share of the training time that has passed, 0…1; at 1 what is left is for measuring and saving."""
-        reserve = MARGIN * self.longest or FIRST_RESERVE * self.seconds
+        reserve = MARGIN * sum(self.longest.values()) or FIRST_RESERVE * self.seconds
         return min(1.0, (time.monotonic() - self.started) / max(1e-9, self.seconds - reserve))
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
+    def timing(self, what: str) -> Iterator[None]:
         """Something that will be done once more when the training time is over."""
         started = time.monotonic()
         yield
-        self.longest = max(self.longest, time.monotonic() - started)
+        self.longest[what] = max(self.longest.get(what, 0.0), time.monotonic() - started)
 
 
 class Utilization:
@@ -49,10 +49,9 @@ class Utilization:
         """Often, between updates."""
         if self.device.type == "cuda" and time.monotonic() - self.sampled >= SAMPLE_SECONDS:
             self.sampled = time.monotonic()
-            try:
+            # pynvml may be missing, and has an error of its own for all that it may not tell.
+            with suppress(Exception):
                 self.samples.append(torch.cuda.utilization(self.device) / 100)
-            except (ModuleNotFoundError, RuntimeError):  # without NVIDIA's library pynvml
-                self.samples.append(0.0)
 
     def mean(self) -> float:
         """Since the last `restart`; 0 where nobody can tell."""

@@ -154,7 +154,7 @@ class TrainingLoader(CorpusLoader):
         here = islice(drawn, done + parallel.rank(), None, parallel.count())
         change = self.gain if gain_only else self.augment
         loaded = (self._load(rows, number, change) for number, rows in here)
-        return ahead(loaded) if self.device.type == "cuda" else loaded
+        return ahead(loaded, self.device) if self.device.type == "cuda" else loaded
 
     def sample(self, count: int) -> Iterator[Batch]:
         """So many utterances as they are learned from: at their volumes, in noise and rooms."""
@@ -169,7 +169,7 @@ class TrainingLoader(CorpusLoader):
         drawn = [(utterance, self._speed(utterance, number)) for utterance in self.utterances]
         frames = [math.ceil(utterance.samples / speed / SAMPLES_PER_FRAME) for utterance, speed in drawn]
         if self.device.type == "cuda":  # to which its batch is padded
-            frames = [padded_frames(count) for count in frames]
+            frames = [padded_frames(count + recipe.model.lookahead) for count in frames]
         lengths = [SAMPLES_PER_FRAME * count for count in frames]
         seconds = count * recipe.data.batch_seconds
         for update in plan(lengths, seconds * SAMPLE_RATE, count * recipe.data.max_batch, (recipe.seed, number)):
@@ -188,13 +188,19 @@ class TrainingLoader(CorpusLoader):
         return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
 
 
-def ahead(items: Iterator[Batch]) -> Iterator[Batch]:
+def ahead(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=use_device, initargs=(device,)) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
+
+
+def use_device(device: torch.device) -> None:
+    """A thread begins with the first GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:

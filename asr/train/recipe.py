@@ -245,7 +245,7 @@ def _check_objective(config: DictConfig, path: Path) -> None:
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
     *("data.ngram", "description", "licence", "attribution", "keep_last"),
-    *("budget_minutes", "data.in_memory"),
+    "budget_minutes",
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
 

@@ -82,7 +82,8 @@ class Trainer(Generic[EpochType]):
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
         self.main = parallel.is_main()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         self.precision = choose_precision(recipe.precision, self.device)
         # cuDNN computes LSTMs in float16 under any autocast, and their gradients are small.
         scaled = self.precision == "float16" or (self.device.type == "cuda" and self.precision != "float32")
@@ -137,7 +138,7 @@ class Trainer(Generic[EpochType]):
             ):
                 self._write_curve()
                 if self.recipe.budget_minutes:
-                    with self.budget.measuring():  # so that it is known how long it will take at the end
+                    with self.budget.timing("measuring"):  # so that it is known how long it will take at the end
                         self._measure()
                 # An epoch under way is measured and finished, also where the time is up.
                 while len(self.curve) < self.recipe.epochs and (self.running.batches or not self._time_is_up):
@@ -171,8 +172,9 @@ class Trainer(Generic[EpochType]):
                 running.batches += drawn.taken
                 self._save_in_time()
                 drawn = following
-        self.saver.save(self.curve, running)  # measuring takes a while
-        with self.budget.measuring():
+        with self.budget.timing("saving before"):
+            self.saver.save(self.curve, running)  # measuring takes a while
+        with self.budget.timing("measuring"):
             measured = self._measure()
         done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
         return self.task.epoch_type(
@@ -247,7 +249,7 @@ class Trainer(Generic[EpochType]):
     def _finish(self, epoch: EpochType, events: Events | None) -> None:
         self.curve.append(epoch)
         self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=self.running.skipped_in_a_row)
-        with self.budget.measuring():
+        with self.budget.timing("saving after"):
             if best_epoch(self.curve) is epoch:
                 self.saver.save_best(self.curve, self.running)
             self.saver.keep(self.curve, self.running)

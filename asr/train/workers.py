@@ -104,9 +104,9 @@ def explained(folder: Path) -> Iterator[None]:
         try:
             yield
         except (ConnectionError, EOFError):
-            time.sleep(SIGNAL_SECONDS)  # torch raises what it is from a signal's handler
+            time.sleep(SIGNAL_SECONDS)  # where a worker was killed, torch says so from a signal's handler
             raise
-    except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
+    except (RuntimeError, MemoryError) as error:
         if is_lost_worker(error):
             what = f"a process that reads batches was killed ({one_line(error)}), most often for want of memory"
         elif str(error).startswith("DataLoader timed out"):
@@ -122,11 +122,8 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def is_lost_worker(error: Exception) -> bool:
-    """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere.
-
-    While it hands over a batch, its end is first seen as that of the connection.
-    """
-    return isinstance(error, ConnectionError | EOFError) or str(error).startswith("DataLoader worker")
+    """Whether a worker was killed; torch has no class for that, and raises it from a signal's handler, anywhere."""
+    return str(error).startswith("DataLoader worker")
 
 
 def is_out_of_memory(error: Exception) -> bool:

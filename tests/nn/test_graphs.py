@@ -14,13 +14,23 @@ def test_a_batch_is_padded_to_the_next_captured_length_and_longer_ones_are_left_
     assert [row_count(rows) for rows in (0, 1, 8, 9)] == [0, 8, 8, 16]
 
 
+def captured(
+    module: torch.nn.Module, samples: tuple[Tensor, ...], num_warmup_iters: int, allow_unused_input: bool, pool: None
+) -> torch.nn.Module:
+    """What torch does while it captures, without the capture: the module runs as it is, with the same shapes."""
+    outputs = module(*samples)
+    inputs = [*(sample for sample in samples if sample.requires_grad), *module.parameters()]
+    torch.autograd.grad(outputs, inputs, [torch.empty_like(o) for o in outputs], allow_unused=allow_unused_input)
+    return module
+
+
 @pytest.mark.filterwarnings("ignore:CUDA is not available", "ignore:User provided device_type of 'cuda'")
 @pytest.mark.parametrize(("cell", "directions", "layer"), [("lstm", 2, 1), ("gru", 1, None), ("rnn", 2, 2)])
 def test_padding_to_the_shape_of_a_graph_changes_nothing(
     cell: str, directions: int, layer: int | None, monkeypatch: pytest.MonkeyPatch
 ):
-    # What is captured runs as it is: the shapes are the same as on a GPU.
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda module, *_args, **_named: module)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", captured)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     torch.manual_seed(0)
     stack = RecurrentStack(cell, 16, 3, directions, dropout=0.5).train()
     graphs = RecurrentGraphs(stack, layer, 64 * 50, 64, torch.float32)
@@ -46,6 +56,7 @@ def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.Mon
         return lambda x, mirror: tuple(1.1 * output for output in module(x, mirror))
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", wrong)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     with pytest.raises(RuntimeError, match="computes something else"):
         RecurrentGraphs(RecurrentStack("lstm", 16, 1, 2, dropout=0.0).train(), None, 64 * 50, 64, torch.float32)
 

@@ -96,7 +96,7 @@ def test_at_first_a_share_of_the_budget_is_kept_then_what_measuring_takes(monkey
     clock.now += 60 * (1 - FIRST_RESERVE)
     assert budget.done == pytest.approx(0.5)
     for seconds in (10.0, 4.0):  # the longest counts
-        with budget.measuring():
+        with budget.timing("measuring"):
             clock.now += seconds
     assert budget.done == pytest.approx((60 * (1 - FIRST_RESERVE) + 14) / (120 - MARGIN * 10.0))
     clock.now += 1_000
