@@ -9,6 +9,7 @@ the operations that take longest. The recipe must have data.in_memory=true.
 
 import argparse
 import shutil
+import sys
 import time
 from itertools import count
 from pathlib import Path
@@ -35,6 +36,8 @@ def main() -> None:
     recipe = load_recipe(options.recipe, options.overrides)
     assert isinstance(recipe, AcousticRecipe)
     recipe.name = "profile"
+    if recipe.folder.exists():
+        sys.exit(f"{recipe.folder}: is there already; set another output")
     try:
         steps(Trainer(AcousticTask, recipe, Console(stderr=True), resume=True), options.updates)
     finally:

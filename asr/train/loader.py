@@ -154,7 +154,7 @@ class TrainingLoader(CorpusLoader):
         here = islice(drawn, done + parallel.rank(), None, parallel.count())
         change = self.gain if gain_only else self.augment
         loaded = (self._load(rows, number, change) for number, rows in here)
-        return ahead(loaded, self.device) if self.device.type == "cuda" else loaded
+        return prefetch(loaded, self.device) if self.device.type == "cuda" else loaded
 
     def sample(self, count: int) -> Iterator[Batch]:
         """So many utterances as they are learned from: at their volumes, in noise and rooms."""
@@ -188,7 +188,7 @@ class TrainingLoader(CorpusLoader):
         return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
 
 
-def ahead(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same, each made in a thread while the one before it is used."""
     with ThreadPoolExecutor(1, initializer=use_device, initargs=(device,)) as thread:
         following = thread.submit(next, items, None)

@@ -40,7 +40,7 @@ FIRST_SCALE, GROWTH = 2.0**10, 500  # of the loss in half precision, and updates
 
 
 @dataclass(frozen=True)
-class Drawn:
+class UpdateBatches:
     """The batches of an update in this process; how many were taken in all processes, and what they amount to."""
 
     batches: list[Batch]
@@ -50,7 +50,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Sent:
+class PendingUpdate:
     """An update that may still be computed; values: summed loss, norm of the gradient, norm of each parameter's."""
 
     tokens: int
@@ -142,7 +142,8 @@ class Trainer(Generic[EpochType]):
                         self._measure()
                 # An epoch under way is measured and finished, also where the time is up.
                 while len(self.curve) < self.recipe.epochs and (self.running.batches or not self._time_is_up):
-                    self._finish(self._epoch(events), events)
+                    started = self._epoch(events)
+                    self._finish(started, events)
         except OSError as error:
             raise RecipeError(
                 f"{self.folder}: cannot go on ({one_line(error)}); if there is no room make some, then --resume"
@@ -151,7 +152,8 @@ class Trainer(Generic[EpochType]):
             raise RecipeError(f"budget_minutes={self.recipe.budget_minutes} is over before an update is made; raise it")
         return self.curve
 
-    def _epoch(self, events: Events | None) -> EpochType:
+    def _epoch(self, events: Events | None) -> float:
+        """Train to the end of the epoch. Returns when it began, by the monotonic clock, without interruptions."""
         number, running = len(self.curve) + 1, self.running
         seed_all(self.recipe.seed, number)  # for the loader
         batches = self.task.start_epoch(self.curve, running.batches)
@@ -172,34 +174,22 @@ class Trainer(Generic[EpochType]):
                 running.batches += drawn.taken
                 self._save_in_time()
                 drawn = following
-        with self.budget.timing("saving before"):
-            self.saver.save(self.curve, running)  # measuring takes a while
-        with self.budget.timing("measuring"):
-            measured = self._measure()
-        done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
-        return self.task.epoch_type(
-            epoch=number,
-            learning_rate=learning_rate(self.recipe.optimizer, done),
-            minutes=running.minutes + (time.monotonic() - started) / 60,
-            utilization=self.utilization.mean(),
-            **running.summary(),
-            **measured,
-        )
+        return started
 
     def _measure(self) -> dict[str, Any]:
         """Fields of the epoch on dev data, in all processes."""
         return parallel.from_main(self.task.validate(self.saver.measured_model) if self.main else None)
 
-    def _draw(self, batches: Iterator[Batch]) -> Drawn | None:
+    def _draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
         """The batches of the next update; None if no process has any left."""
         started = time.monotonic()
         drawn = list(islice(batches, self.recipe.accumulate))
         self.running.waited += time.monotonic() - started
         group = [batch for batch in drawn if batch.ids]
         taken, usable, amount = parallel.totals(len(drawn), len(group), sum(batch.amount for batch in group))
-        return Drawn(group, int(taken), bool(usable), amount) if taken else None
+        return UpdateBatches(group, int(taken), bool(usable), amount) if taken else None
 
-    def update(self, batches: list[Batch], learning_rate: float) -> Sent:
+    def update(self, batches: list[Batch], learning_rate: float) -> PendingUpdate:
         """One step of the optimiser on the loss per token of all the batches, those of other processes included.
 
         If loss or gradient is not finite, nothing is learned. On a GPU this returns before the step is computed.
@@ -224,10 +214,10 @@ class Trainer(Generic[EpochType]):
         self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.scaler.update()
-        return Sent(tokens, values)
+        return PendingUpdate(tokens, values)
 
-    def _record(self, drawn: Drawn, sent: Sent, rate: float, events: Events | None) -> float:
-        """Wait for an update and keep the books. Returns the loss per token."""
+    def _record(self, drawn: UpdateBatches, sent: PendingUpdate, rate: float, events: Events | None) -> float:
+        """Wait for an update, count and log it. Returns the loss per token."""
         running = self.running
         loss, norm, *norms = sent.values.tolist()  # the one wait for the device
         per_token = loss / max(1, sent.tokens)
@@ -246,9 +236,24 @@ class Trainer(Generic[EpochType]):
             events.update(running.step, len(self.curve) + 1, values | layers)
         return per_token
 
-    def _finish(self, epoch: EpochType, events: Events | None) -> None:
+    def _finish(self, started: float, events: Events | None) -> None:
+        """Measure and save the epoch that began at `started`."""
+        number, running = len(self.curve) + 1, self.running
+        with self.budget.timing("saving before"):
+            self.saver.save(self.curve, running)  # measuring takes a while
+        with self.budget.timing("measuring"):
+            measured = self._measure()
+        done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
+        epoch = self.task.epoch_type(
+            epoch=number,
+            learning_rate=learning_rate(self.recipe.optimizer, done),
+            minutes=running.minutes + (time.monotonic() - started) / 60,
+            utilization=self.utilization.mean(),
+            **running.summary(),
+            **measured,
+        )
         self.curve.append(epoch)
-        self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=self.running.skipped_in_a_row)
+        self.running = Running(epoch.step, epoch.minutes, skipped_in_a_row=running.skipped_in_a_row)
         with self.budget.timing("saving after"):
             if best_epoch(self.curve) is epoch:
                 self.saver.save_best(self.curve, self.running)
@@ -275,7 +280,7 @@ class Trainer(Generic[EpochType]):
     def _time_is_up(self) -> bool:
         return self.recipe.budget_minutes > 0 and self._done >= 1
 
-    def _skip(self, drawn: Drawn, loss: float, norm: float) -> None:
+    def _skip(self, drawn: UpdateBatches, loss: float, norm: float) -> None:
         """Write down an update that was skipped; too many in a row stop the run."""
         running = self.running
         running.count_skipped()

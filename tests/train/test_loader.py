@@ -370,14 +370,14 @@ def test_utterances_that_are_sure_but_of_no_use_are_one_line(recipe: AcousticRec
 
 
 def test_batches_made_ahead_are_the_same_and_so_is_their_error():
-    assert list(loader_module.ahead(iter([1, 2, 3]), CPU)) == [1, 2, 3]
-    assert list(loader_module.ahead(iter([]), CPU)) == []
+    assert list(loader_module.prefetch(iter([1, 2, 3]), CPU)) == [1, 2, 3]
+    assert list(loader_module.prefetch(iter([]), CPU)) == []
 
     def failing() -> Iterator[int]:
         yield from (1, 2)
         raise RecipeError("the third cannot be made")
 
-    items = loader_module.ahead(failing(), CPU)  # type: ignore[arg-type, type-var]
+    items = loader_module.prefetch(failing(), CPU)  # type: ignore[arg-type, type-var]
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(RecipeError, match="the third"):
         next(items)
