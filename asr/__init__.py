@@ -9,12 +9,12 @@ for event in recognizer.accept(samples, 48_000) + recognizer.finish():
     print(event)
 """
 
-from asr.decoders import DecoderOptions
-from asr.endpoint import Endpoint
+from asr.decode.build import DecoderOptions
 from asr.errors import AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
-from asr.recognizer import Recognizer, load_model
-from asr.streaming import Final, Partial, StreamingRecognizer
-from asr.transcript import Segment, Transcript, Word
+from asr.output.transcript import Segment, Transcript, Word
+from asr.recognize.endpoint import Endpoint
+from asr.recognize.offline import Recognizer, load_model
+from asr.recognize.streaming import Final, Partial, StreamingRecognizer
 
 __all__ = [
     "AsrError",

@@ -12,8 +12,8 @@ import onnx
 import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.bundle import BundleConfig, write_config
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.bundle import BundleConfig, write_config
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 RATE = 16_000  # hertz
 FRAME = 640  # samples, 40 ms

@@ -13,8 +13,8 @@ import carrier
 import numpy as np
 from hypothesis import strategies as st
 
-from asr.audio.files import read
-from asr.bundle import write_config
+from asr.audio.sources import read
+from asr.model.bundle import write_config
 
 LOOKAHEAD = 3  # frames
 RATE, FRAME = carrier.RATE, carrier.FRAME
@@ -29,7 +29,7 @@ def speech() -> np.ndarray:
 def write_bundle(folder: Path, int8: bool) -> Path:
     import torch
 
-    from asr.nn.acoustic import AcousticConfig, AcousticModel
+    from asr.nn.ctc_model import AcousticConfig, AcousticModel
     from asr.nn.export import export_onnx, quantize_weights
 
     folder.mkdir(parents=True)

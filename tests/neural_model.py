@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from asr.bundle import PACKAGED, load_bundle
 from asr.lm.neural import NeuralConfig
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.bundle import PACKAGED, load_bundle
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 CHARACTERS = Tokens([BLANK, WORD_START, *"'abcdefghijklmnopqrstuvwxyz"])
 BPE = PACKAGED / "en-bilstm"
@@ -16,7 +16,7 @@ def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
     import torch
 
     from asr.nn.export import export_language_model
-    from asr.nn.language import LanguageConfig, LanguageModel
+    from asr.nn.language_model import LanguageConfig, LanguageModel
 
     tokenizer = load_bundle(BPE).config.tokenizer if kind == "bpe" else {"kind": kind, "case": "lower"}
     tokens = Tokens.load(BPE / "tokens.txt") if kind == "bpe" else CHARACTERS

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import asr
-from asr.audio.files import read
-from asr.evaluate import Utterance, evaluate
-from asr.manifest import Entry
-from asr.recognizer import CONTEXT_SECONDS, WINDOW_SECONDS, cut_windows
+from asr.audio.sources import read
+from asr.data.manifest import Entry
+from asr.evaluate.wer import Utterance, evaluate
+from asr.recognize.offline import CONTEXT_SECONDS, WINDOW_SECONDS, cut_windows
 
 MODEL = "en-bilstm"
 RATE = 16_000  # hertz

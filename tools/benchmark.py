@@ -25,10 +25,10 @@ import soundfile
 from benchmark_decoding import decoding
 from benchmark_streaming import RECORDINGS, streaming
 
-from asr.audio.files import read
 from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import read
+from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
-from asr.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "tests/data/sample.flac"

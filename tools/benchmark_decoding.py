@@ -22,15 +22,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.bundle import Bundle, find_language_model
-from asr.decode import Hypothesis
+from asr.data.manifest import Entry
+from asr.decode.base import Hypothesis
 from asr.decode.beam import BeamDecoder
 from asr.decode.fusion import Fusion, FusionWeights
-from asr.evaluate import Evaluation, Utterance, evaluate
+from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.arpa import write_arpa
-from asr.lm.mapped import load_model
-from asr.manifest import Entry
-from asr.recognizer import Recognizer
+from asr.lm.binary import load_model
+from asr.model.bundle import Bundle, find_language_model
+from asr.recognize.offline import Recognizer
 
 OURS = "asr"
 PEERS = {  # what pip installs for each

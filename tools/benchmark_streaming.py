@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.audio.files import read
 from asr.audio.microphone import BLOCK_SECONDS
 from asr.audio.resample import SAMPLE_RATE
-from asr.bundle import load_bundle
-from asr.decoders import DecoderName, DecoderOptions
-from asr.engine import StreamingEngine
-from asr.recognizer import Recognizer
-from asr.streaming import CHUNK_SECONDS, Event, Final, Flicker, StreamingRecognizer
+from asr.audio.sources import read
+from asr.decode.build import DecoderName, DecoderOptions
+from asr.evaluate.live import Flicker
+from asr.model.bundle import load_bundle
+from asr.model.engine import StreamingEngine
+from asr.recognize.offline import Recognizer
+from asr.recognize.streaming import CHUNK_SECONDS, Event, Final, StreamingRecognizer
 
 ROOT = Path(__file__).parents[1]
 CHUNK = round(CHUNK_SECONDS * SAMPLE_RATE)

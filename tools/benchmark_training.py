@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from asr.manifest import read_manifest
-from asr.nn.acoustic import SAMPLES_PER_FRAME, output_lengths
-from asr.nn.features import SAMPLE_RATE
-from asr.train import parallel
+from asr.data.batch import Batch
+from asr.data.manifest import read_manifest
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, output_lengths
+from asr.nn.frontend import SAMPLE_RATE
+from asr.train import distributed
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe
-from asr.train.dataset import LhotseData
+from asr.train.file_loader import LhotseData
 from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
@@ -180,7 +180,7 @@ def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
     assert isinstance(recipe, AcousticRecipe)
     dev = read_manifest(Path(recipe.data.dev))[:DEV_UTTERANCES]
     recipe.data.dev = f"{folder}/dev.jsonl"
-    if parallel.is_main():  # which is the first to read it, too
+    if distributed.is_main():  # which is the first to read it, too
         lines = [json.dumps({"audio": str(entry.audio.resolve()), "text": entry.text}) for entry in dev]
         Path(recipe.data.dev).write_text("\n".join(lines), encoding="utf-8")
     return recipe
@@ -189,7 +189,7 @@ def small_recipe(path: Path, folder: str, *overrides: str) -> AcousticRecipe:
 def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides: str) -> Row:
     """A row of the training table: the real loop over some epochs, with clocks in it; of several processes all work."""
     with tempfile.TemporaryDirectory() as own:
-        folder = parallel.from_main(own)
+        folder = distributed.from_main(own)
         settings = (f"precision={precision}", f"epochs={epochs}", *overrides)
         task = partial(TimedTask, batches)
         trainer = loop.Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
@@ -205,7 +205,7 @@ def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides:
             trainer.run()
         seconds, measured = clock["all"], {part: clock[part] for part in PARTS}
         measured["rest"] = seconds - sum(measured.values())
-        frames, audio = parallel.totals(clock["frames"], clock["audio"])
+        frames, audio = distributed.totals(clock["frames"], clock["audio"])
     rate = frames * per_frame / seconds / 1e9
     shares = [f"{measured[part] / seconds:.1%}" for part in PARTS]
     return [f"{audio / seconds:.0f}", *shares], rate, ", ".join(f"{peak:.0f}" for peak in memory)
@@ -231,9 +231,9 @@ def one_process(rank: int, cores: list[int], address: dict[str, str], result: Pa
     warnings.filterwarnings("ignore", category=UserWarning)
     os.sched_setaffinity(0, cores[rank : rank + 1])
     torch.set_num_threads(1)
-    with parallel.processes():
+    with distributed.processes():
         row = timed_run(*arguments)
-        if parallel.is_main():
+        if distributed.is_main():
             result.write_text(json.dumps(row))
 
 

@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.bundle import Bundle, find_language_model, load_bundle
+from asr.data.manifest import Entry, read_manifest
 from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DecoderOptions, make_decoder
 from asr.decode.hotwords import default_boost
-from asr.decoders import DecoderOptions, make_decoder
-from asr.evaluate import Evaluation, Utterance, evaluate, normalize
-from asr.lm.mapped import load_model
+from asr.evaluate.wer import Evaluation, Utterance, evaluate
+from asr.lm.binary import load_model
 from asr.lm.ngram import ROOT, NgramModel
-from asr.manifest import Entry, read_manifest
-from asr.recognizer import Recognizer
+from asr.model.bundle import Bundle, find_language_model, load_bundle
+from asr.normalize import normalize
+from asr.recognize.offline import Recognizer
 
 RARE = 2e-6
 SHORTEST = 4  # letters

@@ -17,12 +17,12 @@ import matplotlib
 import torch
 from torch import Tensor, nn
 
-from asr.audio.files import read
-from asr.manifest import read_manifest
-from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel
-from asr.nn.features import SAMPLE_RATE
+from asr.audio.sources import read
+from asr.data.manifest import read_manifest
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
+from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.recurrent import RecurrentLayer
-from asr.train.trained import load_trained
+from asr.train.pretrained import load_trained
 
 DISTANCES = (1, 2, 3, 5, 8, 12, 18, 25, 37, 50, 75, 100)  # frames of 40 ms
 EVERY = 25  # frames from one t to the next

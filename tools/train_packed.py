@@ -219,11 +219,11 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
     from rich.console import Console
 
     from asr.errors import AsrError
-    from asr.runs import Record
     from asr.train.acoustic import AcousticTask
     from asr.train.checkpoint import BEST, MODEL, read_checkpoint, write_checkpoint
+    from asr.train.export import machine
     from asr.train.recipe import load_recipe
-    from asr.train.report import machine
+    from asr.train.runs import Record
     from asr.train.trainer import Trainer
 
     try:

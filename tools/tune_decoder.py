@@ -21,8 +21,14 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from asr.align import forced_align, spell
-from asr.bundle import (
+from asr.data.manifest import Entry, read_manifest
+from asr.decode.base import Decoder, Hypothesis
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import NO_LM, DecoderOptions, log_odds, make_decoder
+from asr.decode.rescoring import RescoringDecoder
+from asr.decode.word_times import spell_words
+from asr.evaluate.wer import Evaluation, Utterance, evaluate
+from asr.model.bundle import (
     Bundle,
     DecoderConfig,
     find_language_model,
@@ -30,14 +36,9 @@ from asr.bundle import (
     packaged_language_models,
     write_config,
 )
-from asr.decode import Decoder, Hypothesis
-from asr.decode.alignment import spell_words
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.rescoring import RescoringDecoder
-from asr.decoders import NO_LM, DecoderOptions, log_odds, make_decoder
-from asr.evaluate import Evaluation, Utterance, evaluate, normalize
-from asr.manifest import Entry, read_manifest
-from asr.recognizer import Recognizer
+from asr.normalize import normalize
+from asr.recognize.align import forced_align, spell
+from asr.recognize.offline import Recognizer
 
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
 RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}

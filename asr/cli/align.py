@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from asr.align import align as align_text
-from asr.audio.files import STANDARD_INPUT, duration
+from asr.audio.sources import STANDARD_INPUT, duration
 from asr.cli import options
 from asr.cli.outputs import write_text
 from asr.errors import AsrError
-from asr.recognizer import Recognizer
-from asr.writers import render
+from asr.output.writers import render
+from asr.recognize.align import align as align_text
+from asr.recognize.offline import Recognizer
 
 
 def align(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from asr.streaming import Event, Partial
+from asr.recognize.streaming import Event, Partial
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,11 +11,12 @@ import typer
 
 from asr.cli import options
 from asr.cli.outputs import write_text
-from asr.evaluate import evaluate as score
-from asr.evaluate import report, utterances
-from asr.manifest import read_manifest
-from asr.recognizer import Recognition, Recognizer
-from asr.streaming import Flicker, StreamingRecognizer, transcribe_live
+from asr.data.manifest import read_manifest
+from asr.evaluate.live import Flicker, transcribe_live
+from asr.evaluate.wer import Utterance, report
+from asr.evaluate.wer import evaluate as score
+from asr.recognize.offline import Recognition, Recognizer
+from asr.recognize.streaming import StreamingRecognizer
 
 
 def evaluate(
@@ -64,7 +65,10 @@ def evaluate(
                 options.complain(recognition.error)
             recognitions.append(recognition)
     elapsed = time.perf_counter() - started
-    pairs = utterances(entries, recognitions)
+    pairs = [
+        Utterance(entry.id, entry.text, recognition.transcript.text, recognition.transcript.duration)
+        for entry, recognition in zip(entries, recognitions, strict=True)
+    ]
     result = score(pairs)
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
     if json:

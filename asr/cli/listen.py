@@ -15,16 +15,16 @@ import numpy as np
 import typer
 
 from asr.audio import microphone
-from asr.audio.files import STANDARD_INPUT, read_blocks
 from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import STANDARD_INPUT, read_blocks
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.outputs import AudioOutput, TextOutput
-from asr.endpoint import Endpoint
 from asr.errors import AsrError, AudioError, DeviceError
-from asr.recognizer import DEFAULT_MODEL
-from asr.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
-from asr.writers import LIVE_FORMATS
+from asr.output.writers import LIVE_FORMATS
+from asr.recognize.endpoint import Endpoint
+from asr.recognize.offline import DEFAULT_MODEL
+from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
 
 OVERRUN_SECONDS = 1.0  # between two lines about lost audio
 

@@ -68,7 +68,7 @@ def convert(
     small: Small = False,
 ) -> None:
     """Turn ARPA into the form that opens in an instant, or back."""
-    from asr.lm.mapped import load_model
+    from asr.lm.binary import load_model
 
     check_output(output, [])
     write(load_model(model), output, small)
@@ -83,7 +83,7 @@ def info(
     keep_case: KeepCase = False,
 ) -> None:
     """Print the size of a model; for a text its perplexity without unknown words, and how many are unknown."""
-    from asr.lm.mapped import load_model
+    from asr.lm.binary import load_model
 
     opened = load_model(model)
     describe(opened, model)
@@ -122,7 +122,7 @@ def check_output(output: Path, texts: list[str]) -> None:
 
 def write(model: "NgramModel", output: Path, small: bool) -> None:
     from asr.lm.arpa import write_arpa
-    from asr.lm.mapped import write_mapped
+    from asr.lm.binary import write_mapped
 
     if output.name.endswith((".arpa", ".arpa.gz")):
         write_arpa(model, output)

@@ -1,6 +1,6 @@
 """`asr models`: what comes with the package."""
 
-from asr.bundle import load_bundle, packaged_models
+from asr.model.bundle import load_bundle, packaged_models
 
 
 def models() -> None:

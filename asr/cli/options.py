@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from asr.audio.files import STANDARD_INPUT
+from asr.audio.sources import STANDARD_INPUT
 from asr.decode.beam import BEAM_WIDTH
-from asr.decoders import DEFAULT_DECODER, DecoderOptions
+from asr.decode.build import DEFAULT_DECODER, DecoderOptions
 from asr.errors import AsrError, one_line
-from asr.recognizer import BATCH_SIZE, DEFAULT_MODEL, OnProgress
-from asr.writers import EXACT_NAMES, FORMATS, LIVE_FORMATS
+from asr.output.writers import EXACT_NAMES, FORMATS, LIVE_FORMATS
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnProgress
 
 
 class DecoderChoice(StrEnum):

@@ -12,8 +12,8 @@ import soundfile
 from asr.audio.resample import SAMPLE_RATE
 from asr.cli import options
 from asr.errors import AsrError, one_line
-from asr.transcript import Segment
-from asr.writers import LiveWriter
+from asr.output.transcript import Segment
+from asr.output.writers import LiveWriter
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)

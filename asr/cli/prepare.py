@@ -15,7 +15,7 @@ from asr.cli.options import audio_progress, training_packages
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
-    from asr.train.corpora.corpus import Corpus
+    from asr.data.corpora.corpus import Corpus
 
 Source = Annotated[Path, typer.Argument(metavar="SRC")]
 Output = Annotated[Path, typer.Argument(metavar="OUT")]
@@ -44,7 +44,7 @@ class CorpusGroup(TyperGroup):
 
 def known_corpora() -> "dict[str, Corpus]":
     with training_packages():
-        from asr.train.corpora import CORPORA
+        from asr.data.corpora import CORPORA
     return CORPORA
 
 
@@ -64,7 +64,7 @@ def read_csv(source: Source, output: Output, language: Language = "en") -> None:
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
     """
-    from asr.train.corpora.own import csv_corpus
+    from asr.data.corpora.own import csv_corpus
 
     run(csv_corpus(language), source, output)
 
@@ -75,7 +75,7 @@ def read_folder(source: Source, output: Output, language: Language = "en") -> No
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
     """
-    from asr.train.corpora.own import folder_corpus
+    from asr.data.corpora.own import folder_corpus
 
     run(folder_corpus(language), source, output)
 
@@ -94,7 +94,7 @@ def check(
     Every recording is decoded. Exits 1 when something must be mended; what may be right is only shown.
     """
     with training_packages():
-        from asr.train.check import check as check_manifests
+        from asr.data.check import check as check_manifests
         from asr.train.config import AcousticRecipe
         from asr.train.recipe import load_recipe
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
@@ -117,13 +117,13 @@ def shar(
     Copy OUT wherever you like, and set data.train to its folder or URL. Recordings that cannot be read are left out.
     """
     with training_packages():
-        from asr.train.shards import write_shards
+        from asr.data.shards import write_shards
     print(write_shards(manifest, output))
 
 
 def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
     with training_packages():
-        from asr.train.corpora.corpus import prepare
+        from asr.data.corpora.corpus import prepare
 
         for prepared in prepare(corpus, source, output, download):
             print(prepared)

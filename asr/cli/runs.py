@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from asr.cli import options
-from asr.runs import Run, find_runs
+from asr.train.runs import Run, find_runs
 
 COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed")
 

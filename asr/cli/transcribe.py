@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from asr.audio.files import STANDARD_INPUT, duration, find_audio
+from asr.audio.sources import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
 from asr.errors import AsrError
-from asr.recognizer import Recognizer
-from asr.replacement import replacing
-from asr.writers import render
+from asr.files import replacing
+from asr.output.writers import render
+from asr.recognize.offline import Recognizer
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")

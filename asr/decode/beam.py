@@ -15,12 +15,12 @@ from operator import attrgetter, itemgetter
 
 import numpy as np
 
-from asr.decode import Hypothesis
-from asr.decode.alignment import check_log_probs, spell_words
-from asr.decode.alternatives import Reading, forget, readings
+from asr.decode.base import Hypothesis
 from asr.decode.fusion import Fusion, StateKey
+from asr.decode.nbest import Reading, forget, readings
 from asr.decode.prefix import IMPOSSIBLE, Other, Prefix, log_add, relatives, undecided
-from asr.tokens import BLANK_ID, Tokens
+from asr.decode.word_times import check_log_probs, spell_words
+from asr.model.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 32  # prefixes kept after each frame, not counting those that others grew from
 # Pruning is relative, in nats (natural log units), so that flat frames keep more than peaky ones.

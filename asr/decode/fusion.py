@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from asr.lm.ngram import ROOT, NgramModel
-from asr.tokens import WORD_START, Tokens
+from asr.model.tokens import WORD_START, Tokens
 
 CACHED = 15_000  # states, and partial words, after which they are forgotten and made anew: some 30 MB
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from asr.decode import Hypothesis
-from asr.decode.alignment import AlignedToken, check_log_probs, spell_words
-from asr.tokens import BLANK_ID, Tokens
+from asr.decode.base import Hypothesis
+from asr.decode.word_times import AlignedToken, check_log_probs, spell_words
+from asr.model.tokens import BLANK_ID, Tokens
 
 
 @dataclass

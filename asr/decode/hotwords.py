@@ -1,7 +1,8 @@
 """Hotwords: words and phrases that the beam is to prefer, names above all, as people write them down."""
 
 from asr.errors import AsrError
-from asr.tokens import APOSTROPHES, Tokens
+from asr.model.tokens import Tokens
+from asr.normalize import APOSTROPHES
 
 # Where no boost is written. A long word is rarely heard by accident and has more letters that may be heard wrongly.
 NATS_PER_LETTER = 3.0

@@ -2,15 +2,15 @@
 
 Links point to the past only: no cycles, so Python frees a branch as soon as nothing alive came from it. Not so what was
 merged into a prefix, kept only where several hypotheses are wanted: it may have grown from that prefix itself (“very
-very” into “very”). `asr.decode.alternatives` follows it back in time, and lets go of it.
+very” into “very”). `asr.decode.nbest` follows it back in time, and lets go of it.
 """
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from asr.decode.alignment import AlignedToken
 from asr.decode.fusion import FusionState
+from asr.decode.word_times import AlignedToken
 
 IMPOSSIBLE = -math.inf
 

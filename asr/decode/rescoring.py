@@ -6,10 +6,10 @@ from operator import attrgetter
 
 import numpy as np
 
-from asr.decode import Hypothesis
+from asr.decode.base import Hypothesis
 from asr.decode.beam import BeamDecoder, BeamState
 from asr.lm.neural import NeuralModel
-from asr.tokens import BLANK_ID, WORD_START
+from asr.model.tokens import BLANK_ID, WORD_START
 
 # The beam's hypotheses differ in their last seconds only, so what is long is rescored part by part. After so many
 # seconds of blanks the words before them stand, however the beam goes on.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import LanguageModelError, one_line
-from asr.replacement import replacing
+from asr.files import replacing
 
 STDIN = "-"
 OPENERS: dict[bytes, Callable[..., Any]] = {

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from asr.errors import AsrError, LanguageModelError, one_line
-from asr.tokens import BLANK_ID, Tokens
+from asr.model.tokens import BLANK_ID, Tokens
 
 BOUNDARY = BLANK_ID
 KIND = "language"  # in config.json, to tell it from an acoustic model's
@@ -34,7 +34,7 @@ class NeuralConfig:
     language: str
     description: str
     licence: str
-    model: dict[str, Any]  # asr.nn.language.LanguageConfig
+    model: dict[str, Any]  # asr.nn.language_model.LanguageConfig
     tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
     metrics: dict[str, float] = field(default_factory=dict)
     kind: str = KIND

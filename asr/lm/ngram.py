@@ -11,7 +11,7 @@ the first word on, so that a context is one node). Arrays, by node:
     backoffs   natural log of its back-off weight
     suffixes   its longest proper suffix in the model; only from 3-grams on, for a 2-gram it is the last word
 
-A file (`asr.lm.mapped`) holds these arrays and the vocabulary's.
+A file (`asr.lm.binary`) holds these arrays and the vocabulary's.
 """
 
 import math

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, StreamState
-from asr.nn.language import LanguageModel
-from asr.replacement import replacing
+from asr.files import replacing
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, StreamState
+from asr.nn.language_model import LanguageModel
 
 OPSET = 17
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")

@@ -12,22 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.decode.greedy import GreedyDecoder
-from asr.errors import RecipeError, one_line
-from asr.evaluate import Utterance, evaluate
-from asr.manifest import Entry
-from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
-from asr.nn.features import SAMPLE_RATE
-from asr.nn.graphs import RecurrentGraphs
-from asr.train import parallel
-from asr.train.augment.spec import SpecAugment
-from asr.train.batch import Batch, TrainingData, read_sources
-from asr.train.checkpoint import LAST
-from asr.train.config import AcousticRecipe
-from asr.train.objective import Objective
-from asr.train.saturation import Saturation
-from asr.train.task import Epoch, Say, Task
-from asr.train.tokenizer import (
+from asr.data.augment.spec import SpecAugment
+from asr.data.batch import Batch, TrainingData, read_sources
+from asr.data.manifest import Entry
+from asr.data.tokenizer import (
     PHONES_MODEL,
     TOKENIZER_MODEL,
     TextRule,
@@ -35,7 +23,19 @@ from asr.train.tokenizer import (
     make_tokenizer,
     phones_tokenizer,
 )
-from asr.train.trained import TrainedModel, load_trained
+from asr.decode.greedy import GreedyDecoder
+from asr.errors import RecipeError, one_line
+from asr.evaluate.wer import Utterance, evaluate
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
+from asr.nn.frontend import SAMPLE_RATE
+from asr.nn.graphs import RecurrentGraphs
+from asr.train import distributed
+from asr.train.checkpoint import LAST
+from asr.train.config import AcousticRecipe
+from asr.train.loss import Objective
+from asr.train.pretrained import TrainedModel, load_trained
+from asr.train.saturation import Saturation
+from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
@@ -105,8 +105,8 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         if rule.dropped:
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         self.phones: Tokenizer | None = None
-        with parallel.main_first():
-            if parallel.is_main() and not begun:  # a run that was stopped may have had another vocabulary
+        with distributed.main_first():
+            if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
                 for name in (TOKENIZER_MODEL, PHONES_MODEL):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
@@ -128,7 +128,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                 recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say
             )
         else:
-            from asr.train.dataset import LhotseData  # Lhotse takes seconds to import
+            from asr.train.file_loader import LhotseData  # Lhotse takes seconds to import
 
             self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
 

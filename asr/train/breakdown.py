@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from asr.evaluate import bootstrap_interval
-from asr.nn.features import HOP_LENGTH, WINDOW_LENGTH
+from asr.evaluate.wer import bootstrap_interval
+from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH
 
 LENGTHS = (0.0, 2.0, 5.0, 10.0, 15.0, np.inf)  # seconds
 SNRS = (-np.inf, 5.0, 10.0, 15.0, 20.0, 30.0, np.inf)  # dB

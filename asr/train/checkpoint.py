@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.errors import RecipeError, one_line
-from asr.replacement import replacing
+from asr.files import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 CONSTANT = "constant.safetensors"  # weights from before the decay of the learning rate, half precision

@@ -21,10 +21,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from asr.data.manifest import Entry
+from asr.data.shards import ShardEntry, read_recording, read_training
 from asr.errors import AudioError, RecipeError, one_line
-from asr.manifest import Entry
-from asr.replacement import replacing
-from asr.train.shards import ShardEntry, read_recording, read_training
+from asr.files import replacing
 
 FULL_SCALE = 2**15  # of an int16 sample
 CHUNK = 32  # recordings that a process decodes before it hands them over

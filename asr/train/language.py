@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.bundle import load_bundle
+from asr.data.config import TokenizerConfig
+from asr.data.sentences import Corpus, Lanes, Span, read_texts
+from asr.data.tokenizer import TextRule, bundle_tokenizer
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
-from asr.nn.language import LanguageModel, token_losses
-from asr.train import parallel
-from asr.train.config import LanguageRecipe, TokenizerConfig
+from asr.model.bundle import load_bundle
+from asr.nn.language_model import LanguageModel, token_losses
+from asr.train import distributed
+from asr.train.config import LanguageRecipe
 from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
-from asr.train.text import Corpus, Lanes, Span, read_texts
-from asr.train.tokenizer import TextRule, bundle_tokenizer
 
 DEV_BATCH = 64  # sentences
 
@@ -46,7 +47,7 @@ class LanguageTask(Task[Span, LanguageEpoch]):
     unit = "tokens"
 
     def __init__(self, recipe: LanguageRecipe, device: torch.device, say: Say):
-        if parallel.count() > 1:
+        if distributed.count() > 1:
             raise RecipeError("kind=language: each batch goes on where the one before ended; train without torchrun")
         data = recipe.data
         self.recipe = recipe

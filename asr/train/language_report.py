@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from asr.bundle import load_bundle
-from asr.lm.mapped import load_model
+from asr.data.config import TokenizerConfig
+from asr.data.sentences import read_texts
+from asr.data.tokenizer import TextRule, bundle_tokenizer
+from asr.lm.binary import load_model
 from asr.lm.neural import NeuralConfig, NeuralModel
 from asr.lm.ngram import NgramModel
+from asr.model.bundle import load_bundle
+from asr.model.tokens import Tokens
 from asr.nn.export import export_language_model, quantize_weights, save_weights
-from asr.nn.language import LanguageModel
-from asr.runs import Record
-from asr.tokens import Tokens
+from asr.nn.language_model import LanguageModel
 from asr.train.checkpoint import load_weights
-from asr.train.config import LanguageRecipe, TokenizerConfig
+from asr.train.config import LanguageRecipe
+from asr.train.export import bundle_folder, describe_checkpoint, digest
 from asr.train.language import LanguageEpoch
-from asr.train.report import bundle_folder, describe_checkpoint, digest
-from asr.train.text import read_texts
-from asr.train.tokenizer import TextRule, bundle_tokenizer
+from asr.train.runs import Record
 
 # int8 weights become the graph if they raise the perplexity per word on dev by less than this share.
 INT8_MAX_LOSS = 0.01

@@ -1,7 +1,7 @@
 """Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
 
 No file, no worker and no Lhotse object in the loop. What is drawn for an utterance depends on the seed, the pass and
-the utterance, as in `asr.train.dataset`: a pass can be repeated, and a stopped run goes on.
+the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
 """
 
 import math
@@ -20,18 +20,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.augment.batch import BatchAugment, change_speed, check
+from asr.data.augment.room import room_bank
+from asr.data.batch import Batch, LeftOut, Targets
+from asr.data.manifest import Entry, read_manifest
+from asr.data.tokenizer import Tokenizer
 from asr.errors import RecipeError
-from asr.manifest import Entry, read_manifest
-from asr.nn.acoustic import SAMPLES_PER_FRAME
-from asr.nn.features import SAMPLE_RATE
+from asr.files import replacing
+from asr.nn.ctc_model import SAMPLES_PER_FRAME
+from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
-from asr.replacement import replacing
-from asr.train import parallel
-from asr.train.augment.room import room_bank
-from asr.train.batch import Batch, LeftOut, Targets
+from asr.train import distributed
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import FULL_SCALE, Corpus, digest
-from asr.train.tokenizer import Tokenizer
 
 ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an utterance
 BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
@@ -151,7 +151,7 @@ class TrainingLoader(CorpusLoader):
             for number in range((epoch - 1) * passes + 1, epoch * passes + 1)
             for rows in self._draw(number)
         )
-        here = islice(drawn, done + parallel.rank(), None, parallel.count())
+        here = islice(drawn, done + distributed.rank(), None, distributed.count())
         change = self.gain if gain_only else self.augment
         loaded = (self._load(rows, number, change) for number, rows in here)
         return prefetch(loaded, self.device) if self.device.type == "cuda" else loaded
@@ -165,7 +165,7 @@ class TrainingLoader(CorpusLoader):
     def _draw(self, number: int) -> Iterator[list[tuple[Utterance, float]]]:
         """The batches of a pass, as utterances and their speeds; those of one update are dealt out to its batches."""
         recipe = self.recipe
-        count = recipe.accumulate * parallel.count()
+        count = recipe.accumulate * distributed.count()
         drawn = [(utterance, self._speed(utterance, number)) for utterance in self.utterances]
         frames = [math.ceil(utterance.samples / speed / SAMPLES_PER_FRAME) for utterance, speed in drawn]
         if self.device.type == "cuda":  # to which its batch is padded
@@ -266,7 +266,7 @@ class CorpusData:
         check(recipe.augment)
         self.recipe, self.device, self.say = recipe, device, say
         folder = Path(recipe.output) / AUDIO
-        with parallel.main_first():  # which decodes and simulates for all
+        with distributed.main_first():  # which decodes and simulates for all
             found = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds, chosen)
             self.training = TrainingLoader(*found, device, recipe, folder, say)
             self.dev_sets = [CorpusLoader(*self._read("dev", sources, folder, tokenizer), device) for sources in dev]

@@ -9,21 +9,21 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from asr.audio.files import read
+from asr.audio.sources import read
+from asr.data.manifest import Entry, read_manifest
+from asr.data.shards import read_list
 from asr.errors import AudioError
-from asr.evaluate import Utterance, report, word_errors
-from asr.manifest import Entry, read_manifest
-from asr.nn.features import SAMPLE_RATE
-from asr.recognizer import Recognizer
-from asr.replacement import replacing
-from asr.runs import RECIPE, Record
+from asr.evaluate.wer import Utterance, report, word_errors
+from asr.files import replacing
+from asr.nn.frontend import SAMPLE_RATE
+from asr.recognize.offline import Recognizer
 from asr.train import plots
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.breakdown import LENGTHS, SNRS, Group, estimate_snr, group, group_by_value
 from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.export import Measured, digest
 from asr.train.language import LanguageEpoch, LanguageTask
-from asr.train.report import Measured, digest
-from asr.train.shards import read_list
+from asr.train.runs import RECIPE, Record
 from asr.train.task import Epoch, best_epoch
 
 TEMPLATE = Path(__file__).with_name("page.html")

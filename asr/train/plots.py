@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from asr.nn.features import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
-from asr.tokens import BLANK_ID, Tokens
+from asr.model.tokens import BLANK_ID, Tokens
+from asr.nn.frontend import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
 from asr.train.events import STEPS
 from asr.train.task import Epoch
 

@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from asr.data.config import CODECS, NOISES, ROOMS
 from asr.errors import RecipeError, one_line
+from asr.files import replacing
 from asr.nn.recurrent import CELLS
-from asr.replacement import replacing
-from asr.train.config import CODECS, NOISES, ROOMS, AcousticRecipe, LanguageRecipe, Recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, Recipe
 
 KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
     "acoustic": AcousticRecipe,

@@ -11,16 +11,16 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from asr.errors import RecipeError, one_line
-from asr.runs import RECIPE, Record, read_curve
-from asr.train import parallel
+from asr.train import distributed
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.checkpoint import BEST
 from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.export import machine, make_bundle
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.language_report import make_language_bundle
 from asr.train.page import write_acoustic_page, write_language_page
 from asr.train.recipe import load_recipe
-from asr.train.report import machine, make_bundle
+from asr.train.runs import RECIPE, Record, read_curve
 from asr.train.trainer import Trainer
 
 LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
@@ -35,7 +35,7 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
     task: type[Any] = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
-    with parallel.processes(), alone(recipe.folder):
+    with distributed.processes(), alone(recipe.folder):
         trainer: Trainer[Any] = Trainer(task, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
@@ -62,7 +62,7 @@ def alone(folder: Path) -> Iterator[None]:
     # The system's own, which is gone with the processes that hold it; a soft one would outlive a run that was killed.
     lock = FileLock(folder / "lock", timeout=LOCK_SECONDS, fallback_to_soft=False)
     try:
-        if parallel.is_main():
+        if distributed.is_main():
             lock.acquire()
     except Timeout as error:
         raise RecipeError(f"{folder}: another run is at work there; wait for its end, or set name or output") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from asr.errors import RecipeError
-from asr.train import parallel
+from asr.train import distributed
 from asr.train.checkpoint import (
     BEST,
     CONSTANT,
@@ -51,7 +51,7 @@ class Saver:
         self.scaler = scaler
         self.last = recipe.folder / LAST
         self.saved = self.windowed = time.monotonic()
-        self.batches = recipe.accumulate * parallel.count()  # that make an update, in all processes
+        self.batches = recipe.accumulate * distributed.count()  # that make an update, in all processes
 
     @property
     def measured_model(self) -> nn.Module:
@@ -60,12 +60,12 @@ class Saver:
 
     @property
     def due(self) -> bool:
-        return parallel.is_main() and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
+        return distributed.is_main() and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
 
     def save(self, curve: Sequence[Epoch], running: Running, name: str = LAST) -> None:
         """All that the run needs to go on."""
-        parallel.collect(self.task.carried.values())
-        if parallel.is_main():
+        distributed.collect(self.task.carried.values())
+        if distributed.is_main():
             carried = self.task.carried | (self.average.state() if self.average else {})
             progress = self._progress(curve, running)
             save_checkpoint(self.recipe.folder / name, self.task.model, self.optimizer, progress, carried)
@@ -73,8 +73,8 @@ class Saver:
 
     def save_best(self, curve: Sequence[Epoch], running: Running) -> None:
         """The measured weights as the model's."""
-        parallel.collect(self.task.carried.values())
-        if parallel.is_main():
+        distributed.collect(self.task.carried.values())
+        if distributed.is_main():
             progress, best = self._progress(curve, running), self.recipe.folder / BEST
             save_checkpoint(best, self.measured_model, self.optimizer, progress, self.task.carried)
 
@@ -84,12 +84,12 @@ class Saver:
             folder, epoch = self.recipe.folder, len(curve)
             self.save(curve, running, kept_checkpoint(folder, epoch).name)
             kept = {kept_checkpoint(folder, epoch - back) for back in range(self.recipe.keep_last)}
-            for old in set(kept_checkpoints(folder)) - kept if parallel.is_main() else ():
+            for old in set(kept_checkpoints(folder)) - kept if distributed.is_main() else ():
                 old.unlink()
 
     def begin(self) -> None:
         """Delete what a run that left no checkpoint had written."""
-        for name in (CONSTANT, WINDOW) if parallel.is_main() else ():
+        for name in (CONSTANT, WINDOW) if distributed.is_main() else ():
             (self.recipe.folder / name).unlink(missing_ok=True)
 
     def save_weights(self, curve: Sequence[Epoch], running: Running, done: float, now: bool = False) -> None:
@@ -97,7 +97,7 @@ class Saver:
 
         done: share of the run. now: also within the minute.
         """
-        if not parallel.is_main():
+        if not distributed.is_main():
             return
         folder, optimizer = self.recipe.folder, self.recipe.optimizer
         if self.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.replacement import replacing
+from asr.files import replacing
 
 
 class Skipped:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from asr.tokens import Tokens
+from asr.model.tokens import Tokens
 
 Say = Callable[[str], None]  # one line to the user
 

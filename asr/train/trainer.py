@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from asr.data.workers import explained
 from asr.errors import RecipeError, one_line
-from asr.replacement import replacing
-from asr.runs import CURVE, RECIPE
-from asr.train import parallel
+from asr.files import replacing
+from asr.train import distributed
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import LAST
 from asr.train.config import Recipe
@@ -29,12 +29,12 @@ from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
 from asr.train.recipe import check_resumed, save_recipe
 from asr.train.running import Running
+from asr.train.runs import CURVE, RECIPE
 from asr.train.saving import Saver
 from asr.train.schedule import learning_rate
 from asr.train.skipped import Skipped
 from asr.train.stop import StopSignals
 from asr.train.task import Batch, Epoch, EpochType, Task, best_epoch
-from asr.train.workers import explained
 
 FIRST_SCALE, GROWTH = 2.0**10, 500  # of the loss in half precision, and updates after which it is doubled
 
@@ -64,7 +64,7 @@ class Trainer(Generic[EpochType]):
     way; all that is drawn depends on seed, epoch and batch alone. So on a CPU a run that was stopped at any moment and
     resumed equals one that was not, bit for bit.
 
-    In a run of several processes (`asr.train.parallel`) each has a trainer, and all do the same but for the batches
+    In a run of several processes (`asr.train.distributed`) each has a trainer, and all do the same but for the batches
     that they learn from; the main one writes, speaks and measures.
     """
 
@@ -81,7 +81,7 @@ class Trainer(Generic[EpochType]):
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
-        self.main = parallel.is_main()
+        self.main = distributed.is_main()
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         self.precision = choose_precision(recipe.precision, self.device)
@@ -110,9 +110,9 @@ class Trainer(Generic[EpochType]):
             self.saver.begin()
             with explained(self.folder):
                 self.task.begin()
-        parallel.share_weights(self.model)
+        distributed.share_weights(self.model)
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
-        if any(there != here for there in parallel.gather(here)):
+        if any(there != here for there in distributed.gather(here)):
             raise RecipeError(f"{self.folder}: another process has another run or data; put both on shared storage")
         if self.main:
             self.skipped.keep(sum(epoch.skipped for epoch in self.curve) + self.running.skipped)
@@ -125,7 +125,7 @@ class Trainer(Generic[EpochType]):
         KeyboardInterrupt when SIGINT or SIGTERM asked to stop; the run is then saved.
         """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        several = f", {parallel.count()} processes" if parallel.count() > 1 else ""
+        several = f", {distributed.count()} processes" if distributed.count() > 1 else ""
         self._say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
         self.started = True
         self.budget = Budget(self.recipe.budget_minutes, self.running.spent)
@@ -178,7 +178,7 @@ class Trainer(Generic[EpochType]):
 
     def _measure(self) -> dict[str, Any]:
         """Fields of the epoch on dev data, in all processes."""
-        return parallel.from_main(self.task.validate(self.saver.measured_model) if self.main else None)
+        return distributed.from_main(self.task.validate(self.saver.measured_model) if self.main else None)
 
     def _draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
         """The batches of the next update; None if no process has any left."""
@@ -186,7 +186,7 @@ class Trainer(Generic[EpochType]):
         drawn = list(islice(batches, self.recipe.accumulate))
         self.running.waited += time.monotonic() - started
         group = [batch for batch in drawn if batch.ids]
-        taken, usable, amount = parallel.totals(len(drawn), len(group), sum(batch.amount for batch in group))
+        taken, usable, amount = distributed.totals(len(drawn), len(group), sum(batch.amount for batch in group))
         return UpdateBatches(group, int(taken), bool(usable), amount) if taken else None
 
     def update(self, batches: list[Batch], learning_rate: float) -> PendingUpdate:
@@ -197,7 +197,7 @@ class Trainer(Generic[EpochType]):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        (tokens,) = map(int, parallel.totals(sum(self.task.count(batch) for batch in batches)))
+        (tokens,) = map(int, distributed.totals(sum(self.task.count(batch) for batch in batches)))
         loss = torch.zeros((), device=self.device)
         for batch in batches:
             # Dropout and masks are those of the batch, whichever process learns from it and after what.
@@ -206,8 +206,8 @@ class Trainer(Generic[EpochType]):
                 summed = self.task.loss(batch)
             self.scaler.scale(summed / max(1, tokens)).backward()
             loss += summed.detach()
-        parallel.sum_up(loss)
-        parallel.sum_gradients(self.model.parameters())
+        distributed.sum_up(loss)
+        distributed.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         values = torch.cat([loss.unsqueeze(0), clip_gradients(self.model, self.recipe.optimizer.clip)])
         # The fused optimiser leaves all as it was where this is 1, without a wait for the device.
@@ -261,7 +261,7 @@ class Trainer(Generic[EpochType]):
             self.saver.save(self.curve, self.running)
             self.saver.save_weights(self.curve, self.running, self._done, now=True)
         self._report(epoch, events)
-        if any(parallel.totals(self.signals.came)):
+        if any(distributed.totals(self.signals.came)):
             self._stop()
 
     def _autocast(self) -> torch.autocast:
@@ -271,7 +271,7 @@ class Trainer(Generic[EpochType]):
     def _done(self) -> float:
         """Share of the run, 0…1: of its time where it has a budget, else of its data."""
         if self.recipe.budget_minutes:
-            return parallel.from_main(self.budget.done)
+            return distributed.from_main(self.budget.done)
         # What a batch amounts to is not exact: perturbed speeds make an epoch longer or shorter.
         share = min(1.0, self.running.amount / self.task.epoch_amount)
         return min(1.0, (len(self.curve) + share) / self.recipe.epochs)
@@ -285,7 +285,7 @@ class Trainer(Generic[EpochType]):
         running = self.running
         running.count_skipped()
         here = [name for batch in drawn.batches for name in batch.ids]
-        ids = [name for ids in parallel.gather(here) for name in ids]
+        ids = [name for ids in distributed.gather(here) for name in ids]
         if self.main:
             self.skipped.add(len(self.curve) + 1, running.batches + drawn.taken, loss, norm, ids)
         if running.skipped_in_a_row > self.recipe.max_skipped:
@@ -297,7 +297,9 @@ class Trainer(Generic[EpochType]):
 
     def _save_in_time(self) -> None:
         """Save what is due, and if a signal came end the run."""
-        stopping, due = map(bool, parallel.totals(self.signals.came, self.saver.due))  # a signal comes to any of them
+        stopping, due = map(
+            bool, distributed.totals(self.signals.came, self.saver.due)
+        )  # a signal comes to any of them
         if stopping or due:
             self.saver.save(self.curve, self.running)
         if stopping:

@@ -6,9 +6,9 @@ import carrier
 import pytest
 from program import Command
 
-from asr.align import align as align_text
-from asr.recognizer import Recognizer
-from asr.writers import FORMATS, render
+from asr.output.writers import FORMATS, render
+from asr.recognize.align import align as align_text
+from asr.recognize.offline import Recognizer
 
 SPOKEN = "what's up in the well"
 TEXT = "“What’s up —\nin the well?”"

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from program import Command
 
+from asr.lm.binary import write_mapped
 from asr.lm.estimate import estimate
-from asr.lm.mapped import write_mapped
 
 
 @pytest.fixture

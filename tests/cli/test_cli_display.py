@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from asr.cli.display import Display
-from asr.streaming import Event, Final, Partial
-from asr.transcript import Segment, Word
+from asr.output.transcript import Segment, Word
+from asr.recognize.streaming import Event, Final, Partial
 
 SOUND = np.full(640, 0.1, dtype=np.float32)  # −20 dB
 

@@ -19,12 +19,12 @@ import soundfile
 from program import PROGRAM, Command
 
 from asr.audio import microphone
-from asr.audio.files import read
+from asr.audio.sources import read
 from asr.cli.listen import ended_by_signals
 from asr.errors import DeviceError
-from asr.recognizer import Recognizer
-from asr.streaming import StreamingRecognizer
-from asr.writers import LIVE_FORMATS
+from asr.output.writers import LIVE_FORMATS
+from asr.recognize.offline import Recognizer
+from asr.recognize.streaming import StreamingRecognizer
 
 PAUSE = np.zeros(round(1.2 * carrier.RATE), dtype=np.float32)  # ends an utterance
 DEVICE = microphone.Device(3, "USB Mic", 48000, True)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from virtual_microphone import VirtualMicrophone, virtual_microphone
 
-from asr.audio.files import read
 from asr.audio.resample import SAMPLE_RATE
-from asr.bundle import packaged_models
-from asr.recognizer import Recognizer
-from asr.streaming import STREAMING_MODEL
+from asr.audio.sources import read
+from asr.model.bundle import packaged_models
+from asr.recognize.offline import Recognizer
+from asr.recognize.streaming import STREAMING_MODEL
 
 pytestmark = pytest.mark.skipif(STREAMING_MODEL not in packaged_models(), reason=f"{STREAMING_MODEL} is not packaged")
 

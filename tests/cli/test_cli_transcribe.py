@@ -5,10 +5,10 @@ import carrier
 import pytest
 from program import Command
 
-from asr.bundle import load_bundle
-from asr.manifest import read_manifest
-from asr.recognizer import Recognizer
-from asr.writers import FORMATS, render
+from asr.data.manifest import read_manifest
+from asr.model.bundle import load_bundle
+from asr.output.writers import FORMATS, render
+from asr.recognize.offline import Recognizer
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 ALPHABETS = (
     Tokens([BLANK, "▁a", "b", "▁ab"]),

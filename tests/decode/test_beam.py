@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asr.decode import Hypothesis
+from asr.decode.base import Hypothesis
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.prefix import Prefix
-from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
 TOLERANCE = 1e-6

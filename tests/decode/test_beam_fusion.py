@@ -12,7 +12,7 @@ from test_beam import FRAME_SECONDS, PIECES, TOLERANCE, brute_force, decode, mod
 from asr.decode.beam import BeamDecoder
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.lm.estimate import estimate
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 SMALL_ALPHABETS = ALPHABETS[:2]  # of 4 tokens
 LETTERS = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz"])

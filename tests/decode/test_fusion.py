@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asr.decode.fusion import Fusion, FusionState, FusionWeights
 from asr.lm.estimate import estimate
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 TOLERANCE = 1e-9
 LETTERS = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz"])

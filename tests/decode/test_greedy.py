@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.decode import Hypothesis
+from asr.decode.base import Hypothesis
 from asr.decode.greedy import GreedyDecoder
-from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
 CHARACTERS = Tokens([BLANK, WORD_START, *"'adehlnort"])

@@ -4,7 +4,7 @@ import pytest
 
 from asr.decode.hotwords import default_boost, parse_hotwords
 from asr.errors import AsrError
-from asr.tokens import BLANK, WORD_START, Tokens
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 LOWER = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"])
 UPPER = Tokens([BLANK, "▁THE", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"])

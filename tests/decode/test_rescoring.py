@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from neural_model import CHARACTERS, write_model
 
-from asr.decode import Decoder, Hypothesis
+from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BeamDecoder
 from asr.decode.rescoring import PAUSE_SECONDS, RescoringDecoder, RescoringWeights
 from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
-from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
 PAUSE = round(PAUSE_SECONDS / FRAME_SECONDS)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.decode import Decoder, Hypothesis
+from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import SETTLE_FRAMES, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
-from asr.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
 CHARACTERS = Tokens([BLANK, WORD_START, *"ab'"])

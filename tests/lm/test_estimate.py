@@ -14,8 +14,8 @@ import pytest
 
 from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
+from asr.lm.binary import load_model, write_mapped
 from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, read_sentences, smooth
-from asr.lm.mapped import load_model, write_mapped
 from asr.lm.ngram import ROOT, NgramModel
 
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"

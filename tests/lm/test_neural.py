@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from neural_model import BPE, write_model
 
+from asr.data.manifest import Entry
 from asr.errors import LanguageModelError
 from asr.lm.neural import BOUNDARY, NeuralModel
-from asr.manifest import Entry
 
 pytest.importorskip("torch", reason="makes models to test with: pip install 'asr[train]'")
 

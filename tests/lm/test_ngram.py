@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asr.errors import LanguageModelError
 from asr.lm.arpa import write_arpa
-from asr.lm.mapped import MAGIC, load_model, write_mapped
+from asr.lm.binary import MAGIC, load_model, write_mapped
 from asr.lm.ngram import CODES, MISSING, ROOT, NgramModel, code
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr.nn.acoustic import SAMPLES_PER_FRAME, AcousticConfig, AcousticModel, StreamState
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticConfig, AcousticModel, StreamState
 from asr.nn.export import export_onnx, quantize_weights, save_weights
 
 VOCABULARY = 32

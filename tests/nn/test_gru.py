@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.export import export_onnx
 from asr.nn.gru import GRU, _Recurrence
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.recurrent import CELLS, Dropout, RecurrentLayer, RecurrentStack, make_cell, mirrored, reversed_frames
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}

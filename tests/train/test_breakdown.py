@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.nn.features import SAMPLE_RATE
+from asr.nn.frontend import SAMPLE_RATE
 from asr.train.breakdown import LENGTHS, SNR_LIMIT, estimate_snr, group, group_by_value
 
 

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from tiny_corpus import write_audio, write_manifest
 from tiny_runs import in_memory_recipe, make_trainer, said, start_two
 
-from asr.bundle import load_bundle
 from asr.errors import AsrError, RecipeError
-from asr.runs import read_curve
+from asr.model.bundle import load_bundle
 from asr.train.budget import FIRST_RESERVE, MARGIN, Budget, Utilization
 from asr.train.checkpoint import BEST, CONSTANT, LAST, WINDOW, save_half
 from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.pretrained import load_trained
 from asr.train.recipe import save_recipe
 from asr.train.run import export_checkpoint, run_recipe
+from asr.train.runs import read_curve
 from asr.train.schedule import FINAL_LEARNING_RATE
-from asr.train.trained import load_trained
 from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")

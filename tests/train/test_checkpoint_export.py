@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from asr.errors import RecipeError
-from asr.runs import Record
 from asr.train.average import average_checkpoints, find_checkpoints
 from asr.train.checkpoint import kept_checkpoint, kept_checkpoints, read_checkpoint, write_checkpoint
 from asr.train.config import AcousticRecipe
 from asr.train.run import export_checkpoint
+from asr.train.runs import Record
 
 
 @pytest.fixture

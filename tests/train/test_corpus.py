@@ -16,9 +16,9 @@ from tiny_runs import (
     said,
 )
 
-from asr.audio.files import read
+from asr.audio.sources import read
+from asr.data.manifest import read_manifest
 from asr.errors import RecipeError
-from asr.manifest import read_manifest
 from asr.train import corpus as corpus_module
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import FULL_SCALE, Corpus, decode_manifest

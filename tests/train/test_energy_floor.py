@@ -9,17 +9,17 @@ import pytest
 import torch
 from tiny_runs import make_trainer
 
-from asr.audio.files import read
-from asr.bundle import load_bundle
+from asr.audio.sources import read
+from asr.data.manifest import Entry
 from asr.errors import RecipeError
-from asr.manifest import Entry
-from asr.nn.acoustic import AcousticConfig, AcousticModel
+from asr.model.bundle import load_bundle
+from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.export import export_onnx
-from asr.nn.features import LogMel
+from asr.nn.frontend import LogMel
 from asr.train.config import AcousticRecipe
+from asr.train.pretrained import load_trained
 from asr.train.recipe import load_recipe
 from asr.train.run import export_checkpoint
-from asr.train.trained import load_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 LOW = 1e-10

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from asr.nn.acoustic import AcousticConfig, AcousticModel
-from asr.nn.language import LanguageConfig, LanguageModel
+from asr.nn.ctc_model import AcousticConfig, AcousticModel
+from asr.nn.language_model import LanguageConfig, LanguageModel
 from asr.train.gradients import clip_gradients, layer_norms
 
 ACOUSTIC = {"layers": 2, "size": 8, "bands": 20}

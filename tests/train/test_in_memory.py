@@ -24,12 +24,12 @@ from tiny_runs import (
 )
 from torch import Tensor
 
+from asr.data.batch import Batch
 from asr.errors import RecipeError
-from asr.runs import read_curve
 from asr.train.acoustic import AcousticTask
-from asr.train.batch import Batch
 from asr.train.config import AcousticRecipe
 from asr.train.recipe import load_recipe
+from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")

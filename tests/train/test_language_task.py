@@ -10,16 +10,16 @@ import torch
 from tiny_corpus import SENTENCES
 from tiny_runs import make_trainer, said
 
-from asr.bundle import PACKAGED, load_bundle
+from asr.data.tokenizer import bundle_tokenizer
 from asr.errors import RecipeError
+from asr.lm.binary import write_mapped
 from asr.lm.estimate import estimate
-from asr.lm.mapped import write_mapped
 from asr.lm.neural import BOUNDARY, NeuralModel
-from asr.nn.language import token_losses
+from asr.model.bundle import PACKAGED, load_bundle
+from asr.nn.language_model import token_losses
 from asr.train.config import LanguageRecipe
 from asr.train.language_report import known_words, measure, measure_ngram
 from asr.train.run import run_recipe
-from asr.train.tokenizer import bundle_tokenizer
 
 RECIPE = """
 kind: language

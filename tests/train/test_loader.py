@@ -22,19 +22,19 @@ from tiny_runs import (
 )
 from torch import Tensor
 
-from asr.audio.files import read
+from asr.audio.sources import read
+from asr.data.batch import Batch, read_sources
+from asr.data.dataset import make_cut
+from asr.data.manifest import read_manifest
+from asr.data.shards import write_shards
+from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import RecipeError
-from asr.manifest import read_manifest
-from asr.nn.features import SAMPLE_RATE
+from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
 from asr.train import loader as loader_module
-from asr.train.batch import Batch, read_sources
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import Corpus
-from asr.train.dataset import make_cut
 from asr.train.loader import CorpusLoader, TrainingLoader, cut, plan, usable_utterances
-from asr.train.shards import write_shards
-from asr.train.tokenizer import CharacterTokenizer, TextRule
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CPU = torch.device("cpu")

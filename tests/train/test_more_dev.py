@@ -11,11 +11,11 @@ from tiny_corpus import TEXTS, write_audio, write_manifest
 from tiny_runs import make_trainer, said
 
 from asr.errors import RecipeError
-from asr.runs import read_curve
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
 from asr.train.recipe import load_recipe, save_recipe
 from asr.train.run import run_recipe
+from asr.train.runs import read_curve
 from asr.train.task import best_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")

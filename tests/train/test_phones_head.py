@@ -13,17 +13,18 @@ from safetensors.torch import load_file
 from tiny_corpus import TEXTS, write_audio
 from tiny_runs import assert_equal_checkpoints, in_memory_recipe, make_trainer, repeatable
 
+from asr.data.batch import Batch, Targets
+from asr.data.config import PhonesConfig
+from asr.data.manifest import read_manifest
+from asr.data.shards import read_training, write_shards
+from asr.data.tokenizer import PHONES_MODEL
 from asr.errors import RecipeError
-from asr.manifest import read_manifest
-from asr.nn.acoustic import AcousticConfig, AcousticModel, ctc_loss, output_lengths
-from asr.train.batch import Batch, Targets
+from asr.nn.ctc_model import AcousticConfig, AcousticModel, ctc_loss, output_lengths
 from asr.train.checkpoint import load_checkpoint, load_weights
-from asr.train.config import AcousticRecipe, ObjectiveConfig, PhonesConfig
-from asr.train.objective import Objective
+from asr.train.config import AcousticRecipe, ObjectiveConfig
+from asr.train.loss import Objective
+from asr.train.pretrained import load_trained
 from asr.train.run import export_checkpoint
-from asr.train.shards import read_training, write_shards
-from asr.train.tokenizer import PHONES_MODEL
-from asr.train.trained import load_trained
 from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")

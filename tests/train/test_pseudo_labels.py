@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from tiny_runs import make_trainer, said
 
+from asr.data.manifest import read_manifest
 from asr.errors import RecipeError
-from asr.manifest import read_manifest
+from asr.output.transcript import Segment, Transcript, Word
+from asr.output.writers import render
 from asr.train.config import AcousticRecipe
-from asr.transcript import Segment, Transcript, Word
-from asr.writers import render
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import torch
 from tiny_corpus import write_manifest
 
 import asr.train.run
-from asr.bundle import load_bundle
+from asr.data.manifest import Entry, read_manifest
 from asr.errors import RecipeError
-from asr.manifest import Entry, read_manifest
-from asr.recognizer import Recognizer
-from asr.streaming import StreamingRecognizer, transcribe_live
+from asr.evaluate.live import transcribe_live
+from asr.model.bundle import load_bundle
+from asr.recognize.offline import Recognizer
+from asr.recognize.streaming import StreamingRecognizer
 from asr.train.recipe import load_recipe
 from asr.train.run import alone, run_recipe
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asr.nn.acoustic import AcousticConfig, AcousticModel, output_lengths
-from asr.nn.language import LanguageConfig, LanguageModel
+from asr.nn.ctc_model import AcousticConfig, AcousticModel, output_lengths
+from asr.nn.language_model import LanguageConfig, LanguageModel
 from asr.nn.recurrent import CELLS, make_cell
 from asr.train.saturation import EVERY, Saturation
 

@@ -60,7 +60,7 @@ def in_vain(*_: object) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "where", "fault"),
-    [(0, "asr.train.acoustic.AcousticTask.loss", too_much), (1, "asr.train.dataset.load_samples", in_vain)],
+    [(0, "asr.train.acoustic.AcousticTask.loss", too_much), (1, "asr.data.dataset.load_samples", in_vain)],
 )
 def test_too_little_memory_is_one_line(
     recipe: AcousticRecipe, workers: int, where: str, fault: object, monkeypatch: pytest.MonkeyPatch

@@ -20,8 +20,8 @@ from asr.data.augment.filters import (
     speed_ratio,
     telephone,
 )
+from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
-from asr.train.config import AugmentConfig
 
 VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
 CODECS = ("telephone", "telephone-mu-law")  # those that are computed here
@@ -39,7 +39,7 @@ class Mix:
 class BatchAugment:
     """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share of utterances, then the volume.
 
-    The counterpart of `asr.train.augment.waveform.WaveformAugment` for a batch. The choices for an utterance follow
+    The counterpart of `asr.data.augment.waveform.WaveformAugment` for a batch. The choices for an utterance follow
     from its name by the same random generators and are the same: which changes, volume, source and ratio of the
     noise, voices and their spans, codec. Only rooms are drawn from a bank, and the samples of coloured noise come from
     a generator on the device, which is seeded by the names of the batch.
@@ -82,7 +82,7 @@ class BatchAugment:
         Args:
             waveforms: (B, N) float32, zero after lengths[b].
             lengths: samples of each row.
-            names: the utterances' ids with seed and epoch, as `asr.train.dataset.perturb` makes them.
+            names: the utterances' ids with seed and epoch, as `asr.data.dataset.perturb` makes them.
 
         Returns:
             (B, N) float32, zero after lengths[b]. Rows of zeros stay as they are.
@@ -131,7 +131,7 @@ class BatchAugment:
             rows.replace(rows.samples.addcmul_(noise, scale))
 
     def _draw_mix(self, length: int, draw: random.Random) -> Mix:
-        """In the order in which `asr.train.augment.noise.Noises` draws."""
+        """In the order in which `asr.data.augment.noise.Noises` draws."""
         source = draw.choice(self.config.noises)
         mix = Mix(source, draw.uniform(*self.config.snr_db), [])
         if source not in SLOPES:

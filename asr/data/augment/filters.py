@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr.nn.features import SAMPLE_RATE
+from asr.nn.frontend import SAMPLE_RATE
 
 SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude of noise falls with the frequency to this power
 # Lengths of transforms, four an octave: few, since a GPU plans each new shape for milliseconds, and with small factors.
@@ -24,7 +24,7 @@ PASSBAND = 0.913
 RINGING = SAMPLE_RATE // 10  # samples until the response of a filter here has faded; transforms are circular
 TELEPHONE_RATE = 8000  # hertz
 TELEPHONE_BAND = 300.0, 3400.0  # hertz
-TELEPHONE_ORDER = 6  # of the Butterworth prototype, as in asr.train.augment.codec
+TELEPHONE_ORDER = 6  # of the Butterworth prototype, as in asr.data.augment.codec
 LARGEST_DENOMINATOR = 100  # of a speed as a fraction
 
 

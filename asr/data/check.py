@@ -1,0 +1,244 @@
+"""What ruins a training, found before it: a look at every line of the manifests and every sample of the audio."""
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import read_blocks
+from asr.data.config import TokenizerConfig
+from asr.data.manifest import Entry, read_manifest
+from asr.data.tokenizer import TextRule
+from asr.errors import AudioError, RecipeError, one_line
+
+# Letters a second. Of the starter recipe's 11,913 utterances the slowest, spelled letters, have 1, the fastest 19.
+SLOWEST, FASTEST = 0.8, 25.0
+FULL_SCALE = 0.99
+MOST_CLIPPED = 1e-3  # of the samples at full scale; 26 of the same utterances have more
+SILENCE = 1e-3  # RMS of the loudest tenth of a second, −60 dB; none of them is below
+TENTH = SAMPLE_RATE // 10
+NOT_A_LINE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # of a manifest: other damage
+
+MUST_BE_MENDED = {
+    "manifest": "a line that cannot be read; nothing else is checked in that manifest",
+    "id twice": "two lines with one id; nothing else is checked in that manifest",
+    "no file": "audio that is not there",
+    "unreadable": "audio that is empty, damaged or truncated",
+    "alphabet": "characters that the model will not know",
+    "audio in dev": "audio that is in dev too: dev would measure what was learned by heart",
+}
+MAY_BE_RIGHT = {
+    "audio twice": "the same audio under another id",
+    "no text": "nothing to learn; left out of training",
+    "too fast": f"more than {FASTEST:g} letters a second: a wrong text, or audio cut short",
+    "too slow": f"less than {SLOWEST:g} letters a second: a wrong text, or much silence",
+    "silent": "no tenth of a second above −60 dB",
+    "clipped": f"more than {MOST_CLIPPED:.1%} of the samples at full scale",
+    "text in dev": "a text that is in dev too, as read by somebody else",
+    "speaker in dev": "a speaker who is in dev too: dev would not measure new voices",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: its kind, a key above; where; and what exactly."""
+
+    kind: str
+    manifest: str
+    id: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found in so many utterances and seconds of audio."""
+
+    utterances: int
+    seconds: float
+    findings: list[Finding]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(finding.kind for finding in self.findings)
+
+    @property
+    def must_be_mended(self) -> bool:
+        return any(kind in MUST_BE_MENDED for kind in self.counts)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"counts": self.counts, "must_be_mended": self.must_be_mended}
+
+    def __str__(self) -> str:
+        """A table: what was found how often, what it means, and the first of each."""
+        lines = [f"{self.utterances:,} utterances, {self.seconds / 3600:.2f} h: {len(self.findings):,} findings"]
+        for title, kinds in (("must be mended", MUST_BE_MENDED), ("may be right", MAY_BE_RIGHT)):
+            found = [kind for kind in kinds if self.counts[kind]]
+            lines += ["", title] if found else []
+            for kind in found:
+                first = next(finding for finding in self.findings if finding.kind == kind)
+                lines.append(f"{self.counts[kind]:>9,}  {kind:<15} {kinds[kind]}")
+                lines.append(f"{'':9}  {'':<15} first: {first.manifest}: {first.id}: {first.detail}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What the samples of a recording say about it."""
+
+    seconds: float
+    clipped: float  # share of the samples at full scale
+    loudest: float  # RMS of the loudest tenth of a second
+    digest: str  # equal for equal samples, whatever the file's name and format
+
+
+@dataclass
+class Utterance:
+    """A line of a manifest with what is known about it so far."""
+
+    manifest: Path
+    entry: Entry
+    is_dev: bool
+    text: str = ""  # as it will be learned
+    sound: Sound | None = None  # None when it cannot be read
+
+    def finding(self, kind: str, detail: str) -> Finding:
+        return Finding(kind, str(self.manifest), self.entry.id, detail)
+
+
+def check(
+    manifests: Iterable[Path],
+    dev: Path | None,
+    tokenizer: TokenizerConfig,
+    on_progress: Callable[[Path, float], None] | None = None,
+) -> Report:
+    """Look through training manifests, and through a dev manifest, which must share nothing with them.
+
+    All audio is decoded, on every core; `on_progress` is called with each recording and its seconds. The tokenizer says
+    which characters texts may hold. Raises RecipeError only for a manifest that is not there.
+    """
+    findings: list[Finding] = []
+    utterances = [
+        Utterance(manifest, entry, is_dev)
+        for manifest, is_dev in [*((manifest, False) for manifest in manifests), *([(dev, True)] if dev else [])]
+        for entry in _read(manifest, findings)
+    ]
+    findings += _check_texts(utterances, tokenizer)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for utterance, heard in zip(utterances, pool.map(_listen, utterances), strict=True):
+            if isinstance(heard, Finding):
+                findings.append(heard)
+                continue
+            utterance.sound = heard
+            findings += _judge(utterance, heard)
+            if on_progress is not None:
+                on_progress(utterance.entry.audio, heard.seconds)
+    findings += _shared_with_dev(utterances)
+    findings += _audio_twice(utterances)
+    seconds = sum(utterance.sound.seconds for utterance in utterances if utterance.sound)
+    return Report(len(utterances), seconds, findings)
+
+
+def _read(manifest: Path, findings: list[Finding]) -> list[Entry]:
+    try:
+        return read_manifest(manifest)
+    except RecipeError as error:
+        if not manifest.is_file():
+            raise
+        # The reader stops at the first line that is wrong, but of ids that are there twice there are often many.
+        repeated = _repeated_ids(manifest)
+        findings += repeated or [Finding("manifest", str(manifest), "-", str(error))]
+        return []
+
+
+def _repeated_ids(manifest: Path) -> list[Finding]:
+    lines: dict[str, list[int]] = defaultdict(list)
+    for number, line in enumerate(manifest.read_bytes().split(b"\n"), start=1):
+        with suppress(*NOT_A_LINE):
+            fields = json.loads(line)
+            lines[str(fields.get("id") or os.path.splitext(fields["audio"])[0])].append(number)
+    return [
+        Finding("id twice", str(manifest), name, f"lines {', '.join(map(str, numbers))}")
+        for name, numbers in lines.items()
+        if len(numbers) > 1
+    ]
+
+
+def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) -> Iterator[Finding]:
+    """Sets the texts as training will see them."""
+    rule = TextRule(replace(tokenizer, unknown="drop"))
+    for utterance in utterances:
+        rule.dropped.clear()
+        utterance.text = rule(utterance.entry.text, utterance.entry.id)
+        if rule.dropped:
+            unknown = " ".join(sorted(rule.dropped))
+            yield utterance.finding("alphabet", f"{unknown} in “{one_line(utterance.entry.text)}”")
+        elif not utterance.text:
+            yield utterance.finding("no text", "an empty text")
+
+
+def _listen(utterance: Utterance) -> Sound | Finding:
+    path = utterance.entry.audio
+    if not os.path.isfile(path):
+        return utterance.finding("no file", str(path))
+    samples = clipped = 0
+    loudest = 0.0
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for block in read_blocks(path):
+            samples += len(block)
+            clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+            tenths = np.array_split(block, max(1, len(block) // TENTH))
+            loudest = max(loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
+            digest.update(block.tobytes())
+    except AudioError as error:
+        return utterance.finding("unreadable", str(error))
+    if not samples:
+        return utterance.finding("unreadable", "no audio in the file")
+    return Sound(samples / SAMPLE_RATE, clipped / samples, loudest, digest.hexdigest())
+
+
+def _judge(utterance: Utterance, sound: Sound) -> Iterator[Finding]:
+    letters = len(utterance.text.replace(" ", ""))
+    rate = letters / sound.seconds
+    detail = f"{letters} letters in {sound.seconds:.2f} s"
+    if rate > FASTEST:
+        yield utterance.finding("too fast", detail)
+    if 0 < rate < SLOWEST:
+        yield utterance.finding("too slow", detail)
+    if sound.loudest < SILENCE:
+        yield utterance.finding("silent", f"RMS {sound.loudest:.6f} where it is loudest")
+    if sound.clipped > MOST_CLIPPED:
+        yield utterance.finding("clipped", f"{sound.clipped:.2%} of the samples")
+
+
+def _shared_with_dev(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """What is in train, of all that dev has."""
+    keys: dict[str, Callable[[Utterance], str | None]] = {
+        "audio in dev": lambda utterance: utterance.sound.digest if utterance.sound else None,
+        "text in dev": lambda utterance: utterance.text,
+        "speaker in dev": lambda utterance: utterance.entry.speaker,
+    }
+    for kind, key in keys.items():
+        known = {name: utterance.entry.id for utterance in utterances if utterance.is_dev and (name := key(utterance))}
+        for utterance in utterances:
+            if not utterance.is_dev and (name := key(utterance)) in known:
+                yield utterance.finding(kind, f"as {known[name]}" if kind != "speaker in dev" else name)
+
+
+def _audio_twice(utterances: Iterable[Utterance]) -> Iterator[Finding]:
+    """Train and dev each for itself."""
+    first: dict[tuple[bool, str], Utterance] = {}
+    for utterance in utterances:
+        if utterance.sound is not None:
+            known = first.setdefault((utterance.is_dev, utterance.sound.digest), utterance)
+            if known is not utterance:
+                yield utterance.finding("audio twice", f"as {known.entry.id}")

@@ -1,0 +1,154 @@
+"""A corpus on the disk → manifests, one for each of its splits."""
+
+import json
+import os
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from asr.audio.sources import duration
+from asr.data.manifest import Entry
+from asr.errors import RecipeError, one_line
+from asr.files import replacing
+
+DEV_SHARE = (0.05, 0.1)  # of the utterances, where the corpus itself sets none aside
+DOWNLOAD_ERRORS = (OSError, HTTPException, EOFError, tarfile.TarError, RuntimeError)  # the last for a wrong checksum
+
+Splits = dict[str, Iterable[Entry]]
+Key = Callable[[Entry], str | None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """How one corpus is read.
+
+    origin: what SRC must hold, and where it comes from.
+    read: (the corpus's folder, the folder for what must be written) → its splits by name. A text is what was said;
+    an empty one, where that cannot be told, leaves its utterance out. Raises RecipeError.
+    download: into a folder, where the corpus has a stable public address.
+    """
+
+    about: str  # short enough for a list
+    origin: str
+    read: Callable[[Path, Path], Splits]
+    folder: str = ""  # that its archives unpack to: SRC may be this one or the one above it
+    download: Callable[[Path], object] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One manifest that was written."""
+
+    manifest: Path
+    utterances: int
+    seconds: float  # of those whose length is known
+    left_out: list[str]  # ids of utterances without a text that says what was spoken
+
+    def __str__(self) -> str:
+        line = f"{self.manifest}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
+        if self.left_out:
+            line += f"; {len(self.left_out):,} left out, without a text that says what was spoken: {self.left_out[0]}"
+            line += ", …" * (len(self.left_out) > 1)
+        return line
+
+
+def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) -> list[Prepared]:
+    """Write OUTPUT/SPLIT.jsonl for every split of the corpus at `source`. Raises RecipeError."""
+    if download:
+        _download(corpus, source)
+    root = source / corpus.folder
+    if not root.exists():
+        root = source
+    if not root.exists():
+        raise RecipeError(f"{source}: not found; it should hold {corpus.origin}")
+    splits = corpus.read(root.absolute(), output)
+    output.mkdir(parents=True, exist_ok=True)
+    return [_write(output / f"{split}.jsonl", entries) for split, entries in splits.items()]
+
+
+def _download(corpus: Corpus, folder: Path) -> None:
+    if corpus.download is None:
+        raise RecipeError(f"there is no stable address to download this corpus from; unpack {corpus.origin} yourself")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        corpus.download(folder)
+    except DOWNLOAD_ERRORS as error:
+        reason = one_line(error) or type(error).__name__
+        raise RecipeError(
+            f"{folder}: the download failed ({reason}); try again, without archives that may be damaged, or unpack"
+            f" {corpus.origin} yourself"
+        ) from error
+
+
+def unpacked_by_hand(folder: Path, archive: Path) -> bool:
+    """Whether `folder` came here without a download; Lhotse would delete it and download it again."""
+    return folder.is_dir() and not archive.exists()
+
+
+def hold_out(entries: Iterable[Entry], *keys: Key) -> Splits:
+    """Set aside dev data by a rule that needs no random numbers: whole groups, those of one speaker for example.
+
+    Groups go to dev in the order of the CRC-32 of their names until dev has 5 % of the utterances, passing over those
+    that would take it beyond 10 %; where all would, the smallest goes. Utterances whose key is None stay in train.
+    A key by which dev would be more than half gives way to the next one.
+    """
+    entries = list(entries)
+    least, most = (max(1, round(share * len(entries))) for share in DEV_SHARE)
+    for key in keys:
+        sizes = Counter(name for entry in entries if (name := key(entry)) is not None)
+        chosen: set[str] = set()
+        held = 0
+        for name in sorted(sizes, key=lambda name: (zlib.crc32(name.encode("utf-8", "replace")), name)):
+            if held < least and held + sizes[name] <= most:
+                chosen.add(name)
+                held += sizes[name]
+        if not chosen and sizes:
+            chosen = {min(sizes, key=lambda name: (sizes[name], name))}
+        dev = [entry for entry in entries if key(entry) in chosen]
+        if dev and 2 * len(dev) <= len(entries):
+            return {"train": [entry for entry in entries if key(entry) not in chosen], "dev": dev}
+    raise RecipeError("nothing could be set aside as dev data: there are too few different speakers and texts")
+
+
+def _write(path: Path, entries: Iterable[Entry]) -> Prepared:
+    """The manifest at `path`, whole or not at all."""
+    missing: list[Path] = []
+    left_out: list[str] = []
+    ids: set[str] = set()
+    total = 0.0
+    try:
+        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+            for entry in entries:
+                if not entry.text:
+                    left_out.append(entry.id)
+                elif not os.path.isfile(entry.audio):
+                    missing.append(entry.audio)
+                elif entry.id in ids:
+                    raise RecipeError(f'{path}: the id "{entry.id}" would be there twice; name each recording once')
+                else:
+                    ids.add(entry.id)
+                    seconds = entry.seconds or duration(entry.audio)
+                    total += seconds or 0.0
+                    file.write(_line(entry, seconds, path.parent))
+            if missing:
+                raise RecipeError(
+                    f"{missing[0]}: no such recording, {len(missing):,} of {len(ids) + len(missing):,} in {path.stem}"
+                    " are missing; unpack the archive again, or mend the list"
+                )
+            if not ids:
+                raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"{entry.audio!a}: a name that is not UTF-8; rename the file") from error
+    return Prepared(path, len(ids), total, left_out)
+
+
+def _line(entry: Entry, seconds: float | None, folder: Path) -> str:
+    audio, folder = (Path(os.path.abspath(path)) for path in (entry.audio, folder))
+    if audio.is_relative_to(folder):  # what is there moves with it
+        audio = audio.relative_to(folder)
+    fields = {"id": entry.id, "audio": str(audio), "seconds": seconds and round(seconds, 3), "speaker": entry.speaker}
+    return json.dumps(fields | {"text": entry.text}, ensure_ascii=False) + "\n"

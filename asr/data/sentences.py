@@ -1,0 +1,107 @@
+"""Text as a stream of tokens: read once, shuffled by sentences, walked through in parallel lanes."""
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.data.manifest import read_manifest
+from asr.data.tokenizer import TextRule, Tokenizer
+from asr.errors import RecipeError
+from asr.lm.estimate import read_sentences
+from asr.lm.neural import BOUNDARY
+
+
+def read_texts(path: str, rule: TextRule) -> Iterable[str]:
+    """The sentences of a text or, if its name ends in .jsonl, of a manifest, as the rule leaves them; none is empty."""
+    if path.endswith(".jsonl"):
+        sentences = ((f"{path}: '{entry.id}'", entry.text) for entry in read_manifest(Path(path)))
+    else:
+        sentences = ((path, sentence) for sentence in read_sentences([path], lower=False))
+    for where, sentence in sentences:
+        if text := rule(sentence, where):
+            yield text
+
+
+@dataclass
+class Corpus:
+    """Sentences one after the other: tokens (N,), each sentence ended by a boundary; ends (S,) where they do."""
+
+    tokens: np.ndarray
+    ends: np.ndarray
+    words: int
+
+    @classmethod
+    def encode(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "Corpus":
+        tokens = array("H" if len(tokenizer.tokens) <= 1 << 16 else "I")  # 2 bytes for one of millions of tokens
+        ends = array("Q")
+        words = 0
+        for text in texts:
+            tokens.extend(tokenizer.encode(text))
+            tokens.append(BOUNDARY)
+            ends.append(len(tokens))
+            words += text.count(" ") + 1
+        return cls(np.frombuffer(tokens, f"u{tokens.itemsize}"), np.frombuffer(ends, np.uint64), words)
+
+    def shuffled(self, *seed: int) -> np.ndarray:
+        """A boundary and the sentences in another order, (N + 1,).
+
+        Nothing is then learned across sentences, as nothing will be known across them when one is scored.
+        """
+        tokens = np.empty(len(self.tokens) + 1, self.tokens.dtype)
+        tokens[0], place = BOUNDARY, 1
+        for sentence in np.random.default_rng(seed).permutation(len(self.ends)):
+            begin, end = int(self.ends[sentence - 1]) if sentence else 0, int(self.ends[sentence])
+            tokens[place : place + end - begin] = self.tokens[begin:end]
+            place += end - begin
+        return tokens
+
+
+@dataclass
+class Span:
+    """A stretch of each lane: inputs (lanes, span) and the tokens that follow each, targets (lanes, span)."""
+
+    ids: list[str]
+    inputs: Tensor
+    targets: Tensor
+
+    @property
+    def amount(self) -> float:
+        """Tokens."""
+        return float(self.targets.numel())
+
+
+class Lanes:
+    """Span after span of a corpus in parallel lanes, pass after pass in another order of the sentences.
+
+    Span n of a pass goes on where span n − 1 ended, lane by lane. What is left at the end of the lanes, less than a
+    span of each, is not used in that pass.
+    """
+
+    def __init__(self, corpus: Corpus, lanes: int, span: int, seed: int):
+        self.corpus = corpus
+        self.lanes = lanes
+        self.span = span
+        self.seed = seed
+        self.spans = len(corpus.tokens) // (lanes * span)  # in a pass
+        if not self.spans:
+            raise RecipeError(
+                f"the training text has {len(corpus.tokens):,} tokens, too few for {lanes} lanes of {span}; "
+                "lower data.lanes or data.span, or add text"
+            )
+        self._pass = -1
+        self._stream = np.zeros(0)
+
+    def __getitem__(self, index: int) -> Span:
+        """Span `index` of the run."""
+        number, place = divmod(index, self.spans)
+        if number != self._pass:
+            self._pass, self._stream = number, self.corpus.shuffled(self.seed, number)
+        length = self.spans * self.span
+        begins = np.arange(self.lanes)[:, None] * length + place * self.span
+        tokens = torch.from_numpy(self._stream[begins + np.arange(self.span + 1)].astype(np.int64))
+        return Span([f"pass {number + 1}, span {place + 1} of {self.spans}"], tokens[:, :-1], tokens[:, 1:])

@@ -1,0 +1,233 @@
+"""Shards: recordings in large tar files (Lhotse Shar), on a disk or in any storage that fsspec opens by its URL.
+
+    cuts.000000.jsonl.gz        a line for each recording: text, speaker, length
+    recording.000000.tar        the recordings in the same order, FLAC
+    place.000000.jsonl.gz       where in the tar file each begins, and its bytes
+
+Lhotse's own reader walks through a tar file from its begin. Here a batch's recordings are read by their places, those
+of object storage at the same time: order, buckets and resumed runs are the same as with single files, and a process
+reads what it learns from, nothing else.
+"""
+
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import soundfile
+from fsspec.core import url_to_fs
+
+from asr.audio.sources import UNKNOWN_FRAMES, read
+from asr.data.manifest import Entry, read_manifest
+from asr.errors import AudioError, RecipeError, one_line
+from asr.nn.frontend import SAMPLE_RATE
+
+SHARD_SIZE = 1000  # recordings
+SCHEME = "shar:"  # of the name of a recording in a shard: shar:URL#FIRST+BYTES
+
+
+@dataclass(frozen=True)
+class ShardEntry(Entry):
+    """An utterance in a shard, whose audio has a name for `read_recording`."""
+
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Shards that were written."""
+
+    folder: Path
+    utterances: int
+    seconds: float
+    left_out: list[str]  # a line for each recording that cannot be read
+
+    def __str__(self) -> str:
+        shards = -(-self.utterances // SHARD_SIZE)
+        line = f"{self.folder}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h in {shards:,} shards"
+        return "\n".join([line, *(f"left out: {problem}" for problem in self.left_out)])
+
+
+def write_shards(manifest: Path, folder: Path) -> Packed:
+    """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError."""
+    from lhotse.shar import JsonlShardWriter, SharWriter  # 3.5 s, only to write
+
+    entries = read_manifest(manifest, check_files=True)
+    if folder.exists():
+        raise RecipeError(f"{folder}: is there already; name a new folder")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    total, left_out = 0.0, []
+    try:
+        partial.mkdir(parents=True)
+        with SharWriter(partial, {"recording": "flac"}, SHARD_SIZE) as shards:
+            for entry in entries:
+                try:
+                    samples = read(entry.audio)
+                except AudioError as error:
+                    left_out.append(str(error))
+                    continue
+                shards.write(_cut(entry, samples))
+                total += len(samples) / SAMPLE_RATE
+        if len(left_out) == len(entries):
+            raise RecipeError(f"{manifest}: no recording can be read: {left_out[0]}")
+        storage = fsspec.filesystem("file")
+        with JsonlShardWriter(f"{partial}/place.%06d.jsonl.gz", SHARD_SIZE) as places:
+            for tar in sorted(partial.glob("recording.*.tar")):
+                for name, place in _scan(storage, str(tar)):
+                    places.write({"cut_id": name, "place": place})
+        os.replace(partial, folder)
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot write ({one_line(error)}); make room, or write elsewhere") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Packed(folder, len(entries) - len(left_out), total, left_out)
+
+
+def _cut(entry: Entry, samples: np.ndarray) -> Any:
+    from lhotse import Recording, SupervisionSegment
+
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()
+    cut.id = entry.id
+    said = {"confidence": entry.confidence, "phones": entry.phones}
+    custom = {name: value for name, value in said.items() if value is not None} or None
+    cut.supervisions = [
+        SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker, custom=custom)
+    ]
+    return cut
+
+
+def _scan(storage: Any, tar: str) -> Iterator[tuple[str, list[int]]]:
+    """Of each recording in a tar file its id and its place; between them are their descriptions."""
+    with storage.open(tar) as stream, tarfile.open(fileobj=stream) as members:
+        for member in members:
+            name, suffix = os.path.splitext(member.name)
+            if suffix not in (".json", ".nometa"):
+                yield name, [member.offset_data, member.size]
+
+
+def are_shards(source: str) -> bool:
+    return "://" in source or os.path.isdir(source)
+
+
+def read_training(source: str, check_files: bool = False) -> Sequence[Entry]:
+    """The entries of a manifest or, from a folder or URL, of shards. RecipeError if they cannot be read."""
+    if not are_shards(source):
+        return read_manifest(source, check_files)
+    try:
+        return _read_shards(source)
+    except Exception as error:  # each storage has its own
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise RecipeError(
+            f"{source}: cannot read shards there ({reason}); make them with asr prepare shar, check the URL"
+        ) from error
+
+
+def read_list(source: str) -> bytes:
+    """The manifest itself, or those of the shards."""
+    if not are_shards(source):
+        return Path(source).read_bytes()
+    storage, root = url_to_fs(source)
+    return b"".join(storage.cat_file(path) for path in _lists(storage, root))
+
+
+def _lists(storage: Any, root: str) -> list[str]:
+    found = sorted(storage.glob(f"{root.rstrip('/')}/cuts.*.jsonl.gz"))
+    if not found:
+        raise FileNotFoundError("no cuts.*.jsonl.gz")
+    return found
+
+
+def _read_shards(source: str) -> list[ShardEntry]:
+    storage, root = url_to_fs(source)
+    entries = []
+    for path in _lists(storage, root):
+        folder, _, name = path.rpartition("/")
+        tar = name.replace("cuts.", "recording.").replace(".jsonl.gz", ".tar")
+        index = f"{folder}/{name.replace('cuts.', 'place.')}"
+        if storage.exists(index):
+            places = [(line["cut_id"], line["place"]) for line in _lines(storage, index)]
+        else:  # written by another program
+            places = list(_scan(storage, f"{folder}/{tar}"))
+        for cut, (key, (first, size)) in zip(_lines(storage, path), places, strict=True):
+            if cut["id"] != key:
+                raise ValueError(f"{tar} holds '{key}' where the list has '{cut['id']}'")
+            said = cut["supervisions"]
+            url = f"{source.rstrip('/')}/{tar}"
+            entries.append(
+                ShardEntry(
+                    id=cut["id"],
+                    audio=Path(url),
+                    text=" ".join(one.get("text") or "" for one in said),
+                    seconds=cut["duration"],
+                    speaker=said[0].get("speaker") if said else None,
+                    confidence=(said[0].get("custom") or {}).get("confidence") if said else None,
+                    phones=(said[0].get("custom") or {}).get("phones") if said else None,
+                    source=f"{SCHEME}{url}#{first}+{size}",
+                )
+            )
+    return entries
+
+
+def _lines(storage: Any, path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(storage.cat_file(path)).splitlines()]
+
+
+def fetch(sources: Iterable[str]) -> dict[str, bytes | Exception]:
+    """The bytes of each that is in a shard, or why they cannot be had."""
+    wanted: dict[Any, list[tuple[str, str, int, int]]] = defaultdict(list)
+    for source in sources:
+        if source.startswith(SCHEME):
+            url, _, place = source.removeprefix(SCHEME).rpartition("#")
+            first, size = map(int, place.split("+"))
+            storage, path = url_to_fs(url)  # anew in each process: connections do not survive a fork
+            wanted[storage].append((source, path, first, first + size))
+    fetched: dict[str, bytes | Exception] = {}
+    for storage, ranges in wanted.items():
+        names, *columns = map(list, zip(*ranges, strict=True))
+        fetched |= zip(names, storage.cat_ranges(*columns, on_error="return"), strict=True)
+    return fetched
+
+
+def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | None = None) -> np.ndarray:
+    """As `asr.audio.sources.read`, which reads it, also of a recording in a shard. Raises AudioError."""
+    name = str(source)
+    if not name.startswith(SCHEME):
+        return read(source)
+    data = (fetched or fetch([name]))[name]
+    if isinstance(data, Exception):
+        raise AudioError(f"{name}: cannot be fetched ({type(data).__name__}: {one_line(data)})")
+    if (samples := _decode(data)) is not None:
+        return samples
+    with tempfile.NamedTemporaryFile(prefix="asr-") as file:
+        file.write(data)
+        file.flush()
+        try:
+            return read(file.name)
+        except AudioError as error:
+            raise AudioError(str(error).replace(file.name, name)) from None
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    """The samples of a recording as `write_shards` packs it; None of any other, and of one that is not whole."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
+            if plain and sound.frames < UNKNOWN_FRAMES:
+                samples = sound.read(dtype="float32")
+                return samples if len(samples) == sound.frames else None
+    except (RuntimeError, OSError):
+        pass  # what is wrong with it, `read` says
+    return None

@@ -1,0 +1,96 @@
+"""What was read aloud, from what is written: the words that a recogniser should learn to write."""
+
+import functools
+import re
+import unicodedata
+
+from unicode_rbnf import FormatPurpose, RbnfEngine
+
+from asr.errors import RecipeError
+from asr.normalize import APOSTROPHES
+
+# Letters that are not a letter of a to z with a mark.
+LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+SPOKEN_SIGNS = "@#%°"  # read aloud in ways that the text does not tell, as are currency and mathematics
+# More than four digits without commas may be a telephone number or a post code.
+NUMBER = re.compile(r"(0|[1-9]\d{0,3}|[1-9]\d{0,2}(?:,\d{3})+)(?:(\.\d+)|(st|nd|rd|th))?(%?)")
+YEAR = re.compile(r"1\d{3}|20\d\d")  # a number like that is a year more often than not
+AROUND_NUMBERS = ".,;:!?()[]\"'“”„«»…"
+TITLES = {"mr": "mister", "mrs": "missus"}  # as LibriSpeech writes them
+# Doctor or drive, saint or street; and Latin, which some read aloud in English.
+ABBREVIATION = re.compile(
+    r"\b(?:dr|st|prof|rev|gen|col|capt|lt|sgt|jr|sr|vs|etc|ca|c|cf|viz|vol|inc|ltd|e\.\s?g|i\.\s?e)\.", re.IGNORECASE
+)
+ROMAN = re.compile(r"\b(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+
+
+def spoken_words(text: str, language: str = "en") -> str:
+    """The words of `text` in lower case, single spaces between them; "" when they cannot be told from it.
+
+    English is written with a to z and apostrophes inside words: accents go, numbers are spelled out, & and a percent
+    sign after a number become words. Other languages keep their letters. Everywhere punctuation parts words. Nothing
+    uncertain is guessed: a text with another number (12:30, 1990s, 90210), with currency, or in English with letters of
+    another script, an abbreviation (Dr., e.g.) or a Roman number, gives "".
+    """
+    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # no soft hyphens
+    text = unicodedata.normalize("NFKC", visible.translate(APOSTROPHES))
+    if language == "en":
+        # Where all is in capitals no number can be told from a word.
+        if ABBREVIATION.search(text) or (ROMAN.search(text) and not text.isupper()):
+            return ""
+        text = _without_marks(_with_numbers_spelled(text.lower()).replace("&", " and "))
+    elif language in ("tr", "az"):
+        text = text.replace("I", "ı").replace("İ", "i").lower()  # two letters there, with a dot and without one
+    else:
+        text = text.lower()
+    if any(_is_unsure(character, language) for character in text):
+        return ""
+    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
+    words = [word for word in (word.strip("'") for word in kept.split()) if word]
+    return " ".join(TITLES.get(word, word) if language == "en" else word for word in words)
+
+
+def language_of(name: str) -> str:
+    """The language of a code like en, sv-SE or zh_TW. RecipeError if it is none."""
+    language = re.split("[-_]", name)[0].lower()
+    if not LANGUAGE.fullmatch(language):
+        raise RecipeError(f"'{name}' is no language; name it by its code, such as en, de or sv-SE")
+    return language
+
+
+def _is_unsure(character: str, language: str) -> bool:
+    category = unicodedata.category(character)
+    if category[0] == "L":
+        return language == "en" and not character.isascii()
+    return category in ("Nd", "Nl", "No", "Sc", "Sm") or character in SPOKEN_SIGNS
+
+
+def _without_marks(text: str) -> str:
+    decomposed = unicodedata.normalize("NFD", text.translate(LETTERS))
+    return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
+
+
+def _with_numbers_spelled(text: str) -> str:
+    return " ".join(_spelled(word) if any(map(str.isdigit, word)) else word for word in text.split())
+
+
+def _spelled(word: str) -> str:
+    """A number as English says it; as it is when it is not a plain one."""
+    number = NUMBER.fullmatch(word.strip(AROUND_NUMBERS))
+    if number is None:
+        return word
+    whole, decimals, ordinal, percent = number.groups(default="")
+    whole = whole.replace(",", "")
+    if ordinal:
+        words = _engine().format_number(whole, FormatPurpose.ORDINAL).text
+    elif YEAR.fullmatch(number[1]) and not decimals:
+        words = _engine().format_number(whole, FormatPurpose.YEAR).text
+    else:
+        words = _engine().format_number(whole + decimals, FormatPurpose.CARDINAL).text
+    return words + " percent" * bool(percent)
+
+
+@functools.cache
+def _engine() -> RbnfEngine:
+    return RbnfEngine.for_language("en")

@@ -1,0 +1,152 @@
+"""Text to token ids: characters, or BPE pieces trained by sentencepiece (Kudo & Richardson 2018)."""
+
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from asr.data.config import PhonesConfig, TokenizerConfig
+from asr.errors import RecipeError, one_line
+from asr.model.bundle import Bundle
+from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.normalize import APOSTROPHES
+
+TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
+
+CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
+
+
+class TextRule:
+    """What a text may hold: folds the case, then refuses or drops characters outside the alphabet.
+
+    Of dropped characters, letters and their marks vanish, all others part words. A text with a digit outside the
+    alphabet is dropped whole, since what was said for it is not written.
+    """
+
+    def __init__(self, config: TokenizerConfig):
+        self.fold = CASES[config.case]
+        self.alphabet = frozenset(config.alphabet) | {" "}
+        self.drop = config.unknown == "drop"
+        self.dropped: Counter[str] = Counter()
+
+    def __call__(self, text: str, where: str) -> str:
+        """The text as it will be learned. RecipeError names `where`, the text and the character."""
+        text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
+        text = " ".join(text.split())
+        unknown = [character for character in text if character not in self.alphabet]
+        if not unknown:
+            return text
+        if not self.drop:
+            raise RecipeError(
+                f"{where}: '{unknown[0]}' in “{text}” is not in the alphabet; "
+                "add it to tokenizer.alphabet, mend the text, or set tokenizer.unknown=drop"
+            )
+        self.dropped.update(unknown)
+        if any(character.isdigit() for character in unknown):
+            return ""
+        return " ".join("".join(self._kept(character) for character in text).split())
+
+    def _kept(self, character: str) -> str:
+        if character in self.alphabet:
+            return character
+        return "" if unicodedata.category(character)[0] in "LM" else " "
+
+
+class CharacterTokenizer:
+    """One token a letter; `▁` between words."""
+
+    model: bytes | None = None
+
+    def __init__(self, config: TokenizerConfig):
+        letters = sorted(set(config.alphabet) - {" "})
+        self.tokens = Tokens([BLANK, WORD_START, *letters])
+        self._ids = {symbol: i for i, symbol in enumerate(self.tokens.symbols)}
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids[character] for character in text.replace(" ", WORD_START)]
+
+
+class BpeTokenizer:
+    """Byte-pair pieces. Sentencepiece's id 0, its unknown piece, is the blank here; the others keep their ids."""
+
+    def __init__(self, model: bytes):
+        self.model: bytes | None = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
+        self.tokens = Tokens([BLANK, *pieces])
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> "BpeTokenizer":
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type="bpe",
+                vocab_size=config.vocabulary,
+                # Every letter of the alphabet is a piece, whether or not the training text holds it.
+                required_chars="".join(sorted(set(config.alphabet) - {" "})),
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                unk_id=BLANK_ID,
+                bos_id=-1,
+                eos_id=-1,
+                pad_id=-1,
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            reason = str(error).split("] ")[-1].strip()
+            raise RecipeError(
+                f"{section}.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
+                f"choose another size{', or tokenizer.kind=characters' * (section == 'tokenizer')}"
+            ) from error
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        ids = self._processor.encode(text)
+        if BLANK_ID in ids:
+            raise RecipeError(f"the tokenizer cannot spell “{text}”; train without --resume to make a new one")
+        return ids
+
+
+Tokenizer = CharacterTokenizer | BpeTokenizer
+
+
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, section: str = "tokenizer") -> Tokenizer:
+    """The tokenizer of a section of the recipe. A BPE model is trained once and kept at `model`, for a resumed run."""
+    if config.kind == "characters":
+        return CharacterTokenizer(config)
+    if not model.exists():
+        trained = BpeTokenizer.train(config, texts, section)
+        assert trained.model is not None
+        model.write_bytes(trained.model)
+    return BpeTokenizer(model.read_bytes())
+
+
+def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
+    """Of the second head."""
+    return TokenizerConfig(vocabulary=config.vocabulary, case="keep", alphabet=config.alphabet)
+
+
+def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The tokenizer that an acoustic model was trained with. RecipeError where its bundle does not hold it whole."""
+    return read_tokenizer(bundle.path, bundle.config.tokenizer, bundle.tokens)
+
+
+def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Tokenizer:
+    """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
+    try:
+        config = TokenizerConfig(**settings)
+        model = b"" if config.kind == "characters" else (folder / TOKENIZER_MODEL).read_bytes()
+        tokenizer: Tokenizer = BpeTokenizer(model) if model else CharacterTokenizer(config)
+    except (OSError, TypeError, RuntimeError) as error:
+        raise RecipeError(
+            f"{folder}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"
+        ) from error
+    if tokenizer.tokens.symbols != tokens.symbols:
+        raise RecipeError(f"{folder}: tokens.txt is not of its tokenizer; copy the bundle again")
+    return tokenizer

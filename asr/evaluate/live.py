@@ -1,0 +1,67 @@
+"""Live figures: a recording transcribed chunk by chunk, and how often partial words change."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import read_blocks
+from asr.errors import AudioError
+from asr.output.transcript import Segment, Transcript
+from asr.recognize.offline import OnProgress, Recognition
+from asr.recognize.streaming import CHUNK_SECONDS, Event, Final, StreamingRecognizer
+
+
+@dataclass
+class Flicker:
+    """How restless partial texts are: the words that were shown, and those of them that did not stay as they were.
+
+    A last word that grows counts as changed.
+    """
+
+    shown: int = 0
+    changed: int = 0
+    _words: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        return self.changed / max(1, self.shown)
+
+    def see(self, event: Event) -> None:
+        final = isinstance(event, Final)
+        words = tuple((event.segment.text if isinstance(event, Final) else event.text).split())
+        same = 0
+        while same < min(len(words), len(self._words)) and words[same] == self._words[same]:
+            same += 1
+        self.shown += len(words) - same
+        self.changed += len(self._words) - same
+        self._words = () if final else words
+
+
+def transcribe_live(
+    recognizer: StreamingRecognizer,
+    source: str | Path,
+    flicker: Flicker | None = None,
+    on_progress: OnProgress | None = None,
+) -> Recognition:
+    """Let a recogniser hear a recording (a path, or "-") chunk by chunk, as it would a microphone."""
+    segments: list[Segment] = []
+    samples = 0
+    error = None
+
+    def see(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Final):
+                segments.append(event.segment)
+            if flicker is not None:
+                flicker.see(event)
+
+    try:
+        for chunk in read_blocks(source, CHUNK_SECONDS):
+            see(recognizer.accept(chunk, SAMPLE_RATE))
+            samples += len(chunk)
+            if on_progress is not None:
+                on_progress(source, len(chunk) / SAMPLE_RATE)
+    except AudioError as problem:
+        error = problem
+    see(recognizer.finish())
+    return Recognition(source, Transcript(tuple(segments), samples / SAMPLE_RATE), error)

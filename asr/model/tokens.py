@@ -1,0 +1,75 @@
+"""The output alphabet of a model: id 0 is the CTC blank, `▁` marks the start of a word.
+
+Characters and BPE pieces share one rule, sentencepiece's: a token that starts with `▁` begins a
+new word. In a character model `▁` is a token of its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from asr.errors import BundleError
+
+BLANK_ID = 0
+BLANK = "<blank>"
+WORD_START = "▁"
+
+
+class Tokens:
+    """Symbols by id. `symbols[0]` is the blank."""
+
+    def __init__(self, symbols: Sequence[str]):
+        if not symbols or symbols[BLANK_ID] != BLANK:
+            raise BundleError(f"the first token must be {BLANK}, found {list(symbols[:1])}; make the bundle again")
+        if len(set(symbols)) != len(symbols):
+            raise BundleError("a token is named twice; make the bundle again")
+        self.symbols = tuple(symbols)
+        self.ids = {symbol: token for token, symbol in enumerate(symbols)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def letters(self) -> set[str]:
+        """The characters that words may have."""
+        return {*"".join(symbol for token, symbol in enumerate(self.symbols) if token != BLANK_ID)} - {WORD_START}
+
+    def starts_word(self, token: int) -> bool:
+        return self.symbols[token].startswith(WORD_START)
+
+    def pieces(self, word: str) -> list[str]:
+        """How a word is spelled, `▁` first: as the model was trained to, if the alphabet has its letters.
+
+        Byte-pair encoding (Sennrich et al. 2016) joins the two neighbours first whose pair was the first to be learned.
+        sentencepiece numbers pieces in that order, so its ids do for its model. Characters have no pairs and stay.
+        """
+        pieces = [WORD_START, *word]
+        while pairs := [
+            (self.ids[left + right], place)
+            for place, (left, right) in enumerate(pairwise(pieces))
+            if left + right in self.ids
+        ]:
+            _, place = min(pairs)
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+        return pieces
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text that token ids spell: words separated by single spaces."""
+        spelled = "".join(self.symbols[i] for i in ids if i != BLANK_ID)
+        return " ".join(spelled.replace(WORD_START, " ").split())
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokens":
+        """Read `tokens.txt`: one symbol a line, the line number is the id."""
+        try:
+            # Not splitlines: a token may be a character that it takes for the end of a line.
+            symbols = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path}: cannot read the tokens ({error})") from error
+        try:
+            return cls(symbols)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        path.write_text("".join(f"{symbol}\n" for symbol in self.symbols), encoding="utf-8")

@@ -1,0 +1,184 @@
+"""The acoustic model: waveform → log-mel → convolutional subsampling → recurrent stack → CTC log-probabilities.
+
+With one direction it can run chunk by chunk (`step`): the convolutions look back only, the hidden state is carried,
+and a look-ahead of a few frames above the recurrent stack is paid for with as much delay.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.model.tokens import BLANK_ID
+from asr.nn.frontend import ENERGY_FLOOR, HOP_LENGTH, WINDOW_LENGTH, LogMel
+from asr.nn.lookahead import Lookahead
+from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
+from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
+
+SAMPLES_PER_FRAME = HOP_LENGTH * SUBSAMPLING  # 640 samples, 40 ms
+SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # 1,360: what the convolutions see for one frame
+# The 720 samples beyond a frame's own 40 ms: half before and half after it, or all before it in a model that streams.
+CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
+
+Augment = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class AcousticConfig:
+    """Size and shape of the acoustic model."""
+
+    cell: str = "lstm"  # rnn, lstm or gru
+    directions: int = 2  # 2 reads the whole utterance, 1 can stream
+    layers: int = 4
+    size: int = 320  # width of every layer, per direction
+    lookahead: int = 0  # frames of 40 ms that a model of one direction waits for; its delay is one more
+    dropout: float = 0.1  # on the output of each recurrent layer
+    variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
+    weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
+    bands: int = 80  # mel bands
+    # Energy of a band below which all is the same. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
+    # too quiet much of the speech is below it.
+    energy_floor: float = ENERGY_FLOOR
+
+
+def output_lengths(lengths: Tensor) -> Tensor:
+    """Frames of log-probabilities for `lengths` samples: one for every 40 ms begun."""
+    return (lengths + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME
+
+
+class StreamState(NamedTuple):
+    """All that a stream's past means to `AcousticModel.step`; batch first, zeros at the start of a stream."""
+
+    samples: Tensor  # (B, 720): the last ones
+    hidden: Tensor  # (B, layers · states, size): h of each layer, for LSTMs h and c of each
+    ahead: Tensor  # (B, lookahead, size): outputs of the recurrent stack that wait for their future
+
+
+class AcousticModel(nn.Module):
+    """forward(waveform (B, N), lengths (B,)) → log_probs (B, T, vocabulary), lengths (B,). `encode` is for training.
+
+    The waveform is padded with silence so that T = ⌈N / 640⌉; row b is valid up to ⌈lengths[b] / 640⌉. What stands in
+    the waveform after lengths[b] never matters. Log-probabilities are float32 under autocast too. Blank is id 0.
+    """
+
+    def __init__(self, config: AcousticConfig, vocabulary: int, phones: int = 0):
+        """phones: of a second output layer, beside the first, that only training uses; 0 for none."""
+        super().__init__()
+        self.config = config
+        self.features = LogMel(config.bands, config.energy_floor)
+        self.subsampling = ConvSubsampling(config.bands, config.size)
+        self.recurrent = RecurrentStack(
+            *(config.cell, config.size, config.layers, config.directions),
+            *(config.dropout, config.variational, config.weight_dropout),
+        )
+        self.lookahead = Lookahead(config.size, config.lookahead) if config.lookahead else nn.Identity()
+        self.head = nn.Linear(config.size, vocabulary)
+        self.phones_head = nn.Linear(config.size, phones) if phones else None
+        self.graphs: Callable[[Tensor, Tensor], list[Tensor] | None] | None = None  # `asr.nn.graphs`, in training
+        self.left_padding = CONTEXT_SAMPLES // 2 if config.directions == 2 else CONTEXT_SAMPLES
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        encoded, lengths = self.encode(waveform, lengths)
+        return self.log_probs(encoded[-1]), lengths
+
+    def encode(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        augment: Augment | None = None,
+        views: int = 1,
+        layer: int | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Input of the output layers, [(B, T, size)], and its lengths (B,) in frames. `lengths` is best on the CPU.
+
+        augment: applied to the features (B, frames, bands), as SpecAugment is.
+        views: so many copies of the batch, one below the other, which `augment` and dropout tell apart: B · views rows.
+        layer: the first of two results is then that of a model that ends after this recurrent layer, counted from 1.
+        Its output goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for
+        CTC"): no weight is for training alone.
+        """
+        samples = waveform.shape[1]
+        here = lengths.to(waveform.device, non_blocking=True)
+        waveform = waveform.masked_fill(torch.arange(samples, device=waveform.device) >= here.unsqueeze(1), 0.0)
+        # The future that the last frames look ahead to is silence.
+        frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME + self.config.lookahead
+        right_padding = frames * SAMPLES_PER_FRAME - samples + CONTEXT_SAMPLES - self.left_padding
+        features = self.features(F.pad(waveform, (self.left_padding, right_padding)))
+        lengths, here = output_lengths(lengths), output_lengths(here)
+        if views > 1:
+            features, lengths, here = features.repeat(views, 1, 1), lengths.repeat(views), here.repeat(views)
+        if augment is not None:
+            features = augment(features)
+        # From the waveform's own shape: a shape further on would be written into an exported graph as a constant.
+        mirror = reversed_frames(here, frames)
+        x = self.subsampling(features)
+        outputs = self.graphs(x, here) if self.graphs and self.training else None
+        if outputs is None:
+            outputs = self.recurrent.chosen(x, mirror, layer)
+        return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
+
+    def start(self, batch: int) -> StreamState:
+        """The state before the first sample. ValueError if the model has two directions: it cannot stream."""
+        if self.config.directions != 1:
+            raise ValueError("a bidirectional model cannot run chunk by chunk; train one with model.directions=1")
+        config, like = self.config, self.head.weight
+        return StreamState(
+            like.new_zeros(batch, CONTEXT_SAMPLES),
+            like.new_zeros(batch, config.layers * STATES[config.cell], config.size),
+            like.new_zeros(batch, config.lookahead, config.size),
+        )
+
+    def step(self, chunk: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """Go on by a chunk (B, 640 k), k ≥ 1 → log_probs (B, k, vocabulary), next state.
+
+        They are those of `forward`, `lookahead` frames late: a stream's first `lookahead` frames precede its start and
+        are to be dropped, and as many frames of silence after its end give its last ones.
+        """
+        waveform = torch.cat([state.samples, chunk], dim=1)
+        x, hidden = self.recurrent.step(self.subsampling(self.features(waveform)), state.hidden)
+        x = torch.cat([state.ahead, x], dim=1)
+        ahead = x[:, -self.config.lookahead :] if self.config.lookahead else state.ahead
+        return self.log_probs(self.lookahead(x)), StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
+
+    def log_probs(self, encoded: Tensor) -> Tensor:
+        """(B, T, size) → (B, T, vocabulary), float32."""
+        return self.head(encoded).float().log_softmax(dim=2)
+
+    def phone_log_probs(self, encoded: Tensor) -> Tensor:
+        """The same of the second output layer."""
+        assert self.phones_head is not None
+        return self.phones_head(encoded).float().log_softmax(dim=2)
+
+
+def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Shortest output that can spell each target: one frame a token, and a blank between equal neighbours.
+
+    targets (B, S) padded, target_lengths (B,) → (B,).
+    """
+    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths.unsqueeze(1)
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(1)
+    return target_lengths + repeats
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """CTC loss of each utterance (Graves et al. 2006), float32, and which utterances could be used.
+
+    log_probs (B, T, V), lengths (B,), targets (B, S), target_lengths (B,) → loss (B,), usable (B,) bool. All but the
+    log_probs are best on the CPU.
+    An utterance too short for its target has infinite loss: it is not usable, its loss and gradient here are 0.
+    """
+    usable = (frames_needed(targets, target_lengths) <= lengths).to(log_probs.device, non_blocking=True)
+    # Lengths that lie on a GPU would make the loss wait for it.
+    loss = F.ctc_loss(
+        log_probs.float().transpose(0, 1),
+        targets.to(log_probs.device, non_blocking=True),
+        lengths.cpu(),
+        target_lengths.cpu(),
+        blank=BLANK_ID,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return torch.where(usable, loss, 0.0), usable

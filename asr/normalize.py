@@ -1,0 +1,50 @@
+"""The form in which texts are compared, aligned and learned: lower case, without punctuation."""
+
+import unicodedata
+
+# For str.translate, as typesetters and keyboards write them: right and left quote, reversed quote, modifier letters,
+# prime, full width, backtick, acute.
+APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′＇`´", "'"))
+
+
+class _ScoredCharacters(dict[int, str | None]):
+    """For str.translate: what scoring makes of a code point, worked out once for each."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = APOSTROPHES.get(code, chr(code))  # NFKC makes a new one out of U+0149
+        # Letters, marks (accents, vowel signs) and numbers spell words; everything else parts them.
+        kept = character == "'" or unicodedata.category(character)[0] in "LMN"
+        self[code] = character if kept else " "
+        return self[code]
+
+
+class _WithoutFormat(dict[int, str | None]):
+    """For str.translate: drops invisible format characters, such as the soft hyphen, and keeps the rest."""
+
+    def __missing__(self, code: int) -> str | None:
+        self[code] = None if unicodedata.category(chr(code)) == "Cf" else chr(code)
+        return self[code]
+
+
+_SCORED_CHARACTERS = _ScoredCharacters()
+_WITHOUT_FORMAT = _WithoutFormat()
+
+
+def normalize(text: str) -> str:
+    """The one rule that references and hypotheses pass through before they are compared.
+
+    1. Typographic apostrophes become `'`; invisible format characters (soft hyphen, joiners) go.
+    2. Unicode NFKC, so that composed and decomposed accents, ligatures and full-width forms are equal.
+    3. Lower case.
+    4. Hyphens, all other punctuation and symbols become spaces; an apostrophe stays only inside a word.
+    5. White space collapses to single spaces, none at the ends.
+
+    Numbers, abbreviations and spelling variants are left alone: `10`, `ten` and `Mr` differ from `ten`, `10`
+    and `mister`. The rule is idempotent.
+    """
+    text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES).translate(_WITHOUT_FORMAT)).lower()
+    # Again: some letters, such as H with a line below, have a composed form only in lower case.
+    text = unicodedata.normalize("NFKC", text).translate(_SCORED_CHARACTERS)
+    words = (word.strip("'") for word in text.split())
+    # A mark without a letter is what NFKC leaves of a free-standing accent.
+    return " ".join(word for word in words if any(character.isalnum() for character in word))

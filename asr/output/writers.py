@@ -1,0 +1,262 @@
+"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
+
+One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
+recording and returns text; opening and saving are the caller's. JSON can hold any name in UTF-8; for the other
+formats it must be printable.
+"""
+
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from typing import Any
+
+from asr.errors import AsrError
+from asr.output.subtitles import in_order, subtitle_cues, to_milliseconds
+from asr.output.transcript import Segment, Transcript
+
+
+def _timestamp(milliseconds: int, decimal_mark: str) -> str:
+    """`01:02:03,004`; the hours grow beyond two digits when they must."""
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{milliseconds:03}"
+
+
+class Writer(ABC):
+    """One recording in one format."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @abstractmethod
+    def whole(self, transcript: Transcript) -> str:
+        """The file of a finished transcript."""
+
+
+class LiveWriter(Writer):
+    """One that can also write piece by piece, while the recording is still being spoken.
+
+    Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        return self.begin() + self.add(*transcript.segments)
+
+    def begin(self) -> str:
+        """What comes before the first segment."""
+        return ""
+
+    @abstractmethod
+    def add(self, *segments: Segment) -> str:
+        """The next segments, in whole lines."""
+
+
+class TxtWriter(LiveWriter):
+    """The text on one line, an empty one when nothing was said; live, a line for each utterance."""
+
+    def whole(self, transcript: Transcript) -> str:
+        return f"{transcript.text}\n"
+
+    def add(self, *segments: Segment) -> str:
+        return "".join(f"{segment.text}\n" for segment in segments)
+
+
+class JsonWriter(LiveWriter):
+    """One object on one line, so that several recordings make JSON Lines; live, an object for each utterance.
+
+    Times in seconds.
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        recording = {
+            "audio": self.name,
+            "duration": round(transcript.duration, 3),
+            "text": transcript.text,
+            "segments": [self._object(segment) for segment in transcript.segments],
+        }
+        if len(transcript.alternatives) > 1:
+            recording["alternatives"] = [
+                {
+                    "text": item.text,
+                    "acoustic": round(item.acoustic, 3),
+                    "lm": round(item.score - item.acoustic - item.rescoring, 3),
+                    **({"rescoring": round(item.rescoring, 3)} if item.rescoring else {}),
+                    "score": round(item.score, 3),
+                }
+                for item in transcript.alternatives
+            ]
+        return _json_line(recording)
+
+    def add(self, *segments: Segment) -> str:
+        return "".join(_json_line(self._object(segment)) for segment in segments)
+
+    def _object(self, segment: Segment) -> dict[str, Any]:
+        return {
+            "start": round(segment.start, 3),
+            "end": round(segment.end, 3),
+            "text": segment.text,
+            "words": [
+                {
+                    "word": word.text,
+                    "start": round(word.start, 3),
+                    "end": round(word.end, 3),
+                    "confidence": round(word.confidence, 3),
+                }
+                for word in segment.words
+            ],
+        }
+
+
+def _json_line(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+class SrtWriter(LiveWriter):
+    """SubRip subtitles; an empty file when nothing was said.
+
+    SubRip has no escapes. Its one reserved string, `-->`, becomes an arrow; markup characters stay as spoken.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self._cues = 0
+        self._free_from = 0
+
+    def add(self, *segments: Segment) -> str:
+        blocks = []
+        for cue in subtitle_cues(segments, self._free_from):
+            self._cues += 1
+            self._free_from = cue.end
+            times = f"{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}"
+            text = "\n".join(cue.lines).replace("-->", "→")
+            separator = "\n" if self._cues > 1 else ""
+            blocks.append(f"{separator}{self._cues}\n{times}\n{text}\n")
+        return "".join(blocks)
+
+
+class VttWriter(LiveWriter):
+    """WebVTT subtitles (W3C WebVTT, section 4.2); only the header when nothing was said."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self._free_from = 0
+
+    def begin(self) -> str:
+        return "WEBVTT\n"
+
+    def add(self, *segments: Segment) -> str:
+        blocks = []
+        for cue in subtitle_cues(segments, self._free_from):
+            self._free_from = cue.end
+            times = f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}"
+            # `&` first, or it would escape the escapes; `>` because the text must not hold `-->`.
+            text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            blocks.append(f"\n{times}\n{text}\n")
+        return "".join(blocks)
+
+
+class TsvWriter(LiveWriter):
+    """Tab-separated segments, times in whole milliseconds as Whisper writes them."""
+
+    def begin(self) -> str:
+        return "start\tend\ttext\n"
+
+    def add(self, *segments: Segment) -> str:
+        rows = []
+        for segment in segments:
+            text = " ".join(segment.text.split())  # a tab in the text would be a fourth column
+            rows.append(f"{to_milliseconds(segment.start)}\t{to_milliseconds(segment.end)}\t{text}\n")
+        return "".join(rows)
+
+
+class CtmWriter(LiveWriter):
+    """NIST time-marked conversation (sclite's `ctm`): recording, channel 1, start, duration, word, confidence.
+
+    Times are seconds with two decimals. Fields are separated by spaces, so a space inside one becomes `_`.
+    """
+
+    def add(self, *segments: Segment) -> str:
+        rows = []
+        for word in (word for segment in segments for word in segment.words):
+            start, end = round(word.start, 2), round(word.end, 2)  # first, so that start + duration is the end
+            times = f"{start:.2f} {end - start:.2f}"
+            rows.append(f"{_field(self.name)} 1 {times} {_field(word.text)} {word.confidence:.3f}\n")
+        return "".join(rows)
+
+
+def _field(text: str) -> str:
+    return re.sub(r"\s", "_", text)
+
+
+class TextGridWriter(Writer):
+    """Praat's TextGrid in its long text form: one interval tier of words, with empty intervals between them.
+
+    The intervals cover the recording from 0 to its end, each at least a millisecond long. How many there are stands
+    before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".)
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        words = transcript.words
+        times = in_order([(word.start, word.end) for word in words], minimum=1)
+        intervals: list[tuple[int, int, str]] = []
+        now = 0
+        for (start, end), word in zip(times, words, strict=True):
+            if start > now:
+                intervals.append((now, start, ""))
+            intervals.append((start, end, word.text))
+            now = end
+        duration = max(to_milliseconds(transcript.duration), now, 1)  # Praat takes no empty interval
+        if duration > now:
+            intervals.append((now, duration, ""))
+
+        span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
+        lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>", "size = 1"]
+        lines += ["item []:", "    item [1]:"]
+        tier = ['class = "IntervalTier"', 'name = "words"', *span, f"intervals: size = {len(intervals)}"]
+        lines += [f"        {line}" for line in tier]
+        for number, (start, end, text) in enumerate(intervals, 1):
+            quoted = text.replace('"', '""')
+            interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
+            lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
+        return "\n".join(lines) + "\n"
+
+
+class JsonlWriter(Writer):
+    """A line of a manifest (asr.data.manifest), with the confidence: what a model heard, for another one to learn from.
+
+    The audio's path is absolute, since nobody knows where the line will be written.
+    """
+
+    def whole(self, transcript: Transcript) -> str:
+        entry = {
+            "id": self.name,
+            "audio": os.path.abspath(self.name),
+            "seconds": round(transcript.duration, 3) or None,  # a manifest has no lengths of 0
+            "text": transcript.text,
+            "confidence": round(transcript.confidence, 4),
+        }
+        return _json_line(entry)
+
+
+LIVE_FORMATS: dict[str, type[LiveWriter]] = {
+    "txt": TxtWriter,
+    "json": JsonWriter,
+    "srt": SrtWriter,
+    "vtt": VttWriter,
+    "tsv": TsvWriter,
+    "ctm": CtmWriter,
+}
+FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter, "jsonl": JsonlWriter}
+EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
+
+
+def render(transcript: Transcript, format: str, name: str) -> str:
+    """The transcript of the recording `name` in one of `FORMATS`.
+
+    Every format ends in a newline unless it is empty. Raises AsrError for a format that does not exist.
+    """
+    if format not in FORMATS:
+        raise AsrError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
+    return FORMATS[format](name).whole(transcript)

@@ -1,0 +1,148 @@
+"""Data parallel training: the same run in several processes, which share each update's batches, on any machines.
+
+`torchrun` starts the processes; without it there is one, and all of this does nothing. Of the run's batches process r
+of N takes every Nth one from the rth on, so an update is that of one process with N times the `accumulate`. Gradients
+are summed, not averaged: the loss is divided by the tokens of all batches before. torch's DistributedDataParallel
+would take means over processes that may have other numbers of tokens, or no batch at all at the end of an epoch.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from asr.data.workers import is_lost_worker
+from asr.errors import RecipeError, one_line
+
+PATIENCE = timedelta(hours=6)  # the others wait while the first one measures
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that `torchrun` has started; it tells each by its environment which one it is."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    with _together():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes the files, speaks and measures."""
+    return rank() == 0
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The others come in when the main process has come out."""
+    if not is_main():
+        _wait()
+    yield
+    if is_main():
+        _wait()
+
+
+def totals(*values: float) -> list[float]:
+    """The sum of each value over the processes."""
+    if count() == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+    with _together():
+        dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process has here, in the order of the processes."""
+    values = [value] * count()
+    if count() > 1:
+        with _together():
+            dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Any) -> Any:
+    """What the main process has here."""
+    values = [value]
+    if count() > 1:
+        with _together():
+            dist.broadcast_object_list(values, 0)
+    return values[0]
+
+
+def share_weights(model: nn.Module) -> None:
+    """Give all processes the weights of the main one."""
+    if count() > 1:
+        with _together():
+            for value in model.state_dict().values():
+                dist.broadcast(value, 0)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Over the processes; one that had no batch adds nothing."""
+    if count() > 1:
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        flat = parameters_to_vector(gradients)
+        with _together():
+            dist.all_reduce(flat)
+        vector_to_parameters(flat, gradients)
+
+
+def sum_up(value: Tensor) -> None:
+    """Over the processes, in place."""
+    if count() > 1:
+        with _together():
+            dist.all_reduce(value)
+
+
+def collect(counts: Iterable[Tensor]) -> None:
+    """Move what each process has counted to the main one, in place; one number each."""
+    if count() > 1:
+        for counted in counts:
+            (total,) = totals(counted.item())
+            counted.fill_(total if is_main() else 0)
+
+
+def _wait() -> None:
+    if count() > 1:
+        with _together():
+            dist.barrier()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """RecipeError if another process is not, or no longer, there."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # torch's own of all kinds, ValueError for a wrong environment
+        if is_lost_worker(error):
+            raise
+        raise RecipeError(
+            f"another process of this run has ended or cannot be reached ({one_line(error)}); see what it says, then "
+            "start all of them again, with --resume if the run has begun"
+        ) from error

@@ -1,0 +1,130 @@
+"""Batches read from files or shards while training, by worker processes, in an order that Lhotse's samplers draw."""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from lhotse import CutSet, MonoCut
+from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
+
+from asr.data.augment.waveform import WaveformAugment
+from asr.data.batch import Batch
+from asr.data.dataset import SpeechDataset, join, make_cuts, perturb, source_of, usable_cuts
+from asr.data.manifest import Entry
+from asr.data.tokenizer import Tokenizer
+from asr.data.workers import WorkerLoader
+from asr.errors import RecipeError
+from asr.train import distributed
+from asr.train.config import AcousticRecipe
+
+WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
+
+
+class Dealt:
+    """This process's batches after the first `done` of all: the others' audio is never read.
+
+    What the sampler draws makes an update; it is dealt out to the update's `count` batches. So all processes have
+    utterances of one length, and none waits long for another. A batch may be empty.
+    """
+
+    def __init__(self, sampler: Iterable[CutSet], count: int, done: int):
+        self.sampler = sampler
+        self.count = count
+        self.done = done
+
+    def __iter__(self) -> Iterator[CutSet]:
+        return islice(self._batches(), self.done + distributed.rank(), None, distributed.count())
+
+    def _batches(self) -> Iterator[CutSet]:
+        for drawn in self.sampler:
+            cuts = list(drawn)
+            yield from (CutSet.from_cuts(cuts[number :: self.count]) for number in range(self.count))
+
+
+def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
+    """Loads what `draw_train` and `draw_eval` draw. cuts: of the training, for babble."""
+    augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
+    return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
+
+
+def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> Dealt:
+    """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
+    shortest utterance to the longest.
+
+    Short utterances have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et al.
+    2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
+    """
+    data = recipe.data
+    perturbed = [perturb(cut, recipe.augment, recipe.seed, epoch) for cut in cuts]
+    if epoch == 1:
+        perturbed.sort(key=lambda cut: (cut.duration, cut.id))
+    else:
+        if recipe.augment.join_share:
+            perturbed = join(perturbed, recipe.augment, recipe.seed, epoch)
+        random.Random(f"{recipe.seed} {epoch}").shuffle(perturbed)
+    ordered = CutSet.from_cuts(perturbed)
+    count = recipe.accumulate * distributed.count()  # batches of an update
+    limits = {"max_duration": count * data.batch_seconds, "max_cuts": count * data.max_batch, **WHOLE}
+    buckets = min(data.buckets, len(perturbed) // 2)
+    if epoch == 1 or buckets < 2:  # one bucket is none to Lhotse
+        sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
+    else:
+        # Of so many cuts at a time, Lhotse's default, a bucket may not have enough for an update of many processes.
+        sampler = DynamicBucketingSampler(
+            ordered,
+            **limits,
+            num_buckets=buckets,
+            buffer_size=max(20_000, len(perturbed)),
+            shuffle=True,
+            seed=recipe.seed + epoch,
+        )
+    return Dealt(sampler, count, done)
+
+
+def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:
+    """All cuts once, unchanged, in batches of similar length."""
+    ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
+    return DynamicCutSampler(ordered, max_duration=recipe.data.batch_seconds, shuffle=False, **WHOLE)
+
+
+class LhotseData:
+    """`TrainingData` that workers read from files or shards, batch by batch."""
+
+    def __init__(
+        self,
+        recipe: AcousticRecipe,
+        tokenizer: Tokenizer,
+        train: list[Entry],
+        dev: list[list[tuple[str, list[Entry]]]],
+        say: Callable[[str], None],
+    ):
+        """dev: each set as its manifests with their entries. RecipeError if no utterance of a set can be used."""
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+        self.say = say
+        self.train_cuts = self._cuts("train", train, recipe.data.max_seconds)
+        self.dev_cuts = [self._cuts("dev", [e for _, part in sources for e in part], math.inf) for sources in dev]
+        self.loader = make_loader(self.train_cuts, tokenizer, recipe)
+        self.seconds = sum(cut.duration for cut in self.train_cuts)
+
+    def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
+        cuts, unreadable = make_cuts(entries)
+        for message in unreadable.values():
+            self.say(message)
+        usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
+        hours = sum(cut.duration for cut in usable) / 3600
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
+        if not usable:
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        return usable
+
+    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
+        return self.loader.load(draw_train(self.train_cuts, self.recipe, epoch, done))
+
+    def dev(self, number: int) -> Iterator[Batch]:
+        return self.loader.load(draw_eval(self.dev_cuts[number], self.recipe))
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        chosen = random.Random(self.recipe.seed).sample(self.train_cuts, min(count, len(self.train_cuts)))
+        return self.loader.load(draw_eval(chosen, self.recipe))

@@ -1,0 +1,110 @@
+"""The loss of the acoustic model: CTC, and the terms beside it that a recipe may ask for."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asr.data.batch import Batch
+from asr.nn.ctc_model import AcousticModel, Augment, ctc_loss
+from asr.train.config import ObjectiveConfig
+
+
+class Objective:
+    """Loss of each utterance of a batch, (B,), in nats; 0 for one too short for its text.
+
+    teacher: for distillation, a model with the same tokens; it stays as it is. phones: weight of the second head.
+    """
+
+    def __init__(self, config: ObjectiveConfig, teacher: AcousticModel | None = None, phones: float = 0.0):
+        self.config = config
+        self.teacher = teacher
+        self.phones = phones
+        if teacher is not None:
+            teacher.eval()
+
+    def __call__(self, model: AcousticModel, batch: Batch, augment: Augment | None) -> Tensor:
+        config, device = self.config, model.head.weight.device
+        views = 2 if config.consistency and augment is not None else 1
+        layer = self.layer(model)
+        waveforms = batch.waveforms.to(device)
+        targets, target_lengths = batch.targets.repeat(views, 1), batch.target_lengths.repeat(views)
+        encoded, frames = model.encode(waveforms, batch.lengths, augment, views, layer)
+        log_probs = model.log_probs(encoded[-1])
+        loss, usable = ctc_loss(log_probs, frames, targets, target_lengths)
+        loss = loss * (1 - config.intermediate - config.smoothing - config.distillation - self.phones)
+        if layer is not None:
+            lower = model.log_probs(encoded[0])
+            loss = loss + config.intermediate * ctc_loss(lower, frames, targets, target_lengths)[0]
+        if self.phones:
+            loss = loss + self.phones * self._phone_loss(model, encoded[-1], frames, batch, views)
+        here = frames.to(device, non_blocking=True)
+        if config.smoothing:
+            loss = loss + config.smoothing * smoothing(log_probs, here)
+        if self.teacher is not None:
+            with torch.no_grad():
+                taught = self.teacher(waveforms, batch.lengths)[0].repeat(views, 1, 1)
+            loss = loss + config.distillation * distillation(log_probs, taught, here, config.delay)
+        if views == 2:
+            loss = loss + config.consistency * consistency(log_probs, here)
+        return torch.where(usable, loss, 0.0).unflatten(0, (views, -1)).mean(0)
+
+    def layer(self, model: AcousticModel) -> int | None:
+        """Of the intermediate CTC."""
+        config = self.config
+        return (config.intermediate_layer or model.config.layers // 2) if config.intermediate else None
+
+    def _phone_loss(self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int) -> Tensor:
+        """CTC of the second head, (B · views,); 0 for an utterance without phones, or too short for them."""
+        assert batch.phones is not None
+        spelled = batch.phones.lengths.repeat(views)
+        loss, _ = ctc_loss(model.phone_log_probs(encoded), frames, batch.phones.ids.repeat(views, 1), spelled)
+        return loss * (spelled > 0).to(loss.device, non_blocking=True)
+
+
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of q from p at each frame: (B, T, V) twice → (B, T) in nats."""
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(2)
+
+
+def over_frames(values: Tensor, frames: Tensor) -> Tensor:
+    """Sum of the first frames[b] of each row: (B, T), (B,) → (B,)."""
+    outside = torch.arange(values.shape[1], device=values.device) >= frames.unsqueeze(1)
+    return values.masked_fill(outside, 0.0).sum(1)
+
+
+def consistency(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """Row b and row B + b are two views of one utterance, each the fixed target of the other: (2 B, T, V) → (2 B,).
+
+    Yao et al. 2024, "CR-CTC: Consistency regularization on CTC for improved speech recognition": half of their sum,
+    the mean over both views, is its L_CR.
+    """
+    targets = log_probs.detach().roll(len(log_probs) // 2, dims=0)
+    return over_frames(divergence(targets, log_probs), frames)
+
+
+def smoothing(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """Divergence of each frame from the uniform distribution, log V less its entropy: (B, T, V) → (B,).
+
+    Kim et al. 2018, "Improved training for online end-to-end speech recognition systems"; Inaguma's neural_sp does so.
+    """
+    uniform = torch.full_like(log_probs, -math.log(log_probs.shape[2]))
+    return over_frames(divergence(log_probs, uniform), frames)
+
+
+def distillation(student: Tensor, teacher: Tensor, frames: Tensor, delay: int) -> Tensor:
+    """Divergence of the student from the teacher, (B, T, V) each → (B,), at the delay that suits an utterance best.
+
+    A student that hears less of the future spikes later: held to the teacher's frames it would have to guess (Kurata &
+    Audhkhasi 2018, "Improved knowledge distillation from bi-directional to uni-directional LSTM CTC"), so it is allowed
+    a range of delays, as by Li et al. 2025, "Delayed-KD". Here an utterance has one: student frame t + d answers to
+    teacher frame t, for the d from 0 to `delay` with the least divergence, a mean over the frames that have a partner.
+    Returned is this mean times all frames, so that it adds to the others' sums.
+    """
+    means = []
+    for d in range(min(delay, student.shape[1] - 1) + 1):
+        pairs = frames - d
+        total = over_frames(divergence(teacher[:, : student.shape[1] - d], student[:, d:]), pairs)
+        means.append(torch.where(pairs > 0, total / pairs.clamp(min=1), torch.inf))
+    return torch.stack(means).amin(0) * frames

@@ -1,0 +1,127 @@
+"""A trained acoustic model, in a bundle or a run, from which another one begins or learns."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from asr.data.config import TokenizerConfig
+from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, BpeTokenizer, Tokenizer, read_tokenizer
+from asr.errors import RecipeError, one_line
+from asr.model.bundle import load_bundle, packaged_models
+from asr.model.tokens import WORD_START, Tokens
+from asr.nn.ctc_model import AcousticConfig, AcousticModel
+from asr.train.checkpoint import AVERAGE, BEST, MODEL, PHONES
+from asr.train.config import AcousticRecipe
+from asr.train.recipe import load_recipe
+
+HEAD = "head."  # of the weights that depend on the tokens
+# Fields of AcousticConfig that no weight depends on.
+REGULARISERS = ("dropout", "variational", "weight_dropout")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`weights` are float32, by the names that `AcousticModel` has for them."""
+
+    path: Path
+    config: AcousticConfig
+    tokenizer_config: TokenizerConfig
+    tokenizer: Tokenizer
+    weights: dict[str, Tensor]
+
+    def model(self) -> AcousticModel:
+        phones = self.weights.get(f"{PHONES}bias", torch.zeros(0))
+        model = AcousticModel(self.config, len(self.tokenizer.tokens), len(phones))
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise RecipeError(f"{self.path}: its weights are not of its model; copy it again") from error
+        return model
+
+    def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
+        """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
+
+        The second head is taken where it has the same size, so where `give_tokenizers` gave its tokens too.
+        """
+        same = tokens.symbols == self.tokenizer.tokens.symbols
+        own, theirs = model.state_dict(), self.model().state_dict()
+        taken = {
+            name: value
+            for name, value in theirs.items()
+            if (same or not name.startswith(HEAD)) and (name in own and own[name].shape == value.shape)
+        }
+        model.load_state_dict(own | taken)
+        return same
+
+    def give_tokenizers(self, recipe: AcousticRecipe) -> None:
+        """Copy its tokenizers to the folder of a run, each if the recipe asks for such a one."""
+        if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
+            (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
+        if recipe.phones.weight and (self.path / PHONES_MODEL).is_file():
+            phones = BpeTokenizer((self.path / PHONES_MODEL).read_bytes())
+            letters = {symbol for symbol in phones.tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
+            if len(phones.tokens) == recipe.phones.vocabulary and letters == set(recipe.phones.alphabet):
+                assert phones.model is not None
+                (recipe.folder / PHONES_MODEL).write_bytes(phones.model)
+
+    def check_model(self, config: AcousticConfig) -> None:
+        """RecipeError, naming the field, if a model of this config could not take the weights."""
+        for key, theirs in asdict(self.config).items():
+            if key not in REGULARISERS and (ours := getattr(config, key)) != theirs:
+                raise RecipeError(
+                    f"init_from: model.{key} is {theirs} in {self.path} and {ours} here; set model.{key}={theirs}, "
+                    "or leave init_from out"
+                )
+
+    def has_tokenizer(self, config: TokenizerConfig) -> bool:
+        """Whether a tokenizer of this config is the one it has."""
+        return _spelling(config) == _spelling(self.tokenizer_config)
+
+
+def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
+    size = config.vocabulary if config.kind == "bpe" else None
+    return config.kind, config.case, frozenset(config.alphabet) - {" "}, size
+
+
+def load_trained(name: str) -> TrainedModel:
+    """By a packaged name, a bundle's or a run's folder, of that its best epoch, or a checkpoint in a run's folder.
+
+    AsrError if it is not whole.
+    """
+    folder, checkpoint = Path(name), BEST
+    if folder.suffix == ".safetensors":
+        folder, checkpoint = folder.parent, folder.name
+    if name not in packaged_models() and (folder / checkpoint).is_file():
+        recipe = load_recipe(folder / "recipe.yaml", [])
+        if not isinstance(recipe, AcousticRecipe):
+            raise RecipeError(f"{folder}: a run of kind {recipe.kind}; choose one of an acoustic model")
+        config, settings = recipe.model, asdict(recipe.tokenizer)
+        tokens, file, prefixes = Tokens.load(folder / "tokens.txt"), folder / checkpoint, [AVERAGE, MODEL]
+    else:
+        bundle = load_bundle(name)
+        folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens
+        try:
+            config = AcousticConfig(**bundle.config.model)
+        except TypeError as error:
+            raise RecipeError(
+                f"{folder}: of another version of asr ({one_line(error)}); choose another model"
+            ) from error
+        file, prefixes = folder / "weights.safetensors", [""]
+    tokenizer = read_tokenizer(folder, settings, tokens)
+    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, _read_weights(file, prefixes))
+
+
+def _read_weights(path: Path, prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """The weights whose names begin with the first of the prefixes that some do: an average before the last ones."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)), "")
+            chosen = [name for name in names if name.startswith(prefix)]
+            return {name.removeprefix(prefix): file.get_tensor(name).to(torch.float32) for name in chosen}
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{path}: cannot read the weights ({one_line(error)}); copy the model again") from error

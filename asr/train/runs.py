@@ -1,0 +1,156 @@
+"""The folders that training writes: what each run is, how far it came, how well it did.
+
+recipe.yaml                       every field of its recipe
+run.json                          what else is to be known of it (`Record`)
+curve.jsonl                       a line for each epoch
+last.safetensors, best.safetensors, epoch-0007.safetensors   checkpoints
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from asr.errors import AsrError, one_line
+from asr.files import replacing
+
+RECIPE, RECORD, CURVE = "recipe.yaml", "run.json", "curve.jsonl"
+MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity"}  # by kind, the field of the curve that says how good
+
+
+@dataclass(frozen=True)
+class Record:
+    """run.json."""
+
+    kind: str
+    epochs: int  # planned
+    command: str
+    machine: str  # that trained it, and its versions
+
+    def save(self, folder: Path) -> None:
+        with replacing(folder / RECORD) as part:
+            part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Record":
+        """FileNotFoundError where an older version trained, AsrError if it is damaged."""
+        try:
+            values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            record = cls(**{item.name: values[item.name] for item in fields(cls)})
+            if record.kind not in MEASURES or not isinstance(record.epochs, int):
+                raise ValueError(f"kind {record.kind!r}, {record.epochs!r} epochs")
+            return record
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged(folder / RECORD, error) from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says. Without an epoch yet, `best` is None."""
+
+    folder: Path
+    kind: str
+    epochs: int  # done
+    planned: int | None  # None where an older version trained
+    best: float | None  # WER, a fraction, or perplexity
+    best_epoch: int | None
+    step: int
+    minutes: float
+    changed: datetime
+    damage: tuple[str, ...]  # a line for each file that is not what it should be
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The run in a folder, or those at any depth below it, the latest last. AsrError if there is none."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise AsrError(f"{folder}: cannot be read ({error.strerror}); name the folder that holds the runs") from error
+    runs = []
+    for path, below, _ in os.walk(folder):
+        if is_run(Path(path)):
+            below.clear()
+            runs.append(read_run(Path(path)))
+    if not runs:
+        raise AsrError(f"{folder}: no runs there; name the folder that holds them, `output` in their recipes")
+    return sorted(runs, key=lambda run: (run.changed, run.folder))
+
+
+def is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (RECIPE, CURVE))
+
+
+def read_run(folder: Path) -> Run:
+    """As much as can be read; never an error, but lines in `damage`."""
+    damage = [] if (folder / RECIPE).is_file() else [f"{folder / RECIPE}: missing; the run cannot go on without it"]
+    try:
+        record = Record.load(folder)
+    except FileNotFoundError:
+        record = None
+    except AsrError as error:
+        record = None
+        damage.append(str(error))
+    curve: list[dict[str, Any]] = []
+    try:
+        curve = read_curve(folder)
+    except AsrError as error:
+        damage.append(str(error))
+    kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
+    measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
+    best = min(measured, key=lambda epoch: (epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)), default=None)
+    checkpoints = sorted(folder.glob("*.safetensors"))
+    damage += [problem for path in checkpoints if (problem := checkpoint_damage(path))]
+    if curve and not (folder / "last.safetensors").is_file():
+        damage.append(f"{folder / 'last.safetensors'}: missing; the run cannot go on without it")
+    return Run(
+        folder=folder,
+        kind=kind,
+        epochs=len(curve),
+        planned=record.epochs if record else None,
+        best=best[MEASURES[kind]] if best else None,
+        best_epoch=best["epoch"] if best else None,
+        step=curve[-1]["step"] if curve else 0,
+        minutes=curve[-1]["minutes"] if curve else 0.0,
+        changed=datetime.fromtimestamp(max(path.stat().st_mtime for path in (folder, folder / CURVE) if path.exists())),
+        damage=tuple(damage),
+    )
+
+
+def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """The epochs of a run; none where it has just begun. AsrError if the file is damaged."""
+    path = folder / CURVE
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if not all(isinstance(line[name], int | float) for name in ("epoch", "step", "minutes")):
+                raise ValueError(f"epoch {line['epoch']!r}")
+        return lines
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> AsrError:
+    return AsrError(f"{path}: damaged ({one_line(repr(error))}); asr train --resume writes it anew")
+
+
+def checkpoint_damage(path: Path) -> str:
+    """What is wrong with the size of a safetensors file, if anything: its header says how long the rest is."""
+    advice = "copy it again, or delete the folder to begin anew"
+    try:
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            size = path.stat().st_size
+            if header_bytes > size:
+                raise ValueError("its header is cut short")
+            header = json.loads(file.read(header_bytes))
+        end = max((item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"), default=0)
+        expected = 8 + header_bytes + end
+        return "" if size == expected else f"{path}: {size:,} bytes instead of {expected:,}; {advice}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{path}: damaged ({one_line(repr(error))}); {advice}"

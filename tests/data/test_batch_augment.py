@@ -1,0 +1,484 @@
+"""The augmentation of a batch makes the choices, and to rounding the samples, of that of single utterances."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.audio.sources import read
+from asr.data.augment import batch as batch_module
+from asr.data.augment import filters
+from asr.data.augment import noise as noise_module
+from asr.data.augment.batch import BatchAugment, change_speed, check, gain_range
+from asr.data.augment.codec import _code, through
+from asr.data.augment.noise import SLOPES
+from asr.data.augment.room import reverberate, room_bank, simulate
+from asr.data.augment.waveform import WaveformAugment
+from asr.data.config import AugmentConfig
+from asr.data.dataset import load_samples, make_cut, perturb
+from asr.data.manifest import Entry
+from asr.errors import RecipeError
+from asr.nn.frontend import SAMPLE_RATE
+
+FULL_SCALE = 32768  # of int16
+ROOMS = torch.randn(5, 4000, generator=torch.manual_seed(3)) * torch.exp(-torch.arange(4000) / 500)
+ROOMS[:, 0] = 4.0  # the direct sound
+EVERYTHING = {
+    "rooms": ["simulated"],
+    "noises": ["white", "pink", "brown", "babble", "noise.jsonl"],
+    "codecs": ["telephone", "telephone-mu-law"],
+    "room_share": 0.6,
+    "noise_share": 0.6,
+    "codec_share": 0.6,
+}
+
+
+def some_sound(samples: int, seed: int = 1) -> np.ndarray:
+    """Noise that swells and fades, as speech does, int16."""
+    swell = 0.1 + np.sin(np.arange(samples) / 2_000) ** 2
+    return (3000 * swell * np.random.default_rng(seed).standard_normal(samples)).astype(np.int16)
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    return samples.astype(np.float32) / FULL_SCALE
+
+
+def pad(sounds: Sequence[np.ndarray]) -> tuple[Tensor, list[int]]:
+    """float32 (n,) each → (B, N) and the lengths."""
+    return pad_sequence([torch.from_numpy(sound) for sound in sounds], batch_first=True), [len(s) for s in sounds]
+
+
+def names_of(count: int, epoch: int = 1) -> list[str]:
+    return [f"utt{index}@1.{epoch}" for index in range(count)]
+
+
+def ratio_db(expected: np.ndarray, found: np.ndarray) -> float:
+    """Power of the expected samples over that of the difference."""
+    difference = expected.astype(np.float64) - found
+    return 10 * np.log10(np.sum(np.square(expected, dtype=np.float64)) / (np.sum(difference**2) + 1e-30))
+
+
+def quiet(**changes: object) -> AugmentConfig:
+    """The changes named, to all utterances, and none of the volume."""
+    shares = {"room_share": 1.0, "noise_share": 1.0, "codec_share": 1.0}
+    return AugmentConfig(**{"gain_db": [0.0, 0.0], **shares, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def sounds() -> list[np.ndarray]:
+    """Utterances of different lengths."""
+    return [to_float(some_sound(9_000 + 1_111 * index, index)) for index in range(12)]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, np.ndarray]:
+    """Files of 16 bits, some longer and some shorter than the utterances."""
+    folder = tmp_path_factory.mktemp("recordings")
+    found = {folder / f"{index}.wav": some_sound(400 + 7_000 * index, 50 + index) for index in range(6)}
+    for path, samples in found.items():
+        soundfile.write(path, samples, SAMPLE_RATE)
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifest(recordings: dict[Path, np.ndarray]) -> str:
+    path = next(iter(recordings)).parent / "noise.jsonl"
+    path.write_text("".join(f'{{"audio": "{name}", "text": ""}}\n' for name in recordings))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def voices(recordings: dict[Path, np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(samples) for samples in recordings.values()]
+
+
+@pytest.fixture(scope="module")
+def everything(voices: list[Tensor]) -> BatchAugment:
+    return BatchAugment(AugmentConfig(**EVERYTHING), voices, {"noise.jsonl": voices}, ROOMS)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def speech(dev_entries: list[Entry]) -> list[np.ndarray]:
+    return [read(entry.audio) for entry in dev_entries[:6]]
+
+
+def test_the_volume_is_that_of_a_single_utterance(sounds: list[np.ndarray]):
+    waveforms, lengths = pad(sounds)
+    config = AugmentConfig(gain_db=[-20.0, 6.0])
+    one = WaveformAugment(config, [])
+    changed = BatchAugment(config, [], {}, None)(waveforms, lengths, names_of(12))
+    for name, sound, row in zip(names_of(12), sounds, changed, strict=True):
+        np.testing.assert_allclose(row[: len(sound)], one(sound, name), rtol=1e-6)
+
+
+def test_one_number_of_decibels_is_both_ways():
+    assert gain_range(6.0) == (-6.0, 6.0)
+    assert gain_range([-40.0, 6.0]) == (-40.0, 6.0)
+
+
+@pytest.mark.parametrize("source", ["babble", "recorded"])
+def test_noise_of_recordings_is_that_of_a_single_utterance(
+    source: str, sounds: list[np.ndarray], recordings: dict[Path, np.ndarray], voices: list[Tensor], manifest: str
+):
+    config = quiet(noises=["babble" if source == "babble" else manifest], snr_db=[0.0, 20.0])
+    one = WaveformAugment(config, list(recordings))
+    waveforms, lengths = pad(sounds)
+    changed = BatchAugment(config, voices, {manifest: voices}, None)(waveforms, lengths, names_of(12))
+    for name, sound, row in zip(names_of(12), sounds, changed, strict=True):
+        expected = one(sound, name)
+        assert not np.array_equal(expected, sound)
+        assert ratio_db(expected, row[: len(sound)].numpy()) > 110
+
+
+def test_everything_but_rooms_and_coloured_noise_is_that_of_a_single_utterance(
+    sounds: list[np.ndarray], recordings: dict[Path, np.ndarray], voices: list[Tensor], manifest: str
+):
+    config = AugmentConfig(noises=["babble", manifest], codecs=["telephone"], noise_share=0.5, codec_share=0.5)
+    one = WaveformAugment(config, list(recordings))
+    waveforms, lengths = pad(sounds)
+    changed = BatchAugment(config, voices, {manifest: voices}, None)(waveforms, lengths, names_of(12))
+    inside = slice(1_000, -1_000)  # see the test of the telephone
+    for name, sound, row in zip(names_of(12), sounds, changed, strict=True):
+        assert ratio_db(one(sound, name)[inside], row[: len(sound)].numpy()[inside]) > 100
+
+
+@given(low=st.floats(-10, 40), width=st.floats(0, 20), seed=st.integers(0, 1000), loudness=st.floats(1e-3, 10))
+@settings(max_examples=20)
+@pytest.mark.parametrize("source", [*SLOPES, "babble"])
+def test_noise_is_at_the_ratio_drawn(
+    sounds: list[np.ndarray], voices: list[Tensor], source: str, low: float, width: float, seed: int, loudness: float
+):
+    waveforms, lengths = pad([sound * np.float32(loudness) for sound in sounds[:3]])
+    augment = BatchAugment(quiet(noises=[source], snr_db=[low, low + width]), voices, {}, None)
+    names = names_of(3, seed)
+    noise = augment(waveforms, lengths, names).double() - waveforms
+    for name, row, added, length in zip(names, waveforms.double(), noise, lengths, strict=True):
+        draw = random.Random(f"noise {name}")
+        draw.random(), draw.choice([source])
+        found = 10 * torch.log10(row.square().sum() / added.square().sum())
+        assert found.item() == pytest.approx(draw.uniform(low, low + width), abs=0.01)
+        assert not added[length:].any()
+
+
+@pytest.mark.parametrize(("colour", "per_octave"), [("white", 0.0), ("pink", -3.0), ("brown", -6.0)])
+def test_coloured_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: float):
+    waveforms, lengths = pad([to_float(some_sound(samples)) for samples in (160_000, 150_000)])
+    augment = BatchAugment(quiet(noises=[colour], snr_db=[-20.0, -20.0]), [], {}, None)
+    noise = (augment(waveforms, lengths, names_of(2)) - waveforms)[0]
+    spectrum = torch.fft.rfft(noise).abs().square()
+    hertz = torch.fft.rfftfreq(len(noise), 1 / SAMPLE_RATE)
+    octaves = [(hertz >= low) & (hertz < 2 * low) for low in (125, 250, 500, 1000, 2000, 4000)]
+    levels = [10 * torch.log10(spectrum[octave].mean()).item() for octave in octaves]
+    assert np.diff(levels) == pytest.approx(per_octave, abs=0.5)
+
+
+def test_coloured_noise_has_nothing_slower_than_the_utterance():
+    samples = filters.fast_length(160_000)  # nothing is cut off, which would leak into other frequencies
+    slow = filters.coloured([samples // 8], [1.0], samples, torch.Generator().manual_seed(1))[0]
+    spectrum = torch.fft.rfft(slow).abs()
+    assert not (spectrum[:8] > 1e-3 * spectrum.max()).any()
+    assert spectrum[8:12].min() > 1e-3 * spectrum.max()
+
+
+def test_constants_are_those_of_the_augmentation_of_one_utterance():
+    assert batch_module.VOICES == noise_module.VOICES
+    assert filters.SLOPES == noise_module.SLOPES
+
+
+def test_silent_and_empty_recordings_add_nothing(sounds: list[np.ndarray]):
+    waveforms, lengths = pad(sounds)
+    nothing = [torch.zeros(0, dtype=torch.int16), torch.zeros(5_000, dtype=torch.int16)]
+    augment = BatchAugment(quiet(noises=["babble", "noise.jsonl"]), nothing, {"noise.jsonl": nothing}, None)
+    assert torch.equal(augment(waveforms, lengths, names_of(12)), waveforms)
+
+
+def test_a_room_is_the_convolution_of_a_single_utterance(sounds: list[np.ndarray]):
+    waveforms, lengths = pad(sounds)
+    changed = BatchAugment(quiet(rooms=["simulated"]), [], {}, ROOMS)(waveforms, lengths, names_of(12))
+    for name, sound, row in zip(names_of(12), sounds, changed, strict=True):
+        draw = random.Random(f"room {name}")
+        draw.random()
+        expected = reverberate(sound, ROOMS[draw.randrange(len(ROOMS))].numpy())
+        np.testing.assert_allclose(row[: len(sound)], expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_silent_response_changes_nothing(sounds: list[np.ndarray]):
+    waveforms, lengths = pad(sounds)
+    augment = BatchAugment(quiet(rooms=["simulated"]), [], {}, torch.zeros(1, 100))
+    assert torch.equal(augment(waveforms, lengths, names_of(12)), waveforms)
+
+
+@pytest.mark.parametrize(("codec", "least_db"), [("telephone", 110), ("telephone-mu-law", 35)])
+def test_the_telephone_is_that_of_a_single_utterance(speech: list[np.ndarray], codec: str, least_db: float):
+    """Where a rounding error changes a code of µ-law, the difference is its step: 38 dB or more below the speech.
+
+    At both ends, `sosfiltfilt` cuts off the response of its first pass: there the two differ.
+    """
+    for loudness in (0.05, 1.0, 20.0):
+        sounds = [sound * np.float32(loudness) for sound in speech]
+        waveforms, lengths = pad(sounds)
+        changed = BatchAugment(quiet(codecs=[codec]), [], {}, None)(waveforms, lengths, names_of(len(sounds)))
+        for sound, row in zip(sounds, changed, strict=True):
+            expected, found = through(sound, codec), row[: len(sound)].numpy()
+            assert ratio_db(expected[800:-800], found[800:-800]) > least_db
+            assert ratio_db(expected, found) > 35
+
+
+def test_mu_law_is_that_of_libsndfile_bit_for_bit():
+    line = np.linspace(-3, 3, 100_001).astype(np.float32)
+    for scale in (0.001, 0.3, 1.0):
+        expected = _code(line * np.float32(scale), filters.TELEPHONE_RATE, "WAV", "ULAW", None)
+        found = filters._mu_law(torch.from_numpy(line * np.float32(scale)).unsqueeze(0))[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@given(st.lists(st.integers(0, 4_000), min_size=1, max_size=6), st.text(max_size=5))
+@settings(max_examples=40)
+def test_any_batch_keeps_its_shape_its_padding_and_its_silence(everything: BatchAugment, lengths: list[int], name: str):
+    sounds = [to_float(some_sound(length, index)) for index, length in enumerate(lengths)]
+    sounds[0] = np.zeros_like(sounds[0])
+    waveforms, _ = pad(sounds)
+    before = waveforms.clone()
+    changed = everything(waveforms, lengths, [f"{name}{index}" for index in range(len(lengths))])
+    assert torch.equal(waveforms, before)  # which may be used again
+    assert changed.shape == waveforms.shape
+    assert changed.dtype == torch.float32
+    assert changed.isfinite().all()
+    assert not changed[0].any()
+    for row, length in zip(changed, lengths, strict=True):
+        assert not row[length:].any()
+
+
+def test_a_row_does_not_depend_on_the_others(sounds: list[np.ndarray], voices: list[Tensor]):
+    config = AugmentConfig(**{**EVERYTHING, "noises": ["babble", "noise.jsonl"], "codecs": ["telephone"]})  # type: ignore[arg-type]
+    augment = BatchAugment(config, voices, {"noise.jsonl": voices}, ROOMS)
+    waveforms, lengths = pad(sounds)
+    together = augment(waveforms, lengths, names_of(12))
+    for index, (sound, name) in enumerate(zip(sounds, names_of(12), strict=True)):
+        alone = augment(*pad([sound]), [name])
+        torch.testing.assert_close(alone[0], together[index, : len(sound)], rtol=0, atol=2e-6)
+
+
+def test_the_same_names_give_the_same_noise_and_others_another(sounds: list[np.ndarray]):
+    """Whatever was drawn before, by the object itself or by torch's own generator."""
+    waveforms, lengths = pad([sounds[0]] * 3)
+    config = quiet(noises=["pink"], snr_db=[10.0, 10.0])
+    augment = BatchAugment(config, [], {}, None)
+    state = torch.get_rng_state()
+    once = augment(waveforms, lengths, names_of(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(augment(waveforms, lengths, names_of(3)), once)
+    assert torch.equal(BatchAugment(config, [], {}, None)(waveforms, lengths, names_of(3)), once)
+    other = augment(waveforms, lengths, names_of(3, epoch=2))
+    noises = [*(once - waveforms), *(other - waveforms)]
+    assert len({noise.numpy().tobytes() for noise in noises}) == 6  # nor do two rows have the same
+
+
+def test_each_change_happens_to_its_share(everything: BatchAugment):
+    config = AugmentConfig(gain_db=[0.0, 0.0], codecs=["telephone"], codec_share=0.3)
+    waveforms, lengths = pad([to_float(some_sound(500))] * 300)
+    changed = (BatchAugment(config, [], {}, None)(waveforms, lengths, names_of(300)) != waveforms).any(1)
+    expected = [random.Random(f"codec {name}").random() < 0.3 for name in names_of(300)]
+    assert changed.tolist() == expected
+    assert 0.2 < np.mean(expected) < 0.4
+
+
+def on_meta(sounds: Sequence[Tensor]) -> list[Tensor]:
+    return [sound.to("meta") for sound in sounds]
+
+
+class MetaGenerator:
+    """A generator of the device "meta", which torch does not have."""
+
+    device = torch.device("meta")
+
+    def manual_seed(self, seed: int) -> None:
+        pass
+
+
+def test_nothing_is_read_from_the_device(
+    sounds: list[np.ndarray], voices: list[Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    """Tensors of the device "meta" have no values: reading one to decide about shapes raises an error."""
+    elsewhere, drawn, randn = on_meta(voices), [], torch.randn
+
+    def without_generator(shape: Sequence[int], generator: MetaGenerator, **options: object) -> Tensor:
+        drawn.append(generator)
+        return randn(shape, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(torch, "randn", without_generator)
+    augment = BatchAugment(AugmentConfig(**EVERYTHING), elsewhere, {"noise.jsonl": elsewhere}, ROOMS.to("meta"))  # type: ignore[arg-type]
+    augment.generator = MetaGenerator()  # type: ignore[assignment]
+    waveforms, lengths = pad(sounds)
+    changed, lengths = change_speed(waveforms.to("meta"), lengths, [0.9, 1.0, 1.1] * 4)
+    for epoch in range(5):
+        assert augment(changed, lengths, names_of(12, epoch)).shape == (12, max(lengths))
+    assert drawn
+
+
+def test_autocast_changes_nothing(sounds: list[np.ndarray], everything: BatchAugment):
+    waveforms, lengths = pad(sounds)
+
+    def run() -> Tensor:
+        torch.manual_seed(1)
+        return everything(*change_speed(waveforms, lengths, [0.9, 1.0, 1.1] * 4), names_of(12))
+
+    before = run()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(run(), before)
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.9, 0.95, 1.05, 1.1, 1.25])
+def test_speech_at_another_speed_is_that_of_soxr(speech: list[np.ndarray], speed: float):
+    """Signal to difference in dB; 16 bits have about 90."""
+    waveforms, lengths = pad(speech)
+    changed, changed_lengths = change_speed(waveforms, lengths, [speed] * len(speech))
+    for sound, row, length in zip(speech, changed, changed_lengths, strict=True):
+        expected = soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE)
+        assert length == len(expected)
+        assert not row[length:].any()
+        assert ratio_db(expected, row[:length].numpy()) > 85
+
+
+def test_each_utterance_has_its_own_speed_as_the_loader_of_files_reads_it(dev_entries: list[Entry]):
+    entries = dev_entries[:6]
+    cuts = [make_cut(entry) for entry in entries]
+    changes = [perturb(cut, AugmentConfig(), 1, 3) for cut in cuts]
+    speeds = [cut.custom["speed"] for cut in changes]
+    assert len(set(speeds)) > 1
+    changed, lengths = change_speed(*pad([read(entry.audio) for entry in entries]), speeds)
+    for cut, row, length in zip(changes, changed, lengths, strict=True):
+        expected = load_samples(cut).numpy()
+        assert length == len(expected) == cut.num_samples
+        assert ratio_db(expected, row[:length].numpy()) > 85
+
+
+@given(st.integers(0, 400_000), st.sampled_from([0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25]))
+def test_the_length_at_another_speed_is_that_of_soxr(samples: int, speed: float):
+    expected = len(soxr.resample(np.zeros(samples, np.float32), SAMPLE_RATE * speed, SAMPLE_RATE)) if samples else 0
+    assert filters.changed_length(samples, speed) == expected
+    assert abs(expected - samples / speed) <= 0.5
+
+
+def test_a_tone_above_what_the_lower_rate_has_is_removed():
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    tone = np.sin(2 * np.pi * 7_800 * time).astype(np.float32)  # 8,580 Hz at 1.1 times the speed
+    changed, _ = change_speed(*pad([tone]), [1.1])
+    assert changed[0, 500:-500].abs().max() < 1e-4
+
+
+def test_speed_1_is_a_copy_and_an_empty_batch_stays_empty(sounds: list[np.ndarray], everything: BatchAugment):
+    waveforms, lengths = pad(sounds)
+    changed, changed_lengths = change_speed(waveforms, lengths, [1.0] * 12)
+    assert torch.equal(changed, waveforms)
+    assert changed_lengths == lengths
+    nothing, no_lengths = change_speed(torch.zeros(0, 0), [], [])
+    assert everything(nothing, no_lengths, []).shape == (0, 0)
+
+
+@given(st.integers(1, 10**7), st.sampled_from([1, 4, 9, 11]))
+def test_a_fast_length_is_the_next_of_four_an_octave(samples: int, multiple: int):
+    length = filters.fast_length(samples, multiple)
+    assert samples <= length
+    factor = length // multiple
+    assert factor * multiple == length
+    power = factor.bit_length() - 3
+    octave = [number << power for number in (4, 5, 6, 7)]
+    assert factor in octave
+    before = octave[octave.index(factor) - 1] if factor > octave[0] else 7 * 2**power // 2
+    assert before * multiple < samples or factor == 4
+
+
+def test_fast_lengths_have_small_factors():
+    for rest in filters.FAST_LENGTHS:
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        assert rest == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tempos": [0.9, 1.0]}, r"^augment\.tempos: data\.in_memory cannot change the tempo"),
+        ({"codecs": ["telephone", "opus", "mp3"]}, r"^augment\.codecs: data\.in_memory cannot apply opus, mp3; take"),
+        ({"speeds": [1.0, 0.98765]}, r"^augment\.speeds: data\.in_memory cannot play 0\.98765 times"),
+    ],
+)
+def test_a_change_that_is_not_possible_is_one_line(changes: dict[str, list], message: str):
+    check(AugmentConfig())
+    with pytest.raises(RecipeError, match=message) as caught:
+        check(AugmentConfig(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noises": ["babble"]}, "there are no recordings for 'babble'"),
+        ({"noises": ["a.jsonl"]}, "there are no recordings for 'a.jsonl'"),
+        ({"rooms": ["simulated"]}, "there are no impulse responses"),
+    ],
+)
+def test_a_change_without_its_recordings_is_one_line(changes: dict[str, list], message: str):
+    with pytest.raises(RecipeError, match=message):
+        BatchAugment(AugmentConfig(**changes), [], {}, None)
+
+
+def test_a_bank_of_simulated_rooms_is_the_same_by_any_number_of_processes():
+    pytest.importorskip("pyroomacoustics", reason="pyroomacoustics is not installed")
+    bank = room_bank(["simulated"], (0.2, 0.3), seed=1, count=6, workers=1)
+    assert bank.shape[0] == 6
+    assert bank.shape[1] <= SAMPLE_RATE // 2
+    assert bank.dtype == np.float32
+    assert (np.abs(bank).argmax(1) == 0).all()
+    assert len({row.tobytes() for row in bank}) == 6
+    assert np.array_equal(bank, room_bank(["simulated"], (0.2, 0.3), seed=1, count=6, workers=2))
+    draw = random.Random("bank 1 2")
+    response = simulate(draw.uniform(0.2, 0.3), draw)
+    response = response[np.abs(response).argmax() :][: SAMPLE_RATE // 2]
+    assert np.array_equal(bank[2, : len(response)], response)
+
+
+def test_a_bank_of_recorded_rooms_begins_with_the_direct_sound(tmp_path: Path):
+    late = np.zeros(12_000, np.float32)
+    late[[800, 2_000]] = 0.5, 0.25
+    soundfile.write(tmp_path / "late.wav", late, SAMPLE_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(10), SAMPLE_RATE)
+    lines = [f'{{"audio": "{tmp_path / name}", "text": ""}}\n' for name in ("late.wav", "silent.wav")]
+    (tmp_path / "rooms.jsonl").write_text("".join(lines))
+    bank = room_bank([str(tmp_path / "rooms.jsonl")], (0.2, 0.5), seed=1, count=4)
+    assert bank.shape == (4, SAMPLE_RATE // 2)
+    order = np.argsort(bank[:, 0])
+    assert bank[order[2:], 0].tolist() == [0.5, 0.5]
+    assert bank[order[2:], 1_200].tolist() == [0.25, 0.25]
+    assert not bank[order[:2]].any()
+
+
+def test_voices_of_a_babble_are_equally_loud_however_many_a_row_has(voices: list[Tensor]):
+    spans: list[list[Tensor]] = [[voices[3][:5_000], voices[4][:5_000]], [], [voices[5][:3_000]]]
+    summed = batch_module._sum_spans(spans, 6_000, torch.device("cpu"))
+    for row, parts in zip(summed.numpy(), spans, strict=True):
+        expected = np.zeros(6_000)
+        for part in parts:
+            samples = part.numpy().astype(np.float64)
+            expected[: len(samples)] += samples / np.linalg.norm(samples)
+        np.testing.assert_allclose(row, expected, atol=1e-6)

@@ -1,0 +1,223 @@
+"""Corpora that are not whole, not there or not to be had: one line says what to do, and nothing is half written."""
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import lhotse.recipes.librispeech
+import pytest
+import torchaudio.datasets.speechcommands
+from corpus_trees import TREES, commonvoice, librispeech, own_folder, record, speechcommands, write
+
+from asr.data.corpora import CORPORA
+from asr.data.corpora.corpus import prepare
+from asr.data.corpora.own import csv_corpus, folder_corpus
+from asr.data.manifest import read_manifest
+from asr.errors import AsrError
+
+
+def problem(run: Callable[[], object], *mentioned: str | Path) -> str:
+    """The one line that a user reads."""
+    with pytest.raises(AsrError) as caught:
+        run()
+    line = str(caught.value)
+    assert "\n" not in line
+    for what in mentioned:
+        assert str(what) in line
+    return line
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_source_that_is_not_there_or_something_else_is_one_line(name: str, tmp_path: Path):
+    source, output = tmp_path / "src", tmp_path / "out"
+    problem(lambda: prepare(CORPORA[name], source, output), source, CORPORA[name].origin)
+    source.mkdir()
+    problem(lambda: prepare(CORPORA[name], source, output), source)
+    assert not list(output.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "mentioned"),
+    [
+        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198-0001.flac", "1 recordings for 2 lines"),
+        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198.trans.txt", "train-clean-5"),
+        ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", "17 recordings for 18 lines"),
+        ("ljspeech", "LJSpeech-1.1/metadata.csv", "metadata.csv"),
+        ("commonvoice", "clips/common_voice_en_bob.mp3", "common_voice_en_bob.mp3"),
+        ("commonvoice", "test.tsv", "test.tsv"),
+        ("an4", "an4/wav/an4_clstk/fash/an1-fash-b.sph", "an1-fash-b.sph"),
+        ("an4", "an4/etc/an4_test.fileids", "an4_test.fileids"),
+        ("an4", "an4/etc/an4_train.transcription", "an4_train.transcription"),
+        ("tedlium", "TEDLIUM_release-3/legacy/dev/sph/BillGates_2010.sph", "BillGates_2010.sph"),
+        ("tedlium", "TEDLIUM_release-3/legacy/test/stm/DanBarber_2010.stm", "legacy/test"),
+        ("speechcommands", "SpeechCommands/speech_commands_v0.02/validation_list.txt", "No such file"),
+        ("speechcommands", "SpeechCommands/speech_commands_v0.02/seven/2da58b32_nohash_0.wav", "2da58b32_nohash_0.wav"),
+    ],
+)
+def test_a_tree_that_is_not_whole_is_one_line(tmp_path: Path, name: str, damaged: str, mentioned: str):
+    TREES[name](tmp_path / "src")
+    (tmp_path / "src" / damaged).unlink()
+    line = problem(lambda: prepare(CORPORA[name], tmp_path / "src", tmp_path / "out"), mentioned)
+    assert "unpack" in line or "give" in line
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "content"),
+    [
+        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198.trans.txt", "19-198-0000\n"),
+        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198-0000.flac", "not audio"),
+        ("ljspeech", "LJSpeech-1.1/metadata.csv", "LJ001-0001|text\n"),
+        ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", ""),
+        ("commonvoice", "train.tsv", "client_id\tpath\n1\ta.mp3\n"),
+        ("commonvoice", "train.tsv", "client_id\tpath\tsentence\n"),
+        ("commonvoice", "clip_durations.tsv", "clip\tduration[ms]\na.mp3\tlong\n"),
+        ("tedlium", "TEDLIUM_release-3/legacy/dev/sph/BillGates_2010.sph", "not audio"),
+        ("tedlium", "TEDLIUM_release-3/legacy/dev/stm/BillGates_2010.stm", "a 1 a 0.0\n"),
+        ("tedlium", "TEDLIUM_release-3/legacy/dev/stm/BillGates_2010.stm", "a 1 a 90.0 91.0 <o> word\n"),
+        ("an4", "an4/etc/an4_train.fileids", "an4_clstk/fash/an2-fash-b\n"),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path: Path, name: str, damaged: str, content: str):
+    TREES[name](tmp_path / "src")
+    write(tmp_path / "src" / damaged, content)
+    problem(lambda: prepare(CORPORA[name], tmp_path / "src", tmp_path / "out"))
+
+
+def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
+    TREES["mini-librispeech"](tmp_path / "src")
+    record(tmp_path / "src/LibriSpeech/train-clean-5/19/227/19-227-0000.flac")
+    problem(
+        lambda: prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out"), "19/227: recordings without"
+    )
+
+
+def test_a_folder_of_common_voice_is_named_as_its_language(tmp_path: Path):
+    commonvoice(tmp_path / "english", "Hello.")
+    line = problem(lambda: prepare(CORPORA["commonvoice"], tmp_path / "english", tmp_path / "out"), "'english' is no")
+    assert "rename the folder" in line
+
+
+def test_a_folder_without_audio_and_a_language_that_is_none_are_one_line(tmp_path: Path):
+    (tmp_path / "src").mkdir()
+    problem(lambda: prepare(folder_corpus("en"), tmp_path / "src", tmp_path / "out"), "src: no audio in it")
+    problem(lambda: prepare(folder_corpus("klingon"), tmp_path / "src", tmp_path / "out"), "'klingon' is no language")
+
+
+def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
+    write(tmp_path / "src/Aaron-20080318-kdl.tgz", "")
+    problem(lambda: prepare(CORPORA["voxforge"], tmp_path / "src", tmp_path / "out"), "1 .tgz files; unpack them")
+
+
+@pytest.mark.parametrize(
+    ("content", "mentioned"),
+    [
+        ("audio,words\na.wav,hello\n", "no column text (found: audio, words)"),
+        ("", "found: none"),
+        ("audio,text\na.wav\n", "list.csv:2: no audio or no text"),
+        ("audio,text\na.wav,well, yes\n", "list.csv:2: more fields than columns"),
+        ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: a field of several lines"),
+        ("audio,text\na.wav,hello\nb.wav,you\n", "b.wav: no such recording, 1 of 1 in train are missing"),
+        ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'the id "a" would be there twice'),
+        ("audio,text\na.wav,hello\na.wav,hello\n", "too few different"),
+        ("audio,text\n", "too few different"),
+        (b"audio,text\na.wav,h\xe9llo\n", "save it as CSV in UTF-8"),
+    ],
+)
+def test_a_wrong_table_is_one_line(tmp_path: Path, content: str | bytes, mentioned: str):
+    record(tmp_path / "a.wav")
+    table = tmp_path / "list.csv"
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    problem(lambda: prepare(csv_corpus("en"), table, tmp_path), mentioned)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.wav", "list.csv", "train.jsonl"}
+
+
+def test_a_failure_leaves_older_manifests_as_they_are(tmp_path: Path):
+    TREES["an4"](tmp_path / "src")
+    prepare(CORPORA["an4"], tmp_path / "src", tmp_path / "out")
+    before = (tmp_path / "out/train.jsonl").read_bytes()
+    audio = read_manifest(tmp_path / "out/train.jsonl")[0].audio
+    audio.unlink()
+    problem(lambda: prepare(CORPORA["an4"], tmp_path / "src", tmp_path / "out"), audio.name)
+    assert (tmp_path / "out/train.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are text elsewhere")
+def test_a_file_name_that_is_not_utf_8_is_one_line(tmp_path: Path):
+    own_folder(tmp_path / "src", "one", "two")
+    os.rename(tmp_path / "src/0.wav", os.fsencode(tmp_path / "src") + b"/\xff.wav")
+    os.rename(tmp_path / "src/0.txt", os.fsencode(tmp_path / "src") + b"/\xff.txt")
+    problem(lambda: prepare(folder_corpus("en"), tmp_path / "src", tmp_path / "out"), "rename the file")
+
+
+def archive(folder: Path, path: Path) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(folder, arcname=folder.name)
+
+
+def test_librispeech_is_downloaded_by_part_and_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    librispeech(tmp_path / "server")
+    urls: list[str] = []
+
+    def fetch(url: str, filename: Path, **_options: Any) -> None:
+        urls.append(url)
+        shutil.rmtree(tmp_path / "packed", ignore_errors=True)
+        part = Path(url).name.removesuffix(".tar.gz")
+        shutil.copytree(tmp_path / "server/LibriSpeech" / part, tmp_path / "packed/LibriSpeech" / part)
+        archive(tmp_path / "packed/LibriSpeech", filename)
+
+    monkeypatch.setattr(lhotse.recipes.librispeech, "resumable_download", fetch)
+    corpus, source = CORPORA["mini-librispeech"], tmp_path / "src"
+    results = prepare(corpus, source, tmp_path / "out", download=True)
+    assert {result.manifest.stem: result.utterances for result in results} == {"train-clean-5": 2, "dev-clean-2": 2}
+    assert sorted(Path(url).name for url in urls) == ["dev-clean-2.tar.gz", "train-clean-5.tar.gz"]
+    prepare(corpus, source, tmp_path / "out", download=True)
+    assert len(urls) == 2  # what is there is not fetched again
+
+
+def test_what_was_unpacked_by_hand_is_neither_deleted_nor_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fetch(url: str, **_options: Any) -> None:
+        raise AssertionError(f"fetched {url}")
+
+    monkeypatch.setattr(lhotse.recipes.librispeech, "resumable_download", fetch)
+    librispeech(tmp_path / "src")
+    assert len(prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out", download=True)) == 2
+
+
+def test_speech_commands_are_downloaded_and_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    speechcommands(tmp_path / "server")
+
+    def fetch(url: str, path: str, hash_prefix: str) -> None:
+        assert url == "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+        assert len(hash_prefix) == 64
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "server/SpeechCommands/speech_commands_v0.02", arcname=".")
+
+    monkeypatch.setattr(torchaudio.datasets.speechcommands, "download_url_to_file", fetch)
+    results = prepare(CORPORA["digits"], tmp_path / "src", tmp_path / "out", download=True)
+    assert [result.utterances for result in results] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [URLError("name not known"), TimeoutError(), EOFError(), RuntimeError("hash mismatch"), tarfile.ReadError()],
+)
+def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception):
+    def fetch(*_arguments: Any, **_options: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(lhotse.recipes.librispeech, "resumable_download", fetch)
+    run = lambda: prepare(CORPORA["librispeech"], tmp_path / "src", tmp_path / "out", download=True)  # noqa: E731
+    problem(run, tmp_path / "src", "the download failed", "try again")
+
+
+@pytest.mark.parametrize("name", [name for name, corpus in CORPORA.items() if corpus.download is None])
+def test_without_a_public_address_download_says_what_to_unpack(tmp_path: Path, name: str):
+    corpus = CORPORA[name]
+    problem(
+        lambda: prepare(corpus, tmp_path / "src", tmp_path / "out", download=True), "no stable address", corpus.origin
+    )

@@ -1,0 +1,88 @@
+"""Text for a language model: every token of a pass once, lanes that go on, another order in each pass."""
+
+import lzma
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_corpus import SENTENCES
+
+from asr.data.config import TokenizerConfig
+from asr.data.sentences import Corpus, Lanes, read_texts
+from asr.data.tokenizer import CharacterTokenizer, TextRule
+from asr.errors import LanguageModelError, RecipeError
+from asr.lm.neural import BOUNDARY
+
+CONFIG = TokenizerConfig(kind="characters")
+TOKENIZER = CharacterTokenizer(CONFIG)
+
+
+@pytest.fixture
+def corpus() -> Corpus:
+    return Corpus.encode(SENTENCES, TOKENIZER)
+
+
+def sentences_of(tokens: np.ndarray) -> list[str]:
+    ends = np.flatnonzero(tokens == BOUNDARY)
+    return [TOKENIZER.tokens.text(piece) for piece in np.split(tokens, ends)]
+
+
+def test_a_corpus_is_two_bytes_a_token_and_counts_words(corpus: Corpus):
+    assert corpus.tokens.dtype == np.uint16
+    assert corpus.words == sum(len(sentence.split()) for sentence in SENTENCES)
+    assert sentences_of(corpus.tokens) == [*SENTENCES, ""]
+    assert (corpus.tokens[corpus.ends.astype(int) - 1] == BOUNDARY).all()
+
+
+def test_shuffling_moves_whole_sentences(corpus: Corpus):
+    first, again, other = (corpus.shuffled(1, number) for number in (0, 0, 1))
+    assert first[0] == BOUNDARY
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    for tokens in (first, other):
+        assert sorted(sentences_of(tokens)) == ["", "", *sorted(SENTENCES)]
+
+
+@pytest.mark.parametrize(("lanes", "span"), [(1, 1), (2, 8), (3, 5), (4, 7)])
+def test_spans_of_a_lane_go_on_from_one_another_and_predict_the_next_token(corpus: Corpus, lanes: int, span: int):
+    walk = Lanes(corpus, lanes, span, seed=1)
+    spans = [walk[index] for index in range(walk.spans)]
+    inputs, targets = (torch.cat([getattr(part, name) for part in spans], dim=1) for name in ("inputs", "targets"))
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    stream = torch.from_numpy(corpus.shuffled(1, 0).astype(np.int64))
+    assert torch.equal(targets.flatten(), stream[1 : targets.numel() + 1])  # lane after lane, nothing twice
+    assert len(stream) - 1 - targets.numel() < lanes * span
+    assert spans[0].amount == lanes * span
+
+
+def test_the_next_pass_has_the_same_words_in_another_order_and_any_span_can_be_asked_for(corpus: Corpus):
+    walk = Lanes(corpus, 1, 10, seed=1)
+    first, second = ([walk[number * walk.spans + index] for index in range(walk.spans)] for number in (0, 1))
+    counts = [Counter(torch.cat([part.targets for part in each], dim=1).flatten().tolist()) for each in (first, second)]
+    assert sum((counts[0] - counts[1]).values()) < 10  # what is left at the end
+    assert not all(torch.equal(one.targets, other.targets) for one, other in zip(first, second, strict=True))
+    fresh = Lanes(corpus, 1, 10, seed=1)
+    assert torch.equal(fresh[walk.spans + 3].inputs, second[3].inputs)
+    assert second[3].ids == [f"pass 2, span 4 of {walk.spans}"]
+
+
+def test_too_little_text_for_the_lanes_is_one_line(corpus: Corpus):
+    with pytest.raises(RecipeError, match=r"too few for 64 lanes of 32; lower data\.lanes or data\.span"):
+        Lanes(corpus, 64, 32, seed=1)
+
+
+def test_texts_are_read_from_files_and_manifests_by_the_rule(tmp_path: Path):
+    (tmp_path / "text.xz").write_bytes(lzma.compress("Don’t  STOP\n\nnow\n".encode()))
+    (tmp_path / "texts.jsonl").write_text('{"audio": "none.wav", "text": "NOW"}\n', encoding="utf-8")
+    assert list(read_texts(str(tmp_path / "text.xz"), TextRule(CONFIG))) == ["don't stop", "now"]
+    assert list(read_texts(str(tmp_path / "texts.jsonl"), TextRule(CONFIG))) == ["now"]
+
+
+def test_a_missing_text_and_a_character_outside_the_alphabet_are_one_line(tmp_path: Path):
+    with pytest.raises(LanguageModelError, match=r"gone\.txt: cannot be read"):
+        list(read_texts(str(tmp_path / "gone.txt"), TextRule(CONFIG)))
+    (tmp_path / "text.txt").write_text("room 7\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"text\.txt: '7' in “room 7”"):
+        list(read_texts(str(tmp_path / "text.txt"), TextRule(CONFIG)))

@@ -1,0 +1,145 @@
+"""Shards give the batches of the single files, from wherever fsspec reads; what is wrong with them is one line."""
+
+import json
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from lhotse import CutSet
+from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio
+from tiny_runs import make_trainer, said
+
+from asr.audio.sources import read
+from asr.data import shards
+from asr.data.batch import Batch
+from asr.data.config import TokenizerConfig
+from asr.data.dataset import make_cut
+from asr.data.shards import read_recording, read_training, write_shards
+from asr.data.tokenizer import CharacterTokenizer, TextRule
+from asr.errors import AudioError, RecipeError
+from asr.train.config import AcousticRecipe
+from asr.train.export import digest, manifest_line
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
+CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
+
+
+@pytest.fixture
+def packed(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny corpus in three shards."""
+    monkeypatch.setattr(shards, "SHARD_SIZE", 3)
+    written = write_shards(corpus, tmp_path / "shards")
+    assert str(written) == f"{tmp_path / 'shards'}: 8 utterances, 0.00 h in 3 shards"
+    return tmp_path / "shards"
+
+
+@pytest.fixture
+def in_memory(packed: Path) -> str:
+    """Their URL in a storage that is no disk."""
+    storage = fsspec.filesystem("memory")
+    storage.put(str(packed), "/bucket/shards", recursive=True)
+    yield "memory://bucket/shards"
+    storage.rm("/bucket", recursive=True)
+
+
+def batches(recipe: AcousticRecipe, source: str, done: int = 0) -> list[Batch]:
+    cuts = [make_cut(entry) for entry in read_entries([source], TextRule(CONFIG))]
+    return list(load_epoch(cuts, CharacterTokenizer(CONFIG), recipe, 2, done))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_those_of_the_files_wherever_the_shards_are(
+    recipe: AcousticRecipe, corpus: Path, packed: Path, in_memory: str, workers: int
+):
+    recipe.data.workers, recipe.augment.noises, recipe.augment.noise_share = workers, ["babble"], 0.8
+    expected = batches(recipe, str(corpus))
+    for source in (str(packed), packed.as_uri(), in_memory + "/"):
+        found = batches(recipe, source)
+        assert [batch.ids for batch in found] == [batch.ids for batch in expected]
+        assert [batch.texts for batch in found] == [batch.texts for batch in expected]
+        assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(found, expected, strict=True))
+        assert [batch.ids for batch in batches(recipe, source, done=1)] == [batch.ids for batch in expected[1:]]
+
+
+def test_lhotse_reads_them_too_and_shards_without_places_are_read(corpus: Path, packed: Path):
+    cuts = list(CutSet.from_shar(in_dir=packed))
+    assert [cut.supervisions[0].text for cut in cuts] == list(TEXTS)
+    assert (cuts[4].load_audio()[0] == read(corpus.parent / "u4.wav")).all()
+    entries = read_training(str(packed))
+    for index in packed.glob("place.*"):
+        index.unlink()
+    assert read_training(str(packed)) == entries
+
+
+def test_recordings_in_shards_of_others_are_read_as_files_are(tmp_path: Path):
+    streamed = write_audio(tmp_path / "streamed.flac", 0.4)
+    data = bytearray(streamed.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # as of a program that did not know how much would come
+    streamed.write_bytes(data)
+    files = [
+        streamed,
+        write_audio(tmp_path / "stereo.flac", 0.5, rate=8_000, channels=2),
+        write_audio(tmp_path / "a.wav", 0.3),
+    ]
+    tar = tmp_path / "recording.000000.tar"
+    tar.write_bytes(b"".join(file.read_bytes() for file in files))
+    first = 0
+    for file in files:
+        size = file.stat().st_size
+        assert np.array_equal(read_recording(f"shar:{tar}#{first}+{size}"), read(file))
+        first += size
+
+
+def test_confidence_and_speaker_are_kept_and_what_cannot_be_read_is_left_out(tmp_path: Path):
+    broken = write_audio(tmp_path / "broken.flac", 1.0)
+    broken.write_bytes(broken.read_bytes()[:3_000])
+    write_audio(tmp_path / "a.wav", 0.5, rate=44_100, channels=2)
+    lines = [
+        {"audio": "a.wav", "text": "ab", "speaker": "ada", "confidence": 0.7},
+        {"audio": "broken.flac", "text": ""},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "left out: " in str(write_shards(manifest, tmp_path / "out"))
+    (entry,) = read_training(str(tmp_path / "out"))
+    assert (entry.id, entry.text, entry.speaker, entry.confidence) == ("a", "ab", "ada", 0.7)
+    assert entry.seconds == 0.5
+    assert len(digest(str(tmp_path / "out"))) == 64
+    assert "1 utterances, 0.00 h" in manifest_line("trained on", str(tmp_path / "out"))
+    with pytest.raises(RecipeError, match="is there already"):
+        write_shards(manifest, tmp_path / "out")
+    manifest.write_text(json.dumps(lines[1]) + "\n")
+    with pytest.raises(RecipeError, match="no recording can be read"):
+        write_shards(manifest, tmp_path / "other")
+    assert not list(tmp_path.glob("other*"))
+
+
+@pytest.mark.parametrize("source", ["memory://nothing", ".", "nonsense://there/x", "s3x://bucket"])
+def test_a_place_without_shards_is_one_line(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="cannot read shards there") as caught:
+        read_training(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_is_not_of_its_list_is_one_line(packed: Path):
+    (packed / "place.000001.jsonl.gz").write_bytes((packed / "place.000000.jsonl.gz").read_bytes())
+    with pytest.raises(RecipeError, match="holds 'u0' where the list has 'u3'"):
+        read_training(str(packed))
+
+
+def test_training_goes_on_without_a_shard_that_is_lost_or_damaged(recipe: AcousticRecipe, packed: Path):
+    entries = read_training(str(packed))
+    (packed / "recording.000000.tar").unlink()
+    tar = packed / "recording.000001.tar"
+    tar.write_bytes(tar.read_bytes()[:2_000])
+    for entry, problem in ((entries[0], "cannot be fetched"), (entries[3], "recording.000001.tar#512")):
+        with pytest.raises(AudioError, match=problem) as caught:
+            read_recording(entry.source)
+        assert "/tmp/asr-" not in str(caught.value)
+    recipe.data.train, recipe.epochs = [str(packed)], 1
+    trainer = make_trainer(recipe)
+    assert len(trainer.run()) == 1
+    assert said(trainer).count("left out: shar:") == 6

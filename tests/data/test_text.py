@@ -1,0 +1,68 @@
+"""What texts become before a recogniser learns to write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.data.text import language_of, spoken_words
+from asr.errors import RecipeError
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("It’s Mr. O'Neil’s “dog”—isn't it, Mrs Bee?", "it's mister o'neil's dog isn't it missus bee"),
+        ("'Hello', she said; the dogs' tails wagged", "hello she said the dogs tails wagged"),
+        ("Crème brûlée à la Façade, Ångström, Łódź, œuvre", "creme brulee a la facade angstrom lodz oeuvre"),
+        ("don´t, won`t, canʼt", "don't won't can't"),
+        ("ﬁne　ｗｏｒｄｓ, co\u00adoperate", "fine words cooperate"),
+        ("twenty-one... (a.b.) U.S.A.", "twenty one a b u s a"),
+        ("R&B & 5% of 1,000,000", "r and b and five percent of one million"),
+        ("0 7 42 101 1000", "zero seven forty two one hundred one one thousand"),
+        (
+            "1905, 1984; 1500 in 2024 and 2009",
+            "nineteen oh five nineteen eighty four fifteen hundred in twenty twenty four and two thousand nine",
+        ),
+        ("the 1st, 22nd and 103rd", "the first twenty second and one hundred third"),
+        ("3.50 or 0.5", "three point five zero or zero point five"),
+        *((text, "") for text in ("12:30", "1990s", "90210", "007", "-5", "A4", "$5", "€", "1+1", "a@b", "x²", "½")),
+        *(
+            (text, "")
+            for text in ("Dr. No", "12 St. John's", "e.g. I", "i. e. me", "us vs. them", "Jones Jr.", "c. 1700")
+        ),
+        *((text, "") for text in ("Henry VIII", "World War II.", "King Ⅷ", "chapter XIV")),
+        ("I said no. KING HENRY VIII", ""),
+        ("KING HENRY VIII", "king henry viii"),
+        ("I drove; the mix, the 1st. A civic duty, no.", "i drove the mix the first a civic duty no"),
+        *((text, "") for text in ("Привет world", "你好", "", " … ", "'", "55555")),
+    ],
+)
+def test_english_texts_become_what_is_said_or_nothing(written: str, said: str):
+    assert spoken_words(written) == said
+
+
+@given(st.text(), st.sampled_from(["en", "fr"]))
+def test_what_is_said_is_words_and_stays_as_it_is(text: str, language: str):
+    said = spoken_words(text, language)
+    assert spoken_words(said, language) == said
+    assert said == " ".join(said.split())
+    assert all(character.isalpha() or character in " '" or character.isprintable() for character in said)
+    if language == "en":
+        assert set(said) <= set("abcdefghijklmnopqrstuvwxyz' ")
+
+
+@given(st.integers(0, 9999))
+def test_every_number_of_up_to_four_digits_is_spelled(number: int):
+    said = spoken_words(f"{number}.")
+    assert said
+    assert set(said) <= set("abcdefghijklmnopqrstuvwxyz ")
+
+
+def test_turkish_has_two_letters_i():
+    assert spoken_words("İstanbul, ISPARTA", "tr") == "istanbul ısparta"
+
+
+def test_a_language_is_a_code():
+    assert [language_of(name) for name in ("en", "EN-us", "zh_TW", "haw")] == ["en", "en", "zh", "haw"]
+    with pytest.raises(RecipeError, match=r"^'klingon' is no language; name it by its code"):
+        language_of("klingon")

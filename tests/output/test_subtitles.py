@@ -1,0 +1,167 @@
+"""Every rule of subtitles, over words whose times are good, too close together, or wrong."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.output.subtitles import CUE_LINE_CHARACTERS, CUE_LINES, CUE_MINIMUM, Cue, subtitle_cues
+from asr.output.transcript import SEGMENT_PAUSE, Segment, Word, split_segments
+
+TEXTS = st.one_of(st.sampled_from(["a", "end.", "him —", "x" * 43, "y" * 100]), st.text("abc", min_size=1, max_size=14))
+
+
+def in_turn(*parts: tuple[str, float, float], start: float = 0.0) -> list[Word]:
+    """Words one after the other: text, silence before it, length."""
+    words = []
+    for text, silence, length in parts:
+        words.append(Word(text, start + silence, start + silence + length, 1))
+        start += silence + length
+    return words
+
+
+def cues_of(words: list[Word], free_from: int = 0) -> list[Cue]:
+    return subtitle_cues(split_segments(words), free_from)
+
+
+def words_of(cue: Cue) -> list[str]:
+    return " ".join(cue.lines).split(" ")
+
+
+@st.composite
+def speech(draw: st.DrawFn) -> list[Word]:
+    """Words in order; as fast as 20 a second, or with pauses of up to two seconds."""
+    part = st.tuples(TEXTS, st.one_of(st.just(0.0), st.floats(0, 2)), st.floats(0.05, 0.8))
+    return in_turn(*draw(st.lists(part, max_size=40)))
+
+
+# Times that are anywhere, in any order, and may end before they begin.
+anything = st.lists(st.builds(Word, TEXTS, st.floats(-1, 20), st.floats(-1, 20), st.just(1.0)), max_size=30)
+any_words = st.one_of(speech(), anything)
+
+
+@given(any_words)
+def test_every_word_is_shown_once_and_in_order(words: list[Word]) -> None:
+    shown = " ".join(" ".join(cue.lines) for cue in cues_of(words))
+    assert shown == " ".join(word.text for word in words)
+
+
+@given(any_words)
+def test_a_cue_has_at_most_two_lines_of_42_characters(words: list[Word]) -> None:
+    whole = {word.text for word in words}
+    for cue in cues_of(words):
+        assert 1 <= len(cue.lines) <= CUE_LINES == 2
+        assert all(len(line) <= CUE_LINE_CHARACTERS == 42 or line in whole for line in cue.lines)
+
+
+@given(any_words, st.integers(0, 30_000))
+def test_cues_last_a_second_and_never_overlap(words: list[Word], free_from: int) -> None:
+    for cue in cues_of(words, free_from):
+        assert cue.start >= free_from
+        assert cue.end - cue.start >= CUE_MINIMUM == 1000
+        free_from = cue.end
+
+
+@given(speech())
+def test_a_cue_begins_with_its_words_or_when_the_one_before_has_had_its_second(words: list[Word]) -> None:
+    last: Cue | None = None
+    number = 0
+    for cue in cues_of(words):
+        begins = round(1000 * words[number].start)
+        number += count_words(cue, words[number:])
+        ends = round(1000 * words[number - 1].end)
+        if cue.start != begins:
+            assert last is not None
+            assert cue.start == last.end == last.start + CUE_MINIMUM
+            assert cue.start > begins
+        # It stays to its last word, unless it came late or the next one is waiting.
+        assert cue.end >= min(ends, cue.start + CUE_MINIMUM)
+        last = cue
+    assert number == len(words)
+
+
+def count_words(cue: Cue, words: list[Word]) -> int:
+    """How many of the words the cue shows: a word may hold a space."""
+    text, count = " ".join(cue.lines), 0
+    while text:
+        text = text.removeprefix(words[count].text).removeprefix(" ")
+        count += 1
+    return count
+
+
+@given(speech())
+def test_a_pause_inside_a_cue_is_there_only_for_a_cue_that_would_not_have_its_second(words: list[Word]) -> None:
+    number = 0
+    for cue in cues_of(words):
+        shown = words[number : number + count_words(cue, words[number:])]
+        number += len(shown)
+        for place, (word, later) in enumerate(pairwise(shown), 1):
+            if later.start - word.end > SEGMENT_PAUSE + 1e-6:
+                following = words[number].start if number < len(words) else float("inf")
+                assert later.start - shown[0].start < 1.001 or following - later.start < 1.001, place
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a" * 20 + " " + "b" * 21 + " " + "c" * 20 + " " + "d" * 20, (42, 41)),
+        ("a" * 42 + " " + "b" * 42, (42, 42)),
+        ("short", (5,)),
+    ],
+)
+def test_what_fits_two_lines_is_one_cue(text: str, lines: tuple[int, ...]) -> None:
+    (cue,) = cues_of(in_turn(*((word, 0.05, 0.3) for word in text.split())))
+    assert tuple(map(len, cue.lines)) == lines
+
+
+def test_a_word_longer_than_a_line_stays_whole() -> None:
+    cues = cues_of(in_turn(("see", 0, 0.5), ("x" * 60, 0, 2), ("there", 0, 0.5)))
+    assert [line for cue in cues for line in cue.lines] == ["see", "x" * 60, "there"]
+
+
+def test_a_long_sentence_is_cut_at_its_longest_breath() -> None:
+    words = in_turn(*(("word", 0.3 if number == 13 else 0.02, 0.3) for number in range(24)))  # 119 characters
+    assert [len(words_of(cue)) for cue in cues_of(words)] == [13, 11]
+
+
+def test_a_long_sentence_without_a_breath_is_cut_in_the_middle() -> None:
+    words = in_turn(*(("word", 0.02, 0.3) for _ in range(24)))
+    assert [len(words_of(cue)) for cue in cues_of(words)] == [12, 12]
+
+
+@pytest.mark.parametrize("end", ["end.", "end?”", "end!)", "end…"])
+def test_two_sentences_without_a_pause_are_cut_between_them(end: str) -> None:
+    words = in_turn(*((end if number == 9 else "word", 0.02, 0.3) for number in range(24)))
+    assert [len(words_of(cue)) for cue in cues_of(words)] == [10, 14]
+
+
+def test_words_without_a_pause_are_not_cut_where_segments_end() -> None:
+    """A segment ends where a line would overflow, in the middle of a phrase."""
+    words = in_turn(*(("word", 0.3 if number == 12 else 0.02, 0.3) for number in range(24)))
+    assert [len(segment.words) for segment in split_segments(words)] == [17, 7]
+    assert [len(words_of(cue)) for cue in cues_of(words)] == [12, 12]
+
+
+def test_words_apart_by_a_pause_are_cues_of_their_own() -> None:
+    cues = cues_of(in_turn(("yes", 0, 0.4), ("no", 0.7, 0.3), ("so", 4, 0.1)))
+    assert [(cue.start, cue.end, cue.lines) for cue in cues] == [
+        (0, 1000, ("yes",)),
+        (1100, 2100, ("no",)),
+        (5400, 6400, ("so",)),
+    ]
+
+
+def test_a_word_that_would_not_have_its_second_is_shown_with_a_neighbour() -> None:
+    cues = cues_of(in_turn(("yes", 0, 0.1), ("no", 0.7, 0.1), ("so", 4, 0.1)))
+    assert [(cue.start, cue.end, cue.lines) for cue in cues] == [(0, 1000, ("yes no",)), (4900, 5900, ("so",))]
+
+
+def test_a_cue_waits_for_the_second_of_one_that_cannot_take_its_words() -> None:
+    cues = cues_of(in_turn(*[("x" * 42, 0, 0.125)] * 8))
+    assert [(cue.start, cue.end) for cue in cues] == [(0, 1000), (1000, 2000), (2000, 3000), (3000, 4000)]
+
+
+def test_words_at_one_time_are_one_cue() -> None:
+    (cue,) = subtitle_cues([Segment((Word(text, 2.0, 3.0, 1),)) for text in "abc"])
+    assert cue == Cue(2000, 3000, ("a b c",))

@@ -1,0 +1,253 @@
+"""Forced alignment against brute force and torchaudio, and on real speech against what the decoder hears by itself."""
+
+import itertools
+import tracemalloc
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import carrier
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.data.manifest import Entry
+from asr.decode.word_times import AlignedToken
+from asr.errors import AsrError, AudioError
+from asr.model.tokens import BLANK, WORD_START, Tokens
+from asr.normalize import normalize
+from asr.recognize import align as align_module
+from asr.recognize.align import align, forced_align, spell, split_words
+from asr.recognize.offline import Recognizer
+
+FRAME = 0.04  # seconds
+PIECES = Tokens([BLANK, "▁t", "he", "▁the", "re", "▁", *"ehrt'"])
+
+
+@st.composite
+def problems(draw: st.DrawFn, longest: int = 40) -> tuple[np.ndarray, list[int]]:
+    """Log-probs (frames, tokens) and targets that fit into them, equal neighbours included."""
+    vocabulary = draw(st.integers(2, 5))
+    targets = draw(st.lists(st.integers(1, vocabulary - 1), min_size=1, max_size=max(1, longest // 3)))
+    needed = len(targets) + sum(one == other for one, other in itertools.pairwise(targets))
+    frames = draw(st.integers(needed, max(needed, longest)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return np.log(rng.dirichlet(np.ones(vocabulary), size=frames)).astype(np.float32), targets
+
+
+def path_of(aligned: Sequence[AlignedToken], frames: int) -> list[int]:
+    """The symbol of each frame; the runs must be in order and apart."""
+    path, free_from = [0] * frames, 0
+    for item in aligned:
+        assert free_from <= item.first <= item.last < frames
+        free_from = item.last + 1
+        path[item.first : free_from] = [item.token] * (free_from - item.first)
+    return path
+
+
+def spelled_by(path: Sequence[int]) -> list[int]:
+    return [symbol for symbol, _ in itertools.groupby(path) if symbol]
+
+
+def score(log_probs: np.ndarray, path: Sequence[int]) -> float:
+    return float(log_probs[np.arange(len(path)), path].sum(dtype=np.float64))
+
+
+@given(problems(longest=6))
+def test_no_path_that_spells_the_targets_is_better(problem: tuple[np.ndarray, list[int]]) -> None:
+    log_probs, targets = problem
+    if log_probs.size > 30:
+        return
+    paths = itertools.product(range(log_probs.shape[1]), repeat=len(log_probs))
+    best = max(score(log_probs, path) for path in paths if spelled_by(path) == targets)
+    path = path_of(forced_align(log_probs, targets), len(log_probs))
+    assert spelled_by(path) == targets
+    assert score(log_probs, path) == pytest.approx(best, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def torchaudio_path() -> Callable[[np.ndarray, list[int]], list[int]]:
+    """`torchaudio.functional.forced_align` of one recording."""
+    torch = pytest.importorskip("torch", reason="torchaudio is the yardstick: pip install 'asr[train]'")
+    functional = pytest.importorskip("torchaudio.functional", reason="the yardstick: pip install 'asr[train]'")
+
+    def path(log_probs: np.ndarray, targets: list[int]) -> list[int]:
+        symbols, _ = functional.forced_align(torch.tensor(log_probs)[None], torch.tensor([targets], dtype=torch.int32))
+        return symbols[0].tolist()
+
+    return path
+
+
+@given(problem=problems())
+def test_the_path_is_that_of_torchaudio(
+    torchaudio_path: Callable[[np.ndarray, list[int]], list[int]], problem: tuple[np.ndarray, list[int]]
+) -> None:
+    log_probs, targets = problem
+    assert path_of(forced_align(log_probs, targets), len(log_probs)) == torchaudio_path(log_probs, targets)
+
+
+@given(problem=problems(), levels=st.integers(1, 3))
+def test_where_several_paths_are_best_the_score_is_as_high_as_torchaudios(
+    torchaudio_path: Callable[[np.ndarray, list[int]], list[int]], problem: tuple[np.ndarray, list[int]], levels: int
+) -> None:
+    log_probs, targets = np.maximum(problem[0].round(), -levels), problem[1]
+    ours = path_of(forced_align(log_probs, targets), len(log_probs))
+    assert spelled_by(ours) == targets
+    assert score(log_probs, ours) >= score(log_probs, torchaudio_path(log_probs, targets))
+
+
+def test_a_run_has_its_tokens_highest_log_prob() -> None:
+    probs = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.1, 0.3, 0.6]])
+    log_probs = np.log(probs).astype(np.float32)
+    first, second = forced_align(log_probs, [1, 2])
+    assert (first.first, first.last, second.first, second.last) == (1, 2, 3, 3)
+    assert np.exp([first.log_prob, second.log_prob]) == pytest.approx([0.8, 0.6])
+
+
+def test_equal_tokens_are_parted_by_a_blank_even_where_none_is_heard() -> None:
+    log_probs = np.log(np.full((3, 2), [1e-6, 1 - 1e-6])).astype(np.float32)
+    assert path_of(forced_align(log_probs, [1, 1]), 3) == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("frames", "targets"), [(0, [1]), (2, [1, 2, 1]), (3, [1, 2, 2])])
+def test_a_text_that_the_audio_cannot_hold_is_refused(frames: int, targets: list[int]) -> None:
+    with pytest.raises(AsrError, match="too long for the audio") as caught:
+        forced_align(np.zeros((frames, 3), dtype=np.float32), targets)
+    assert f"there are {frames}" in str(caught.value)
+
+
+def test_memory_is_a_small_part_of_the_trellis() -> None:
+    frames, targets = 4000, [1, 2] * 300
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=frames)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        aligned = forced_align(log_probs, targets)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert spelled_by(path_of(aligned, frames)) == targets
+    assert peak < frames * len(targets) / 4  # bytes; a byte for each state would be 8 times that
+
+
+def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(align_module, "TRELLIS_BYTES", 10_000)
+    with pytest.raises(AsrError, match="cut the recording and its text"):
+        forced_align(np.zeros((1000, 3), dtype=np.float32), [1, 2] * 100)
+
+
+@given(st.lists(st.sampled_from(["Hello,", "—", "«", "well-known", "...", "O'Brien's", "'tis", "42", "&", "a"])))
+def test_words_keep_their_spelling_and_marks_go_with_a_neighbour(text: list[str]) -> None:
+    words = split_words(" \n".join(text))
+    assert all(normalize(word) for word in words)
+    assert len(words) == sum(bool(normalize(word)) for word in text)
+    if words:
+        assert " ".join(words) == " ".join(text)
+
+
+def test_a_mark_goes_with_the_word_before_it_or_at_the_start_with_the_one_after() -> None:
+    assert split_words("— Yes — he said … no") == ["— Yes —", "he", "said …", "no"]
+
+
+def test_a_word_is_spelled_as_it_is_scored() -> None:
+    spelled = spell(["“There”", "re-the", "’t", "ETHER’E"], PIECES)
+    assert ["".join(PIECES.symbols[token] for token in ids) for ids in spelled] == [
+        "▁there",
+        "▁re▁the",
+        "▁t",
+        "▁ether'e",
+    ]
+    assert spell(["there"], PIECES) == [[3, 4]]  # ▁the re
+
+
+def test_a_lone_word_start_is_spelled_between_words_only() -> None:
+    tokens = Tokens([BLANK, WORD_START, *"abc"])
+    assert spell(["cab", "a"], tokens) == [[4, 2, 3], [1, 2]]
+
+
+def test_a_model_in_capitals_is_spelled_in_capitals() -> None:
+    tokens = Tokens([BLANK, WORD_START, *"ABC"])
+    assert spell(["Cab"], tokens, upper=True) == [[4, 2, 3]]
+
+
+def test_words_that_the_model_cannot_spell_are_named() -> None:
+    with pytest.raises(AsrError) as caught:
+        spell(["the", "42", "thé", "tree", "9", "the", "8th"], PIECES)
+    assert str(caught.value) == (
+        "the model cannot spell “42” (word 2), “thé” (word 3), “9” (word 5) and 1 more; "
+        "write numbers and signs as they are spoken, with the letters 'ehrt"
+    )
+
+
+@pytest.fixture(scope="module", params=["whole", "live"])
+def reader(request: pytest.FixtureRequest, carrier_bundle: Path, streaming_carrier_bundle: Path) -> Recognizer:
+    """Reads the audio of `carrier.speech`."""
+    return Recognizer(carrier_bundle if request.param == "whole" else streaming_carrier_bundle, threads=1)
+
+
+def test_words_have_the_times_and_confidences_that_the_decoder_gives_them(reader: Recognizer) -> None:
+    samples = carrier.speech("the cat's meow ", silence=30)
+    transcript, heard = align(reader, samples, "The cat’s — meow?!"), reader.transcribe(samples)
+    assert transcript.text == "The cat’s — meow?!"
+    assert [(word.start, word.end) for word in transcript.words] == [(word.start, word.end) for word in heard.words]
+    assert [word.confidence for word in transcript.words] == pytest.approx([word.confidence for word in heard.words])
+    assert transcript.duration == pytest.approx(heard.duration, abs=FRAME)
+
+
+def test_a_word_of_two_parts_lasts_from_the_first_to_the_last(reader: Recognizer) -> None:
+    word, after = align(reader, carrier.speech("ab cd ef", silence=10), "ab-cd ef").words
+    # Each character has two frames; the last one's second is blank.
+    assert (word.text, word.start, word.end) == ("ab-cd", 10 * FRAME, pytest.approx((10 + 2 * 5 - 1) * FRAME))
+    assert after.start == pytest.approx((10 + 2 * 6) * FRAME)
+    assert word.confidence == pytest.approx(1, abs=1e-3)
+
+
+def test_a_recording_of_several_windows_is_aligned_as_a_whole(reader: Recognizer) -> None:
+    text = "one two three four five six seven eight nine ten " * 25  # 98 s
+    transcript = align(reader, carrier.speech(text), text)
+    assert transcript.words == reader.transcribe(carrier.speech(text)).words
+    assert len(transcript.segments) > 1
+
+
+def test_words_that_were_not_spoken_are_still_in_order_and_uncertain(reader: Recognizer) -> None:
+    words = align(reader, carrier.speech("the cat sat", silence=20), "the black cat sat").words
+    assert [word.text for word in words] == ["the", "black", "cat", "sat"]
+    assert all(one.end <= other.start for one, other in itertools.pairwise(words))
+    assert max(range(4), key=lambda index: -words[index].confidence) == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", "— … !"])
+def test_a_text_without_words_is_refused(reader: Recognizer, text: str) -> None:
+    with pytest.raises(AsrError, match="no words"):
+        align(reader, carrier.speech("words"), text)
+
+
+def test_audio_that_cannot_be_read_to_its_end_is_refused(reader: Recognizer, tmp_path: Path) -> None:
+    path = carrier.save(tmp_path / "a.wav", "all the words that were spoken", silence=200)
+    path.write_bytes(path.read_bytes()[:-100_000])
+    with pytest.raises(AudioError, match="truncated"):
+        align(reader, path, "all the words")
+
+
+def test_progress_adds_up_to_the_recording(reader: Recognizer) -> None:
+    told: list[float] = []
+    samples = carrier.speech("words " * 120)
+    align(reader, samples, "words " * 120, lambda _, seconds: told.append(seconds))
+    assert sum(told) == pytest.approx(len(samples) / carrier.RATE)
+
+
+def test_words_of_real_speech_are_where_the_decoder_hears_them(dev_entries: list[Entry]) -> None:
+    """The decoder knows nothing of the text; where it hears the right word, it hears it where the text has it."""
+    recognizer = Recognizer("en-bilstm", threads=1)
+    agreed = heard_right = 0
+    for entry in dev_entries[:20]:
+        words, heard = align(recognizer, entry.audio, entry.text).words, recognizer.transcribe(entry.audio).words
+        assert [word.text for word in words] == entry.text.split()
+        assert all(one.end <= other.start for one, other in itertools.pairwise(words))
+        spoken, decoded = [word.text.lower() for word in words], [word.text for word in heard]
+        for match in SequenceMatcher(None, spoken, decoded, autojunk=False).get_matching_blocks():
+            for ours, theirs in zip(words[match.a :][: match.size], heard[match.b :][: match.size], strict=True):
+                heard_right += 1
+                agreed += abs(ours.start - theirs.start) <= 2 * FRAME and abs(ours.end - theirs.end) <= 2 * FRAME
+    assert heard_right > 100
+    assert agreed >= 0.95 * heard_right

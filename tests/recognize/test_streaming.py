@@ -1,0 +1,534 @@
+"""Live recognition: any chunks and any rate give the same finals; stable words stay; nothing is lost or doubled."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import carrier
+import live_model
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_model import chunk_sizes, cut
+
+from asr import AudioError, BundleError, Endpoint, Final, Partial, Recognizer, StreamingRecognizer, load_model
+from asr.decode.build import DecoderName, DecoderOptions
+from asr.evaluate.live import Flicker, transcribe_live
+from asr.model.bundle import load_bundle
+from asr.model.engine import StreamingEngine
+from asr.model.tokens import Tokens
+from asr.output.transcript import Segment, Transcript, Word
+from asr.recognize.streaming import Event
+
+RATE, FRAME, FRAME_SECONDS = carrier.RATE, carrier.FRAME, carrier.FRAME / carrier.RATE
+UTTERANCES = ("hello to you", "it's a word", "so long")
+
+Told = list[list[tuple[str, float, float]]]
+
+every_decoder = pytest.mark.parametrize("decoder", ["greedy", "beam"])
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds / FRAME_SECONDS) * FRAME, dtype=np.float32)
+
+
+def talk(*utterances: str, pause: float = 1.2) -> np.ndarray:
+    """The utterances, each after a pause of so many seconds; nothing follows the last sample of the last letter."""
+    samples = np.concatenate([part for text in utterances for part in (silence(pause), carrier.speech(" " + text))])
+    return samples[:-FRAME]
+
+
+TALK = talk(*UTTERANCES)
+
+
+def noisy(samples: np.ndarray, deviation: float) -> np.ndarray:
+    """Noise wherever the carrier's model does not look."""
+    noise = np.random.default_rng(0).normal(0, deviation, len(samples)).astype(np.float32)
+    noise[::FRAME] = 0
+    return samples + noise
+
+
+def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
+    """The carrier at another rate, half a frame later: the model then looks at the middles of frames, where a resampled
+    step has settled."""
+    return np.repeat(np.pad(samples[::FRAME], (1, 0)), rate // 25)[rate // 50 :]
+
+
+@pytest.fixture(scope="session")
+def engine(streaming_carrier_bundle: Path) -> StreamingEngine:
+    return StreamingEngine(load_bundle(streaming_carrier_bundle), threads=1)
+
+
+@pytest.fixture(scope="session")
+def make(engine: StreamingEngine) -> Callable[..., StreamingRecognizer]:
+    return lambda **options: StreamingRecognizer(engine, threads=1, **options)
+
+
+@pytest.fixture(scope="session")
+def offline(carrier_bundle: Path) -> dict[str, Recognizer]:
+    """The same model for whole recordings, by decoder."""
+    return {decoder: Recognizer(carrier_bundle, decoder, threads=1) for decoder in ("greedy", "beam")}
+
+
+@pytest.fixture(scope="session")
+def shouting(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    """A model for whole recordings that writes what it hears in capitals: it shows which of two passes wrote a text."""
+    folder = carrier.write_bundle(tmp_path_factory.mktemp("bundles") / "shouting")
+    blank, *others = carrier.TOKENS.symbols
+    Tokens([blank, *(symbol.upper() for symbol in others)]).save(folder / "tokens.txt")
+    return Recognizer(folder, threads=1)
+
+
+def listen(recognizer: StreamingRecognizer, chunks: Sequence[np.ndarray], rate: int = RATE) -> list[Event]:
+    events = [event for chunk in chunks for event in recognizer.accept(chunk, rate)]
+    return events + recognizer.finish()
+
+
+def told(events: Sequence[Event]) -> Told:
+    """The words and times of each final, to the millisecond."""
+    return [
+        [(word.text, round(word.start, 3), round(word.end, 3)) for word in event.segment.words]
+        for event in events
+        if isinstance(event, Final)
+    ]
+
+
+def flat(finals: Told) -> list[tuple[str, float, float]]:
+    return [word for final in finals for word in final]
+
+
+def texts(events: Sequence[Event]) -> list[str]:
+    return [event.segment.text for event in events if isinstance(event, Final)]
+
+
+def check_events(answers: Sequence[list[Event]]) -> int:
+    """Events of calls in turn keep all promises; how many words became stable before their final."""
+    shown, stable, end, early = "", [], 0.0, 0
+    for events in answers:
+        assert all(isinstance(event, Final) for event in events[:-1])
+        for event in events:
+            final = isinstance(event, Final)
+            words = event.segment.words if final else event.words
+            text = event.segment.text if final else event.text
+            assert " ".join(word.text for word in words) == text
+            assert [word.text for word in words[: len(stable)]] == stable
+            assert all(end <= word.start < word.end for word in words)
+            if final:
+                assert words
+                early += len(stable)
+                shown, stable, end = "", [], words[-1].end
+            else:
+                assert text != shown
+                now = event.stable_prefix.split()
+                assert now[: len(stable)] == stable
+                assert text.split()[: len(now)] == now
+                shown, stable = text, now
+    return early
+
+
+# Exactness
+
+
+@every_decoder
+@pytest.mark.parametrize("endpoint", [None, Endpoint()], ids=["one utterance", "endpoints"])
+@settings(deadline=None, max_examples=15)
+@given(sizes=chunk_sizes())
+def test_finals_are_what_the_whole_file_says_however_it_is_cut(
+    make: Callable[..., StreamingRecognizer],
+    offline: dict[str, Recognizer],
+    decoder: str,
+    endpoint: Endpoint | None,
+    sizes: list[int],
+) -> None:
+    finals = told(listen(make(decoder=decoder, endpoint=endpoint), cut(TALK, sizes)))
+    whole = Final(Segment(offline[decoder].transcribe(TALK).words))
+    assert [flat(finals)] == told([whole])
+    spoken = [" ".join(word for word, *_ in final) for final in finals]
+    assert spoken == ([" ".join(UTTERANCES)] if endpoint is None else list(UTTERANCES))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+@settings(deadline=None, max_examples=8)
+@given(data=st.data())
+def test_any_rate_gives_the_text_and_times_of_16_khz(
+    make: Callable[..., StreamingRecognizer], rate: int, data: st.DataObject
+) -> None:
+    sizes = data.draw(chunk_sizes(10 * rate, rate // 25))
+    finals = told(listen(make(), cut(at_rate(TALK, rate), sizes), rate))
+    expected = told(listen(make(), [TALK]))
+    assert [[word for word, *_ in final] for final in finals] == [[word for word, *_ in final] for final in expected]
+    for (_, *times), (_, *wanted) in zip(flat(finals), flat(expected), strict=True):
+        assert times == pytest.approx(wanted, abs=FRAME_SECONDS + 1e-6)
+
+
+@every_decoder
+@settings(deadline=None, max_examples=5)
+@given(sizes=chunk_sizes())
+def test_a_model_with_memory_and_lookahead_gives_the_finals_of_the_whole_stream(
+    live_bundle: Path, decoder: str, sizes: list[int]
+) -> None:
+    samples = np.concatenate([live_model.speech()[:40_000], silence(3), live_model.speech()[40_000:]])
+    recognizer = StreamingRecognizer(live_bundle, DecoderOptions(decoder, 4), Endpoint(0.3, 2.0, 1.5), threads=1)
+    finals = told(listen(recognizer, cut(samples, sizes)))
+    assert len(finals) > 2
+    assert finals == told(listen(recognizer, [samples]))
+
+
+@every_decoder
+@pytest.mark.parametrize("repeats", [1, 9])  # 45 s are more than a window of the models for whole recordings
+def test_without_endpoints_a_stream_gives_what_the_file_gives(live_bundle: Path, decoder: str, repeats: int) -> None:
+    samples = np.tile(live_model.speech(), repeats)
+    offline = load_model(live_bundle, DecoderOptions(decoder, 4), threads=1).transcribe(samples)
+    recognizer = StreamingRecognizer(live_bundle, DecoderOptions(decoder, 4), endpoint=None, threads=1)
+    (final,) = listen(recognizer, cut(samples, [2_560] * 400))[-1:]
+    assert isinstance(final, Final)
+    assert final.segment.text == offline.text
+    assert len(offline.words) > 5 * repeats
+    for live, whole in zip(final.segment.words, offline.words, strict=True):
+        assert (live.start, live.end) == pytest.approx((whole.start, whole.end))
+        assert live.confidence == pytest.approx(whole.confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("left", [1, 100, FRAME])
+@every_decoder
+def test_the_last_word_is_never_lost(
+    make: Callable[..., StreamingRecognizer], decoder: str, lead: float, left: int
+) -> None:
+    samples = np.concatenate([silence(lead), carrier.speech("the end")])[: left - 2 * FRAME]  # inside the last letter
+    assert texts(listen(make(decoder=decoder), cut(samples, [2_560] * 9))) == ["the end"]
+
+
+def test_the_last_word_of_a_stream_at_another_rate_is_not_lost_in_the_resampler(
+    make: Callable[..., StreamingRecognizer],
+) -> None:
+    samples = at_rate(carrier.speech("the end")[:-FRAME], 48_000)
+    assert texts(listen(make(), cut(samples, [480] * 99), 48_000)) == ["the end"]
+
+
+# Events
+
+
+@every_decoder
+@settings(deadline=None, max_examples=15)
+@given(sizes=chunk_sizes(2 * RATE))
+def test_stable_words_stay_and_each_event_is_news(
+    make: Callable[..., StreamingRecognizer], decoder: str, sizes: list[int]
+) -> None:
+    recognizer = make(decoder=decoder)
+    answers = [recognizer.accept(chunk, RATE) for chunk in cut(TALK, sizes)]
+    check_events([*answers, recognizer.finish()])
+
+
+@every_decoder
+def test_stable_words_of_a_restless_model_stay(live_bundle: Path, decoder: str) -> None:
+    recognizer = StreamingRecognizer(live_bundle, decoder, Endpoint(0.3, 2.0, 4.0), threads=1)
+    answers = [recognizer.accept(chunk, RATE) for chunk in cut(np.tile(live_model.speech(), 3), [1_280] * 200)]
+    assert check_events([*answers, recognizer.finish()]) > 10
+
+
+@every_decoder
+def test_words_are_shown_as_they_are_spoken_and_become_stable(
+    make: Callable[..., StreamingRecognizer], decoder: str
+) -> None:
+    recognizer = make(decoder=decoder)
+    partials = [
+        (event.text, event.stable_prefix)
+        for frame in np.split(carrier.speech("to be or"), len("to be or") * 2)
+        for event in recognizer.accept(frame, RATE)
+    ]
+    assert partials == [
+        *[("t", ""), ("to", ""), ("to b", "to"), ("to be", "to"), ("to be o", "to be"), ("to be or", "to be")]
+    ]
+
+
+def test_times_of_partials_are_those_of_the_stream(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    (final, partial) = recognizer.accept(talk("one", "two", pause=2), RATE)
+    assert isinstance(final, Final)
+    assert isinstance(partial, Partial)
+    assert [word.start for word in partial.words] == pytest.approx([2 + 8 * FRAME_SECONDS + 2 + 2 * FRAME_SECONDS])
+    assert partial.words == recognizer.finish()[0].segment.words
+
+
+def test_a_final_comes_as_soon_as_the_silence_is_long_enough(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    recognizer.accept(np.concatenate([silence(1), carrier.speech("word")]), RATE)
+    waits = [bool(recognizer.accept(silence(FRAME_SECONDS), RATE)) for _ in range(25)]
+    # The frame after the last letter was silent, too.
+    assert waits.index(True) + 2 == round(Endpoint().after_speech / FRAME_SECONDS)
+    assert waits.count(True) == 1
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.0003, 0.01])  # digital silence, −70 dB, −40 dB
+def test_utterances_end_at_pauses_and_never_inside(make: Callable[..., StreamingRecognizer], deviation: float) -> None:
+    sentence = np.concatenate([carrier.speech("some words"), silence(0.6), carrier.speech(" and more"), silence(2.5)])
+    samples = noisy(np.tile(np.concatenate([silence(2.5), sentence]), 8), deviation)
+    assert texts(listen(make(), cut(samples, [2_560] * 500))) == ["some words and more"] * 8
+
+
+@every_decoder
+def test_speech_without_a_pause_is_cut_and_nothing_is_lost_or_doubled(
+    make: Callable[..., StreamingRecognizer], decoder: str
+) -> None:
+    samples = carrier.speech(" ".join(["abcdefghij"] * 20))
+    longest = 4.0
+    finals = told(listen(make(decoder=decoder, endpoint=Endpoint(max_utterance=longest)), [samples]))
+    assert "".join(word for word, *_ in flat(finals)) == "abcdefghij" * 20
+    assert len(finals) >= 4
+    for final in finals:
+        assert final[-1][2] - final[0][1] <= longest + FRAME_SECONDS
+
+
+def test_silence_gives_no_events(make: Callable[..., StreamingRecognizer]) -> None:
+    assert listen(make(), [silence(1)] * 12) == []
+
+
+# Streams
+
+
+def test_nothing_heard_gives_nothing(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    assert recognizer.finish() == []
+    assert recognizer.accept(np.zeros(0, dtype=np.float32), RATE) == []
+    assert recognizer.finish() == recognizer.finish() == []
+
+
+@pytest.mark.parametrize("options", [{}, {"endpoint": None}, {"decoder": "beam"}])
+def test_after_finish_a_new_stream_begins_at_time_0(
+    make: Callable[..., StreamingRecognizer], options: dict[str, Any]
+) -> None:
+    recognizer = make(**options)
+    first = listen(recognizer, cut(TALK, [2_560] * 20))
+    assert recognizer.finish() == []
+    assert listen(recognizer, cut(TALK, [2_560] * 20)) == first
+    assert texts(listen(recognizer, [at_rate(TALK, 48_000)], 48_000)) == texts(first)  # at another rate, if it likes
+
+
+def test_a_stream_that_was_cut_off_leaves_no_trace(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    recognizer.accept(carrier.speech("xyz")[: 5 * FRAME - 17], RATE)
+    recognizer.finish()
+    assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_not_audio_count_as_silence(make: Callable[..., StreamingRecognizer], value: float) -> None:
+    samples = TALK.copy()
+    samples[: round(1.0 * RATE)] = value
+    assert told(listen(make(), cut(samples, [1_000] * 9))) == told(listen(make(), [TALK]))
+
+
+def test_float64_samples_are_heard(make: Callable[..., StreamingRecognizer]) -> None:
+    assert listen(make(), [TALK.astype(np.float64)]) == listen(make(), [TALK])
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "reason"),
+    [
+        (np.zeros(100, dtype=np.int16), RATE, "int16"),
+        (np.zeros((100, 2), dtype=np.float32), RATE, r"\(100, 2\)"),
+        (np.zeros((), dtype=np.float32), RATE, r"\(\)"),
+        (np.zeros(100, dtype=np.float32), 48_000, "began at 16000 Hz and goes on at 48000 Hz"),
+    ],
+    ids=["integers", "two channels", "a number", "another rate"],
+)
+def test_samples_of_another_kind_are_refused_in_one_line_and_the_stream_goes_on(
+    make: Callable[..., StreamingRecognizer], samples: np.ndarray, rate: int, reason: str
+) -> None:
+    recognizer = make()
+    before, after = np.split(TALK, [50_000])
+    events = recognizer.accept(before, RATE)
+    with pytest.raises(AudioError, match=reason) as caught:
+        recognizer.accept(samples, rate)
+    assert "\n" not in str(caught.value)
+    assert told(events + listen(recognizer, [after])) == told(listen(make(), [TALK]))
+
+
+@pytest.mark.parametrize("rate", [0, -16_000])
+def test_an_impossible_rate_is_refused_and_another_may_follow(
+    make: Callable[..., StreamingRecognizer], rate: int
+) -> None:
+    recognizer = make()
+    with pytest.raises(AudioError, match="impossible"):
+        recognizer.accept(TALK, rate)
+    assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+
+
+def test_recognisers_that_share_an_engine_do_not_disturb_each_other(live_bundle: Path) -> None:
+    shared = StreamingEngine(load_bundle(live_bundle), threads=1)
+    sources = [live_model.speech(), live_model.speech()[20_000:]]
+    decoders: tuple[DecoderName, ...] = ("beam", "greedy")
+    alone = [StreamingRecognizer(shared, decoder) for decoder in decoders]
+    expected = [told(listen(recognizer, [source])) for recognizer, source in zip(alone, sources, strict=True)]
+    first, second = (StreamingRecognizer(shared, decoder) for decoder in decoders)
+    events: tuple[list[Event], list[Event]] = ([], [])
+    for left, right in zip(cut(sources[0], [1_111] * 100), cut(sources[1], [3_000] * 100), strict=True):
+        events[0].extend(first.accept(left, RATE))
+        events[1].extend(second.accept(right, RATE))
+    events[1].extend(second.finish())
+    events[0].extend(first.finish())
+    assert [told(each) for each in events] == expected
+
+
+def test_memory_and_work_do_not_grow_with_the_length_of_the_stream(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer
+) -> None:
+    minute = np.concatenate([
+        *[np.concatenate([carrier.speech("some words in a minute"), silence(1.2)])] * 8,
+        carrier.speech("without a pause " * 24),
+        silence(5.6),
+    ])  # fmt: skip
+    assert len(minute) == 60 * RATE
+    recognizer = make(second_pass=shouting)
+    held, longest = [], []
+    for _ in range(30):
+        texts = []
+        for number, chunk in enumerate(cut(minute, [5_120] * 187)):
+            texts += [event.text for event in recognizer.accept(chunk, RATE) if isinstance(event, Partial)]
+            if number in (0, 130, 187):
+                shared = ("engine", "decoder", "second_pass")
+                held.append(
+                    len(pickle.dumps([value for name, value in vars(recognizer).items() if name not in shared]))
+                )
+        longest.append(max(map(len, texts)))
+    # After the first minute nothing but the digits of some counts.
+    assert all(later <= earlier + 100 for earlier, later in zip(held[3:6] * 28, held[6:], strict=True))
+    # The work for a chunk grows with the utterance, of which this is the longest.
+    assert set(longest) == {longest[0]}
+
+
+# Models
+
+
+def test_a_model_for_whole_recordings_is_refused_in_one_line(carrier_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="choose a live model") as caught:
+        StreamingRecognizer(carrier_bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no model"):
+        StreamingRecognizer(tmp_path / "none")
+
+
+def test_a_model_for_another_sample_rate_is_refused(tmp_path: Path) -> None:
+    folder = carrier.write_bundle(tmp_path / "narrow", streaming=True)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace("16000", "8000"))
+    with pytest.raises(BundleError, match="8000 Hz"):
+        StreamingRecognizer(folder)
+
+
+def test_a_model_may_be_a_folder_a_bundle_or_an_engine(streaming_carrier_bundle: Path, engine: StreamingEngine) -> None:
+    models = (streaming_carrier_bundle, str(streaming_carrier_bundle), load_bundle(streaming_carrier_bundle), engine)
+    assert [texts(listen(StreamingRecognizer(model, threads=1), [TALK])) for model in models] == [list(UTTERANCES)] * 4
+
+
+# Second pass
+
+
+@settings(deadline=None, max_examples=10)
+@given(sizes=chunk_sizes())
+def test_the_second_pass_writes_the_finals_and_their_times(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer, sizes: list[int]
+) -> None:
+    events = listen(make(second_pass=shouting), cut(TALK, sizes))
+    first = told(listen(make(), [TALK]))
+    assert texts(events) == [text.upper() for text in UTTERANCES]
+    for (_, *times), (_, *wanted) in zip(flat(told(events)), flat(first), strict=True):
+        assert times == pytest.approx(wanted, abs=FRAME_SECONDS)  # its frames begin elsewhere
+    assert all(event.text.islower() for event in events if isinstance(event, Partial))
+
+
+def test_the_second_pass_without_endpoints_hears_the_whole_stream(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer
+) -> None:
+    events = listen(make(second_pass=shouting, endpoint=None), cut(TALK, [2_560] * 99))
+    assert texts(events) == [" ".join(UTTERANCES).upper()]
+
+
+@pytest.mark.parametrize("rules", [Endpoint(max_utterance=3.0), Endpoint(after_speech=0.2)], ids=["cut", "hasty"])
+@pytest.mark.parametrize("size", [FRAME, 2_560, 10 * RATE])
+def test_the_second_pass_hears_no_word_of_the_next_utterance(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer, rules: Endpoint, size: int
+) -> None:
+    # Pauses of 0.28 s, shorter than the margin of the second pass.
+    samples = np.concatenate([np.concatenate([carrier.speech("abcdefgh "), silence(0.28)]) for _ in range(10)])
+    first = listen(make(endpoint=rules), [samples])
+    second = listen(make(endpoint=rules, second_pass=shouting), cut(samples, [size] * (len(samples) // size)))
+    assert texts(second) == [text.upper() for text in texts(first)]
+
+
+def test_a_second_pass_that_hears_nothing_leaves_the_first_ones_text(
+    make: Callable[..., StreamingRecognizer], offline: dict[str, Recognizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = offline["greedy"]
+    monkeypatch.setattr(deaf, "transcribe", lambda samples: Transcript((), len(samples) / RATE))
+    assert told(listen(make(second_pass=deaf), [TALK])) == told(listen(make(), [TALK]))
+
+
+def test_the_second_pass_may_be_a_models_folder(make: Callable[..., StreamingRecognizer], carrier_bundle: Path) -> None:
+    assert texts(listen(make(second_pass=str(carrier_bundle)), [TALK])) == list(UTTERANCES)
+
+
+# Recordings in place of a microphone
+
+
+def test_a_recording_is_heard_as_from_a_microphone(make: Callable[..., StreamingRecognizer], tmp_path: Path) -> None:
+    path = carrier.save(tmp_path / "a.wav", "one two", silence=50)
+    told_seconds: list[float] = []
+    recognizer = make()
+    recognition = transcribe_live(recognizer, path, on_progress=lambda _, seconds: told_seconds.append(seconds))
+    assert (recognition.source, recognition.error) == (path, None)
+    assert (recognition.transcript.text, recognition.transcript.duration) == ("one two", pytest.approx(64 * 0.04))
+    assert sum(told_seconds) == pytest.approx(64 * 0.04)
+    assert transcribe_live(recognizer, path) == recognition  # a new stream
+
+
+def test_a_truncated_recording_gives_its_text_and_an_error(
+    make: Callable[..., StreamingRecognizer], tmp_path: Path
+) -> None:
+    path = carrier.save(tmp_path / "cut.wav", "one two three four five six seven eight")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    recognition = transcribe_live(make(), path)
+    assert recognition.transcript.text.startswith("one two three")
+    assert isinstance(recognition.error, AudioError)
+
+
+def test_a_missing_recording_is_an_error_and_no_text(make: Callable[..., StreamingRecognizer], tmp_path: Path) -> None:
+    recognition = transcribe_live(make(), tmp_path / "missing.wav")
+    assert recognition.transcript == Transcript((), 0.0)
+    assert isinstance(recognition.error, AudioError)
+
+
+def words(text: str) -> tuple[Word, ...]:
+    return tuple(Word(word, number, number + 1, 1.0) for number, word in enumerate(text.split()))
+
+
+def event(text: str) -> Event:
+    """A partial, or with a full stop a final."""
+    return Final(Segment(words(text[:-1]))) if text.endswith(".") else Partial(text, "", words(text))
+
+
+@pytest.mark.parametrize(
+    ("shown", "count", "changed"),
+    [
+        ([], 0, 0),
+        (["one", "one two", "one two."], 2, 0),
+        (["on", "one", "one."], 2, 1),
+        (["one two", "won two", "won two."], 4, 2),
+        (["one two three", "one."], 3, 2),
+        (["one", "", "one."], 2, 1),
+        (["one", "two."], 2, 1),
+        (["one.", "one.", "two"], 3, 0),
+    ],
+)
+def test_flicker_counts_words_shown_and_words_that_did_not_stay(shown: list[str], count: int, changed: int) -> None:
+    flicker = Flicker()
+    for text in shown:
+        flicker.see(event(text))
+    assert (flicker.shown, flicker.changed) == (count, changed)
+    assert flicker.rate == pytest.approx(changed / count if count else 0)
