@@ -107,7 +107,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         threads: 1
         data: {{train: {folder / "corpus.jsonl"}, dev: {folder / "corpus.jsonl"}, batch_seconds: 6, workers: 0}}
         tokenizer: {{kind: characters, alphabet: ab}}
-        model: {{layers: 1, size: 16, bands: 20}}
+        model: {{layers: 1, hidden_size: 16, n_mels: 20}}
         """,
         encoding="utf-8",
     )

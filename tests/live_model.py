@@ -34,7 +34,7 @@ def write_bundle(folder: Path, int8: bool) -> Path:
 
     folder.mkdir(parents=True)
     torch.manual_seed(7)
-    config = AcousticConfig(cell="gru", directions=1, layers=2, size=64, lookahead=LOOKAHEAD)
+    config = AcousticConfig(cell="gru", bidirectional=False, layers=2, hidden_size=64, lookahead=LOOKAHEAD)
     model = AcousticModel(config, len(carrier.TOKENS)).eval()
     heard = torch.from_numpy(speech())
     model.features.fit([heard])

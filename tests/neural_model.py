@@ -20,7 +20,7 @@ def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
 
     tokenizer = load_bundle(BPE).config.tokenizer if kind == "bpe" else {"kind": kind, "case": "lower"}
     tokens = Tokens.load(BPE / "tokens.txt") if kind == "bpe" else CHARACTERS
-    config = LanguageConfig(cell=cell, layers=2, size=24)
+    config = LanguageConfig(cell=cell, layers=2, hidden_size=24)
     torch.manual_seed(2)
     model = LanguageModel(config, len(tokens))
     torch.nn.init.normal_(model.head.weight, std=1.0)  # says something

@@ -44,7 +44,7 @@ def acoustic_recipe(corpus: Path) -> AcousticRecipe:
         threads=1,
         data=DataConfig(train=[str(corpus)], dev=str(corpus), batch_seconds=3.0, buckets=2, workers=0),
         tokenizer=TokenizerConfig(kind="characters", alphabet="ab"),
-        model=AcousticConfig(layers=1, size=16, bands=20),
+        model=AcousticConfig(layers=1, hidden_size=16, n_mels=20),
         augment=AugmentConfig(mask_below_wer=100.0, time_width=5, frequency_width=4),
     )
 
@@ -70,8 +70,8 @@ def language_recipe(folder: Path) -> LanguageRecipe:
         epochs=3,
         precision="float32",
         threads=1,
-        data=TextConfig(train=[str(text)], dev=str(text), lanes=2, span=8, epoch_batches=5),
-        model=LanguageConfig(layers=1, size=16),
+        data=TextConfig(train=[str(text)], dev=str(text), batch_size=2, bptt_length=8, epoch_batches=5),
+        model=LanguageConfig(layers=1, hidden_size=16),
     )
 
 

@@ -262,7 +262,7 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
         batch = next(task.data.train(2, 0))  # the first epoch goes by length
         longest = int(batch.lengths.max()) / SAMPLE_RATE
         title = f"forward and backward of {len(batch.ids)} utterances of up to {longest:.1f} s"
-        packed = PackedStack(recipe.model.size, recipe.model.layers)
+        packed = PackedStack(recipe.model.hidden_size, recipe.model.layers)
         for name, stack in (("this model", task.model.recurrent), ("packed nn.LSTM, batch norm", packed)):
             task.model.recurrent = stack  # type: ignore[assignment]
             task.model.train()

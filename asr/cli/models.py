@@ -15,5 +15,5 @@ def models() -> None:
         )
         wer = bundle.config.metrics.get("dev_wer")
         measured = "" if wer is None else f", WER {wer:.1%} on its dev data (greedy)"
-        print(f"{name}  {bundle.config.language}, {mode}, {size:.0f} MB{measured}, {bundle.config.licence}")
+        print(f"{name}  {bundle.config.language}, {mode}, {size:.0f} MB{measured}, {bundle.config.license}")
         print(f"    {bundle.config.description}")

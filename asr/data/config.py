@@ -40,8 +40,8 @@ class TextConfig:
         "en-bilstm"  # the tokens are those of this acoustic model: a packaged name or a bundle's folder
     )
     unknown: str = "error"  # a character outside its alphabet: error, or drop it and count
-    lanes: int = 128  # places of the text that are read side by side
-    span: int = 32  # tokens of each lane in one batch, through which gradients flow back; the state flows on beyond
+    batch_size: int = 128  # sequences that are read side by side
+    bptt_length: int = 32  # tokens of each sequence in a batch, through which gradients flow; the state goes on
     epoch_batches: int = 1000  # an epoch is so many batches, not a pass over the text: it is saved and measured then
     ngram: str = ""  # a file of `asr lm build`; the model card has its perplexity beside the model's
 

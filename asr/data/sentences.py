@@ -1,4 +1,4 @@
-"""Text as a stream of tokens: read once, shuffled by sentences, walked through in parallel lanes."""
+"""Text as a stream of tokens: read once, shuffled by sentences, read as parallel sequences."""
 
 from array import array
 from collections.abc import Iterable
@@ -62,8 +62,8 @@ class Corpus:
 
 
 @dataclass
-class Span:
-    """A stretch of each lane: inputs (lanes, span) and the tokens that follow each, targets (lanes, span)."""
+class TokenBatch:
+    """Consecutive tokens of each sequence: inputs (B, T), and the token after each, targets (B, T)."""
 
     ids: list[str]
     inputs: Tensor
@@ -75,33 +75,33 @@ class Span:
         return float(self.targets.numel())
 
 
-class Lanes:
-    """Span after span of a corpus in parallel lanes, pass after pass in another order of the sentences.
+class TokenStream:
+    """Batches for truncated back-propagation through time: `batch_size` sequences, `bptt_length` tokens of each.
 
-    Span n of a pass goes on where span n − 1 ended, lane by lane. What is left at the end of the lanes, less than a
-    span of each, is not used in that pass.
+    A sequence goes on in batch n of a pass where it ended in batch n − 1. Each pass has another order of the sentences.
+    What is left at the end of the sequences, less than `bptt_length` tokens of each, is not used in that pass.
     """
 
-    def __init__(self, corpus: Corpus, lanes: int, span: int, seed: int):
+    def __init__(self, corpus: Corpus, batch_size: int, bptt_length: int, seed: int):
         self.corpus = corpus
-        self.lanes = lanes
-        self.span = span
+        self.batch_size = batch_size
+        self.bptt_length = bptt_length
         self.seed = seed
-        self.spans = len(corpus.tokens) // (lanes * span)  # in a pass
-        if not self.spans:
+        self.batches = len(corpus.tokens) // (batch_size * bptt_length)  # in a pass
+        if not self.batches:
             raise RecipeError(
-                f"the training text has {len(corpus.tokens):,} tokens, too few for {lanes} lanes of {span}; "
-                "lower data.lanes or data.span, or add text"
+                f"the training text has {len(corpus.tokens):,} tokens, too few for {batch_size} sequences of "
+                f"{bptt_length}; lower data.batch_size or data.bptt_length, or add text"
             )
         self._pass = -1
         self._stream = np.zeros(0)
 
-    def __getitem__(self, index: int) -> Span:
-        """Span `index` of the run."""
-        number, place = divmod(index, self.spans)
+    def __getitem__(self, index: int) -> TokenBatch:
+        """Batch `index` of the run."""
+        number, place = divmod(index, self.batches)
         if number != self._pass:
             self._pass, self._stream = number, self.corpus.shuffled(self.seed, number)
-        length = self.spans * self.span
-        begins = np.arange(self.lanes)[:, None] * length + place * self.span
-        tokens = torch.from_numpy(self._stream[begins + np.arange(self.span + 1)].astype(np.int64))
-        return Span([f"pass {number + 1}, span {place + 1} of {self.spans}"], tokens[:, :-1], tokens[:, 1:])
+        length = self.batches * self.bptt_length
+        begins = np.arange(self.batch_size)[:, None] * length + place * self.bptt_length
+        tokens = torch.from_numpy(self._stream[begins + np.arange(self.bptt_length + 1)].astype(np.int64))
+        return TokenBatch([f"pass {number + 1}, batch {place + 1} of {self.batches}"], tokens[:, :-1], tokens[:, 1:])

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from asr.errors import AsrError, LanguageModelError, one_line
+from asr.model.bundle import current_names
 from asr.model.tokens import BLANK_ID, Tokens
 
 BOUNDARY = BLANK_ID
@@ -33,7 +34,7 @@ class NeuralConfig:
     name: str
     language: str
     description: str
-    licence: str
+    license: str
     model: dict[str, Any]  # asr.nn.language_model.LanguageConfig
     tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
     metrics: dict[str, float] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class NeuralModel:
                 raise LanguageModelError(
                     f"{folder}: made by a newer asr (language model format {values['format']}); update asr"
                 )
+            values = current_names(values)
             known = {item.name for item in dataclasses.fields(NeuralConfig)}
             config = NeuralConfig(**{key: value for key, value in values.items() if key in known})
         except OSError as error:

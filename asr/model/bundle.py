@@ -4,7 +4,7 @@ config.json           what the model is (`BundleConfig`)
 tokens.txt            its output alphabet
 model.onnx            the graph: waveform in, log-probabilities out; or chunk and state in, the same and state out
 weights.safetensors   the same weights in half precision
-MODEL_CARD.md         data, licence, error rates
+MODEL_CARD.md         data, license, error rates
 tokenizer.model       sentencepiece's model, for BPE
 """
 
@@ -44,7 +44,7 @@ class BundleConfig:
     name: str
     language: str
     description: str
-    licence: str
+    license: str
     sample_rate: int
     frame_seconds: float  # one row of log-probabilities
     streaming: bool  # one direction: can run chunk by chunk
@@ -114,6 +114,7 @@ def load_bundle(name: str | Path) -> Bundle:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if values["format"] > FORMAT:
             raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
+        values = current_names(values)
         known = {item.name for item in dataclasses.fields(BundleConfig)}
         decoder = _decoder_config(values.pop("decoder", {}))
         config = BundleConfig(**{key: value for key, value in values.items() if key in known}, decoder=decoder)
@@ -125,6 +126,17 @@ def load_bundle(name: str | Path) -> Bundle:
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
     return bundle
+
+
+def current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config.json, those that version 0.1 wrote under other names by the present ones."""
+    names = {"licence": "license", "size": "hidden_size", "bands": "n_mels"}
+    renamed = {names.get(key, key): value for key, value in values.items()}
+    if isinstance(renamed.get("model"), dict):
+        renamed["model"] = current_names(renamed["model"])
+    if "directions" in renamed:
+        renamed["bidirectional"] = renamed.pop("directions") == 2
+    return renamed
 
 
 def _decoder_config(values: dict[str, Any]) -> DecoderConfig:

@@ -1,6 +1,6 @@
 """The acoustic model: waveform → log-mel → convolutional subsampling → recurrent stack → CTC log-probabilities.
 
-With one direction it can run chunk by chunk (`step`): the convolutions look back only, the hidden state is carried,
+A unidirectional model can run chunk by chunk (`step`): the convolutions look back only, the hidden state is carried,
 and a look-ahead of a few frames above the recurrent stack is paid for with as much delay.
 """
 
@@ -31,14 +31,14 @@ class AcousticConfig:
     """Size and shape of the acoustic model."""
 
     cell: str = "lstm"  # rnn, lstm or gru
-    directions: int = 2  # 2 reads the whole utterance, 1 can stream
+    bidirectional: bool = True  # reads the whole utterance; a unidirectional model can stream
     layers: int = 4
-    size: int = 320  # width of every layer, per direction
-    lookahead: int = 0  # frames of 40 ms that a model of one direction waits for; its delay is one more
+    hidden_size: int = 320  # of every layer, per direction
+    lookahead: int = 0  # frames of 40 ms that a unidirectional model waits for; its delay is one more
     dropout: float = 0.1  # on the output of each recurrent layer
     variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
     weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
-    bands: int = 80  # mel bands
+    n_mels: int = 80  # mel bands
     # Energy of a band below which all is the same. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
     # too quiet much of the speech is below it.
     energy_floor: float = ENERGY_FLOOR
@@ -68,17 +68,17 @@ class AcousticModel(nn.Module):
         """phones: of a second output layer, beside the first, that only training uses; 0 for none."""
         super().__init__()
         self.config = config
-        self.features = LogMel(config.bands, config.energy_floor)
-        self.subsampling = ConvSubsampling(config.bands, config.size)
+        self.features = LogMel(config.n_mels, config.energy_floor)
+        self.subsampling = ConvSubsampling(config.n_mels, config.hidden_size)
         self.recurrent = RecurrentStack(
-            *(config.cell, config.size, config.layers, config.directions),
+            *(config.cell, config.hidden_size, config.layers, config.bidirectional),
             *(config.dropout, config.variational, config.weight_dropout),
         )
-        self.lookahead = Lookahead(config.size, config.lookahead) if config.lookahead else nn.Identity()
-        self.head = nn.Linear(config.size, vocabulary)
-        self.phones_head = nn.Linear(config.size, phones) if phones else None
+        self.lookahead = Lookahead(config.hidden_size, config.lookahead) if config.lookahead else nn.Identity()
+        self.head = nn.Linear(config.hidden_size, vocabulary)
+        self.phones_head = nn.Linear(config.hidden_size, phones) if phones else None
         self.graphs: Callable[[Tensor, Tensor], list[Tensor] | None] | None = None  # `asr.nn.graphs`, in training
-        self.left_padding = CONTEXT_SAMPLES // 2 if config.directions == 2 else CONTEXT_SAMPLES
+        self.left_padding = CONTEXT_SAMPLES // 2 if config.bidirectional else CONTEXT_SAMPLES
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         encoded, lengths = self.encode(waveform, lengths)
@@ -94,7 +94,7 @@ class AcousticModel(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """Input of the output layers, [(B, T, size)], and its lengths (B,) in frames. `lengths` is best on the CPU.
 
-        augment: applied to the features (B, frames, bands), as SpecAugment is.
+        augment: applied to the features (B, frames, n_mels), as SpecAugment is.
         views: so many copies of the batch, one below the other, which `augment` and dropout tell apart: B · views rows.
         layer: the first of two results is then that of a model that ends after this recurrent layer, counted from 1.
         Its output goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for
@@ -121,14 +121,16 @@ class AcousticModel(nn.Module):
         return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
 
     def start(self, batch: int) -> StreamState:
-        """The state before the first sample. ValueError if the model has two directions: it cannot stream."""
-        if self.config.directions != 1:
-            raise ValueError("a bidirectional model cannot run chunk by chunk; train one with model.directions=1")
+        """The state before the first sample. ValueError if the model is bidirectional: it cannot stream."""
+        if self.config.bidirectional:
+            raise ValueError(
+                "a bidirectional model cannot run chunk by chunk; train one with model.bidirectional=false"
+            )
         config, like = self.config, self.head.weight
         return StreamState(
             like.new_zeros(batch, CONTEXT_SAMPLES),
-            like.new_zeros(batch, config.layers * STATES[config.cell], config.size),
-            like.new_zeros(batch, config.lookahead, config.size),
+            like.new_zeros(batch, config.layers * STATES[config.cell], config.hidden_size),
+            like.new_zeros(batch, config.lookahead, config.hidden_size),
         )
 
     def step(self, chunk: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:

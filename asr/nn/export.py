@@ -37,11 +37,11 @@ class _Step(nn.Module):
 def export_onnx(model: AcousticModel, path: Path) -> None:
     """Write the float32 graph of a bundle.
 
-    Two directions: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64.
+    Bidirectional: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64.
     One direction: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
     """
     model = model.eval().cpu()
-    if model.config.directions == 1:
+    if not model.config.bidirectional:
         state = model.start(1)
         _export(
             _Step(model).eval(),

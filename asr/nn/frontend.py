@@ -30,7 +30,7 @@ def frame_count(samples: int) -> int:
 
 
 class LogMel(nn.Module):
-    """waveform (B, N) in −1…1 → log-mel (B, frames, bands), each band to zero mean and unit variance.
+    """waveform (B, N) in −1…1 → log-mel (B, frames, n_mels), each band to zero mean and unit variance.
 
     25 ms Hann window, 10 ms hop, no centring, power spectrum, Slaney mel filters with area
     normalisation (librosa's default), natural logarithm with a floor. The mean and deviation of each
@@ -42,21 +42,21 @@ class LogMel(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, bands: int = 80, floor: float = ENERGY_FLOOR):
+    def __init__(self, n_mels: int = 80, floor: float = ENERGY_FLOOR):
         super().__init__()
         self.floor = floor
         bins = DFT_LENGTH // 2 + 1
         window = torch.hann_window(WINDOW_LENGTH, dtype=torch.float64)
         angle = torch.arange(WINDOW_LENGTH).unsqueeze(1) * torch.arange(bins) * (2 * torch.pi / DFT_LENGTH)
         dft = torch.cat([angle.double().cos(), -angle.double().sin()], dim=1) * window.unsqueeze(1)
-        mel = F.melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, bands, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+        mel = F.melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
         self.register_buffer("dft", dft.float(), persistent=False)  # (400, 2 · 257): real parts, imaginary parts
-        self.register_buffer("mel", mel, persistent=False)  # (257, bands)
-        self.register_buffer("mean", torch.zeros(bands))
-        self.register_buffer("deviation", torch.ones(bands))
+        self.register_buffer("mel", mel, persistent=False)  # (257, n_mels)
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("deviation", torch.ones(n_mels))
 
     def log_mel(self, waveform: Tensor) -> Tensor:
-        """waveform (B, N), N a multiple of 80 and at least 400 → (B, frames, bands), not normalised."""
+        """waveform (B, N), N a multiple of 80 and at least 400 → (B, frames, n_mels), not normalised."""
         slices = waveform.unflatten(1, (-1, SLICE_LENGTH))
         step = HOP_LENGTH // SLICE_LENGTH
         # Slice k of every frame. The ends count from the back: a traced graph then keeps no length of its example.

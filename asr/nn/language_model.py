@@ -18,7 +18,7 @@ class LanguageConfig:
 
     cell: str = "lstm"  # rnn, lstm or gru
     layers: int = 2
-    size: int = 512  # width of every layer
+    hidden_size: int = 512  # of every layer
     dropout: float = 0.1  # on the embedding and on the output of each recurrent layer
 
 
@@ -32,15 +32,15 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageConfig, vocabulary: int):
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(vocabulary, config.size)
+        self.embedding = nn.Embedding(vocabulary, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = RecurrentStack(config.cell, config.size, config.layers, 1, config.dropout)
-        self.head = nn.Linear(config.size, vocabulary)
+        self.recurrent = RecurrentStack(config.cell, config.hidden_size, config.layers, False, config.dropout)
+        self.head = nn.Linear(config.hidden_size, vocabulary)
 
     def start(self, batch: int) -> Tensor:
         """The state before a text."""
         config = self.config
-        return self.head.weight.new_zeros(batch, config.layers * STATES[config.cell], config.size)
+        return self.head.weight.new_zeros(batch, config.layers * STATES[config.cell], config.hidden_size)
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         x, after = self.recurrent.step(self.dropout(self.embedding(tokens)), state)

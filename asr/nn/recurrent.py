@@ -110,7 +110,7 @@ class RecurrentLayer(nn.Module):
         self,
         cell: str,
         size: int,
-        directions: int,
+        bidirectional: bool,
         dropout: float,
         variational: bool = False,
         weight_dropout: float = 0.0,
@@ -118,7 +118,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(size)
         self.forward_cell = make_cell(cell, size)
-        self.backward_cell = make_cell(cell, size) if directions == 2 else None
+        self.backward_cell = make_cell(cell, size) if bidirectional else None
         self.dropout = VariationalDropout(dropout) if variational else Dropout(dropout)
         self.weight_dropout = weight_dropout
 
@@ -153,14 +153,14 @@ class RecurrentStack(nn.Module):
         cell: str,
         size: int,
         layers: int,
-        directions: int,
+        bidirectional: bool,
         dropout: float,
         variational: bool = False,
         weight_dropout: float = 0.0,
     ):
         super().__init__()
         self.layers = nn.ModuleList(
-            RecurrentLayer(cell, size, directions, dropout, variational, weight_dropout) for _ in range(layers)
+            RecurrentLayer(cell, size, bidirectional, dropout, variational, weight_dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(size)
 

@@ -8,13 +8,13 @@ CHANNELS = 32
 
 
 class ConvSubsampling(nn.Module):
-    """features (B, 4 T + 3, bands) → (B, T, size); two 3 × 3 convolutions of stride 2 and a projection.
+    """features (B, 4 T + 3, n_mels) → (B, T, size); two 3 × 3 convolutions of stride 2 and a projection.
 
     Nothing is padded in time, so output frame t depends on feature frames [4 t, 4 t + 7) and on no
     others, whatever the length of the batch: the caller pads the waveform (`AcousticModel`).
     """
 
-    def __init__(self, bands: int, size: int):
+    def __init__(self, n_mels: int, size: int):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, CHANNELS, 3, stride=2, padding=(0, 1)),
@@ -22,10 +22,10 @@ class ConvSubsampling(nn.Module):
             nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=(0, 1)),
             nn.ReLU(),
         )
-        remaining_bands = -(-bands // SUBSAMPLING)
-        self.projection = nn.Linear(CHANNELS * remaining_bands, size)
+        remaining = -(-n_mels // SUBSAMPLING)
+        self.projection = nn.Linear(CHANNELS * remaining, size)
 
     def forward(self, features: Tensor) -> Tensor:
-        # (B, 1, T, bands) with the channels last in memory: an order that CPU kernels need less time for.
-        x = self.layers(features.unsqueeze(3).permute(0, 3, 1, 2))  # (B, channels, T, bands / 4)
+        # (B, 1, T, n_mels) with the channels last in memory: an order that CPU kernels need less time for.
+        x = self.layers(features.unsqueeze(3).permute(0, 3, 1, 2))  # (B, channels, T, n_mels / 4)
         return self.projection(x.transpose(1, 2).flatten(2))

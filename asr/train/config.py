@@ -54,7 +54,7 @@ class Recipe:
     name: str = "model"
     language: str = "en"
     description: str = ""  # one sentence for the model card
-    licence: str = "unstated"  # of the weights, for the model card
+    license: str = "unstated"  # of the weights, for the model card
     attribution: str = ""  # of the data, for the model card
     output: str = "runs"  # the run's folder is OUTPUT/NAME
     seed: int = 1

@@ -101,10 +101,10 @@ def fill_bundle(
         name=recipe.name,
         language=recipe.language,
         description=recipe.description,
-        licence=recipe.licence,
+        license=recipe.license,
         sample_rate=SAMPLE_RATE,
         frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
-        streaming=recipe.model.directions == 1,
+        streaming=not recipe.model.bidirectional,
         model=asdict(recipe.model),
         tokenizer=asdict(recipe.tokenizer),
         lookahead=recipe.model.lookahead,
@@ -185,7 +185,7 @@ def model_card(
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config = recipe.model
-    directions = "bidirectional" if config.directions == 2 else "unidirectional"
+    directions = "bidirectional" if config.bidirectional else "unidirectional"
     latency = (
         ""
         if delay is None
@@ -194,7 +194,7 @@ def model_card(
     units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
     manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
     if recipe.init_from:
-        before = f"- began with the weights of `{recipe.init_from}`, whose licence and attribution hold for these too"
+        before = f"- began with the weights of `{recipe.init_from}`, whose license and attribution hold for these too"
         manifests = f"{before}\n{manifests}"
     rows = "\n".join(
         f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
@@ -215,11 +215,11 @@ def model_card(
 | | |
 | --- | --- |
 | language | {recipe.language} |
-| model | {config.layers} {directions} {config.cell} layers of {config.size}, CTC over {units} |
+| model | {config.layers} {directions} {config.cell} layers of {config.hidden_size}, CTC over {units} |
 | parameters | {parameters:,} |
-| input | 16 kHz mono, {config.bands} log-mel bands, one output frame per 40 ms |{latency}
+| input | 16 kHz mono, {config.n_mels} log-mel bands, one output frame per 40 ms |{latency}
 | graph | `model.onnx`, weights in {weights}; `weights.safetensors` holds them in half precision |
-| licence of the weights | {recipe.licence} |
+| license of the weights | {recipe.license} |
 | data | {recipe.attribution or "see below"} |
 
 ## Error rates

@@ -1,6 +1,6 @@
-"""Training of the recurrent language model: back-propagation through time, truncated to a span of tokens.
+"""Training of the recurrent language model: back-propagation through time, truncated to `bptt_length` tokens.
 
-The hidden state goes on from span to span, the gradient does not (Mikolov et al. 2010; Zaremba et al. 2014).
+The hidden state goes on from batch to batch, the gradient does not (Mikolov et al. 2010; Zaremba et al. 2014).
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.config import TokenizerConfig
-from asr.data.sentences import Corpus, Lanes, Span, read_texts
+from asr.data.sentences import Corpus, TokenBatch, TokenStream, read_texts
 from asr.data.tokenizer import TextRule, bundle_tokenizer
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
@@ -40,8 +40,8 @@ class LanguageEpoch(Epoch):
         return f"perplexity {self.dev_perplexity:.1f}"
 
 
-class LanguageTask(Task[Span, LanguageEpoch]):
-    """`carried` is the hidden state that the lanes have reached."""
+class LanguageTask(Task[TokenBatch, LanguageEpoch]):
+    """`carried` is the hidden state that the sequences have reached."""
 
     epoch_type = LanguageEpoch
     unit = "tokens"
@@ -66,21 +66,21 @@ class LanguageTask(Task[Span, LanguageEpoch]):
         if rule.dropped:
             say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         self.dev = corpora["dev"]
-        self.lanes = Lanes(corpora["train"], data.lanes, data.span, recipe.seed)
-        self.epoch_amount = float(data.epoch_batches * data.lanes * data.span)
+        self.stream = TokenStream(corpora["train"], data.batch_size, data.bptt_length, recipe.seed)
+        self.epoch_amount = float(data.epoch_batches * data.batch_size * data.bptt_length)
         self.model: LanguageModel = LanguageModel(recipe.model, len(self.tokens)).to(device)
-        self.carried = {"hidden": self.model.start(data.lanes)}
-        passes = recipe.epochs * data.epoch_batches / self.lanes.spans
+        self.carried = {"hidden": self.model.start(data.batch_size)}
+        passes = recipe.epochs * data.epoch_batches / self.stream.batches
         say(f"{recipe.epochs} epochs of {data.epoch_batches:,} batches: {passes:.2f} passes over the text")
 
-    def start_epoch(self, curve: list[LanguageEpoch], done: int) -> Iterator[Span]:
+    def start_epoch(self, curve: list[LanguageEpoch], done: int) -> Iterator[TokenBatch]:
         begin = len(curve) * self.recipe.data.epoch_batches
-        return map(self.lanes.__getitem__, range(begin + done, begin + self.recipe.data.epoch_batches))
+        return map(self.stream.__getitem__, range(begin + done, begin + self.recipe.data.epoch_batches))
 
-    def count(self, batch: Span) -> int:
+    def count(self, batch: TokenBatch) -> int:
         return batch.targets.numel()
 
-    def loss(self, batch: Span) -> Tensor:
+    def loss(self, batch: TokenBatch) -> Tensor:
         log_probs, hidden = self.model(batch.inputs.to(self.device), self.carried["hidden"])
         # A state that is not finite would spoil all that follows, the batches that are skipped for it never end.
         self.carried["hidden"] = hidden.detach() if hidden.isfinite().all() else torch.zeros_like(hidden)

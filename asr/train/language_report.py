@@ -75,7 +75,7 @@ def fill_bundle(
         name=recipe.name,
         language=recipe.language,
         description=recipe.description,
-        licence=recipe.licence,
+        license=recipe.license,
         model=asdict(recipe.model),
         tokenizer=source.config.tokenizer,
     )
@@ -163,7 +163,7 @@ def model_card(
     words = sum(len(sentence.split()) for sentence in sentences)
     unknown = sum(int((~mask).sum()) for mask in known)
     texts = "\n".join(f"- {text_line('trained on', path)}" for path in data.train)
-    seen = curve[-1].epoch * data.epoch_batches * data.lanes * data.span
+    seen = curve[-1].epoch * data.epoch_batches * data.batch_size * data.bptt_length
     epochs = "\n".join(
         f"| {epoch.epoch} | {epoch.step} | {epoch.train_loss:.4f} | {epoch.dev_loss:.4f} | "
         f"{epoch.dev_perplexity:.1f} | {epoch.gradient_norm:.2f} | {epoch.speed:,.0f} | {epoch.minutes:.0f} |"
@@ -176,11 +176,11 @@ def model_card(
 | | |
 | --- | --- |
 | language | {recipe.language} |
-| model | {config.layers} {config.cell} layers of {config.size} over the {len(model.embedding.weight)} tokens of \
-`{data.tokenizer_from}` |
+| model | {config.layers} {config.cell} layers of {config.hidden_size} over the \
+{len(model.embedding.weight)} tokens of `{data.tokenizer_from}` |
 | parameters | {parameters:,} |
 | graph | `model.onnx`, weights in {weights}; `weights.safetensors` holds them in half precision |
-| licence of the weights | {recipe.licence} |
+| license of the weights | {recipe.license} |
 | data | {recipe.attribution or "see below"} |
 
 ## Perplexity
@@ -201,7 +201,7 @@ the ends of sentences too. The last column leaves out the words that the n-gram 
 
 {texts}
 - {text_line("validated on", data.dev)}
-- {seen:,} tokens seen, in {data.lanes} lanes, gradients through {data.span} tokens
+- {seen:,} tokens seen, {data.batch_size} sequences side by side, gradients through {data.bptt_length} tokens
 - {record.machine}
 
 The folder holds {held}. Losses are in nats per token, dev perplexity is per word with the

@@ -27,7 +27,6 @@ CHOICES = {
     "tokenizer.case": ("lower", "upper", "keep"),
     "tokenizer.unknown": ("error", "drop"),
     "model.cell": tuple(CELLS),
-    "model.directions": (1, 2),
     "data.unknown": ("error", "drop"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "optimizer.schedule": ("cosine", "constant"),
@@ -42,13 +41,13 @@ POSITIVE = (
     "data.max_batch",
     "data.buckets",
     "data.train_fraction",
-    "data.lanes",
-    "data.span",
+    "data.batch_size",
+    "data.bptt_length",
     "data.epoch_batches",
     "tokenizer.vocabulary",
     "model.layers",
-    "model.size",
-    "model.bands",
+    "model.hidden_size",
+    "model.n_mels",
     "model.energy_floor",
     "data.passes",
     "phones.vocabulary",
@@ -188,10 +187,10 @@ def _check_values(config: DictConfig, path: Path) -> None:
                 raise RecipeError(f"{path}: {key} is {value}; give [from, to], from {lowest:g} to {highest:g}")
         if key in SHARES and not 0 <= value <= 1:
             raise RecipeError(f"{path}: {key} is {value}; it must be from 0 to 1")
-    if values.get("model.lookahead") and values["model.directions"] == 2:
+    if values.get("model.lookahead") and values["model.bidirectional"]:
         raise RecipeError(
-            f"{path}: model.lookahead is {config.model.lookahead}, but two directions see the whole utterance anyway; "
-            "set it to 0, or model.directions to 1"
+            f"{path}: model.lookahead is {config.model.lookahead}, but a bidirectional model sees "
+            "the whole utterance anyway; set it to 0, or model.bidirectional to false"
         )
     if config.optimizer.warmup + config.optimizer.decay > 1 and config.optimizer.schedule == "constant":
         raise RecipeError(f"{path}: optimizer.warmup and optimizer.decay are more than the whole run; lower one")
@@ -245,7 +244,7 @@ def _check_objective(config: DictConfig, path: Path) -> None:
 # What may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
-    *("data.ngram", "description", "licence", "attribution", "keep_last"),
+    *("data.ngram", "description", "license", "attribution", "keep_last"),
     "budget_minutes",
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )

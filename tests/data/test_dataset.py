@@ -340,6 +340,6 @@ def test_a_worker_that_is_stuck_ends_the_run_with_one_line(tmp_path: Path, monke
 
 
 def test_a_model_larger_than_the_memory_is_one_line(recipe: AcousticRecipe):
-    recipe.model.size = 10**12  # petabytes, which no system promises
+    recipe.model.hidden_size = 10**12  # petabytes, which no system promises
     with pytest.raises(RecipeError, match="there is not enough memory"):
         make_trainer(recipe)

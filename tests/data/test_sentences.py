@@ -1,4 +1,4 @@
-"""Text for a language model: every token of a pass once, lanes that go on, another order in each pass."""
+"""Text for a language model: every token of a pass once, sequences that go on, another order in each pass."""
 
 import lzma
 from collections import Counter
@@ -10,7 +10,7 @@ import torch
 from tiny_corpus import SENTENCES
 
 from asr.data.config import TokenizerConfig
-from asr.data.sentences import Corpus, Lanes, read_texts
+from asr.data.sentences import Corpus, TokenStream, read_texts
 from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import LanguageModelError, RecipeError
 from asr.lm.neural import BOUNDARY
@@ -45,32 +45,36 @@ def test_shuffling_moves_whole_sentences(corpus: Corpus):
         assert sorted(sentences_of(tokens)) == ["", "", *sorted(SENTENCES)]
 
 
-@pytest.mark.parametrize(("lanes", "span"), [(1, 1), (2, 8), (3, 5), (4, 7)])
-def test_spans_of_a_lane_go_on_from_one_another_and_predict_the_next_token(corpus: Corpus, lanes: int, span: int):
-    walk = Lanes(corpus, lanes, span, seed=1)
-    spans = [walk[index] for index in range(walk.spans)]
-    inputs, targets = (torch.cat([getattr(part, name) for part in spans], dim=1) for name in ("inputs", "targets"))
+@pytest.mark.parametrize(("batch_size", "bptt_length"), [(1, 1), (2, 8), (3, 5), (4, 7)])
+def test_sequences_go_on_from_batch_to_batch_and_predict_the_next_token(
+    corpus: Corpus, batch_size: int, bptt_length: int
+):
+    walk = TokenStream(corpus, batch_size, bptt_length, seed=1)
+    batches = [walk[index] for index in range(walk.batches)]
+    inputs, targets = (torch.cat([getattr(part, name) for part in batches], dim=1) for name in ("inputs", "targets"))
     assert torch.equal(inputs[:, 1:], targets[:, :-1])
     stream = torch.from_numpy(corpus.shuffled(1, 0).astype(np.int64))
-    assert torch.equal(targets.flatten(), stream[1 : targets.numel() + 1])  # lane after lane, nothing twice
-    assert len(stream) - 1 - targets.numel() < lanes * span
-    assert spans[0].amount == lanes * span
+    assert torch.equal(targets.flatten(), stream[1 : targets.numel() + 1])  # sequence after sequence, nothing twice
+    assert len(stream) - 1 - targets.numel() < batch_size * bptt_length
+    assert batches[0].amount == batch_size * bptt_length
 
 
-def test_the_next_pass_has_the_same_words_in_another_order_and_any_span_can_be_asked_for(corpus: Corpus):
-    walk = Lanes(corpus, 1, 10, seed=1)
-    first, second = ([walk[number * walk.spans + index] for index in range(walk.spans)] for number in (0, 1))
+def test_the_next_pass_has_the_same_words_in_another_order_and_any_batch_can_be_asked_for(corpus: Corpus):
+    walk = TokenStream(corpus, 1, 10, seed=1)
+    first, second = ([walk[number * walk.batches + index] for index in range(walk.batches)] for number in (0, 1))
     counts = [Counter(torch.cat([part.targets for part in each], dim=1).flatten().tolist()) for each in (first, second)]
     assert sum((counts[0] - counts[1]).values()) < 10  # what is left at the end
     assert not all(torch.equal(one.targets, other.targets) for one, other in zip(first, second, strict=True))
-    fresh = Lanes(corpus, 1, 10, seed=1)
-    assert torch.equal(fresh[walk.spans + 3].inputs, second[3].inputs)
-    assert second[3].ids == [f"pass 2, span 4 of {walk.spans}"]
+    fresh = TokenStream(corpus, 1, 10, seed=1)
+    assert torch.equal(fresh[walk.batches + 3].inputs, second[3].inputs)
+    assert second[3].ids == [f"pass 2, batch 4 of {walk.batches}"]
 
 
-def test_too_little_text_for_the_lanes_is_one_line(corpus: Corpus):
-    with pytest.raises(RecipeError, match=r"too few for 64 lanes of 32; lower data\.lanes or data\.span"):
-        Lanes(corpus, 64, 32, seed=1)
+def test_too_little_text_for_the_sequences_is_one_line(corpus: Corpus):
+    with pytest.raises(
+        RecipeError, match=r"too few for 64 sequences of 32; lower data\.batch_size or data\.bptt_length"
+    ):
+        TokenStream(corpus, 64, 32, seed=1)
 
 
 def test_texts_are_read_from_files_and_manifests_by_the_rule(tmp_path: Path):

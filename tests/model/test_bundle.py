@@ -44,7 +44,7 @@ def test_config_round_trip_keeps_every_field(tmp_path: Path, folder: Path) -> No
         name="größer",
         language="de",
         description='with "quotes", ▁ and 中文',
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         sample_rate=16_000,
         frame_seconds=0.04,
         streaming=True,
@@ -134,6 +134,6 @@ def test_packaged_models_are_found_by_name_from_any_folder(tmp_path: Path, monke
 def test_every_packaged_bundle_is_complete(name: str) -> None:
     bundle = load_bundle(name)
     assert bundle.config.name == name
-    assert bundle.config.licence != "unstated"
+    assert bundle.config.license != "unstated"
     assert {"MODEL_CARD.md", "weights.safetensors"} <= {path.name for path in bundle.path.iterdir()}
     assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 25e6

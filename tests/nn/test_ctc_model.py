@@ -30,9 +30,11 @@ CELLS = ("rnn", "lstm", "gru")
 LOOKAHEADS = (0, 1, 9)  # frames
 
 
-def make_model(cell: str = "lstm", directions: int = 2, lookahead: int = 0) -> AcousticModel:
+def make_model(cell: str = "lstm", bidirectional: bool = True, lookahead: int = 0) -> AcousticModel:
     torch.manual_seed(1)
-    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=24, lookahead=lookahead, bands=40)
+    config = AcousticConfig(
+        cell=cell, bidirectional=bidirectional, layers=2, hidden_size=24, lookahead=lookahead, n_mels=40
+    )
     model = AcousticModel(config, VOCABULARY).eval()
     if lookahead:  # a new one looks at the present frame alone
         torch.nn.init.normal_(model.lookahead.weight)
@@ -56,11 +58,11 @@ def ragged_batch(lengths: list[int], padding: float = 0.0) -> tuple[Tensor, Tens
 LENGTHS = [1, 640, 641, 6_400, 7_777, 16_000, 399, 400, 15_361, 12_345, 9_999, 1_280, 3_000, 80, 15_999, 11_111]
 
 
-@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
-def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, directions: int):
-    model = make_model(cell, directions)
+def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: bool):
+    model = make_model(cell, bidirectional)
     waveform, lengths = ragged_batch(LENGTHS)
     log_probs, frames = model(waveform, lengths)
     for row, length in enumerate(LENGTHS):
@@ -114,10 +116,10 @@ def test_augment_sees_the_features_and_its_result_is_used(model: AcousticModel):
     assert not torch.allclose(log_probs, plain)
 
 
-@pytest.mark.parametrize(("directions", "lookahead"), [(1, 0), (1, 9), (2, 0)])
+@pytest.mark.parametrize(("bidirectional", "lookahead"), [(False, 0), (False, 9), (True, 0)])
 @torch.no_grad()
-def test_a_lower_layer_speaks_as_a_model_that_ends_there(directions: int, lookahead: int):
-    model = make_model("lstm", directions, lookahead)
+def test_a_lower_layer_speaks_as_a_model_that_ends_there(bidirectional: bool, lookahead: int):
+    model = make_model("lstm", bidirectional, lookahead)
     shorter = AcousticModel(replace(model.config, layers=1), VOCABULARY).eval()
     shorter.load_state_dict({name: model.state_dict()[name] for name in shorter.state_dict()})
     batch = ragged_batch([6_400, 1_000])
@@ -145,7 +147,7 @@ def test_views_are_copies_of_the_batch_that_augment_tells_apart(model: AcousticM
 
 @cache
 def live_model(cell: str, lookahead: int) -> AcousticModel:
-    return make_model(cell, 1, lookahead)
+    return make_model(cell, False, lookahead)
 
 
 every_live_model = pytest.mark.parametrize(("cell", "lookahead"), list(product(CELLS, LOOKAHEADS)))
@@ -217,7 +219,7 @@ def test_a_state_does_not_grow(cell: str):
 
 
 def test_a_model_of_two_directions_cannot_start_a_stream(model: AcousticModel):
-    with pytest.raises(ValueError, match=r"^a bidirectional model cannot run chunk by chunk; .*directions=1$"):
+    with pytest.raises(ValueError, match=r"^a bidirectional model cannot run chunk by chunk; .*bidirectional=false$"):
         model.start(1)
 
 

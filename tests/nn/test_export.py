@@ -19,16 +19,18 @@ LOOKAHEAD = 2  # frames, of the models of one direction
 LENGTHS = [16_000, 1, 641, 9_999, 12_800, 640, 3_333, 15_359, 399, 400, 8_000, 5_432, 1_281, 14_001, 2_560, 7_040]
 
 CELLS = ("rnn", "lstm", "gru")
-every_model = pytest.mark.parametrize(("cell", "directions"), list(product(CELLS, (1, 2))))
+every_model = pytest.mark.parametrize(("cell", "bidirectional"), list(product(CELLS, (False, True))))
 
 
 def make_model(
-    cell: str = "lstm", directions: int = 2, size: int = SIZE, lookahead: int | None = None
+    cell: str = "lstm", bidirectional: bool = True, size: int = SIZE, lookahead: int | None = None
 ) -> AcousticModel:
     torch.manual_seed(4)
     if lookahead is None:
-        lookahead = LOOKAHEAD if directions == 1 else 0
-    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=size, lookahead=lookahead, bands=80)
+        lookahead = LOOKAHEAD if not bidirectional else 0
+    config = AcousticConfig(
+        cell=cell, bidirectional=bidirectional, layers=2, hidden_size=size, lookahead=lookahead, n_mels=80
+    )
     model = AcousticModel(config, VOCABULARY)
     model.features.fit([0.1 * torch.randn(16_000)])
     # A random head says nothing with confidence; a sharper one makes the differences between graphs visible.
@@ -73,8 +75,8 @@ def ragged_batch(lengths: list[int]) -> np.ndarray:
 
 
 @every_model
-def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, directions: int, tmp_path: Path):
-    model = make_model(cell, directions)
+def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, bidirectional: bool, tmp_path: Path):
+    model = make_model(cell, bidirectional)
     export_onnx(model, tmp_path / "model.onnx")
     graph = session(tmp_path / "model.onnx")
     for lengths in ([24_000], [1], [40_123], [640, 641], LENGTHS):
@@ -90,7 +92,7 @@ def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, dir
 
 @pytest.mark.parametrize(("cell", "lookahead"), list(product(CELLS, (0, 1, 9))))
 def test_a_live_graph_goes_on_as_torch_does_at_any_size_of_chunk_and_batch(cell: str, lookahead: int, tmp_path: Path):
-    model = make_model(cell, 1, size=16, lookahead=lookahead)
+    model = make_model(cell, False, size=16, lookahead=lookahead)
     export_onnx(model, tmp_path / "model.onnx")
     graph = session(tmp_path / "model.onnx")
     assert list(input_shapes(graph)) == ["chunk", *StreamState._fields]
@@ -108,8 +110,8 @@ def test_a_live_graph_goes_on_as_torch_does_at_any_size_of_chunk_and_batch(cell:
 
 
 @every_model
-def test_int8_graph_is_close_to_the_float_one(cell: str, directions: int, tmp_path: Path):
-    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+def test_int8_graph_is_close_to_the_float_one(cell: str, bidirectional: bool, tmp_path: Path):
+    export_onnx(make_model(cell, bidirectional), tmp_path / "float.onnx")
     quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     waveform = ragged_batch([32_000] * 4)
     exact, _ = run(session(tmp_path / "float.onnx"), waveform, [32_000] * 4)
@@ -128,19 +130,19 @@ def test_int8_graph_is_much_smaller(tmp_path: Path):
 
 
 @every_model
-def test_only_large_weights_of_recurrent_and_linear_layers_are_int8(cell: str, directions: int, tmp_path: Path):
-    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+def test_only_large_weights_of_recurrent_and_linear_layers_are_int8(cell: str, bidirectional: bool, tmp_path: Path):
+    export_onnx(make_model(cell, bidirectional), tmp_path / "float.onnx")
     quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     graph = onnx.load(tmp_path / "int8.onnx").graph
     int8 = [item for item in graph.initializer if item.data_type == onnx.TensorProto.INT8]
     # Two layers with W and U for each direction, and the projection; the head, 128 × 32, is too small to matter.
-    assert len(int8) == 2 * 2 * directions + 1
+    assert len(int8) == 2 * 2 * (1 + bidirectional) + 1
     assert (400, 514) not in [tuple(item.dims) for item in int8]
 
 
 @every_model
-def test_a_row_of_the_int8_graph_is_the_same_alone_and_in_a_batch_of_16(cell: str, directions: int, tmp_path: Path):
-    export_onnx(make_model(cell, directions), tmp_path / "float.onnx")
+def test_a_row_of_the_int8_graph_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: bool, tmp_path: Path):
+    export_onnx(make_model(cell, bidirectional), tmp_path / "float.onnx")
     quantize_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     graph = session(tmp_path / "int8.onnx")
     waveform = ragged_batch(LENGTHS)

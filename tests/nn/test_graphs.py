@@ -25,14 +25,16 @@ def captured(
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available", "ignore:User provided device_type of 'cuda'")
-@pytest.mark.parametrize(("cell", "directions", "layer"), [("lstm", 2, 1), ("gru", 1, None), ("rnn", 2, 2)])
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "layer"), [("lstm", True, 1), ("gru", False, None), ("rnn", True, 2)]
+)
 def test_padding_to_the_shape_of_a_graph_changes_nothing(
-    cell: str, directions: int, layer: int | None, monkeypatch: pytest.MonkeyPatch
+    cell: str, bidirectional: bool, layer: int | None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", captured)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     torch.manual_seed(0)
-    stack = RecurrentStack(cell, 16, 3, directions, dropout=0.5).train()
+    stack = RecurrentStack(cell, 16, 3, bidirectional, dropout=0.5).train()
     graphs = RecurrentGraphs(stack, layer, 64 * 50, 64, torch.float32)
     for module in stack.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -58,15 +60,15 @@ def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", wrong)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     with pytest.raises(RuntimeError, match="computes something else"):
-        RecurrentGraphs(RecurrentStack("lstm", 16, 1, 2, dropout=0.0).train(), None, 64 * 50, 64, torch.float32)
+        RecurrentGraphs(RecurrentStack("lstm", 16, 1, True, dropout=0.0).train(), None, 64 * 50, 64, torch.float32)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-@pytest.mark.parametrize("directions", [1, 2])
-def test_outputs_and_gradients_are_those_of_the_layers(cell: str, directions: int):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_outputs_and_gradients_are_those_of_the_layers(cell: str, bidirectional: bool):
     torch.manual_seed(0)
-    stack = RecurrentStack(cell, 64, 3, directions, dropout=0.0).cuda().train()
+    stack = RecurrentStack(cell, 64, 3, bidirectional, dropout=0.0).cuda().train()
     graphs = RecurrentGraphs(stack, 2, 64 * 100, 64, torch.float16)
     lengths = torch.tensor([70, 3, 50], device="cuda")
     x = torch.randn(3, 70, 64, device="cuda")

@@ -166,13 +166,13 @@ def test_parameters_are_interchangeable_with_torchs():
     torch.testing.assert_close(reference(x), ours(x))
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-def test_an_exported_layer_is_one_node_for_each_direction(directions: int, tmp_path: Path):
-    config = AcousticConfig(cell="gru", directions=directions, layers=3, size=8, bands=20)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_exported_layer_is_one_node_for_each_direction(bidirectional: bool, tmp_path: Path):
+    config = AcousticConfig(cell="gru", bidirectional=bidirectional, layers=3, hidden_size=8, n_mels=20)
     model = AcousticModel(config, vocabulary=5)
     assert {type(layer.forward_cell) for layer in model.recurrent.layers} == {GRU}
     model(torch.randn(1, 8_000), torch.tensor([8_000]))[0].sum().backward()  # it was trained
     export_onnx(model, tmp_path / "model.onnx")
     operators = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert operators.count("GRU") == 3 * directions
+    assert operators.count("GRU") == 3 * (1 + bidirectional)
     assert not {"Loop", "Scan", "PythonOp", "Tanh", "Sigmoid"} & set(operators)

@@ -20,7 +20,7 @@ CELLS = ("rnn", "lstm", "gru")
 
 def make_model(cell: str, size: int = 16) -> LanguageModel:
     torch.manual_seed(3)
-    model = LanguageModel(LanguageConfig(cell=cell, layers=2, size=size), VOCABULARY).eval()
+    model = LanguageModel(LanguageConfig(cell=cell, layers=2, hidden_size=size), VOCABULARY).eval()
     torch.nn.init.normal_(model.head.weight, std=0.3)  # says something
     return model
 

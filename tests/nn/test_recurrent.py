@@ -65,7 +65,7 @@ def test_a_cell_is_the_recurrence_of_the_docstring(cell: str):
 
 @every_cell
 def test_a_layer_adds_both_directions_of_the_normalised_input_to_the_input(cell: str):
-    layer = RecurrentLayer(cell, 5, directions=2, dropout=0.5).double().eval()
+    layer = RecurrentLayer(cell, 5, bidirectional=True, dropout=0.5).double().eval()
     layer.forward_cell, layer.backward_cell = random_cell(cell, 5), random_cell(cell, 5)
     x = torch.randn(1, 9, 5, dtype=torch.float64)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_a_layer_adds_both_directions_of_the_normalised_input_to_the_input(cell:
 @every_cell
 def test_two_directions_equal_a_packed_bidirectional_module_on_a_ragged_batch(cell: str):
     size, lengths = 6, torch.tensor([11, 1, 4, 11, 7])
-    layer = RecurrentLayer(cell, size, directions=2, dropout=0.0)
+    layer = RecurrentLayer(cell, size, bidirectional=True, dropout=0.0)
     assert layer.backward_cell is not None
     packed_module = CELLS[cell](size, size, batch_first=True, bidirectional=True)
     packed_module.load_state_dict(
@@ -104,9 +104,9 @@ def test_reversed_frames_mirrors_each_row_within_its_length():
 
 
 @every_cell
-@pytest.mark.parametrize("directions", [1, 2])
-def test_padding_does_not_reach_real_frames(cell: str, directions: int):
-    stack = RecurrentStack(cell, 8, 2, directions, dropout=0.0)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_does_not_reach_real_frames(cell: str, bidirectional: bool):
+    stack = RecurrentStack(cell, 8, 2, bidirectional, dropout=0.0)
     mirror = reversed_frames(torch.tensor([6]), 10)
     x = torch.randn(1, 10, 8)
     garbage = x.clone()
@@ -121,11 +121,11 @@ def test_one_direction_never_looks_ahead_and_two_do(cell: str):
     later = x.clone()
     later[:, 5:] += 1
     mirror = reversed_frames(torch.tensor([8]), 8)
-    for directions in (1, 2):
-        stack = RecurrentStack(cell, 8, 2, directions, dropout=0.0)
+    for bidirectional in (False, True):
+        stack = RecurrentStack(cell, 8, 2, bidirectional, dropout=0.0)
         with torch.no_grad():
             same = torch.equal(stack(x, mirror)[:, :5], stack(later, mirror)[:, :5])
-        assert same == (directions == 1)
+        assert same == (not bidirectional)
 
 
 @every_cell
@@ -187,10 +187,10 @@ def test_dropout_drops_its_share_and_scales_the_rest(share: float, dtype: torch.
 
 
 @every_cell
-@pytest.mark.parametrize("directions", [1, 2])
-def test_variational_dropout_drops_the_same_units_at_every_frame(cell: str, directions: int):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_variational_dropout_drops_the_same_units_at_every_frame(cell: str, bidirectional: bool):
     torch.manual_seed(0)
-    layer = RecurrentLayer(cell, 12, directions, 0.4, variational=True)
+    layer = RecurrentLayer(cell, 12, bidirectional, 0.4, variational=True)
     x, mirror = torch.randn(5, 9, 12), reversed_frames(torch.tensor([9, 9, 4, 1, 9]), 9)
     added = layer(x, mirror) - x
     whole = layer.eval()(x, mirror) - x
@@ -201,10 +201,10 @@ def test_variational_dropout_drops_the_same_units_at_every_frame(cell: str, dire
 
 
 @every_cell
-@pytest.mark.parametrize("directions", [1, 2])
-def test_dropped_recurrent_weights_are_those_of_a_cell_without_them(cell: str, directions: int):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropped_recurrent_weights_are_those_of_a_cell_without_them(cell: str, bidirectional: bool):
     torch.manual_seed(0)
-    layer = RecurrentLayer(cell, 12, directions, 0.0, weight_dropout=0.4)
+    layer = RecurrentLayer(cell, 12, bidirectional, 0.0, weight_dropout=0.4)
     x, mirror = torch.randn(2, 9, 12), reversed_frames(torch.tensor([9, 7]), 9)
     weights = {name: value.clone() for name, value in layer.state_dict().items()}
     torch.manual_seed(6)
@@ -213,21 +213,21 @@ def test_dropped_recurrent_weights_are_those_of_a_cell_without_them(cell: str, d
     gradient = layer.forward_cell.weight_hh_l0.grad
     torch.manual_seed(6)
     thinned = {name: F.dropout(value, 0.4) for name, value in weights.items() if "weight_hh" in name}
-    expected = RecurrentLayer(cell, 12, directions, 0.0)
+    expected = RecurrentLayer(cell, 12, bidirectional, 0.0)
     expected.load_state_dict(weights | thinned)
     torch.testing.assert_close(output, expected(x, mirror))
     assert gradient is not None
     assert torch.equal(gradient == 0, thinned["forward_cell.weight_hh_l0"] == 0)
     assert all(torch.equal(value, weights[name]) for name, value in layer.state_dict().items())
-    plain = RecurrentLayer(cell, 12, directions, 0.0)
+    plain = RecurrentLayer(cell, 12, bidirectional, 0.0)
     plain.load_state_dict(weights)
     torch.testing.assert_close(layer.eval()(x, mirror), plain.eval()(x, mirror))
 
 
 @every_cell
-@pytest.mark.parametrize("directions", [1, 2])
-def test_cells_are_interchangeable_in_the_acoustic_model(cell: str, directions: int):
-    config = AcousticConfig(cell=cell, directions=directions, layers=2, size=16, bands=20)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_cells_are_interchangeable_in_the_acoustic_model(cell: str, bidirectional: bool):
+    config = AcousticConfig(cell=cell, bidirectional=bidirectional, layers=2, hidden_size=16, n_mels=20)
     model = AcousticModel(config, vocabulary=7)
     log_probs, lengths = model(torch.randn(3, 5_000), torch.tensor([5_000, 640, 641]))
     assert log_probs.shape == (3, 8, 7)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 def test_the_packed_layers_fit_into_our_model_and_padding_never_reaches_a_frame():
     from asr.nn.ctc_model import AcousticConfig, AcousticModel
 
-    model = AcousticModel(AcousticConfig(layers=2, size=16, bands=20), 5)
+    model = AcousticModel(AcousticConfig(layers=2, hidden_size=16, n_mels=20), 5)
     model.recurrent = load_tool("benchmark_training").PackedStack(16, 2)
     model.eval()
     waveform, lengths = torch.randn(2, 6400), torch.tensor([6400, 3200])

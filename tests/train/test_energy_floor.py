@@ -44,13 +44,13 @@ def test_below_the_floor_all_is_the_same():
     assert LogMel(20, 1e-6).log_mel(quiet).std() < 1e-6
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-def test_the_exported_graph_has_the_floor_of_the_model(tmp_path: Path, directions: int):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_exported_graph_has_the_floor_of_the_model(tmp_path: Path, bidirectional: bool):
     quiet = quiet_noise()[:1, :7_680]
     results = []
     for floor in (1e-6, LOW):
         torch.manual_seed(4)
-        config = AcousticConfig(layers=1, size=16, bands=20, directions=directions, energy_floor=floor)
+        config = AcousticConfig(layers=1, hidden_size=16, n_mels=20, bidirectional=bidirectional, energy_floor=floor)
         model = AcousticModel(config, 5).eval()
         with torch.no_grad():
             model.features.mean.fill_(-12.0)
@@ -58,7 +58,7 @@ def test_the_exported_graph_has_the_floor_of_the_model(tmp_path: Path, direction
         export_onnx(model, tmp_path / "model.onnx")
         graph = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
         inputs = {"waveform": quiet.numpy(), "lengths": np.array([7_680])}
-        if directions == 1:
+        if not bidirectional:
             state = {name: value.numpy() for name, value in model.start(1)._asdict().items()}
             known = {value.name for value in graph.get_inputs()}
             inputs = {"chunk": quiet.numpy()} | {name: value for name, value in state.items() if name in known}

@@ -11,10 +11,10 @@ from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.language_model import LanguageConfig, LanguageModel
 from asr.train.gradients import clip_gradients, layer_norms
 
-ACOUSTIC = {"layers": 2, "size": 8, "bands": 20}
-LIVE = AcousticModel(AcousticConfig(cell="gru", directions=1, lookahead=2, **ACOUSTIC), 5)  # type: ignore[arg-type]
-BOTH = AcousticModel(AcousticConfig(cell="rnn", directions=2, **ACOUSTIC), 5)  # type: ignore[arg-type]
-LANGUAGE = LanguageModel(LanguageConfig(layers=2, size=8), 5)
+ACOUSTIC = {"layers": 2, "hidden_size": 8, "n_mels": 20}
+LIVE = AcousticModel(AcousticConfig(cell="gru", bidirectional=False, lookahead=2, **ACOUSTIC), 5)  # type: ignore[arg-type]
+BOTH = AcousticModel(AcousticConfig(cell="rnn", bidirectional=True, **ACOUSTIC), 5)  # type: ignore[arg-type]
+LANGUAGE = LanguageModel(LanguageConfig(layers=2, hidden_size=8), 5)
 
 
 def parts(model: Any) -> dict[str, list[nn.Module]]:

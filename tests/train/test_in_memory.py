@@ -48,11 +48,11 @@ def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
     return message
 
 
-@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_a_run_learns(recipe: AcousticRecipe, cell: str, directions: int):
+def test_a_run_learns(recipe: AcousticRecipe, cell: str, bidirectional: bool):
     recipe.data.in_memory, recipe.data.passes, recipe.epochs = True, 5, 3
-    recipe.model.cell, recipe.model.directions, recipe.optimizer.learning_rate = cell, directions, 0.01
+    recipe.model.cell, recipe.model.bidirectional, recipe.optimizer.learning_rate = cell, bidirectional, 0.01
     recipe.augment.mask_below_wer = 0.0
     curve = make_trainer(recipe).run()
     assert curve[-1].train_loss < 0.8 * curve[0].train_loss
@@ -222,7 +222,7 @@ def load(tmp_path: Path, corpus: Path, overrides: Sequence[str]) -> AcousticReci
         threads: 1
         data: {{train: {corpus}, dev: {corpus}}}
         tokenizer: {{kind: characters, alphabet: ab}}
-        model: {{layers: 1, size: 16, bands: 20}}
+        model: {{layers: 1, hidden_size: 16, n_mels: 20}}
         """
     )
     recipe = load_recipe(tmp_path / "recipe.yaml", list(overrides))

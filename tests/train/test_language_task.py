@@ -26,12 +26,13 @@ kind: language
 name: few
 output: {folder}
 description: A few sentences learned by heart.
-licence: CC0-1.0
+license: CC0-1.0
 epochs: 3
 precision: float32
 threads: 1
-data: {{train: {folder}/text.txt, dev: {folder}/text.txt, lanes: 2, span: 16, epoch_batches: 40, ngram: {folder}/n.lm}}
-model: {{layers: 1, size: 64, dropout: 0.0}}
+data: {{train: {folder}/text.txt, dev: {folder}/text.txt, ngram: {folder}/n.lm,
+  batch_size: 2, bptt_length: 16, epoch_batches: 40}}
+model: {{layers: 1, hidden_size: 64, dropout: 0.0}}
 optimizer: {{learning_rate: 1.0e-2}}
 """
 
@@ -77,7 +78,7 @@ def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
     card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"    asr train {run.parent / 'few.yaml'}\n" in card
     assert "1 lstm layers of 64 over the 128 tokens of `en-bilstm`" in card
-    assert "licence of the weights | CC0-1.0" in card
+    assert "license of the weights | CC0-1.0" in card
     assert "5 sentences, 34 words" in card
     rows = [line for line in card.splitlines() if line.startswith("| few, ")]
     assert [row.split("|")[1].strip() for row in rows] == ["few, float32", "few, int8"]
@@ -141,7 +142,7 @@ def test_a_state_that_is_not_finite_does_not_spoil_the_batches_after(language_re
     trainer.task.carried["hidden"] = torch.full_like(trainer.task.carried["hidden"], math.nan)
     curve = trainer.run()
     assert [epoch.skipped for epoch in curve] == [1, 0, 0]
-    assert "pass 1, span 1 of" in said(trainer)
+    assert "pass 1, batch 1 of" in said(trainer)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru"])

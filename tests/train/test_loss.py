@@ -112,7 +112,7 @@ def test_a_student_that_says_the_same_later_has_nothing_to_learn_if_it_may_be_so
 
 def make_model(layers: int = 2, seed: int = 1) -> AcousticModel:
     torch.manual_seed(seed)
-    return AcousticModel(AcousticConfig(layers=layers, size=16, bands=20, dropout=0.0), VOCABULARY)
+    return AcousticModel(AcousticConfig(layers=layers, hidden_size=16, n_mels=20, dropout=0.0), VOCABULARY)
 
 
 def make_batch() -> Batch:
@@ -203,7 +203,7 @@ def test_a_student_learns_from_a_run_with_its_tokens(recipe: AcousticRecipe):
     make_trainer(recipe).run()
     teacher = recipe.folder
     recipe.name, recipe.objective = "student", ObjectiveConfig(distillation=0.5, teacher=str(teacher), delay=2)
-    recipe.model = AcousticConfig(cell="gru", directions=1, layers=1, size=12, lookahead=2, bands=20)
+    recipe.model = AcousticConfig(cell="gru", bidirectional=False, layers=1, hidden_size=12, lookahead=2, n_mels=20)
     trainer = make_trainer(recipe)
     assert (recipe.folder / "tokenizer.model").read_bytes() == (teacher / "tokenizer.model").read_bytes()
     before = [parameter.clone() for parameter in trainer.task.objective.teacher.parameters()]

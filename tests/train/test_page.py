@@ -191,7 +191,7 @@ def test_an_utterance_of_which_nothing_is_heard_is_drawn():
 
 
 def test_a_language_models_page_has_its_perplexities(language_recipe: LanguageRecipe, tmp_path: Path):
-    language_recipe.model, language_recipe.epochs = LanguageConfig(layers=1, size=8), 2
+    language_recipe.model, language_recipe.epochs = LanguageConfig(layers=1, hidden_size=8), 2
     save_recipe(language_recipe, tmp_path / "lm.yaml")
     run_recipe(tmp_path / "lm.yaml", [], resume=False)
     page = Page(language_recipe.folder / "report.html")

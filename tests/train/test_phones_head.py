@@ -43,7 +43,7 @@ def one_thread() -> None:
 @pytest.fixture
 def model() -> AcousticModel:
     torch.manual_seed(2)
-    return AcousticModel(AcousticConfig(layers=2, size=16, bands=20, dropout=0.0), LETTERS, PHONES)
+    return AcousticModel(AcousticConfig(layers=2, hidden_size=16, n_mels=20, dropout=0.0), LETTERS, PHONES)
 
 
 def make_batch(phones: list[list[int]]) -> Batch:
@@ -305,7 +305,7 @@ def test_a_model_without_the_second_head_loads_a_checkpoint_with_one(phones_reci
     load_weights(checkpoint, model)
     best = load_file(checkpoint)
     assert all(torch.equal(value, best[f"model.{name}"]) for name, value in model.state_dict().items())
-    smaller = AcousticModel(replace(phones_recipe.model, size=8), LETTERS)
+    smaller = AcousticModel(replace(phones_recipe.model, hidden_size=8), LETTERS)
     with pytest.raises(RecipeError, match="the checkpoint is of another model"):
         load_weights(checkpoint, smaller)
     with pytest.raises(RecipeError, match="the checkpoint is of another model"):

@@ -80,7 +80,8 @@ def test_a_packaged_model_comes_with_its_weights_and_tokens():
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "theirs"), [("size", 20, 16), ("cell", "gru", "lstm"), ("layers", 2, 1), ("bands", 24, 20)]
+    ("field", "value", "theirs"),
+    [("hidden_size", 20, 16), ("cell", "gru", "lstm"), ("layers", 2, 1), ("n_mels", 24, 20)],
 )
 def test_a_model_of_another_shape_names_the_field(
     run: Path, recipe: AcousticRecipe, field: str, value: object, theirs: object
@@ -101,7 +102,7 @@ def test_what_is_missing_or_damaged_is_one_line(run: Path, recipe: AcousticRecip
     assert one_line(recipe).startswith("no model 'en-latin': neither a folder nor one of ")
     for name in ("config.json", "tokens.txt", "tokenizer.model", "model.onnx"):
         (tmp_path / name).symlink_to(PACKAGED / "en-bilstm" / name)
-    recipe.init_from, recipe.model = str(tmp_path), AcousticConfig(size=256)
+    recipe.init_from, recipe.model = str(tmp_path), AcousticConfig(hidden_size=256)
     assert f"{tmp_path}/weights.safetensors: cannot read the weights" in one_line(recipe)
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text(

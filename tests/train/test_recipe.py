@@ -39,8 +39,8 @@ def test_an_empty_recipe_is_the_defaults(path: Path):
 
 
 def test_a_recipe_is_a_delta_on_the_defaults(path: Path):
-    recipe = load(path, "epochs: 3\nmodel:\n  cell: gru\n  directions: 1\naugment: {speeds: [1.0]}\n")
-    assert (recipe.epochs, recipe.model.cell, recipe.model.directions) == (3, "gru", 1)
+    recipe = load(path, "epochs: 3\nmodel:\n  cell: gru\n  bidirectional: false\naugment: {speeds: [1.0]}\n")
+    assert (recipe.epochs, recipe.model.cell, recipe.model.bidirectional) == (3, "gru", False)
     assert recipe.augment.speeds == [1.0]
     assert recipe.model.layers == AcousticRecipe().model.layers
     assert recipe.optimizer == AcousticRecipe().optimizer
@@ -62,10 +62,10 @@ def test_one_training_manifest_need_not_be_a_list(path: Path):
 def test_the_kind_says_what_is_trained_and_which_keys_there_are(path: Path):
     assert isinstance(load(path), AcousticRecipe)
     assert isinstance(load(path, "kind: acoustic"), AcousticRecipe)
-    recipe = load(path, "kind: language\nmodel: {cell: gru}", "data.lanes=7")
+    recipe = load(path, "kind: language\nmodel: {cell: gru}", "data.batch_size=7")
     assert isinstance(recipe, LanguageRecipe)
-    assert (recipe.model.cell, recipe.data.lanes) == ("gru", 7)
-    assert "unknown key 'data.lanes'" in message(path, "", "data.lanes=7")
+    assert (recipe.model.cell, recipe.data.batch_size) == ("gru", 7)
+    assert "unknown key 'data.batch_size'" in message(path, "", "data.batch_size=7")
     assert "unknown key 'augment'" in message(path, "kind: language", "augment.speeds=[1.0]")
     assert message(path, "kind: music") == f"{path}: kind is 'music'; choose one of acoustic, language"
     assert message(path, "kind: language", "kind=acoustic").endswith("kind is 'acoustic'; choose one of language")
@@ -85,7 +85,7 @@ def test_a_saved_recipe_holds_every_field_and_loads_as_the_same(path: Path, tmp_
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [
-        ("model.sise", "model.size"),
+        ("model.sise", "model.hidden_size"),
         ("epoch", "epochs"),
         ("optimizer.learning_rat", "optimizer.learning_rate"),
         ("augment.speed", "augment.speeds"),
@@ -100,7 +100,9 @@ def test_an_unknown_section_suggests_a_key_of_the_nearest_one(path: Path):
 
 
 def test_an_unknown_key_of_the_file_names_the_file(path: Path):
-    assert message(path, "model: {sise: 3}").startswith(f"{path}: unknown key 'model.sise'; did you mean 'model.size'")
+    assert message(path, "model: {sise: 3}").startswith(
+        f"{path}: unknown key 'model.sise'; did you mean 'model.hidden_size'"
+    )
 
 
 def test_an_unknown_key_like_no_other_suggests_nothing(path: Path):
@@ -137,7 +139,6 @@ def test_a_value_in_the_place_of_a_section_is_a_wrong_type(path: Path, content: 
     ("override", "choices"),
     [
         ("model.cell=mamba", "rnn, lstm, gru"),
-        ("model.directions=3", "1, 2"),
         ("tokenizer.kind=words", "bpe, characters"),
         ("tokenizer.case=title", "lower, upper, keep"),
         ("tokenizer.unknown=ignore", "error, drop"),
@@ -153,7 +154,7 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
     ("override", "rule"),
     [
         ("epochs=0", "above 0"),
-        ("model.size=-1", "above 0"),
+        ("model.hidden_size=-1", "above 0"),
         ("data.batch_seconds=0", "above 0"),
         ("optimizer.learning_rate=.nan", "above 0"),
         ("optimizer.clip=.inf", "above 0"),
@@ -211,11 +212,11 @@ def test_what_is_joined_may_not_be_longer_than_an_utterance(path: Path):
 
 
 def test_a_lookahead_is_for_one_direction(path: Path):
-    assert load(path, "model: {directions: 1, lookahead: 8}").model.lookahead == 8
-    text = message(path, "", "model.directions=2", "model.lookahead=8")
-    assert text.startswith(f"{path}: model.lookahead is 8, but two directions see the whole utterance")
-    assert "model.directions to 1" in text
-    assert "not be negative" in message(path, "", "model.directions=1", "model.lookahead=-1")
+    assert load(path, "model: {bidirectional: false, lookahead: 8}").model.lookahead == 8
+    text = message(path, "", "model.bidirectional=true", "model.lookahead=8")
+    assert text.startswith(f"{path}: model.lookahead is 8, but a bidirectional model sees the whole utterance")
+    assert "model.bidirectional to false" in text
+    assert "not be negative" in message(path, "", "model.bidirectional=false", "model.lookahead=-1")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,9 @@ def test_a_language_recipe_without_text_says_which_keys_to_set(path: Path):
         load_recipe(path, ["data.train=a.txt"])
 
 
-@pytest.mark.parametrize("override", ["data.lanes=0", "data.span=-3", "data.epoch_batches=0", "model.size=0"])
+@pytest.mark.parametrize(
+    "override", ["data.batch_size=0", "data.bptt_length=-3", "data.epoch_batches=0", "model.hidden_size=0"]
+)
 def test_a_language_recipe_is_checked_as_well(path: Path, override: str):
     assert "above 0" in message(path, "kind: language", override)
 
@@ -297,4 +300,4 @@ def test_a_recipe_without_data_says_which_keys_to_set(path: Path, given: list[st
 def test_every_recipe_of_the_repository_loads(path: Path):
     recipe = load_recipe(path, [])
     assert recipe.description
-    assert "licence:" in path.read_text(encoding="utf-8")  # if only to say that it is unstated
+    assert "license:" in path.read_text(encoding="utf-8")  # if only to say that it is unstated

@@ -35,7 +35,7 @@ def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
         "data.train_fraction=1.0",
         "data.max_seconds=20",
         "data.batch_seconds=2.5",
-        "model.bands=20",
+        "model.n_mels=20",
         f"tokenizer.vocabulary={len(letters) + 4}",
         *("budget_minutes=0", "data.more_dev=[]", "data.passes=1", "phones.weight=0"),
         *("augment.noises=[white]", "augment.rooms=[]"),  # rooms take seconds
@@ -45,7 +45,13 @@ def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
 def small_language(folder: Path) -> list[str]:
     text = folder / "text.txt"
     text.write_text("one two three\nfour five six\n" * 20)
-    return [f"data.train=[{text}]", f"data.dev={text}", "data.lanes=2", "data.span=4", "data.epoch_batches=2"]
+    return [
+        f"data.train=[{text}]",
+        f"data.dev={text}",
+        "data.batch_size=2",
+        "data.bptt_length=4",
+        "data.epoch_batches=2",
+    ]
 
 
 def test_there_are_recipes():
@@ -65,7 +71,14 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
     monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
-    overrides += ["model.layers=2", "model.size=16", "accumulate=1", "epochs=1", "threads=1", "precision=float32"]
+    overrides += [
+        "model.layers=2",
+        "model.hidden_size=16",
+        "accumulate=1",
+        "epochs=1",
+        "threads=1",
+        "precision=float32",
+    ]
     threads = torch.get_num_threads()
     if isinstance(recipe, AcousticRecipe) and recipe.init_from:  # a model of this size to begin with, and to learn from
         alone = ["init_from=''", "objective.teacher=''", "objective.distillation=0"]

@@ -23,13 +23,13 @@ RECIPE = """
 name: few
 output: {output}
 description: A few utterances learned by heart.
-licence: CC0-1.0
+license: CC0-1.0
 epochs: 50
 precision: float32
 threads: 1
 data: {{train: [{manifest}], dev: {manifest}, batch_seconds: 6, workers: 0}}
 tokenizer: {{kind: characters}}
-model: {{layers: 2, size: 96, dropout: 0.0}}
+model: {{layers: 2, hidden_size: 96, dropout: 0.0}}
 augment: {{speeds: [1.0], gain_db: 0, mask_below_wer: 0}}
 optimizer: {{learning_rate: 4.0e-3}}
 """
@@ -58,7 +58,14 @@ def run(speech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live_run(run: Path) -> Path:
     """The same with a model that can run chunk by chunk."""
-    train(run.parent / "few.yaml", "name=live", "seed=3", "model.cell=gru", "model.directions=1", "model.lookahead=8")
+    train(
+        run.parent / "few.yaml",
+        "name=live",
+        "seed=3",
+        "model.cell=gru",
+        "model.bidirectional=false",
+        "model.lookahead=8",
+    )
     return run.parent / "live"
 
 
@@ -110,7 +117,7 @@ def test_the_config_says_what_the_model_is(run: Path):
     recipe = load_recipe(run / "recipe.yaml", [])
     assert (bundle.config.name, bundle.config.sample_rate, bundle.config.frame_seconds) == ("few", 16_000, 0.04)
     assert bundle.config.streaming is False
-    assert bundle.config.model["size"] == recipe.model.size == 96
+    assert bundle.config.model["hidden_size"] == recipe.model.hidden_size == 96
     assert bundle.config.tokenizer["kind"] == "characters"
     assert bundle.config.metrics["dev_wer"] == 0
     assert len(bundle.tokens) == 29
@@ -122,7 +129,7 @@ def test_the_card_holds_command_data_curve_and_error_rates(run: Path):
     assert f"    asr train {run.parent / 'few.yaml'} seed=3\n" in card
     assert f"trained on `{manifest}`: 6 utterances" in card
     assert f"validated on `{manifest}`: 6 utterances" in card
-    assert "licence of the weights | CC0-1.0" in card
+    assert "license of the weights | CC0-1.0" in card
     assert "A few utterances learned by heart." in card
     for graph in ("float32, greedy", "int8, greedy", "beam 32"):
         assert any(graph in line and "0.00%" in line for line in card.splitlines() if line.startswith("|"))

@@ -82,7 +82,7 @@ def test_gates_computed_again_are_those_of_the_recurrence(cell: str):
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_every_cell_of_a_model_is_watched_and_padding_does_not_count(cell: str):
-    model = AcousticModel(AcousticConfig(cell=cell, layers=2, size=SIZE, bands=20), 5).eval()
+    model = AcousticModel(AcousticConfig(cell=cell, layers=2, hidden_size=SIZE, n_mels=20), 5).eval()
     waveform, lengths = torch.randn(2, 64_000), torch.tensor([64_000, 20_000])
 
     with torch.no_grad(), Saturation(model) as together:
@@ -100,7 +100,7 @@ def test_every_cell_of_a_model_is_watched_and_padding_does_not_count(cell: str):
 
 
 def test_a_language_model_is_watched_and_nothing_is_left_behind():
-    model = LanguageModel(LanguageConfig(layers=1, size=SIZE), 5).eval()
+    model = LanguageModel(LanguageConfig(layers=1, hidden_size=SIZE), 5).eval()
     tokens = torch.zeros(2, 12, dtype=torch.long)
     with torch.no_grad(), Saturation(model) as saturation:
         saturation.lengths = torch.tensor([12, 3])

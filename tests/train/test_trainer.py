@@ -143,7 +143,7 @@ def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: Acou
 def test_resuming_with_another_model_is_refused(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
-    recipe.model.size = 20
+    recipe.model.hidden_size = 20
     with pytest.raises(RecipeError, match=r"model\.size was 16, not 20"):
         make_trainer(recipe, resume=True)
 

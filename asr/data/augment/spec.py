@@ -10,16 +10,16 @@ FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 
 
 class SpecAugment:
-    """features (B, frames, bands) → the same with masks drawn anew for every utterance; no time warping."""
+    """features (B, frames, n_mels) → the same with masks drawn anew for every utterance; no time warping."""
 
     def __init__(self, config: AugmentConfig):
         self.config = config
 
     def __call__(self, features: Tensor) -> Tensor:
-        frames, bands = features.shape[1:]
+        frames, n_mels = features.shape[1:]
         config = self.config
         time_masks = round(config.time_masks_per_second * frames / FRAMES_PER_SECOND)
-        masked = _masks(features, config.frequency_masks, config.frequency_width, bands).unsqueeze(1)
+        masked = _masks(features, config.frequency_masks, config.frequency_width, n_mels).unsqueeze(1)
         masked = masked | _masks(features, time_masks, config.time_width, frames).unsqueeze(2)
         return features.masked_fill(masked, 0.0)
 
