@@ -13,7 +13,7 @@ from tiny_runs import make_trainer, said
 from asr.data.tokenizer import bundle_tokenizer
 from asr.errors import RecipeError
 from asr.evaluate.perplexity import known_words, neural_perplexity, ngram_perplexity
-from asr.lm.binary import write_mapped
+from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.lm.neural import BOUNDARY, NeuralModel
 from asr.model.bundle import PACKAGED, load_bundle
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run over five sentences."""
     folder = tmp_path_factory.mktemp("few")
     (folder / "text.txt").write_text("".join(f"{sentence.upper()}\n" for sentence in SENTENCES), encoding="utf-8")
-    write_mapped(estimate(SENTENCES[:4], 2)[0], folder / "n.lm")
+    save_model(estimate(SENTENCES[:4], 2)[0], folder / "n.lm")
     (folder / "few.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
     before = torch.get_num_threads()
     run_recipe(folder / "few.yaml", [], resume=False)
