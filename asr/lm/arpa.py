@@ -4,7 +4,6 @@ import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -44,13 +43,9 @@ class _Lines:
         return LanguageModelError(f"{self.path}: line {self.number}: {problem}")
 
 
-@dataclass
-class _Section:
-    """The n-grams of one order in the order of the file. ids: (n-grams, order), the places of words in the 1-grams."""
-
-    ids: np.ndarray
-    log10_probs: np.ndarray
-    log10_backoffs: np.ndarray
+# The n-grams of one order in the order of the file: words (n-grams, order), as places in the 1-grams; log10 of
+# probability and back-off weight (n-grams, 2).
+_Section = tuple[np.ndarray, np.ndarray]
 
 
 def read_arpa(file: Iterable[bytes], path: Path) -> NgramModel:
@@ -85,7 +80,7 @@ def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]
     """`count` n-grams. The 1-grams fill `index`, the others need their words to be in it."""
     if order > 1:
         lines.expect(b"\\%d-grams:" % order)
-    ids, probs, backoffs = array("I"), array("d"), array("d")
+    ids, numbers = array("I"), array("d")
     for place in range(count):
         line = next(lines)
         if line.startswith(b"\\"):
@@ -105,13 +100,8 @@ def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]
             ids.extend([index[word] for word in fields[1 : order + 1]] if order > 1 else [place])
         except KeyError as error:
             raise lines.error(f"“{_shown(error.args[0])}” is not among the 1-grams") from None
-        probs.append(prob)
-        backoffs.append(backoff)
-    return _Section(
-        np.frombuffer(ids, dtype=np.uint32).reshape(-1, order).astype(np.int64),
-        np.frombuffer(probs, dtype=np.float64),
-        np.frombuffer(backoffs, dtype=np.float64),
-    )
+        numbers.extend((prob, backoff))
+    return np.array(ids, dtype=np.int64).reshape(-1, order), np.array(numbers).reshape(-1, 2)
 
 
 def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
@@ -119,10 +109,8 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
     missing = [word for word in SPECIAL if word.encode() not in index]
     if missing == [UNKNOWN]:
         index[UNKNOWN.encode()] = len(index)
-        first = sections[0]
-        first.ids = np.append(first.ids, [[len(first.ids)]], axis=0)
-        first.log10_probs = np.append(first.log10_probs, UNKNOWN_LOG10)
-        first.log10_backoffs = np.append(first.log10_backoffs, 0.0)
+        ids, numbers = sections[0]
+        sections[0] = np.append(ids, [[len(ids)]], axis=0), np.append(numbers, [[UNKNOWN_LOG10, 0.0]], axis=0)
     elif missing:
         raise ValueError(f"no {missing[-1]} among the 1-grams; make the model from whole sentences")
     words = sorted(index)
@@ -135,8 +123,8 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
 
     levels: list[Level] = []
     keys: list[np.ndarray] = []  # of each level, context × vocabulary + word, ascending
-    for order, section in enumerate(sections, start=1):
-        ids = rank[section.ids]
+    for order, (places, numbers) in enumerate(sections, start=1):
+        ids = rank[places]
         context = np.zeros(len(ids), dtype=np.int64)
         for column in range(order - 1):
             key = context * len(words) + ids[:, column]
@@ -153,8 +141,7 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
         twice = np.flatnonzero(key[1:] == key[:-1])
         if len(twice):
             raise ValueError(f"the {order}-gram “{_spell(words, ids[sorting[twice[0]]])}” is there twice")
-        numbers = (LN10 * column[sorting] for column in (section.log10_probs, section.log10_backoffs))
-        levels.append(Level(context[sorting], ids[sorting, -1], *numbers))
+        levels.append(Level(context[sorting], ids[sorting, -1], *LN10 * numbers[sorting].T))
         keys.append(key)
     return NgramModel.of(words, levels)
 
@@ -176,7 +163,7 @@ def write_arpa(model: NgramModel, file: TextIO) -> None:
         file.write(f"\n\\{order}-grams:\n")
         pairs = zip(level.context.tolist(), level.word.tolist(), strict=True)
         contexts = [f"{contexts[context]}{words[word]} " for context, word in pairs]
-        numbers = ((values / LN10).tolist() for values in (level.log_prob, level.backoff))
-        for ngram, prob, backoff in zip(contexts, *numbers, strict=True):
+        log10 = ((values / LN10).tolist() for values in (level.log_prob, level.backoff))
+        for ngram, prob, backoff in zip(contexts, *log10, strict=True):
             file.write(f"{prob:.7g}\t{ngram[:-1]}" + (f"\t{backoff:.7g}\n" if order < model.order else "\n"))
     file.write("\n\\end\\\n")
