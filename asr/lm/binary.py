@@ -42,9 +42,9 @@ def load_model(path: Path | str) -> NgramModel:
 
 
 def _map(path: Path, header: bytes) -> NgramModel:
-    if path.is_file():
-        data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array is faster
-    if not path.is_file() or data[: len(MAGIC)].tobytes() != MAGIC:
+    # An ordinary array of the mapped memory: np.memmap itself is slower.
+    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if path.is_file() else np.zeros(0, dtype=np.uint8)
+    if data[: len(MAGIC)].tobytes() != MAGIC:
         raise LanguageModelError(f"{path}: is to be mapped into memory; it must be a file, and not compressed")
     try:
         described = json.loads(header)
@@ -76,11 +76,7 @@ def save_model(model: NgramModel, path: Path) -> None:
     try:
         with replacing(path) as part:
             if path.name.endswith((".arpa", ".arpa.gz")):
-                with (
-                    gzip.open(part, "wt", encoding="utf-8")
-                    if path.suffix == ".gz"
-                    else part.open("w", encoding="utf-8") as file
-                ):
+                with (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
                     write_arpa(model, file)
             else:
                 _write_binary(model, part)

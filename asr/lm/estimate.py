@@ -203,7 +203,7 @@ def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray
     not the model's, for which the lower orders of Kneser-Ney are not suited (Chelba et al. 2010).
     """
     kept = [np.ones(len(ngrams), dtype=bool) for ngrams in levels]
-    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of what is kept
+    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of kept n-grams
     for order in range(len(levels) - 1, 0, -1):
         below, ngrams = levels[order - 1], levels[order]
         prob, lower = ngrams.prob, below.prob[ngrams.suffix]
@@ -216,7 +216,7 @@ def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray
         needed = np.zeros(len(below), dtype=bool)
         needed[ngrams.context[kept[order]]] = True
 
-    lower = levels[0].prob  # what the smaller model gives to the n-grams of an order
+    lower = levels[0].prob  # probabilities of an order in the smaller model
     for (below, ngrams), mask in zip(pairwise(levels), kept[1:], strict=True):
         lower = lower[ngrams.suffix]
         left = unseen(ngrams, np.where(mask, ngrams.prob, 0), len(below))

@@ -27,7 +27,7 @@ def open_source(path: Path | str) -> Iterator[IO[bytes]]:
         if str(path) == STDIN and sys.stdin is None:
             raise LanguageModelError("-: there is no standard input; name a file")
         with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open(path, "rb") as file:
-            # A second buffer: that of a pipe itself may peek at no more than what was written first, one byte say.
+            # A second buffer: that of a pipe itself peeks at no more than was written first, perhaps one byte.
             whole: Any = io.BufferedReader(file)
             first = whole.peek(len(XZ))
             if first.startswith(GZIP):

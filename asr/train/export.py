@@ -110,7 +110,7 @@ def make_bundle(
 def measure_graphs(folder: Path, graphs: dict[str, Path], manifest: str, live: bool) -> tuple[Measured, str, str]:
     """Choose the bundle's graph by the greedy decoder's errors, and measure it with the beam decoder and live.
 
-    Returns the results, and what `choose_graph` does.
+    Returns the results, and those of `choose_graph`.
     """
     utterances = {name: measure(folder, manifest, "greedy", graph) for name, graph in graphs.items()}
     rates = {f"{name}, greedy": evaluate(recognized) for name, recognized in utterances.items()}

@@ -31,7 +31,7 @@ PAGE = "report.html"
 WORST = 10  # utterances that are shown
 SHOWN_SECONDS = 20.0  # of their audio
 SPEAKERS = 30  # those with the highest error rates are listed
-PACKAGES = ("asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
+PACKAGES = ("recurrent-asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
 
 
 def write_acoustic_page(
