@@ -15,7 +15,7 @@ from asr.cli.options import audio_progress, training_packages
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
-    from asr.data.corpora.corpus import Corpus
+    from asr.data.corpora import Corpus
 
 Source = Annotated[Path, typer.Argument(metavar="SRC")]
 Output = Annotated[Path, typer.Argument(metavar="OUT")]
@@ -64,7 +64,7 @@ def read_csv(source: Source, output: Output, language: Language = "en") -> None:
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
     """
-    from asr.data.corpora.own import csv_corpus
+    from asr.data.corpora import csv_corpus
 
     run(csv_corpus(language), source, output)
 
@@ -75,9 +75,26 @@ def read_folder(source: Source, output: Output, language: Language = "en") -> No
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
     """
-    from asr.data.corpora.own import folder_corpus
+    from asr.data.corpora import folder_corpus
 
     run(folder_corpus(language), source, output)
+
+
+@prepare.command("lhotse")
+def read_lhotse(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in `lhotse prepare NAME`, such as libritts or vctk.")],
+    source: Source,
+    output: Output,
+    language: Language = "en",
+    download: Download = False,
+) -> None:
+    """Any corpus that Lhotse has a recipe for (lhotse.readthedocs.io/en/latest/corpus.html).
+
+    SRC is the corpus's folder, with --download an empty one. What the recipe passes over is reported, not an error.
+    """
+    from asr.data.corpora import lhotse_corpus
+
+    run(lhotse_corpus(name, language), source, output, download)
 
 
 @prepare.command()
@@ -123,7 +140,7 @@ def shar(
 
 def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
     with training_packages():
-        from asr.data.corpora.corpus import prepare
+        from asr.data.corpora import prepare
 
         for prepared in prepare(corpus, source, output, download):
             print(prepared)

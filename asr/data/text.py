@@ -3,11 +3,13 @@
 import functools
 import re
 import unicodedata
-
-from unicode_rbnf import FormatPurpose, RbnfEngine
+from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
 from asr.normalize import APOSTROPHES
+
+if TYPE_CHECKING:
+    from unicode_rbnf import RbnfEngine
 
 # Letters that are not a letter of a to z with a mark.
 LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
@@ -22,6 +24,7 @@ ABBREVIATION = re.compile(
     r"\b(?:dr|st|prof|rev|gen|col|capt|lt|sgt|jr|sr|vs|etc|ca|c|cf|viz|vol|inc|ltd|e\.\s?g|i\.\s?e)\.", re.IGNORECASE
 )
 ROMAN = re.compile(r"\b(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
+NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
@@ -49,6 +52,11 @@ def spoken_words(text: str, language: str = "en") -> str:
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
     words = [word for word in (word.strip("'") for word in kept.split()) if word]
     return " ".join(TITLES.get(word, word) if language == "en" else word for word in words)
+
+
+def without_noises(transcript: str) -> str:
+    """A transcript without what is no word: {NOISE}, [laughter], and (2), the second way to pronounce a word."""
+    return NOISES.sub(" ", transcript)
 
 
 def language_of(name: str) -> str:
@@ -80,17 +88,17 @@ def _spelled(word: str) -> str:
     number = NUMBER.fullmatch(word.strip(AROUND_NUMBERS))
     if number is None:
         return word
+    from unicode_rbnf import FormatPurpose
+
     whole, decimals, ordinal, percent = number.groups(default="")
-    whole = whole.replace(",", "")
-    if ordinal:
-        words = _engine().format_number(whole, FormatPurpose.ORDINAL).text
-    elif YEAR.fullmatch(number[1]) and not decimals:
-        words = _engine().format_number(whole, FormatPurpose.YEAR).text
-    else:
-        words = _engine().format_number(whole + decimals, FormatPurpose.CARDINAL).text
+    is_year = YEAR.fullmatch(number[1]) and not decimals
+    purpose = FormatPurpose.ORDINAL if ordinal else FormatPurpose.YEAR if is_year else FormatPurpose.CARDINAL
+    words = _engine().format_number(whole.replace(",", "") + decimals, purpose).text
     return words + " percent" * bool(percent)
 
 
 @functools.cache
-def _engine() -> RbnfEngine:
+def _engine() -> "RbnfEngine":
+    from unicode_rbnf import RbnfEngine
+
     return RbnfEngine.for_language("en")
