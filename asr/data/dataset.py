@@ -12,8 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from asr.audio.sources import duration, read
-from asr.data.augment.tempo import change_tempo
-from asr.data.augment.waveform import WaveformAugment
+from asr.data.augment.waveform import WaveformAugment, change_tempo
 from asr.data.batch import Batch, LeftOut
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry
