@@ -108,7 +108,7 @@ def check(
 ) -> None:
     """Find what ruins a training: bad files, texts outside the alphabet, what train and dev share, ….
 
-    Every recording is decoded. Exits 1 when something must be mended; what may be right is only shown.
+    Every recording is decoded. Exits 1 when there are errors; warnings are only shown.
     """
     with training_packages():
         from asr.data.check import check as check_manifests
@@ -120,7 +120,7 @@ def check(
     with audio_progress(lambda: [None]) as on_progress:
         report = check_manifests(manifests, dev, settings.tokenizer, on_progress)
     print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
-    if report.must_be_mended:
+    if report.has_errors:
         raise typer.Exit(1)
 
 

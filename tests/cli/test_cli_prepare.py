@@ -41,7 +41,7 @@ def test_prepared_manifests_are_named_and_pass_the_check(run: Command, recording
     checked = run("prepare", "check", out / "train.jsonl", "--dev", out / "dev.jsonl")
     assert checked.code == 0
     assert "text in dev" in checked.out
-    assert "must be mended" not in checked.out
+    assert "errors" not in checked.out
 
 
 def test_recordings_are_packed_into_shards(run: Command, recordings: Path, tmp_path: Path):
