@@ -1,9 +1,10 @@
-"""Public corpora that Lhotse lacks or reads otherwise, as their archives unpack. All texts pass `spoken_words`."""
+"""Public corpora that Lhotse has no recipe for, or whose recipe loses utterances, read as their archives unpack."""
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from asr.data.corpora.corpus import Splits, by_speaker, cut, hold_out
 from asr.data.corpora.own import read_table
@@ -17,9 +18,9 @@ AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEECH_COMMANDS = "speech_commands_v0.02"
 COMMONVOICE = "the folder of one language, as cv-corpus-17.0-2024-03-15/en, of commonvoice.mozilla.org"
+TSV: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # quotation marks have no meaning there
 CLITICS = re.compile(r"(?<=\w) '(?=\w)")  # written apart in TED-LIUM: it 's
 PROMPTS = ("PROMPTS", "prompts-original")  # VoxForge: the first is cleaned of punctuation, and not always there
-ANONYMOUS = "anonymous"  # anybody, so perhaps somebody in dev: those recordings stay in train
 
 
 def read_an4(root: Path, _output: Path) -> Splits:
@@ -58,26 +59,22 @@ def read_commonvoice(root: Path, _output: Path) -> Splits:
         language = language_of(root.name)
     except RecipeError as error:
         raise RecipeError(f"{root}: {error}: rename the folder as it is in the archive") from error
-    table = root / "clip_durations.tsv"  # not in old releases
+    table = root / "clip_durations.tsv"
+    seconds: dict[str, float] = {}
     try:
-        seconds = {row["clip"]: int(row["duration[ms]"]) / 1000 for row in _rows(table, "clip", "duration[ms]")}
+        if table.is_file():  # not in old releases
+            rows = read_table(table, ("clip", "duration[ms]"), **TSV)
+            seconds = {row["clip"]: int(row["duration[ms]"]) / 1000 for _, row in rows}
     except ValueError as error:
         raise RecipeError(f"{table}: a duration is not a number ({error}); unpack the archive again") from error
     return {split: _clips(root / f"{split}.tsv", language, seconds) for split in SPLITS}
 
 
 def _clips(table: Path, language: str, seconds: dict[str, float]) -> Iterator[Entry]:
-    for row in _rows(table, "client_id", "path", "sentence"):
+    for _, row in read_table(table, ("client_id", "path", "sentence"), **TSV):
         clip = table.parent / "clips" / row["path"]
         text = spoken_words(row["sentence"], language)
         yield Entry(clip.stem, clip, text, seconds.get(row["path"]), row["client_id"])
-
-
-def _rows(table: Path, *columns: str) -> Iterable[dict[str, str]]:
-    """Quotation marks have no meaning in these tables."""
-    if table.name == "clip_durations.tsv" and not table.is_file():
-        return []
-    return (row for _, row in read_table(table, columns, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def read_speechcommands(root: Path, _output: Path) -> Splits:
@@ -134,7 +131,7 @@ def _tedlium(folder: Path, output: Path) -> Iterator[Entry]:
             except ValueError as error:
                 raise RecipeError(f"{transcript}: cannot be read ({error}); unpack the archive again") from error
             if words != ["ignore_time_segment_in_scoring"]:
-                # Nothing is left of a text with <unk>: a word that was said, but is not written.
+                # <unk> is a spoken word that is not written: `spoken_words` gives no text at all.
                 text = spoken_words(CLITICS.sub("'", without_noises(" ".join(words))))
                 yield cut(Entry(f"{talk.stem}-{number}", talk, text, None, speaker), *times, output)
 
@@ -149,18 +146,18 @@ def read_voxforge(root: Path, _output: Path) -> Splits:
 
 
 def _voxforge(submission: Path) -> Iterator[Entry]:
-    """Recordings that no prompt belongs to have no text."""
-    speaker = submission.name.partition("-")[0]
+    """The text is empty where no prompt belongs to a recording."""
+    name = submission.name.partition("-")[0]
+    speaker = None if name.lower() == "anonymous" else name  # perhaps somebody in dev: those stay in train
     path = next(path for name in PROMPTS if (path := submission / "etc" / name).is_file())
     content = path.read_bytes()
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:  # of the years when browsers sent it so
         lines = content.decode("latin-1").splitlines()
-    # A text stands behind the name of its recording, which is the last part of a path that was right once.
+    # A line has the former path of a recording, then its text.
     pairs = (line.split(maxsplit=1) for line in lines)
     prompts = {pair[0].rpartition("/")[2]: pair[1] for pair in pairs if len(pair) == 2}
     for audio in sorted([*submission.glob("wav/*.wav"), *submission.glob("flac/*.flac")]):
         text = spoken_words(prompts.get(audio.stem, ""))
-        known = None if speaker.lower() == ANONYMOUS else speaker
-        yield Entry(f"{submission.name}/{audio.stem}", audio, text, None, known)
+        yield Entry(f"{submission.name}/{audio.stem}", audio, text, None, speaker)

@@ -59,10 +59,11 @@ class Prepared:
 
 def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) -> list[Prepared]:
     """Write OUTPUT/SPLIT.jsonl for every split of the corpus at `source`. Raises RecipeError."""
-    root = (_download(corpus, source) if download else None) or source / corpus.folder
-    if not root.exists():
-        root = source
-    if not root.exists():
+    roots = [source / corpus.folder, source]
+    if download:
+        roots.insert(0, _download(corpus, source) or roots[0])
+    root = next((root for root in roots if root.exists()), None)
+    if root is None:
         raise RecipeError(f"{source}: not found; it should hold {corpus.origin}")
     splits = corpus.read(root.absolute(), output)
     output.mkdir(parents=True, exist_ok=True)
