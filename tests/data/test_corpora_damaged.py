@@ -9,6 +9,7 @@ from typing import Any
 from urllib.error import URLError
 
 import lhotse.recipes.librispeech
+import lhotse.recipes.ljspeech
 import pytest
 import torchaudio.datasets.speechcommands
 from corpus_trees import TREES, commonvoice, librispeech, own_folder, record, speechcommands, write
@@ -188,7 +189,24 @@ def test_what_was_unpacked_by_hand_is_neither_deleted_nor_fetched(tmp_path: Path
 
     monkeypatch.setattr(lhotse.recipes.librispeech, "resumable_download", fetch)
     librispeech(tmp_path / "src")
+    (tmp_path / "src/dev-other.tar.gz").touch()  # of another part
     assert len(prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out", download=True)) == 2
+
+
+def test_a_download_goes_on_beside_other_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    TREES["ljspeech"](tmp_path / "server")
+    (tmp_path / "src/an4").mkdir(parents=True)
+    urls: list[str] = []
+
+    def fetch(url: str, filename: Path, **_options: Any) -> None:
+        urls.append(url)
+        with tarfile.open(filename, "w:bz2") as tar:
+            tar.add(tmp_path / "server/LJSpeech-1.1", arcname="LJSpeech-1.1")
+
+    monkeypatch.setattr(lhotse.recipes.ljspeech, "resumable_download", fetch)
+    for _ in range(2):
+        assert len(prepare(CORPORA["ljspeech"], tmp_path / "src", tmp_path / "out", download=True)) == 2
+    assert len(urls) == 1
 
 
 def test_speech_commands_are_downloaded_and_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

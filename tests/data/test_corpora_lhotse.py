@@ -1,8 +1,11 @@
 """Any of Lhotse's recipes by its name: splits, texts, parts of recordings, and what the recipe passes over."""
 
 import logging
+import tarfile
 from pathlib import Path
+from typing import Any
 
+import lhotse.recipes.yesno
 import numpy as np
 import pytest
 import soundfile
@@ -37,6 +40,7 @@ def test_what_a_recipe_passes_over_is_logged(tmp_path: Path, caplog: pytest.LogC
         ("yesno", "en", "src: cannot be read (AssertionError)"),
         ("yesno", "klingon", "'klingon' is no language"),
         ("nothing", "en", "Lhotse cannot prepare 'nothing'; choose one of lhotse.readthedocs.io"),
+        ("no.such/name", "en", "Lhotse cannot prepare 'no.such/name'"),
         ("broadcast-news", "en", "recipe broadcast_news also needs transcripts_dir"),
     ],
 )
@@ -48,13 +52,27 @@ def test_a_recipe_that_cannot_read_is_one_line(tmp_path: Path, name: str, langua
     assert "\n" not in str(caught.value)
 
 
-def test_downloading_takes_what_was_unpacked_by_hand_and_needs_lhotses_address(tmp_path: Path):
+def test_downloading_needs_an_empty_folder_and_lhotses_address(tmp_path: Path):
     yesno(tmp_path / "src/waves_yesno")
-    with pytest.raises(RecipeError, match=r"src: cannot be read"):  # nothing was fetched into src/waves_yesno
+    with pytest.raises(RecipeError, match=r"src: not empty; download into a new folder"):
         prepare(lhotse_corpus("yesno", "en"), tmp_path / "src", tmp_path / "out", download=True)
     assert len(list((tmp_path / "src/waves_yesno").iterdir())) == 60
     with pytest.raises(RecipeError, match="Lhotse cannot download 'babel'"):
         prepare(lhotse_corpus("babel", "en"), tmp_path / "empty", tmp_path / "out", download=True)
+
+
+def test_what_is_downloaded_is_read_where_lhotse_unpacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    yesno(tmp_path / "server/waves_yesno")
+
+    def fetch(_url: str, filename: Path, **_options: Any) -> None:
+        with tarfile.open(filename, "w:gz") as tar:
+            tar.add(tmp_path / "server/waves_yesno", arcname="waves_yesno")
+
+    monkeypatch.setattr(lhotse.recipes.yesno, "resumable_download", fetch)
+    results = prepare(lhotse_corpus("yesno", "en"), tmp_path / "src", tmp_path / "out", download=True)
+    assert [result.utterances for result in results] == [30, 30]
+    again = prepare(lhotse_corpus("YesNo", "en"), tmp_path / "src", tmp_path / "out", download=True)
+    assert [result.utterances for result in again] == [30, 30]
 
 
 def test_parts_and_channels_of_a_recording_become_files(tmp_path: Path):

@@ -33,7 +33,7 @@ CORPORA = {
         "LJSpeech-1.1 of keithito.com/LJ-Speech-Dataset",
         read_ljspeech,
         "LJSpeech-1.1",
-        fetch("ljspeech"),
+        fetch("ljspeech", "LJSpeech-1.1"),
     ),
     "an4": Corpus(
         "English spelling and numbers, 1 h",
@@ -46,7 +46,7 @@ CORPORA = {
         "TEDLIUM_release-3 of openslr.org/51",
         archives.read_tedlium,
         "TEDLIUM_release-3",
-        fetch("tedlium"),
+        fetch("tedlium", "TEDLIUM_release-3"),
     ),
     "voxforge": Corpus(
         "English sentences of volunteers",

@@ -38,7 +38,7 @@ def librispeech(about: str, origin: str, *parts: str) -> Corpus:
         return splits
 
     def download(folder: Path) -> None:
-        wanted = [part for part in parts if not unpacked_by_hand(folder / "LibriSpeech" / part, folder, part)]
+        wanted = [part for part in parts if not unpacked_by_hand(folder / "LibriSpeech" / part, folder)]
         recipe("librispeech", "download")(folder, dataset_parts=wanted)
 
     return Corpus(about, origin, read, "LibriSpeech", download)
@@ -55,14 +55,14 @@ def read_ljspeech(root: Path, output: Path) -> Splits:
 
 def lhotse_corpus(name: str, language: str) -> Corpus:
     """Any of Lhotse's recipes that needs only the corpus's folder. What it cannot read is logged as a warning."""
-    name = name.replace("-", "_")
+    name = name.lower().replace("-", "_")
 
     def read(root: Path, output: Path) -> Splits:
         code = language_of(language)
         parameters = signature(recipe(name)).parameters
         needed = [key for key, value in parameters.items() if value.default is Parameter.empty][1:]
         if others := set(needed) - {"output_dir"}:
-            raise RecipeError(f"Lhotse's recipe {name} also needs {', '.join(others)}; run it from Python")
+            raise RecipeError(f"Lhotse's recipe {name} also needs {', '.join(sorted(others))}; run it from Python")
         options: dict[str, Any] = dict.fromkeys(needed, output / "lhotse") | {"absolute_paths": True}
         options = {key: value for key, value in options.items() if key in parameters}
         text = lambda said: spoken_words(without_noises(said.text or ""), code)  # noqa: E731
@@ -78,25 +78,29 @@ def recipe(name: str, action: str = "prepare") -> Callable[..., Any]:
     try:
         return getattr(import_module(f"lhotse.recipes.{name}"), f"{action}_{name}")
     except (AttributeError, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name != f"lhotse.recipes.{name}":
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lhotse.recipes"):
             raise
         raise RecipeError(f"Lhotse cannot {action} {name!r}; choose one of {CATALOG}") from error
 
 
-def fetch(name: str) -> Callable[[Path], Path | None]:
-    """A corpus's download into a folder, which returns the corpus's own."""
+def fetch(name: str, unpacked: str = "") -> Callable[[Path], Path | None]:
+    """A corpus's download into a folder, where it is then the folder `unpacked`, if that is known."""
 
     def download(folder: Path) -> Path | None:
-        by_hand = any(unpacked_by_hand(path, folder) for path in folder.iterdir())
-        return None if by_hand else recipe(name, "download")(folder)
+        if unpacked and unpacked_by_hand(folder / unpacked, folder):
+            return None
+        if not unpacked and any(unpacked_by_hand(path, folder, "") for path in folder.iterdir()):
+            raise RecipeError(f"{folder}: not empty; download into a new folder, or leave out --download")
+        return recipe(name, "download")(folder)
 
     return download
 
 
-def unpacked_by_hand(unpacked: Path, folder: Path, archive: str = "") -> bool:
-    """Whether something came here without an archive; Lhotse would delete it and download it again."""
+def unpacked_by_hand(unpacked: Path, folder: Path, archive: str | None = None) -> bool:
+    """Whether a folder came here without its archive: Lhotse would delete it and download it again."""
+    start = unpacked.name if archive is None else archive
     archives = (path for path in folder.iterdir() if path.suffix in ARCHIVES)
-    return unpacked.is_dir() and not any(path.name.startswith(archive) for path in archives)
+    return unpacked.is_dir() and not any(path.name.startswith(start) for path in archives)
 
 
 def read_recipe(
