@@ -88,9 +88,10 @@ def read_lhotse(
     language: Language = "en",
     download: Download = False,
 ) -> None:
-    """Any corpus that Lhotse has a recipe for (lhotse.readthedocs.io/en/latest/corpus.html).
+    """Any corpus that Lhotse has a recipe for.
 
-    SRC is the corpus's folder, with --download an empty one. What the recipe passes over is reported, not an error.
+    They are listed at lhotse.readthedocs.io/en/latest/corpus.html. SRC is the corpus's folder, with --download an
+    empty one. What the recipe passes over is reported, not an error.
     """
     from asr.data.corpora import lhotse_corpus
 
@@ -106,7 +107,7 @@ def check(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
-    """Find what ruins a training: bad files, texts outside the alphabet, what train and dev share, ….
+    """Validate training data: bad files, texts outside the alphabet, what train and dev share, ….
 
     Every recording is decoded. Exits 1 when there are errors; warnings are only shown.
     """

@@ -72,7 +72,7 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
 
 
 class _BadLine(ValueError):
-    """What is wrong with a line; `read_manifest` knows which line it is."""
+    """Raised for a wrong line; `read_manifest` adds its number."""
 
 
 def _parse_entry(line: bytes, folder: Path) -> Entry:

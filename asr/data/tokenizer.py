@@ -33,7 +33,7 @@ class TextRule:
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, text: str, where: str) -> str:
-        """The text as it will be learned. RecipeError names `where`, the text and the character."""
+        """The text as it will be learned. RecipeError, which names `where`, for a character that is not dropped."""
         text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
         text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
@@ -122,7 +122,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, s
 
 
 def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
-    """Of the second head."""
+    """The tokenizer settings of the second head."""
     return TokenizerConfig(vocabulary=config.vocabulary, case="keep", alphabet=config.alphabet)
 
 

@@ -1,4 +1,4 @@
-"""What is drawn for an utterance from its name, which has seed and epoch in it, and the constants of the changes."""
+"""Random choices for an utterance, seeded by its name (which has seed and epoch in it), and constants of the changes."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ TELEPHONE_ORDER = 6  # of the Butterworth prototype
 
 @dataclass
 class Noise:
-    """Noise that is added to one utterance: coloured, or the sum of parts of recordings."""
+    """Noise that is added to one utterance: colored, or the sum of parts of recordings."""
 
     source: str
     snr_db: float
-    spans: list[Any]  # (n,) each, at most as long as the utterance, to be repeated; none for coloured noise
+    spans: list[Any]  # (n,) each, at most as long as the utterance, to be repeated; none for colored noise
 
 
 def happens(kind: str, share: float, name: str) -> random.Random | None:

@@ -51,7 +51,7 @@ def _read(path: Path) -> str:
 def read_commonvoice(root: Path, _output: Path) -> Splits:
     """Common Voice (Ardila et al. 2020), whose splits share no speakers. The folder's name is the language.
 
-    Lhotse's reader knows 24 languages and the columns of some releases, and passes over missing clips.
+    Lhotse's recipe has 24 languages and the columns of some releases, and passes over missing clips.
     """
     if not all((root / f"{split}.tsv").is_file() for split in SPLITS):
         raise RecipeError(f"{root}: not all of train.tsv, dev.tsv and test.tsv; give {COMMONVOICE}")

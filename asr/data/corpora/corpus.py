@@ -27,8 +27,8 @@ class Corpus:
 
     about: one line for a list of corpora.
     origin: what the source folder must hold, and where it comes from.
-    read: (the corpus's folder, the folder for what must be written) → its splits by name. An empty text, where it
-    cannot be told what was said, leaves its utterance out. Raises RecipeError.
+    read: (the corpus's folder, the folder for files that it writes) → its splits by name. An utterance with an empty
+    text is left out and counted. Raises RecipeError.
     folder: that its archives unpack to: SRC may be this one or the one above it.
     download: into a folder, where the corpus has a stable public address; may return the corpus's folder.
     """
@@ -42,7 +42,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A manifest that was written; left_out: ids of utterances without a text that says what was spoken."""
+    """A manifest that was written; left_out: ids of utterances whose text is unknown or ambiguous."""
 
     manifest: Path
     utterances: int
