@@ -80,7 +80,7 @@ def init_worker(worker: int) -> None:
 
 def _exit_with_trainer() -> None:
     """Ends this process when the trainer is gone, or sends SIGTERM, as it does if a worker is stuck at a run's end."""
-    # Another process may have forked this one. The pipe that shows that the trainer lives is inherited by later workers.
+    # Another process may have forked this one. Later workers inherit the pipe that shows that the trainer lives.
     trainer, parent = multiprocessing.parent_process(), os.getppid()
     while trainer and trainer.is_alive() and os.getppid() == parent:
         received = signal.sigtimedwait({signal.SIGTERM}, 1.0)

@@ -1,4 +1,4 @@
-"""Random choices for an utterance, seeded by its name (which has seed and epoch in it), and constants of the changes."""
+"""Random choices for an utterance, seeded by its name (which has seed and epoch in it), and constants of changes."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
