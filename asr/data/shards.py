@@ -89,7 +89,7 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
                     places.write({"cut_id": name, "place": place})
         os.replace(partial, folder)
     except OSError as error:
-        raise RecipeError(f"{folder}: cannot write ({one_line(error)}); make room, or write elsewhere") from error
+        raise RecipeError(f"{folder}: cannot write ({one_line(error)}); name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Packed(folder, len(entries) - len(left_out), total, left_out)

@@ -122,7 +122,7 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
 def cut(entry: Entry, start: float, end: float, folder: Path, channel: int = 0) -> Entry:
     """The part of its audio from `start` to `end`, in seconds, as FOLDER/RECORDING/ID.flac; no text, no file.
 
-    The text goes where the recording ends earlier than the part. Raises RecipeError for audio that cannot be read.
+    The text becomes empty where the recording ends before the part. Raises RecipeError for audio that cannot be read.
     """
     path = folder / entry.audio.stem / f"{entry.id}.flac"
     if not entry.text:
