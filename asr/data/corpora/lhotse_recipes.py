@@ -84,7 +84,7 @@ def recipe(name: str, action: str = "prepare") -> Callable[..., Any]:
 
 
 def fetch(name: str, unpacked: str = "") -> Callable[[Path], Path | None]:
-    """A corpus's download into a folder, where it is then the folder `unpacked`, if that is known."""
+    """Downloads a corpus into a folder, where it becomes the folder `unpacked`, if that is known."""
 
     def download(folder: Path) -> Path | None:
         if unpacked and unpacked_by_hand(folder / unpacked, folder):
@@ -112,15 +112,10 @@ def read_recipe(
     is_whole: bool = True,
     **options: Any,
 ) -> Splits:
-    """The splits of a recipe, one named "" where it has none.
+    """The splits of a recipe, one named "" where it has none; text: of a supervision, as it will be learned.
 
-    Args:
-        name: of the recipe.
-        root, output: of the corpus, and for what must be written.
-        text: of a supervision, as it will be learned.
-        folder: of its recordings, by default `root`.
-        is_whole: whether anything that the recipe passes over is an error, or a warning is logged.
-        options: of the recipe's function.
+    folder: of the recordings, by default `root`. Recordings that the recipe passes over are an error if the corpus
+    `is_whole`, otherwise logged as a warning.
     """
     folder = folder or root
     with reading(folder) as problems:
