@@ -130,7 +130,8 @@ def read_recipe(
         raise RecipeError(f"{folder}: {problems[0]} ({len(problems):,} problems); unpack the archive again")
     if problems:
         logger.warning("%s: %s problems, the first: %s", root, len(problems), problems[0])
-    return {split: entries(part, text, output / "audio" / split) for split, part in found.items()}
+    with reading(folder):
+        return {split: list(entries(part, text, output / "audio" / split)) for split, part in found.items()}
 
 
 @contextmanager

@@ -75,6 +75,16 @@ def test_what_is_downloaded_is_read_where_lhotse_unpacks_it(tmp_path: Path, monk
     assert [result.utterances for result in again] == [30, 30]
 
 
+def test_supervisions_without_their_recordings_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lost = SupervisionSet.from_segments([SupervisionSegment("a", "gone", 0.0, 1.0, text="one")])
+    found = {"recordings": RecordingSet.from_recordings([]), "supervisions": lost}
+    monkeypatch.setattr(lhotse.recipes.yesno, "prepare_yesno", lambda corpus_dir: found)
+    (tmp_path / "src").mkdir()
+    with pytest.raises(RecipeError, match=r"src: cannot be read \('gone'\); unpack") as caught:
+        prepare(lhotse_corpus("yesno", "en"), tmp_path / "src", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
 def test_parts_and_channels_of_a_recording_become_files(tmp_path: Path):
     sides = np.random.default_rng(1).uniform(-0.1, 0.1, (3 * RATE, 2))
     soundfile.write(tmp_path / "call.wav", sides, RATE, subtype="PCM_16")
