@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.data.augment.spec import SpecAugment
+from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
 from asr.data.tokenizer import (

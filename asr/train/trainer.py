@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asr.data.workers import explained
+from asr.data.workers import translate_worker_errors
 from asr.errors import RecipeError, one_line
 from asr.files import replacing
 from asr.train import distributed
@@ -94,7 +94,7 @@ class Trainer(Generic[EpochType]):
         self.utilization = Utilization(self.device)
         self.signals = StopSignals()
         self.started = False
-        with explained(self.folder):
+        with translate_worker_errors(self.folder):
             self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
         optimizer = recipe.optimizer
@@ -108,7 +108,7 @@ class Trainer(Generic[EpochType]):
             self.curve, self.running = self.saver.restore()
         elif self.main:
             self.saver.begin()
-            with explained(self.folder):
+            with translate_worker_errors(self.folder):
                 self.task.begin()
         distributed.share_weights(self.model)
         here = (self.running, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
@@ -134,7 +134,7 @@ class Trainer(Generic[EpochType]):
             with (
                 run_events(self.folder, self.running.step + 1) if self.main else nullcontext() as events,
                 self.signals,
-                explained(self.folder),
+                translate_worker_errors(self.folder),
             ):
                 self._write_curve()
                 if self.recipe.budget_minutes:
