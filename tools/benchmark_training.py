@@ -29,9 +29,8 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.train import distributed
 from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.file_loader import LhotseData
-from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5

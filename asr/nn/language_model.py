@@ -4,22 +4,11 @@ Its tokens are those of an acoustic model. The blank, which no text has, is the 
 and ends it, so id 0 as the next token means "the sentence ends".
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.nn.config import LanguageConfig
 from asr.nn.recurrent import STATES, RecurrentStack
-
-
-@dataclass
-class LanguageConfig:
-    """Size and shape of a recurrent language model."""
-
-    cell: str = "lstm"  # rnn, lstm or gru
-    layers: int = 2
-    hidden_size: int = 512  # of every layer
-    dropout: float = 0.1  # on the embedding and on the output of each recurrent layer
 
 
 class LanguageModel(nn.Module):
