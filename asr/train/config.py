@@ -137,8 +137,6 @@ class AcousticRecipe(Recipe):
     @model_validator(mode="after")
     def _check_sections(self) -> "AcousticRecipe":
         objective, layers = self.objective, self.model.layers
-        if not self.data.train or not self.data.dev:
-            raise ValueError("data.train and data.dev must name manifests, for example data.dev=dev.jsonl")
         if self.augment.join_share and self.augment.join_seconds > self.data.max_seconds:
             raise ValueError(
                 f"augment.join_seconds is {self.augment.join_seconds}, longer than any utterance may be; "
@@ -171,12 +169,6 @@ class LanguageRecipe(Recipe):
     kind: Literal["language"] = "language"
     data: TextConfig = field(default_factory=TextConfig)
     model: LanguageConfig = field(default_factory=LanguageConfig)
-
-    @model_validator(mode="after")
-    def _check_data(self) -> "LanguageRecipe":
-        if not self.data.train or not self.data.dev:
-            raise ValueError("data.train and data.dev must name texts, for example data.dev=dev.txt")
-        return self
 
 
 KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
@@ -216,7 +208,7 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
         except yaml.YAMLError as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     kind = sources[0][1].get("kind", "acoustic")
-    if kind not in KINDS:
+    if str(kind) not in KINDS:
         raise RecipeError(f"{path}: kind is {kind!r}; it should be {' or '.join(map(repr, KINDS))}")
     known = _flat(asdict(KINDS[kind]()))
     values: dict[str, Any] = {}
@@ -232,9 +224,13 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
             section, _, field_name = key.rpartition(".")
             (values.setdefault(section, {}) if section else values)[field_name] = value
     try:
-        return TypeAdapter(KINDS[kind]).validate_python(values)
+        recipe = TypeAdapter(KINDS[kind]).validate_python(values)
     except ValidationError as error:
         raise RecipeError(_explain(error, origin, path)) from error
+    if not recipe.data.train or not recipe.data.dev:
+        files = "manifests" if kind == "acoustic" else "texts"
+        raise RecipeError(f"{path}: data.train and data.dev must name {files}, for example data.dev=dev.jsonl")
+    return recipe
 
 
 def _read(path: Path) -> dict[str, Any]:
