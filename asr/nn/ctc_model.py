@@ -99,7 +99,7 @@ class AcousticModel(nn.Module):
         x = self.subsampling(features)
         outputs = self.graphs(x, here) if self.graphs and self.training else None
         if outputs is None:
-            outputs = self.recurrent.chosen(x, mirror, layer)
+            outputs = self.recurrent.outputs(x, mirror, layer)
         return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
 
     def start(self, batch: int) -> StreamState:

@@ -1,7 +1,7 @@
-"""The recurrent language model: token by token the log-probabilities of the next one (Mikolov et al. 2010).
+"""Recurrent language model: log-probabilities of the next token (Mikolov et al. 2010).
 
-Its tokens are those of an acoustic model. The blank, which no text has, is the boundary here: it begins every sentence
-and ends it, so id 0 as the next token means "the sentence ends".
+It has the tokens of an acoustic model. Id 0, the blank there, is the sentence boundary here: every text begins and ends
+with it.
 """
 
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ from asr.nn.recurrent import STATES, RecurrentStack
 class LanguageModel(nn.Module):
     """forward(tokens (B, T) int64, state) → log_probs (B, T, vocabulary) of the token after each, next state.
 
-    The state (B, layers · states, size) holds h of each layer, for LSTMs h and c of each; `start` has the first one.
-    Any cutting of a text into pieces gives the same log-probabilities. They and the state are float32 under autocast.
+    The state (B, layers · states, size) holds h of each layer, for LSTMs h and c; `start` gives the initial one. A text
+    may be cut anywhere without changing its log-probabilities. They and the state are float32, under autocast too.
     """
 
     def __init__(self, config: LanguageConfig, vocabulary: int):
@@ -27,7 +27,7 @@ class LanguageModel(nn.Module):
         self.head = nn.Linear(config.hidden_size, vocabulary)
 
     def start(self, batch: int) -> Tensor:
-        """The state before a text."""
+        """Initial state (B, layers · states, size): zeros."""
         config = self.config
         return self.head.weight.new_zeros(batch, config.layers * STATES[config.cell], config.hidden_size)
 
