@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -329,19 +330,33 @@ def test_a_recipe_without_data_says_which_keys_to_set(path: Path, given: list[st
         load_recipe(path, given)
 
 
-every_recipe = pytest.mark.parametrize(
-    "path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES))
-)
+TEMPLATE = RECIPES / "own_data" / "bilstm.yaml"  # shows what may be changed
 
 
-@every_recipe
+def every_recipe(but: Path | None = None) -> pytest.MarkDecorator:
+    paths = [path for path in sorted(RECIPES.rglob("*.yaml")) if path != but]
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(RECIPES)))
+
+
+@every_recipe()
 def test_every_recipe_of_the_repository_loads(path: Path):
     recipe = load_recipe(path, [])
     assert recipe.description
     assert "license:" in path.read_text(encoding="utf-8")  # if only to say that it is unstated
 
 
-@every_recipe
+@every_recipe(but=TEMPLATE)
+def test_every_recipe_holds_only_what_differs_from_the_defaults(path: Path):
+    recipe = load_recipe(path, [])
+    defaults = dataclasses.asdict(type(recipe)())
+    for key, value in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        if key in ("kind", "language"):  # what a recipe is for
+            continue
+        for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
+            assert item != (defaults[key][name] if isinstance(value, dict) else defaults[key]), (key, name)
+
+
+@every_recipe()
 def test_every_recipe_survives_being_saved(path: Path, tmp_path: Path):
     recipe = load_recipe(path, [])
     save_recipe(recipe, tmp_path / "saved.yaml")
