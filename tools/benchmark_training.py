@@ -89,7 +89,7 @@ class PackedStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
         self.norm = nn.Identity()  # after the last layer
 
-    def chosen(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
+    def outputs(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
         """As of `RecurrentStack`, of the last layer alone."""
         x = x.transpose(0, 1)
         frames, batch, size = x.shape
