@@ -26,6 +26,7 @@ OLD_NAMES = {  # of fields, in version 0.1
     "licence": "license",
     "size": "hidden_size",
     "span": "bptt_length",
+    "variational": "variational_dropout",
 }
 LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this file and its MODEL_CARD.md
 

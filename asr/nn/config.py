@@ -27,7 +27,7 @@ class AcousticConfig:
     hidden_size: Count = 320  # of every layer, per direction
     lookahead: CountOrZero = 0  # frames of 40 ms that a unidirectional model waits for; its delay is one more
     dropout: Share = 0.1  # on the output of each recurrent layer
-    variational: StrictBool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
+    variational_dropout: StrictBool = False  # one mask for all frames of an utterance (Gal & Ghahramani 2016)
     weight_dropout: Share = 0.0  # on the recurrent weights, one mask per batch (Merity et al. 2018)
     n_mels: Count = 80  # mel bands
     # Floor of a band's energy before the logarithm. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB

@@ -54,7 +54,7 @@ class AcousticModel(nn.Module):
         self.subsampling = ConvSubsampling(config.n_mels, config.hidden_size)
         self.recurrent = RecurrentStack(
             *(config.cell, config.hidden_size, config.layers, config.bidirectional),
-            *(config.dropout, config.variational, config.weight_dropout),
+            *(config.dropout, config.variational_dropout, config.weight_dropout),
         )
         self.lookahead = Lookahead(config.hidden_size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.hidden_size, vocabulary)

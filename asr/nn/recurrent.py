@@ -106,14 +106,14 @@ class RecurrentLayer(nn.Module):
         size: int,
         bidirectional: bool,
         dropout: float,
-        variational: bool = False,
+        variational_dropout: bool = False,
         weight_dropout: float = 0.0,
     ):
         super().__init__()
         self.norm = nn.LayerNorm(size)
         self.forward_cell = make_cell(cell, size)
         self.backward_cell = make_cell(cell, size) if bidirectional else None
-        self.dropout = VariationalDropout(dropout) if variational else Dropout(dropout)
+        self.dropout = VariationalDropout(dropout) if variational_dropout else Dropout(dropout)
         self.weight_dropout = weight_dropout
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
@@ -149,12 +149,13 @@ class RecurrentStack(nn.Module):
         layers: int,
         bidirectional: bool,
         dropout: float,
-        variational: bool = False,
+        variational_dropout: bool = False,
         weight_dropout: float = 0.0,
     ):
         super().__init__()
         self.layers = nn.ModuleList(
-            RecurrentLayer(cell, size, bidirectional, dropout, variational, weight_dropout) for _ in range(layers)
+            RecurrentLayer(cell, size, bidirectional, dropout, variational_dropout, weight_dropout)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(size)
 

@@ -20,7 +20,7 @@ from asr.train.config import AcousticRecipe, load_recipe
 
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that no weight depends on.
-REGULARISERS = ("dropout", "variational", "weight_dropout")
+REGULARISERS = ("dropout", "variational_dropout", "weight_dropout")
 
 
 @dataclass(frozen=True)

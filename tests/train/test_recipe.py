@@ -389,7 +389,7 @@ def test_any_text_and_number_survives_being_saved(
 OLD = """
 kind: acoustic
 licence: CC0
-model: {directions: 1, size: 20, bands: 40}
+model: {directions: 1, size: 20, bands: 40, variational: true}
 """
 
 
@@ -402,6 +402,7 @@ def test_old_names_are_read_with_a_line_of_advice_each(path: Path, caplog: pytes
         f"{path}: model.directions is now model.bidirectional",
         f"{path}: model.size is now model.hidden_size",
         f"{path}: model.bands is now model.n_mels",
+        f"{path}: model.variational is now model.variational_dropout",
         "'model.size=24': model.size is now model.hidden_size",
     ]
     assert load(path, "", "model.directions=2").model.bidirectional is True
