@@ -78,7 +78,7 @@ class OptimizerConfig:
 
 
 def _check_name(name: str) -> str:
-    if Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise ValueError("it becomes a folder below output and may hold no slash")
     return name
 
