@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeGuard
+from typing import IO, TypeGuard, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
         or sample_rate not in RATES
     ):
         raise ArgumentError(
-            f"sample_rate: {one_line(sample_rate)} is impossible; "
+            f"sample_rate: {sample_rate!r} is impossible; "
             f"give whole hertz from {RATES.start} to {RATES.stop}, such as {SAMPLE_RATE}"
         )
     try:
@@ -113,7 +113,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     """
     size = max(1, round(block_seconds * SAMPLE_RATE))
     if not is_file(source):
-        samples = as_samples(source, sample_rate, "source")
+        samples = as_samples(cast(Samples, source), sample_rate, "source")
         assert sample_rate is not None
         log.debug("samples: %s, shape %s, %s Hz", np.asarray(source).dtype, samples.shape, sample_rate)
         pieces = (samples[start : start + DECODE_VALUES] for start in range(0, len(samples), DECODE_VALUES))
