@@ -12,8 +12,7 @@ from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.audio.sources import read_blocks
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.errors import AudioError
-from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import Engine, StreamingEngine
+from asr.model.engine import Engine, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Transcript, split_segments
 
 DEFAULT_MODEL = "en-bilstm"
@@ -100,15 +99,14 @@ class Recognizer:
 
     def __init__(
         self,
-        model: str | Path | Bundle = DEFAULT_MODEL,
+        model: Model = DEFAULT_MODEL,
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
         graph: Path | None = None,
     ):
-        self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
-        engine = StreamingEngine if self.bundle.config.streaming else Engine
-        self.engine: Engine | StreamingEngine = engine(self.bundle, graph, threads)
+        self.engine = open_engine(model, graph, threads)
+        self.bundle = self.engine.bundle
         self.decoder = make_decoder(decoder, self.bundle)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")

@@ -11,15 +11,13 @@ Neither the texts nor the times of the finals depend on how the audio is cut int
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.errors import AudioError
-from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import StreamingEngine
+from asr.model.engine import Model, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.transcript import Segment, Word
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
@@ -69,21 +67,19 @@ class StreamingRecognizer:
 
     def __init__(
         self,
-        model: str | Path | Bundle | StreamingEngine = STREAMING_MODEL,
+        model: Model = STREAMING_MODEL,
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         endpoint: Endpoint | None = ENDPOINT,
-        second_pass: str | Path | Recognizer | None = None,
+        second_pass: Model | None = None,
         threads: int = 0,
     ):
-        if not isinstance(model, StreamingEngine):
-            model = StreamingEngine(model if isinstance(model, Bundle) else load_bundle(model), threads=threads)
-        if isinstance(second_pass, str | Path):
+        self.engine = open_streaming_engine(model, threads)
+        if second_pass is not None and not isinstance(second_pass, Recognizer):
             second_pass = Recognizer(second_pass, decoder, threads=threads)
-        self.engine = model
-        self.decoder = make_decoder(decoder, model.bundle)
+        self.decoder = make_decoder(decoder, self.engine.bundle)
         self.endpoint = endpoint
         self.second_pass = second_pass
-        self.frame_seconds = model.bundle.config.frame_seconds
+        self.frame_seconds = self.engine.bundle.config.frame_seconds
         self._frame_samples = round(self.frame_seconds * SAMPLE_RATE)
         self._begin()
 

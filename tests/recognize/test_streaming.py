@@ -427,6 +427,20 @@ def test_a_model_may_be_a_folder_a_bundle_or_an_engine(streaming_carrier_bundle:
     assert [texts(listen(StreamingRecognizer(model, threads=1), [TALK])) for model in models] == [list(UTTERANCES)] * 4
 
 
+def test_recognizers_share_each_others_model(streaming_carrier_bundle: Path) -> None:
+    whole = load_model(streaming_carrier_bundle, threads=1)
+    live = StreamingRecognizer(whole)
+    assert texts(listen(live, [TALK])) == list(UTTERANCES)
+    assert live.engine is whole.engine is StreamingRecognizer(live).engine is Recognizer(live).engine
+    assert Recognizer(live).transcribe(TALK).text == " ".join(UTTERANCES)
+
+
+def test_an_open_model_for_whole_recordings_is_refused_in_one_line(offline: dict[str, Recognizer]) -> None:
+    with pytest.raises(BundleError, match="choose a live model") as caught:
+        StreamingRecognizer(offline["greedy"])
+    assert "\n" not in str(caught.value)
+
+
 # Second pass
 
 
