@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.audio.sources import as_samples
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.errors import AudioError
 from asr.model.engine import Model, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.transcript import Segment, Word
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
-from asr.recognize.offline import Recognizer, check_samples
+from asr.recognize.offline import Recognizer
 
 STREAMING_MODEL = "en-gru"
 CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
@@ -105,8 +106,7 @@ class StreamingRecognizer:
         There is at most one Partial, the last event, and only if its text is new. AudioError for samples of another
         shape or type, or if the rate changes within a stream.
         """
-        samples = np.asarray(samples)
-        check_samples(samples)
+        samples = as_samples(samples, sample_rate)
         if self._resampler is None:
             self._resampler = Resampler(sample_rate)
         if sample_rate != self._resampler.rate:
@@ -192,7 +192,8 @@ class StreamingRecognizer:
         start = max(0.0, words[0].start - SECOND_PASS_MARGIN - begin)
         # Not beyond the utterance: how much is heard of what follows depends on the chunks, and it has its own turn.
         end = min(words[-1].end + SECOND_PASS_MARGIN, self._decoded * self.frame_seconds) - begin
-        again = recognizer.transcribe(audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
+        audio = audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        again = recognizer.transcribe(audio, SAMPLE_RATE)
         return _shift(again.words, begin + start)
 
     def _in_stream(self, words: Sequence[Word]) -> tuple[Word, ...]:
