@@ -71,6 +71,7 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
+        """The ONNX file."""
         return self.path / "model.onnx"
 
 

@@ -81,7 +81,7 @@ class _Job:
                 self.samples += len(block)
                 yield block
         except AudioError as error:
-            log.warning("cut short after %.2f s: %s", self.samples / SAMPLE_RATE, error)
+            log.warning("%s", error)
             self.error = error
 
 
