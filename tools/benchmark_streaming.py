@@ -58,7 +58,7 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
         for event, _ in heard:
             flicker.see(event)
         row(f"{decoder}: words shown that did not stay", f"{flicker.rate:.1%}")
-        words = Recognizer(offline_model, decoder, threads=1).transcribe(audio).words
+        words = Recognizer(offline_model, decoder, threads=1).transcribe(audio, SAMPLE_RATE).words
         delays, written = word_delays(heard, [(word.text, word.end) for word in words])
         row(f"{decoder}: from the end of a word to a partial from which on it stays", percentiles(delays, 50, 95))
         row("… measured on the words that both models wrote", f"{len(delays)} of {written}")

@@ -1,5 +1,6 @@
 """Opens ONNX graphs: the one place in the package that imports onnxruntime and knows its settings."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # onnxruntime reads it once, when it is imported
 PROVIDER = "ExecutionProvider"  # the end of all of onnxruntime's names for them
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -56,6 +59,7 @@ def open_session(
     # Every batch has another shape: plans made for the last one would only hold memory.
     options.enable_mem_pattern = False
     chosen = _full_names(providers, onnxruntime.get_available_providers())
+    log.debug("%s: threads %d, %s", path, options.intra_op_num_threads, ", ".join(chosen))
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as problem:  # onnxruntime's own exceptions share no base class

@@ -351,7 +351,7 @@ class LiveStream:
 
 def _again(recognizer: Recognizer, audio: np.ndarray, begin: float) -> tuple[Word, ...]:
     """Words of 16 kHz audio that begins at `begin` seconds of the stream."""
-    return _shift(recognizer.transcribe(audio).words, begin)
+    return _shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)
 
 
 def _shift(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
