@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # onnxruntime reads it once, when it is imported
-log = logging.getLogger(__name__)
 PROVIDER = "ExecutionProvider"  # the end of all of onnxruntime's names for them
+
+log = logging.getLogger(__name__)
 
 
 @cache

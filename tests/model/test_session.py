@@ -24,7 +24,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 import numpy as np
 import asr
-asr.load_model(sys.argv[1], "greedy", threads=1).transcribe(np.zeros(16_000, dtype=np.float32))
+asr.load_model(sys.argv[1], "greedy", threads=1).transcribe(np.zeros(16_000, dtype=np.float32), 16_000)
 assert "ORT_DISABLE_TELEMETRY" not in os.environ  # nothing is left behind for other programs
 """
 
