@@ -89,7 +89,8 @@ class Recognizer:
     """Recognises whole recordings with one model. Holds no state between calls; threads may share one.
 
     Args:
-        model: a packaged model's name, a bundle or its folder, or another recognizer, whose open model is shared.
+        model: a packaged model's name, a bundle or its folder; or another recognizer, whose open model is shared, with
+            its threads, graph and providers.
         decoder: "greedy" or "beam", or a decoder's options.
         batch_size: windows of 20 s recognised together: memory for speed. The text does not depend on it.
         threads: 0 uses every core.
