@@ -38,7 +38,7 @@ def align(
         write_text(output, "", mode="a")  # known before the work
     recognizer = Recognizer(model, "greedy")
     with options.audio_progress(lambda: [duration(audio)]) as on_progress:
-        transcript = align_text(recognizer, audio, words, on_progress)
+        transcript = align_text(recognizer, audio, words, on_progress=on_progress)
     written = render(transcript, format.value, options.name_in(format, audio))
     if output is not None:
         write_text(output, written)

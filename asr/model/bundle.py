@@ -80,6 +80,7 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
+        """The ONNX graph of the acoustic model."""
         return self.path / "model.onnx"
 
 

@@ -173,7 +173,9 @@ def test_a_second_pass_goes_over_the_finished_utterances(
 ) -> None:
     monkeypatch.setattr("asr.cli.listen.DEFAULT_MODEL", str(carrier_bundle))
     original, asked = Recognizer.transcribe_all, []
-    monkeypatch.setattr(Recognizer, "transcribe_all", lambda *given: asked.append(1) or original(*given))
+    monkeypatch.setattr(
+        Recognizer, "transcribe_all", lambda *given, **options: asked.append(1) or original(*given, **options)
+    )
     assert listen("--input", talk, "--second-pass").out == "one two three\nand the rest\n"
     assert len(asked) == 2
 

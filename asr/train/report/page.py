@@ -115,7 +115,9 @@ def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> dict
     try:
         samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
         bundle = recognizer.bundle
-        picture = plots.utterance(samples, recognizer.log_probs(samples), bundle.tokens, bundle.config.frame_seconds)
+        picture = plots.utterance(
+            samples, recognizer.log_probs(samples, SAMPLE_RATE), bundle.tokens, bundle.config.frame_seconds
+        )
         if utterance.seconds > SHOWN_SECONDS:
             note = f"the picture shows the first {SHOWN_SECONDS:.0f} of {utterance.seconds:.0f} s"
     except AudioError as error:
