@@ -22,38 +22,51 @@ RECURRENT_NODES = ("RNN", "LSTM", "GRU")
 MIN_QUANTIZED = 10_000
 
 
-class _Step(nn.Module):
-    """`AcousticModel.step` with tensors in and out, as a graph has them."""
+class _Graph(nn.Module):
+    """`AcousticModel.step` or `forward` with the inputs and outputs of a graph."""
 
-    def __init__(self, model: AcousticModel):
+    def __init__(self, model: AcousticModel, encoded: bool):
         super().__init__()
         self.model = model
+        self.encoded = encoded
 
-    def forward(self, chunk: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        log_probs, after = self.model.step(chunk, StreamState(*state))
-        return log_probs, *after
+    def forward(self, waveform: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        after: tuple[Tensor, ...]
+        if self.model.config.bidirectional:
+            log_probs, encoded, frames = self.model.forward(waveform, *others)
+            after = (frames,)
+        else:
+            log_probs, encoded, after = self.model.step(waveform, StreamState(*others))
+        return log_probs, *after, *([encoded] if self.encoded else [])
 
 
-def export_onnx(model: AcousticModel, path: Path) -> None:
+def export_onnx(model: AcousticModel, path: Path, encoded: bool = False) -> None:
     """Write the float32 graph of a bundle.
 
     Bidirectional: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64.
-    One direction: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
+    Unidirectional: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
+
+    Args:
+        model: set to eval mode and moved to the CPU.
+        path: of the ONNX file.
+        encoded: the graph has another output, encoded (B, T, size), for second passes.
     """
     model = model.eval().cpu()
-    if not model.config.bidirectional:
-        state = model.start(1)
-        _export(
-            _Step(model).eval(),
-            (torch.zeros(1, 3 * SAMPLES_PER_FRAME), *state),
-            path,
-            {"chunk": {1: "samples"}} | {name: {} for name in state._fields},
-            {"log_probs": {1: "frames"}} | {f"next_{name}": {} for name in state._fields},
-        )
-    else:
+    inputs: dict[str, dict[int, str]]
+    outputs: dict[str, dict[int, str]] = {"log_probs": {1: "frames"}}
+    example: tuple[Tensor, ...]
+    if model.config.bidirectional:
         example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
         inputs = {"waveform": {1: "samples"}, "lengths": {}}
-        _export(model, example, path, inputs, {"log_probs": {1: "frames"}, "frames": {}})
+        outputs |= {"frames": {}}
+    else:
+        state = model.start(1)
+        example = (torch.zeros(1, 3 * SAMPLES_PER_FRAME), *state)
+        inputs = {"chunk": {1: "samples"}} | {name: {} for name in state._fields}
+        outputs |= {f"next_{name}": {} for name in state._fields}
+    if encoded:
+        outputs |= {"encoded": {1: "frames"}}
+    _export(_Graph(model, encoded).eval(), example, path, inputs, outputs)
 
 
 def export_language_model(model: LanguageModel, path: Path) -> None:
