@@ -19,9 +19,10 @@ from asr.errors import ArgumentError, AsrError, AudioError, BundleError, DeviceE
 from asr.model.bundle import Bundle, load_bundle
 from asr.output.transcript import Alternative, Segment, Transcript, Word
 from asr.recognize.align import align
+from asr.recognize.batcher import Batcher
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.offline import Recognition, Recognizer, load_model
-from asr.recognize.streaming import Final, Partial, StreamingRecognizer
+from asr.recognize.streaming import Final, Partial, Revised, StreamingRecognizer
 
 if TYPE_CHECKING:
     __version__: str
@@ -31,6 +32,7 @@ __all__ = [
     "ArgumentError",
     "AsrError",
     "AudioError",
+    "Batcher",
     "Bundle",
     "BundleError",
     "DecoderOptions",
@@ -42,6 +44,7 @@ __all__ = [
     "RecipeError",
     "Recognition",
     "Recognizer",
+    "Revised",
     "Segment",
     "StreamingRecognizer",
     "Transcript",

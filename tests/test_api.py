@@ -467,7 +467,6 @@ def test_what_was_opened_converted_and_cut_short_is_logged(
     assert "samples: int16, shape (480, 2), 48000 Hz" in debug
     assert "cut.wav: WAV, 16000 Hz, channels: 1" in debug
     (warning,) = (record.message for record in caplog.records if record.levelno == logging.WARNING)
-    assert warning.startswith("cut short after ")
     assert "cut.wav: truncated or damaged" in warning
 
 

@@ -1,4 +1,4 @@
-"""The libsndfile library as a decoder, and its ways of telling that a file is damaged."""
+"""The libsndfile library as a decoder, with the signs by which it shows that a file is damaged."""
 
 import re
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TypeGuard, cast
@@ -35,10 +35,11 @@ Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 Source = AudioFile | Samples
 
-RATES = range(1_000, 1_000_000)  # hertz, of samples in memory: 44.1 (kHz) and a number of samples are mistakes
-MAX_CHANNELS = 64  # of samples in memory; more is an array of shape (channels, samples)
+# Samples in memory beyond these are mistakes: kilohertz, shape (channels, samples), integers that nobody divided.
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # hertz
+MAX_CHANNELS = 64
+MAX_FLOAT = 32.0  # full scale is 1
 SHAPE_ADVICE = "give it the shape (samples,) or (samples, channels)"
-MAX_FLOAT = 32.0  # full scale is 1: beyond this, floats are taken for integers that nobody divided
 
 COPY_BYTES = 2**20  # at a time, of what is not a plain file
 
@@ -51,21 +52,17 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
     Args:
         samples: shape (n,) or (n, channels): int16, int32, floats (full scale ±1), or a list; a list of whole numbers
             holds int16 values. NaN, ±inf and what is beyond ±10⁶ pass: the resampler makes silence of them.
-        sample_rate: hertz; without one nothing is right but the shape.
+        sample_rate: hertz.
         argument: the name of the samples in messages.
 
-    Raises ArgumentError for everything else, also for floats that look like int16 values.
+    Raises ArgumentError for anything else, also for floats that look like int16 values.
     """
     if sample_rate is None:
         raise ArgumentError(f"sample_rate: missing; give that of the samples in hertz, such as {SAMPLE_RATE}")
-    if (
-        isinstance(sample_rate, bool)
-        or not isinstance(sample_rate, int | float | np.number)
-        or sample_rate not in RATES
-    ):
+    number = isinstance(sample_rate, int | float | np.number)
+    if not number or not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate % 1:
         raise ArgumentError(
-            f"sample_rate: {sample_rate!r} is impossible; "
-            f"give whole hertz from {RATES.start} to {RATES.stop}, such as {SAMPLE_RATE}"
+            f"sample_rate: {sample_rate!r} is impossible; give whole hertz from {MIN_RATE} to {MAX_RATE}"
         )
     try:
         array = np.asarray(samples)
@@ -73,8 +70,9 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
         raise ArgumentError(f"{argument}: not an array ({one_line(error)}); {SHAPE_ADVICE}") from None
     if array.ndim not in (1, 2) or array.shape[1:] > (MAX_CHANNELS,) or array.shape[1:] == (0,):
         raise ArgumentError(f"{argument}: of shape {array.shape}; {SHAPE_ADVICE}")
-    if isinstance(samples, list | tuple) and array.dtype.kind == "i" and np.abs(array).max(initial=0) <= 2**15:
-        array = array.astype(np.int16)
+    if isinstance(samples, list | tuple) and array.dtype.kind == "i":
+        short = array.astype(np.int16)
+        array = short if (short == array).all() else array
     kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
     if kind == "i" and bits in (16, 32):
         return array.astype(np.float32) / np.float32(2 ** (bits - 1))
@@ -243,28 +241,25 @@ def _read(stream: IO[bytes], name: str) -> bytes:
         raise AudioError(f"{name}: cannot be read: {error.strerror}") from None
 
 
-def _blocks(rate: int, frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Frames (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of `frames` comes after the last one."""
     resampler = Resampler(rate)
-    pending: list[np.ndarray] = []  # 16 kHz samples not yet yielded
-    damage: AudioError | None = None
-    ended = False
-    while not ended:
+    damage: list[AudioError] = []
+
+    def resampled() -> Iterator[np.ndarray]:
         try:
-            pending.append(resampler.push(next(frames)))
-        except StopIteration:
-            ended = True
+            yield from map(resampler.push, frames)
         except AudioError as error:
-            damage, ended = error, True
-        if ended:
-            pending.append(resampler.flush())
-        if ended or sum(map(len, pending)) >= size:
-            samples = np.concatenate(pending)
-            whole = len(samples) // size * size
-            for start in range(0, whole, size):
-                yield samples[start : start + size]
-            pending = [samples[whole:]]
-    if len(pending[0]):
-        yield pending[0]
-    if damage is not None:
-        raise damage
+            damage.append(error)
+        yield resampler.flush()
+
+    pending = np.zeros(0, dtype=np.float32)
+    for samples in resampled():
+        pending = np.concatenate([pending, samples])
+        while len(pending) >= size:
+            yield pending[:size]
+            pending = pending[size:]
+    if len(pending):
+        yield pending
+    if damage:
+        raise damage[0]

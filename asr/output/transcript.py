@@ -91,7 +91,7 @@ class Alternative:
 
 @dataclass(frozen=True, repr=False)
 class Transcript:
-    """The words of one recording of `duration` seconds; no segments where none were recognised. Its str is its text.
+    """The words of one recording of `duration` seconds; its str is its text.
 
     alternatives: the n-best readings, best first; the first is that of the segments.
     language: of the model, such as "en".

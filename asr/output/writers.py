@@ -1,8 +1,7 @@
 """A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
 
 One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
-recording and returns text; opening and saving are the caller's. JSON can hold any name in UTF-8; for the other
-formats it must be printable.
+recording and returns text, which the caller saves. Names must be printable; in JSON, any in UTF-8.
 """
 
 import html
@@ -12,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import Any
 
-from asr.errors import AsrError
+from asr.errors import ArgumentError
 from asr.output.subtitles import Cue, in_order, subtitle_cues, to_milliseconds
 from asr.output.transcript import Segment, Transcript
 
@@ -37,9 +36,9 @@ class Writer(ABC):
 
 
 class LiveWriter(Writer):
-    """One that can also write piece by piece, while the recording is still being spoken.
+    """Also writes piece by piece, while the recording is still being spoken.
 
-    Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
+    Live, the file is `begin()` and an `add` for each utterance; earlier pieces never change.
     """
 
     def whole(self, transcript: Transcript) -> str:
@@ -223,8 +222,8 @@ EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 def render(transcript: Transcript, format: str, name: str) -> str:
     """The transcript of the recording `name` in one of `FORMATS`.
 
-    Every format ends in a newline unless it is empty. Raises AsrError for a format that does not exist.
+    Every format ends in a newline unless it is empty. Raises ArgumentError for a format that does not exist.
     """
     if format not in FORMATS:
-        raise AsrError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
+        raise ArgumentError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     return FORMATS[format](name).whole(transcript)

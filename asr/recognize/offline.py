@@ -81,7 +81,7 @@ class _Job:
                 self.samples += len(block)
                 yield block
         except AudioError as error:
-            log.warning("cut short after %.2f s: %s", self.samples / SAMPLE_RATE, error)
+            log.warning("%s", error)
             self.error = error
 
 
@@ -89,7 +89,8 @@ class Recognizer:
     """Recognises whole recordings with one model. Holds no state between calls; threads may share one.
 
     Args:
-        model: a packaged model's name, a bundle or its folder, or another recognizer, whose open model is shared.
+        model: a packaged model's name, a bundle or its folder; or another recognizer, whose open model is shared, with
+            its threads, graph and providers.
         decoder: "greedy" or "beam", or a decoder's options.
         batch_size: windows of 20 s recognised together: memory for speed. The text does not depend on it.
         threads: 0 uses every core.
