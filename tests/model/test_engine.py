@@ -15,7 +15,7 @@ from asr.audio.sources import read
 from asr.data.manifest import Entry
 from asr.errors import ArgumentError, BundleError
 from asr.model.bundle import Bundle, load_bundle, write_config
-from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine
+from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine, open_streaming_engine
 from asr.model.tokens import Tokens
 
 FRAME = carrier.FRAME
@@ -280,7 +280,7 @@ def test_encoded_frames_come_from_graphs_that_have_them(bidirectional: bool, tmp
 
 def test_a_model_for_whole_recordings_cannot_stream(carrier_bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"whole recordings, not chunk by chunk; choose a live model") as caught:
-        StreamingEngine(load_bundle(carrier_bundle), threads=1)
+        open_streaming_engine(carrier_bundle, threads=1)
     assert "\n" not in str(caught.value)
     assert str(carrier_bundle) in str(caught.value)
 

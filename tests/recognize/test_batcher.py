@@ -24,9 +24,10 @@ from asr import ArgumentError, AudioError, BundleError, Endpoint, Final, Streami
 from asr.decode.build import DecoderName, DecoderOptions
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
+from asr.output.events import Event, Partial, Revised
 from asr.output.transcript import Word
-from asr.recognize.batcher import STEP_SAMPLES, BatchedStream, Batcher
-from asr.recognize.streaming import ENDPOINT, Event, LiveStream, Partial, Revised
+from asr.recognize.batcher import BatchedStream, Batcher
+from asr.recognize.streaming import ENDPOINT, PIECE, LiveStream
 
 RATE = carrier.RATE
 RULES = Endpoint(0.3, 2.0, 1.5)
@@ -129,7 +130,7 @@ def test_each_stream_gives_the_events_that_it_gives_alone(
 ) -> None:
     rng = np.random.default_rng(seed)
     batcher = Batcher(engine, NARROW[decoder])
-    chunks = [cut(source, rng.integers(0, rng.choice([1_000, STEP_SAMPLES]), 400)) for source in recordings(count)]
+    chunks = [cut(source, rng.integers(0, rng.choice([1_000, PIECE]), 400)) for source in recordings(count)]
     waiting = {number: iter(parts) for number, parts in enumerate(chunks)}
     streams: dict[int, BatchedStream] = {}
     found: dict[BatchedStream, list[Event]] = defaultdict(list)
@@ -166,7 +167,7 @@ def test_recordings_that_are_fed_at_once_are_spread_over_steps(engine: Streaming
         stream.finish()
     assert streams[0].backlog == 5.0
     batcher.step()
-    assert streams[0].backlog == 5.0 - STEP_SAMPLES / RATE
+    assert streams[0].backlog == 5.0 - PIECE / RATE
     found = drain(batcher)
     for stream, source in zip(streams, sources, strict=True):
         assert same(finals(found[stream]), finals(alone(engine, NARROW["beam"], [source])))

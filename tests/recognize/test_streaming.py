@@ -33,8 +33,8 @@ from asr.evaluate.live import Flicker, transcribe_live
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.model.tokens import Tokens
+from asr.output.events import Event, Revised
 from asr.output.transcript import Segment, Transcript, Word
-from asr.recognize.streaming import Event, Revised
 
 RATE, FRAME, FRAME_SECONDS = carrier.RATE, carrier.FRAME, carrier.FRAME / carrier.RATE
 UTTERANCES = ("hello to you", "it's a word", "so long")
