@@ -16,7 +16,7 @@ own, a batcher advances when the caller calls `step`; `news` is set when there i
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,8 +48,9 @@ class Batcher:
         second_pass: Model | None = None,
         threads: int = 0,
         executor: "Executor | None" = None,
+        providers: Sequence[str] = (),
     ):
-        self.engine = open_streaming_engine(model, threads)
+        self.engine = open_streaming_engine(model, threads, providers)
         self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
         self.decoder = make_decoder(self.options, self.engine.bundle)
         self.second_pass = make_second_pass(second_pass, decoder, threads)

@@ -49,9 +49,10 @@ class StreamingRecognizer:
         endpoint: when an utterance ends. None never ends one before `finish`, and the time for a chunk then grows
             slowly with the length of the stream.
         second_pass: a model (or a Recognizer) that recognizes each finished utterance again.
+        threads: that the model uses; 0 for every core.
         executor: runs the second pass. Without one a final waits for it and has its text; with one a `Final` comes at
             once and a `Revised` later, at the latest from `finish`.
-        threads: that the model uses; 0 for every core.
+        providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
 
     With an `endpoint`, memory and time per chunk do not grow with the length of the stream. BundleError if there is no
     such model.
@@ -65,8 +66,9 @@ class StreamingRecognizer:
         second_pass: Model | None = None,
         threads: int = 0,
         executor: "Executor | None" = None,
+        providers: Sequence[str] = (),
     ):
-        self.engine = open_streaming_engine(model, threads)
+        self.engine = open_streaming_engine(model, threads, providers)
         self.decoder = make_decoder(decoder, self.engine.bundle)
         self.endpoint = endpoint
         self.second_pass = make_second_pass(second_pass, decoder, threads)
@@ -75,7 +77,7 @@ class StreamingRecognizer:
 
     def __repr__(self) -> str:
         name, seconds = self.engine.bundle.config.name, self.stream.position.samples / SAMPLE_RATE
-        return f"StreamingRecognizer({name!r}, {seconds:.2f} s in)"
+        return f"<StreamingRecognizer {name}, {seconds:.2f} s>"
 
     def accept(self, samples: Samples, sample_rate: int) -> list[Event]:
         """Take the next samples and return the events they lead to, in order.
@@ -193,8 +195,9 @@ class LiveStream:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to take, to decode or to ask of `revisions`."""
-        return bool(self._fed) or (self._ended and not self.complete) or any(job.done() for _, job in self._jobs)
+        """Whether there is anything to take, to decode, or to get from `revisions`."""
+        revised = bool(self._jobs) and self._jobs[0][1].done()
+        return revised or bool(self._fed) or (self._ended and not self.complete)
 
     @property
     def over(self) -> bool:

@@ -32,8 +32,10 @@ from asr.recognize.streaming import ENDPOINT, PIECE, LiveStream
 RATE = carrier.RATE
 RULES = Endpoint(0.3, 2.0, 1.5)
 DECODERS: tuple[DecoderName, ...] = ("greedy", "beam")
-THREADED_DECODER: DecoderName = "beam"  # of threads that share one decoder
 NARROW = {decoder: DecoderOptions(decoder, 4) for decoder in DECODERS}
+# Where the batcher's thread decodes, and where several threads share the decoder.
+ONE_THREAD = {"greedy": NARROW["greedy"], "beam": DecoderOptions("beam", 4, lm="en-lm")}
+THREADS = {"greedy": NARROW["greedy"], "beam": NARROW["beam"]}
 
 every_decoder = pytest.mark.parametrize("decoder", DECODERS)
 
@@ -193,9 +195,9 @@ def test_streams_of_other_rates_and_without_endpoints_run_together(plain: Stream
 @every_decoder
 def test_32_streams_of_8_threads_give_every_text_as_if_alone(engine: StreamingEngine, decoder: DecoderName) -> None:
     sources = recordings(32)
-    expected = [finals(alone(engine, NARROW[decoder], [source])) for source in sources]
+    expected = [finals(alone(engine, ONE_THREAD[decoder], [source])) for source in sources]
     inbox = Inbox()
-    with running(Batcher(engine, NARROW[decoder]), inbox) as batcher, ThreadPoolExecutor(8) as pool:
+    with running(Batcher(engine, ONE_THREAD[decoder]), inbox) as batcher, ThreadPoolExecutor(8) as pool:
 
         def speak(source: np.ndarray) -> BatchedStream:
             stream = batcher.open(RULES)
@@ -210,14 +212,17 @@ def test_32_streams_of_8_threads_give_every_text_as_if_alone(engine: StreamingEn
     assert sum(map(len, expected)) > 60
 
 
-def test_8_threads_share_one_engine_and_one_decoder_for_32_streams(engine: StreamingEngine) -> None:
-    options = NARROW[THREADED_DECODER]
+@every_decoder
+def test_8_threads_share_one_engine_and_one_decoder_for_32_streams(
+    engine: StreamingEngine, decoder: DecoderName
+) -> None:
+    options = THREADS[decoder]
     sources = recordings(32)
     expected = [finals(alone(engine, options, [source])) for source in sources]
-    decoder = Batcher(engine, options).decoder
+    shared = Batcher(engine, options).decoder
 
     def recognize(source: np.ndarray) -> list[Event]:
-        stream = LiveStream(engine, decoder, RULES)
+        stream = LiveStream(engine, shared, RULES)
         events: list[Event] = []
         for chunk in [*cut(source, [2_560] * 50), None]:
             stream.end() if chunk is None else stream.feed(chunk, RATE)
