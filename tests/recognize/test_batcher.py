@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -32,9 +33,7 @@ RATE = carrier.RATE
 RULES = Endpoint(0.3, 2.0, 1.5)
 DECODERS: tuple[DecoderName, ...] = ("greedy", "beam")
 NARROW = {decoder: DecoderOptions(decoder, 4) for decoder in DECODERS}
-# Where the batcher's thread decodes, and where several threads share the decoder.
-ONE_THREAD = {"greedy": NARROW["greedy"], "beam": DecoderOptions("beam", 4, lm="en-lm")}
-THREADS = {"greedy": NARROW["greedy"], "beam": NARROW["beam"]}
+WITH_LM = {"greedy": NARROW["greedy"], "beam": DecoderOptions("beam", 4, lm="en-lm")}
 
 every_decoder = pytest.mark.parametrize("decoder", DECODERS)
 
@@ -194,9 +193,9 @@ def test_streams_of_other_rates_and_without_endpoints_run_together(plain: Stream
 @every_decoder
 def test_32_streams_of_8_threads_give_every_text_as_if_alone(engine: StreamingEngine, decoder: DecoderName) -> None:
     sources = recordings(32)
-    expected = [finals(alone(engine, ONE_THREAD[decoder], [source])) for source in sources]
+    expected = [finals(alone(engine, WITH_LM[decoder], [source])) for source in sources]
     inbox = Inbox()
-    with running(Batcher(engine, ONE_THREAD[decoder]), inbox) as batcher, ThreadPoolExecutor(8) as pool:
+    with running(Batcher(engine, WITH_LM[decoder]), inbox) as batcher, ThreadPoolExecutor(8) as pool:
 
         def speak(source: np.ndarray) -> BatchedStream:
             stream = batcher.open(RULES)
@@ -215,7 +214,7 @@ def test_32_streams_of_8_threads_give_every_text_as_if_alone(engine: StreamingEn
 def test_8_threads_share_one_engine_and_one_decoder_for_32_streams(
     engine: StreamingEngine, decoder: DecoderName
 ) -> None:
-    options = THREADS[decoder]
+    options = WITH_LM[decoder]
     sources = recordings(32)
     expected = [finals(alone(engine, options, [source])) for source in sources]
     shared = Batcher(engine, options).decoder
@@ -229,8 +228,13 @@ def test_8_threads_share_one_engine_and_one_decoder_for_32_streams(
             events += stream.decode(log_probs)
         return events
 
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(recognize, sources))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change places all the time
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(recognize, sources))
+    finally:
+        sys.setswitchinterval(interval)
     assert all(same(finals(events), wanted) for events, wanted in zip(found, expected, strict=True))
 
 
