@@ -42,7 +42,7 @@ def write_bundle(folder: Path, int8: bool) -> Path:
     torch.nn.init.normal_(model.lookahead.weight, std=0.5)
     torch.nn.init.normal_(model.head.weight, std=0.5)
     with torch.no_grad():
-        log_probs, _ = model(heard.unsqueeze(0), torch.tensor([len(heard)]))
+        log_probs, *_ = model(heard.unsqueeze(0), torch.tensor([len(heard)]))
         model.head.bias -= log_probs.mean(dim=(0, 1))
         model.head.bias[:2] += 3.0  # blanks, and new words
     export_onnx(model, folder / "model.onnx")

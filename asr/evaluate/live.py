@@ -6,9 +6,10 @@ from pathlib import Path
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
 from asr.errors import AudioError
+from asr.output.events import Event, Partial, Revised
 from asr.output.transcript import Segment, Transcript
 from asr.recognize.offline import OnProgress, Recognition
-from asr.recognize.streaming import CHUNK_SECONDS, Event, Partial, Revised, StreamingRecognizer
+from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
 
 
 @dataclass

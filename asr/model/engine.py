@@ -17,14 +17,10 @@ FRAMES_PER_RUN = 500
 
 
 class Frames(NamedTuple):
-    """Output of the model for some frames of one waveform.
+    """Output of the model for some frames of one waveform."""
 
-    log_probs: float32 (frames, tokens), natural log.
-    encoded: float32 (frames, size), what the output layer made them of; None if the graph does not give it.
-    """
-
-    log_probs: np.ndarray
-    encoded: np.ndarray | None
+    log_probs: np.ndarray  # float32 (frames, tokens), natural log
+    encoded: np.ndarray | None  # float32 (frames, size), the input of the output layer, if the graph gives it
 
 
 class _Graph:
@@ -37,7 +33,7 @@ class _Graph:
         if bundle.config.sample_rate != SAMPLE_RATE:
             raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
         self.bundle = bundle
-        self.frame_samples = round(bundle.config.frame_seconds * bundle.config.sample_rate)
+        self.frame_samples = round(bundle.config.frame_seconds * SAMPLE_RATE)
         path = graph or bundle.graph
         self._session = open_session(path, threads, providers)
         self._outputs = [item.name for item in self._session.get_outputs()]
@@ -59,22 +55,22 @@ class Engine(_Graph):
         return [frames.log_probs for frames in self.run(waveforms)]
 
     def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
-        """The same with the encoded frames, where the graph gives them."""
+        """`log_probs` and the encoded frames."""
         lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
         batch = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = waveform
         outputs = self._run({"waveform": batch, "lengths": lengths})
-        encoded = outputs.get("encoded", [None] * len(batch))
+        encoded = outputs.get("encoded")
         return [
-            Frames(rows[:count], vectors if vectors is None else vectors[:count])
-            for rows, vectors, count in zip(outputs["log_probs"], encoded, outputs["frames"], strict=True)
+            Frames(outputs["log_probs"][row, :count], None if encoded is None else encoded[row, :count])
+            for row, count in enumerate(outputs["frames"])
         ]
 
 
 @dataclass
 class Stream:
-    """One stream's place in the audio."""
+    """Position of one stream in its audio."""
 
     pending: np.ndarray  # (n,), n < one frame: samples that wait for the rest of their frame
     state: dict[str, np.ndarray]  # of the graph, each (1, …)
@@ -93,19 +89,11 @@ class StreamingEngine(_Graph):
     each is in its audio, advance in one batch.
     """
 
-    def __init__(
-        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
-    ) -> None:
-        """As of `Engine`; BundleError also if the model cannot stream."""
-        if not bundle.config.streaming:
-            raise _not_streaming(bundle)
-        super().__init__(bundle, graph, threads, providers)
-        # Every input but the chunk is state, with the batch as its first axis.
-        self._state_shapes = {item.name: item.shape[1:] for item in self._session.get_inputs() if item.name != "chunk"}
-
     def start(self) -> Stream:
         """A stream before its first sample."""
-        state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in self._state_shapes.items()}
+        # Every input but the chunk is state, with the batch as its first axis.
+        shapes = {item.name: item.shape[1:] for item in self._session.get_inputs() if item.name != "chunk"}
+        state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
         return Stream(np.zeros(0, dtype=np.float32), state, self.bundle.config.lookahead)
 
     def advance(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -123,39 +111,39 @@ class StreamingEngine(_Graph):
         return np.zeros(frames * self.frame_samples - given, dtype=np.float32)
 
     def run(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[Frames]:
-        """`advance` with the encoded frames, where the graph gives them."""
+        """`advance` with the encoded frames."""
         for stream, chunk in zip(streams, chunks, strict=True):
             stream.pending = np.concatenate([stream.pending, chunk.astype(np.float32, copy=False)])
             stream.samples += len(chunk)
-        results: list[list[Frames]] = [[] for _ in streams]
-        while ready := [index for index, stream in enumerate(streams) if len(stream.pending) >= self.frame_samples]:
-            for index, frames in zip(ready, self._step([streams[index] for index in ready]), strict=True):
-                results[index].append(frames)
-        return [self._joined(parts) for parts in results]
-
-    def _joined(self, parts: list[Frames]) -> Frames:
         empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
-        encoded = [part.encoded for part in parts if part.encoded is not None]
-        return Frames(
-            np.concatenate([empty, *(part.log_probs for part in parts)]), np.concatenate(encoded) if encoded else None
-        )
+        log_probs: list[list[np.ndarray]] = [[empty] for _ in streams]
+        encoded: list[list[np.ndarray]] = [[] for _ in streams]
+        while ready := [row for row, stream in enumerate(streams) if len(stream.pending) >= self.frame_samples]:
+            for row, frames in zip(ready, self._step([streams[row] for row in ready]), strict=True):
+                log_probs[row].append(frames.log_probs)
+                if frames.encoded is not None:
+                    encoded[row].append(frames.encoded)
+        return [
+            Frames(np.concatenate(rows), np.concatenate(vectors) if vectors else None)
+            for rows, vectors in zip(log_probs, encoded, strict=True)
+        ]
 
     def _step(self, streams: Sequence[Stream]) -> list[Frames]:
         """Run as many frames as all of the streams have."""
         frames = min(FRAMES_PER_RUN, *(len(stream.pending) // self.frame_samples for stream in streams))
         samples = frames * self.frame_samples
-        inputs = {name: np.concatenate([stream.state[name] for stream in streams]) for name in self._state_shapes}
+        inputs = {name: np.concatenate([stream.state[name] for stream in streams]) for name in streams[0].state}
         inputs["chunk"] = np.stack([stream.pending[:samples] for stream in streams])
         outputs = self._run(inputs)
-        results = []
+        encoded, results = outputs.get("encoded"), []
         for row, stream in enumerate(streams):
             # Copies: a view would keep a whole chunk, and the states of all streams of the batch.
             stream.pending = stream.pending[samples:].copy()
-            stream.state = {name: outputs[f"next_{name}"][row : row + 1].copy() for name in self._state_shapes}
+            stream.state = {name: outputs[f"next_{name}"][row : row + 1].copy() for name in stream.state}
             dropped = min(stream.early, frames)
             stream.early -= dropped
-            encoded = outputs["encoded"][row, dropped:] if "encoded" in outputs else None
-            results.append(Frames(outputs["log_probs"][row, dropped:], encoded))
+            kept = slice(dropped, None)
+            results.append(Frames(outputs["log_probs"][row, kept], None if encoded is None else encoded[row, kept]))
         return results
 
 
@@ -172,7 +160,7 @@ Model = str | Path | Bundle | Engine | StreamingEngine | HasEngine
 def open_engine(
     model: Model, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
 ) -> Engine | StreamingEngine:
-    """The engine of a model: opened, or shared if the model is open already, and the other arguments then unused.
+    """The engine of a model: opened, or shared if the model is open already; the other arguments are then unused.
 
     Args:
         model: a packaged model's name, a bundle or its folder; an engine, or a recognizer that has one.
@@ -195,11 +183,7 @@ def open_streaming_engine(model: Model, threads: int = 0, providers: Sequence[st
     """`open_engine` for a model that can stream; BundleError for another one."""
     engine = open_engine(model, None, threads, providers)
     if not isinstance(engine, StreamingEngine):
-        raise _not_streaming(engine.bundle)
+        raise BundleError(
+            f"{engine.bundle.path}: reads whole recordings, not chunk by chunk; choose a live model (see `asr models`)"
+        )
     return engine
-
-
-def _not_streaming(bundle: Bundle) -> BundleError:
-    return BundleError(
-        f"{bundle.path}: reads whole recordings, not chunk by chunk; choose a live model (see `asr models`)"
-    )

@@ -48,8 +48,12 @@ def open_session(
         threads: that one run uses; 0 for every core this process may use.
         providers: where to run, in order of preference: "cpu", "cuda", "coreml", … or onnxruntime's own names such as
             "CUDAExecutionProvider". The CPU is the last resort always.
-        error: raised for a graph that cannot be run. ArgumentError for a provider that this onnxruntime lacks.
+        error: raised for a graph that cannot be run.
+
+    ArgumentError for a provider that this onnxruntime lacks, or threads below 0.
     """
+    if threads < 0:
+        raise ArgumentError(f"threads: {threads}; give 0 or more")
     onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()

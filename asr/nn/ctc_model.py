@@ -5,7 +5,6 @@ and a look-ahead of a few frames above the recurrent stack is paid for with as m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.tokens import BLANK_ID
-from asr.nn.frontend import ENERGY_FLOOR, HOP_LENGTH, WINDOW_LENGTH, LogMel
+from asr.nn.config import AcousticConfig
+from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH, LogMel
 from asr.nn.lookahead import Lookahead
 from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
@@ -26,46 +26,28 @@ CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
 Augment = Callable[[Tensor], Tensor]
 
 
-@dataclass
-class AcousticConfig:
-    """Size and shape of the acoustic model."""
-
-    cell: str = "lstm"  # rnn, lstm or gru
-    bidirectional: bool = True  # reads the whole utterance; a unidirectional model can stream
-    layers: int = 4
-    hidden_size: int = 320  # of every layer, per direction
-    lookahead: int = 0  # frames of 40 ms that a unidirectional model waits for; its delay is one more
-    dropout: float = 0.1  # on the output of each recurrent layer
-    variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
-    weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
-    n_mels: int = 80  # mel bands
-    # Energy of a band below which all is the same. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
-    # too quiet much of the speech is below it.
-    energy_floor: float = ENERGY_FLOOR
-
-
 def output_lengths(lengths: Tensor) -> Tensor:
     """Frames of log-probabilities for `lengths` samples: one for every 40 ms begun."""
     return (lengths + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME
 
 
 class StreamState(NamedTuple):
-    """All that a stream's past means to `AcousticModel.step`; batch first, zeros at the start of a stream."""
+    """State of a stream between two calls of `AcousticModel.step`; batch first, zeros at the start of a stream."""
 
     samples: Tensor  # (B, 720): the last ones
     hidden: Tensor  # (B, layers · states, size): h of each layer, for LSTMs h and c of each
-    ahead: Tensor  # (B, lookahead, size): outputs of the recurrent stack that wait for their future
+    ahead: Tensor  # (B, lookahead, size): outputs of the recurrent stack that wait for the frames after them
 
 
 class AcousticModel(nn.Module):
-    """forward(waveform (B, N), lengths (B,)) → log_probs (B, T, vocabulary), lengths (B,). `encode` is for training.
+    """Acoustic model with a CTC output; blank is id 0.
 
-    The waveform is padded with silence so that T = ⌈N / 640⌉; row b is valid up to ⌈lengths[b] / 640⌉. What stands in
-    the waveform after lengths[b] never matters. Log-probabilities are float32 under autocast too. Blank is id 0.
+    A waveform (B, N) is padded with silence to T = ⌈N / 640⌉ frames. Row b is valid up to ⌈lengths[b] / 640⌉, and
+    samples after lengths[b] never change a result. Log-probabilities are float32 under autocast too.
     """
 
     def __init__(self, config: AcousticConfig, vocabulary: int, phones: int = 0):
-        """phones: of a second output layer, beside the first, that only training uses; 0 for none."""
+        """phones: size of a second output layer, beside the first, that only training uses; 0 for none."""
         super().__init__()
         self.config = config
         self.features = LogMel(config.n_mels, config.energy_floor)
@@ -80,9 +62,13 @@ class AcousticModel(nn.Module):
         self.graphs: Callable[[Tensor, Tensor], list[Tensor] | None] | None = None  # `asr.nn.graphs`, in training
         self.left_padding = CONTEXT_SAMPLES // 2 if config.bidirectional else CONTEXT_SAMPLES
 
-    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        encoded, lengths = self.encode(waveform, lengths)
-        return self.log_probs(encoded[-1]), lengths
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """waveform (B, N), lengths (B,) → log_probs (B, T, vocabulary), encoded (B, T, size), lengths (B,) in frames.
+
+        The encoded frames are the input of the output layer.
+        """
+        (encoded,), lengths = self.encode(waveform, lengths)
+        return self.log_probs(encoded), encoded, lengths
 
     def encode(
         self,
@@ -92,13 +78,14 @@ class AcousticModel(nn.Module):
         views: int = 1,
         layer: int | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Input of the output layers, [(B, T, size)], and its lengths (B,) in frames. `lengths` is best on the CPU.
+        """Encoded frames [(B, T, size)] and their lengths (B,), for training; `lengths` is best on the CPU.
 
-        augment: applied to the features (B, frames, n_mels), as SpecAugment is.
-        views: so many copies of the batch, one below the other, which `augment` and dropout tell apart: B · views rows.
-        layer: the first of two results is then that of a model that ends after this recurrent layer, counted from 1.
-        Its output goes the way of the last one's, as for Lee & Watanabe 2021 ("Intermediate loss regularization for
-        CTC"): no weight is for training alone.
+        Args:
+            augment: applied to the features (B, frames, n_mels), as SpecAugment is.
+            views: copies of the batch, one below the other, that differ by `augment` and dropout: B · views rows.
+            layer: if given, the result begins with the encoded frames of a model that ends after this recurrent layer,
+                counted from 1. Both use the same norm and output layer, as in Lee & Watanabe 2021 ("Intermediate loss
+                regularization for CTC"): no weight is for training alone.
         """
         samples = waveform.shape[1]
         here = lengths.to(waveform.device, non_blocking=True)
@@ -117,7 +104,7 @@ class AcousticModel(nn.Module):
         x = self.subsampling(features)
         outputs = self.graphs(x, here) if self.graphs and self.training else None
         if outputs is None:
-            outputs = self.recurrent.chosen(x, mirror, layer)
+            outputs = self.recurrent.outputs(x, mirror, layer)
         return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
 
     def start(self, batch: int) -> StreamState:
@@ -133,8 +120,8 @@ class AcousticModel(nn.Module):
             like.new_zeros(batch, config.lookahead, config.hidden_size),
         )
 
-    def step(self, chunk: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """Go on by a chunk (B, 640 k), k ≥ 1 → log_probs (B, k, vocabulary), next state.
+    def step(self, chunk: Tensor, state: StreamState) -> tuple[Tensor, Tensor, StreamState]:
+        """Next chunk (B, 640 k), k ≥ 1, and state → log_probs (B, k, vocabulary), encoded (B, k, size), next state.
 
         They are those of `forward`, `lookahead` frames late: a stream's first `lookahead` frames precede its start and
         are to be dropped, and as many frames of silence after its end give its last ones.
@@ -143,14 +130,15 @@ class AcousticModel(nn.Module):
         x, hidden = self.recurrent.step(self.subsampling(self.features(waveform)), state.hidden)
         x = torch.cat([state.ahead, x], dim=1)
         ahead = x[:, -self.config.lookahead :] if self.config.lookahead else state.ahead
-        return self.log_probs(self.lookahead(x)), StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
+        encoded = self.lookahead(x)
+        return self.log_probs(encoded), encoded, StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
 
     def log_probs(self, encoded: Tensor) -> Tensor:
         """(B, T, size) → (B, T, vocabulary), float32."""
         return self.head(encoded).float().log_softmax(dim=2)
 
     def phone_log_probs(self, encoded: Tensor) -> Tensor:
-        """The same of the second output layer."""
+        """`log_probs` of the second output layer."""
         assert self.phones_head is not None
         return self.phones_head(encoded).float().log_softmax(dim=2)
 

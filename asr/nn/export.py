@@ -17,73 +17,75 @@ from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, StreamState
 from asr.nn.language_model import LanguageModel
 
 OPSET = 17
+# The second axes, beside that of the batch, that vary.
+TIME_AXES = {"waveform": "samples", "chunk": "samples", "tokens": "frames", "log_probs": "frames", "encoded": "frames"}
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")
 # Matrices below this many numbers are not worth quantising.
 MIN_QUANTIZED = 10_000
 
 
-class _Step(nn.Module):
-    """`AcousticModel.step` with tensors in and out, as a graph has them."""
+class _Graph(nn.Module):
+    """`AcousticModel.step` or `forward` with the inputs and outputs of a graph."""
 
-    def __init__(self, model: AcousticModel):
+    def __init__(self, model: AcousticModel, encoded: bool):
         super().__init__()
         self.model = model
+        self.encoded = encoded
 
-    def forward(self, chunk: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        log_probs, after = self.model.step(chunk, StreamState(*state))
-        return log_probs, *after
+    def forward(self, waveform: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        after: tuple[Tensor, ...]
+        if self.model.config.bidirectional:
+            log_probs, encoded, frames = self.model.forward(waveform, *others)
+            after = (frames,)
+        else:
+            log_probs, encoded, after = self.model.step(waveform, StreamState(*others))
+        return log_probs, *after, *([encoded] if self.encoded else [])
 
 
-def export_onnx(model: AcousticModel, path: Path) -> None:
+def export_onnx(model: AcousticModel, path: Path, encoded: bool = False) -> None:
     """Write the float32 graph of a bundle.
 
     Bidirectional: waveform (B, N), lengths (B,) int64 → log_probs (B, T, V), frames (B,) int64.
-    One direction: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
+    Unidirectional: chunk (B, 640 k) and the tensors of `StreamState` → log_probs (B, k, V) and `next_` those tensors.
+
+    Args:
+        model: set to eval mode and moved to the CPU.
+        path: of the ONNX file.
+        encoded: the graph has another output, encoded (B, T, size), for second passes.
     """
     model = model.eval().cpu()
-    if not model.config.bidirectional:
-        state = model.start(1)
-        _export(
-            _Step(model).eval(),
-            (torch.zeros(1, 3 * SAMPLES_PER_FRAME), *state),
-            path,
-            {"chunk": {1: "samples"}} | {name: {} for name in state._fields},
-            {"log_probs": {1: "frames"}} | {f"next_{name}": {} for name in state._fields},
-        )
+    if model.config.bidirectional:
+        inputs = {"waveform": torch.zeros(1, 24_000), "lengths": torch.tensor([24_000])}
+        outputs = ["log_probs", "frames"]
     else:
-        example = (torch.zeros(1, 24_000), torch.tensor([24_000]))
-        inputs = {"waveform": {1: "samples"}, "lengths": {}}
-        _export(model, example, path, inputs, {"log_probs": {1: "frames"}, "frames": {}})
+        state = model.start(1)._asdict()
+        inputs = {"chunk": torch.zeros(1, 3 * SAMPLES_PER_FRAME), **state}
+        outputs = ["log_probs", *(f"next_{name}" for name in state)]
+    _export(_Graph(model, encoded).eval(), inputs, [*outputs, *(["encoded"] if encoded else [])], path)
 
 
 def export_language_model(model: LanguageModel, path: Path) -> None:
     """Write the float32 graph: tokens (B, T) int64, state → log_probs (B, T, V), next_state; see `LanguageModel`."""
     model = model.eval().cpu()
-    example = (torch.zeros(1, 3, dtype=torch.int64), model.start(1))
-    inputs = {"tokens": {1: "length"}, "state": {}}
-    _export(model, example, path, inputs, {"log_probs": {1: "length"}, "next_state": {}})
+    inputs = {"tokens": torch.zeros(1, 3, dtype=torch.int64), "state": model.start(1)}
+    _export(model, inputs, ["log_probs", "next_state"], path)
 
 
-def _export(
-    module: nn.Module,
-    example: tuple[Tensor, ...],
-    path: Path,
-    inputs: dict[str, dict[int, str]],
-    outputs: dict[str, dict[int, str]],
-) -> None:
-    """`inputs` and `outputs`: name → variable axes beside the batch."""
+def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
+    """`inputs`: an example of each, with a batch of 1."""
+    axes = {name: {0: "batch"} | ({1: TIME_AXES[name]} if name in TIME_AXES else {}) for name in (*inputs, *outputs)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # torch's newer exporter bakes the example's number of frames into the graph, so the older one it is.
         torch.onnx.export(
             module,
-            example,
+            tuple(inputs.values()),
             str(path),
             dynamo=False,
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} | axes for name, axes in (inputs | outputs).items()},
+            output_names=outputs,
+            dynamic_axes=axes,
         )
 
 

@@ -1,0 +1,1 @@
+"""Audio to text: `offline.Recognizer`, `streaming.StreamingRecognizer`, `batcher.Batcher`, `align.align`."""

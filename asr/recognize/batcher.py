@@ -16,19 +16,20 @@ own, a batcher advances when the caller calls `step`; `news` is set when there i
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import Samples
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Model, open_streaming_engine
+from asr.output.events import Event
 from asr.recognize.endpoint import Endpoint
-from asr.recognize.streaming import ENDPOINT, STREAMING_MODEL, Event, LiveStream, make_second_pass
+from asr.recognize.streaming import ENDPOINT, PIECE, STREAMING_MODEL, LiveStream, make_second_pass
 
-STEP_SAMPLES = SAMPLE_RATE  # most of one stream that one step takes, so that long chunks do not hold up other streams
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 log = logging.getLogger(__name__)
 
@@ -46,22 +47,25 @@ class Batcher:
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         second_pass: Model | None = None,
         threads: int = 0,
-        executor: Executor | None = None,
+        executor: "Executor | None" = None,
+        providers: Sequence[str] = (),
     ):
-        self.engine = open_streaming_engine(model, threads)
+        self.engine = open_streaming_engine(model, threads, providers)
         self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
         self.decoder = make_decoder(self.options, self.engine.bundle)
         self.second_pass = make_second_pass(second_pass, decoder, threads)
-        self.executor = ThreadPoolExecutor(1) if second_pass is not None and executor is None else executor
+        if second_pass is not None and executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            executor = ThreadPoolExecutor(1)
+        self.executor = executor
         self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
         self._lock = threading.Lock()  # of that
         self._stepping = threading.Lock()
         self.news = threading.Event()
         self._closed = False
 
-    def open(
-        self, endpoint: Endpoint | None = ENDPOINT, hotwords: str | Mapping[str, float] | None = None
-    ) -> "BatchedStream":
+    def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
         """A new stream.
 
         Args:
@@ -80,14 +84,14 @@ class Batcher:
         return stream
 
     def step(self) -> list[tuple["BatchedStream", list[Event]]]:
-        """Advance all streams that have audio, by a second at most → those with new events, or that are `done` now."""
+        """Advance all streams that have audio by up to two seconds → those with new events or that are `done` now."""
         with self._stepping:
             self.news.clear()
             with self._lock:
                 waiting = {stream: live for stream, live in self._streams.items() if live.waiting}
             if not waiting:
                 return []
-            chunks = [live.take(STEP_SAMPLES) for live in waiting.values()]
+            chunks = [live.take(PIECE) for live in waiting.values()]
             results = []
             try:
                 rows = self.engine.advance([live.position for live in waiting.values()], chunks)

@@ -9,10 +9,11 @@
 Neither the texts nor the times of the finals depend on how the audio is cut into chunks.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,57 +24,19 @@ from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_
 from asr.errors import AudioError
 from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
+from asr.output.events import Event, Final, Partial, Revised
 from asr.output.transcript import Segment, Word
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
 from asr.recognize.offline import Recognizer
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
 STREAMING_MODEL = "en-gru"
 CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
 ENDPOINT = Endpoint()
+PIECE = SAMPLE_RATE  # most samples of a stream that wait as one
 SECOND_PASS_MARGIN = 0.5  # s of audio before the first and after the last word that the second pass is given
-
-
-@dataclass(frozen=True)
-class Partial:
-    """Text of the utterance in progress; times are in seconds from the start of the stream.
-
-    stable_prefix: the words at the start of `text` that no further audio will change. (A second pass still may.)
-    """
-
-    text: str
-    stable_prefix: str
-    words: tuple[Word, ...]
-
-    def __repr__(self) -> str:
-        return f"Partial({self.text!r}, stable {self.stable_prefix!r}{_times(self.words)})"
-
-
-@dataclass(frozen=True)
-class _Finished:
-    segment: Segment
-    utterance: int = 0
-
-    @property
-    def text(self) -> str:
-        return self.segment.text
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.utterance}: {self.text!r}{_times(self.segment.words)})"
-
-
-class Final(_Finished):
-    """A finished utterance; times are in seconds from the start of the stream. `utterance` counts finals from 0."""
-
-
-class Revised(_Finished):
-    """The second pass's segment for the utterance whose Final came earlier, with the same number."""
-
-
-Event = Partial | Final | Revised
-
-
-def _times(words: Sequence[Word]) -> str:
-    return f", {words[0].start:.2f}–{words[-1].end:.2f} s" if words else ""
 
 
 class StreamingRecognizer:
@@ -86,9 +49,10 @@ class StreamingRecognizer:
         endpoint: when an utterance ends. None never ends one before `finish`, and the time for a chunk then grows
             slowly with the length of the stream.
         second_pass: a model (or a Recognizer) that recognizes each finished utterance again.
+        threads: that the model uses; 0 for every core.
         executor: runs the second pass. Without one a final waits for it and has its text; with one a `Final` comes at
             once and a `Revised` later, at the latest from `finish`.
-        threads: that the model uses; 0 for every core.
+        providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
 
     With an `endpoint`, memory and time per chunk do not grow with the length of the stream. BundleError if there is no
     such model.
@@ -101,9 +65,10 @@ class StreamingRecognizer:
         endpoint: Endpoint | None = ENDPOINT,
         second_pass: Model | None = None,
         threads: int = 0,
-        executor: Executor | None = None,
+        executor: "Executor | None" = None,
+        providers: Sequence[str] = (),
     ):
-        self.engine = open_streaming_engine(model, threads)
+        self.engine = open_streaming_engine(model, threads, providers)
         self.decoder = make_decoder(decoder, self.engine.bundle)
         self.endpoint = endpoint
         self.second_pass = make_second_pass(second_pass, decoder, threads)
@@ -112,7 +77,7 @@ class StreamingRecognizer:
 
     def __repr__(self) -> str:
         name, seconds = self.engine.bundle.config.name, self.stream.position.samples / SAMPLE_RATE
-        return f"StreamingRecognizer({name!r}, {seconds:.2f} s in)"
+        return f"<StreamingRecognizer {name}, {seconds:.2f} s>"
 
     def accept(self, samples: Samples, sample_rate: int) -> list[Event]:
         """Take the next samples and return the events they lead to, in order.
@@ -127,17 +92,19 @@ class StreamingRecognizer:
         """
         stream = self.stream
         stream.feed(samples, sample_rate)
-        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
-        return [*stream.revisions(), *stream.decode(log_probs)]
+        return [*stream.revisions(), *self._decode(stream)]
 
     def finish(self) -> list[Event]:
         """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
         stream = self.stream
         stream.end()
-        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
-        events = [*stream.decode(log_probs), *stream.revisions(wait=True)]
+        events = [*self._decode(stream), *stream.revisions(wait=True)]
         self.cancel()
         return events
+
+    def _decode(self, stream: "LiveStream") -> list[Event]:
+        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
+        return stream.decode(log_probs)
 
     def cancel(self) -> None:
         """Forget the stream. What is accepted after that is a new one."""
@@ -179,8 +146,8 @@ class LiveStream:
         decoder: Decoder,
         endpoint: Endpoint | None,
         second_pass: Recognizer | None = None,
-        executor: Executor | None = None,
-        on_revision: Callable[[Future], None] = lambda _: None,
+        executor: "Executor | None" = None,
+        on_revision: "Callable[[Future], None]" = lambda _: None,
     ):
         """`on_revision` is called, in the executor's thread, when `revisions` has something."""
         self.engine, self.decoder, self.second_pass, self.executor = engine, decoder, second_pass, executor
@@ -217,7 +184,8 @@ class LiveStream:
                 f"the stream began at {self._resampler.rate} Hz and goes on at {sample_rate} Hz; "
                 "finish() it, and begin another one"
             )
-        self._fed.append(self._resampler.push(samples))
+        audio = self._resampler.push(samples)
+        self._fed.extend(audio[start : start + PIECE] for start in range(0, len(audio), PIECE))
 
     def end(self) -> None:
         """No more samples will come."""
@@ -227,8 +195,9 @@ class LiveStream:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to take, to decode or to ask of `revisions`."""
-        return bool(self._fed) or (self._ended and not self.complete) or any(job.done() for _, job in self._jobs)
+        """Whether there is anything to take, to decode, or to get from `revisions`."""
+        revised = bool(self._jobs) and self._jobs[0][1].done()
+        return revised or bool(self._fed) or (self._ended and not self.complete)
 
     @property
     def over(self) -> bool:
@@ -240,18 +209,13 @@ class LiveStream:
         """Seconds of audio that were fed and not taken."""
         return sum(len(samples) for samples in list(self._fed)) / SAMPLE_RATE
 
-    def take(self, most: int | None = None) -> np.ndarray:
-        """The next 16 kHz samples (n,) for the engine, at most so many, and after the end the silence that follows."""
+    def take(self, most: float = math.inf) -> np.ndarray:
+        """The next 16 kHz samples (n,) for the engine, about so many, and after the end the silence that follows."""
         ended = self._ended  # before the rest is taken, or something might come in between
-        parts, room = [np.zeros(0, dtype=np.float32)], most
-        while self._fed and room != 0:
-            part = self._fed.popleft()
-            if room is not None:
-                if len(part) > room:
-                    self._fed.appendleft(part[room:])
-                part = part[:room]
-                room -= len(part)
-            parts.append(part)
+        parts = [np.zeros(0, dtype=np.float32)]
+        while self._fed and most > 0:
+            parts.append(self._fed.popleft())
+            most -= len(parts[-1])
         audio = np.concatenate(parts)
         if self.second_pass is not None:
             self._audio.append(audio)

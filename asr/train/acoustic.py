@@ -213,7 +213,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                     if not batch.ids:
                         continue
                     saturation.lengths = output_lengths(batch.lengths)
-                    log_probs, lengths = model(batch.waveforms.to(self.device), batch.lengths)
+                    log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
                     losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:

@@ -19,7 +19,7 @@ from asr.files import replacing
 from asr.train import distributed
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import LAST
-from asr.train.config import Recipe
+from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.ema import MovingAverage
 from asr.train.events import Events, run_events
 from asr.train.gradients import clip_gradients, layer_norms
@@ -27,7 +27,6 @@ from asr.train.memory import keep_freed_memory
 from asr.train.precision import check_kernels, choose_precision
 from asr.train.progress import EpochBar
 from asr.train.randomness import seed_all
-from asr.train.recipe import check_resumed, save_recipe
 from asr.train.running import Running
 from asr.train.runs import CURVE, RECIPE
 from asr.train.saving import Saver

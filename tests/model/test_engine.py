@@ -1,6 +1,7 @@
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import carrier
@@ -13,8 +14,8 @@ from live_model import speech as recording
 from asr.audio.sources import read
 from asr.data.manifest import Entry
 from asr.errors import ArgumentError, BundleError
-from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine
+from asr.model.bundle import Bundle, load_bundle, write_config
+from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine, open_streaming_engine
 from asr.model.tokens import Tokens
 
 FRAME = carrier.FRAME
@@ -240,9 +241,46 @@ def test_samples_given_to_a_stream_are_left_alone_and_may_be_reused(live: Stream
     np.testing.assert_allclose(np.concatenate([*rows, *live.finish([stream])]), heard(live, [samples]), atol=1e-4)
 
 
+@pytest.mark.parametrize("bidirectional", [True, False], ids=["whole recordings", "streams"])
+def test_encoded_frames_come_from_graphs_that_have_them(bidirectional: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from asr.nn.ctc_model import AcousticConfig, AcousticModel
+    from asr.nn.export import export_onnx
+
+    lookahead = 0 if bidirectional else 3
+    config = AcousticConfig("gru", bidirectional, layers=1, hidden_size=24, lookahead=lookahead)
+    model = AcousticModel(config, len(carrier.TOKENS)).eval()
+    folder = carrier.write_bundle(tmp_path / "model", streaming=not bidirectional)
+    write_config(folder, replace(carrier.CONFIG, streaming=not bidirectional, lookahead=lookahead))
+    samples = [recording()[:30_000], recording()[10_000:20_001]]
+    for encoded in (False, True):
+        export_onnx(model, folder / "model.onnx", encoded)
+        engine = open_engine(folder, threads=1)
+        if isinstance(engine, StreamingEngine):
+            streams = [engine.start(), engine.start()]
+            first, second = zip(*(np.split(waveform, [7_000]) for waveform in samples), strict=True)
+            halves = [engine.run(streams, chunks) for chunks in (first, second)]
+            ends = engine.run(streams, [engine.tail(stream) for stream in streams])
+            parts = [[part[number] for part in (*halves, ends)] for number in range(2)]
+            if not encoded:
+                assert all(frames.encoded is None for stream in parts for frames in stream)
+                continue
+            found = [np.concatenate([frames.encoded for frames in stream]) for stream in parts]
+        else:
+            results = engine.run(samples)
+            if not encoded:
+                assert all(frames.encoded is None for frames in results)
+                continue
+            found = [frames.encoded for frames in results]
+        for vectors, waveform in zip(found, samples, strict=True):
+            with torch.no_grad():
+                _, expected, _ = model(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
+            np.testing.assert_allclose(vectors, expected[0].numpy(), atol=1e-4)
+
+
 def test_a_model_for_whole_recordings_cannot_stream(carrier_bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"whole recordings, not chunk by chunk; choose a live model") as caught:
-        StreamingEngine(load_bundle(carrier_bundle), threads=1)
+        open_streaming_engine(carrier_bundle, threads=1)
     assert "\n" not in str(caught.value)
     assert str(carrier_bundle) in str(caught.value)
 

@@ -112,6 +112,11 @@ def test_a_provider_that_is_not_there_is_one_line_with_those_that_are(carrier_bu
     assert "\n" not in str(caught.value)
 
 
+def test_threads_below_0_are_refused(carrier_bundle: Path) -> None:
+    with pytest.raises(ArgumentError, match="threads: -1"):
+        open_session(load_bundle(carrier_bundle).graph, -1)
+
+
 @pytest.mark.parametrize("error", [BundleError, LanguageModelError])
 def test_a_graph_that_cannot_be_run_is_the_callers_error(
     tmp_path: Path, error: type[BundleError] | type[LanguageModelError]

@@ -64,9 +64,9 @@ LENGTHS = [1, 640, 641, 6_400, 7_777, 16_000, 399, 400, 15_361, 12_345, 9_999, 1
 def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: bool):
     model = make_model(cell, bidirectional)
     waveform, lengths = ragged_batch(LENGTHS)
-    log_probs, frames = model(waveform, lengths)
+    log_probs, _, frames = model(waveform, lengths)
     for row, length in enumerate(LENGTHS):
-        alone, alone_frames = model(waveform[row : row + 1, :length], lengths[row : row + 1])
+        alone, _, alone_frames = model(waveform[row : row + 1, :length], lengths[row : row + 1])
         assert alone_frames[0] == frames[row] == alone.shape[1]
         torch.testing.assert_close(log_probs[row, : frames[row]], alone[0], atol=1e-5, rtol=0)
 
@@ -74,8 +74,8 @@ def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: 
 @pytest.mark.parametrize("padding", [1.0, -3e4, float("nan"), float("inf")])
 @torch.no_grad()
 def test_what_stands_in_the_padding_never_matters(model: AcousticModel, padding: float):
-    clean, frames = model(*ragged_batch(LENGTHS))
-    dirty, _ = model(*ragged_batch(LENGTHS, padding))
+    clean, _, frames = model(*ragged_batch(LENGTHS))
+    dirty, *_ = model(*ragged_batch(LENGTHS, padding))
     for row, count in enumerate(frames.tolist()):
         assert torch.equal(clean[row, :count], dirty[row, :count])
 
@@ -84,7 +84,7 @@ def test_what_stands_in_the_padding_never_matters(model: AcousticModel, padding:
 @settings(deadline=None, max_examples=30)
 @torch.no_grad()
 def test_there_is_one_frame_for_every_40_ms_begun(model: AcousticModel, samples: int, batch: int):
-    log_probs, frames = model(torch.zeros(batch, samples), torch.full((batch,), samples))
+    log_probs, _, frames = model(torch.zeros(batch, samples), torch.full((batch,), samples))
     expected = -(-samples // SAMPLES_PER_FRAME)
     assert log_probs.shape == (batch, expected, VOCABULARY)
     assert frames.tolist() == [expected] * batch == output_lengths(torch.full((batch,), samples)).tolist()
@@ -94,7 +94,7 @@ def test_there_is_one_frame_for_every_40_ms_begun(model: AcousticModel, samples:
 @torch.no_grad()
 def test_log_probs_are_normalised_float32_also_under_autocast(model: AcousticModel, precision: torch.dtype):
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        log_probs, _ = model(*ragged_batch([4_000, 1_000]))
+        log_probs, *_ = model(*ragged_batch([4_000, 1_000]))
     assert log_probs.dtype == torch.float32
     torch.testing.assert_close(log_probs.exp().sum(2), torch.ones(2, 7), atol=1e-5, rtol=0)
 
@@ -110,7 +110,7 @@ def test_augment_sees_the_features_and_its_result_is_used(model: AcousticModel):
     with torch.no_grad():
         (encoded,), _ = model.encode(waveform, lengths, blank_out)
         log_probs = model.log_probs(encoded)
-        plain, _ = model(waveform, lengths)
+        plain, *_ = model(waveform, lengths)
     assert seen == [(2, 4 * 10 + 3, 40)]
     assert torch.equal(log_probs[0], log_probs[1])
     assert not torch.allclose(log_probs, plain)
@@ -166,7 +166,7 @@ def in_steps(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor
         size = min(size, left)
         if size:
             chunk, waveform = waveform.tensor_split([size * SAMPLES_PER_FRAME], dim=1)
-            log_probs, state = model.step(chunk, state)
+            log_probs, _, state = model.step(chunk, state)
             assert log_probs.shape == (len(chunk), size, VOCABULARY)
             parts.append(log_probs)
             left -= size
@@ -180,8 +180,23 @@ def in_steps(model: AcousticModel, waveform: Tensor, sizes: list[int]) -> Tensor
 def test_steps_say_what_forward_says(cell: str, lookahead: int, frames: int, sizes: list[int]):
     model = live_model(cell, lookahead)
     waveform, lengths = ragged_batch([frames * SAMPLES_PER_FRAME])
-    expected, _ = model(waveform, lengths)
+    expected, *_ = model(waveform, lengths)
     torch.testing.assert_close(in_steps(model, waveform, sizes), expected, atol=1e-4, rtol=0)
+
+
+@every_live_model
+@torch.no_grad()
+def test_encoded_frames_are_the_input_of_the_output_layer_in_forward_and_in_steps(cell: str, lookahead: int):
+    model = live_model(cell, lookahead)
+    waveform, lengths = ragged_batch([20 * SAMPLES_PER_FRAME])
+    log_probs, encoded, _ = model(waveform, lengths)
+    assert encoded.shape == (1, 20, model.config.hidden_size)
+    assert torch.equal(model.head(encoded).log_softmax(2), log_probs)
+    state, parts = model.start(1), []
+    for chunk in F.pad(waveform, (0, lookahead * SAMPLES_PER_FRAME)).split(4 * SAMPLES_PER_FRAME, dim=1):
+        _, part, state = model.step(chunk, state)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, dim=1)[:, lookahead:], encoded, atol=1e-4, rtol=0)
 
 
 @every_live_model
@@ -192,7 +207,7 @@ def test_steps_of_a_batch_say_what_forward_says_of_each_row_alone(cell: str, loo
     waveform, _ = ragged_batch(lengths)
     stepped = in_steps(model, waveform, [1, 1, 7, 2])
     for row, length in zip(range(3), lengths, strict=True):
-        expected, _ = model(waveform[row : row + 1, :length], torch.tensor([length]))
+        expected, *_ = model(waveform[row : row + 1, :length], torch.tensor([length]))
         torch.testing.assert_close(stepped[row, : expected.shape[1]], expected[0], atol=1e-4, rtol=0)
 
 
@@ -200,10 +215,10 @@ def test_steps_of_a_batch_say_what_forward_says_of_each_row_alone(cell: str, loo
 def test_a_step_leaves_the_state_before_it_alone():
     model = live_model("gru", 1)
     chunk = ragged_batch([2 * SAMPLES_PER_FRAME])[0]
-    _, state = model.step(chunk, model.start(1))
+    *_, state = model.step(chunk, model.start(1))
     before = StreamState(*(tensor.clone() for tensor in state))
-    first, _ = model.step(chunk, state)
-    again, _ = model.step(chunk, state)
+    first, *_ = model.step(chunk, state)
+    again, *_ = model.step(chunk, state)
     assert torch.equal(first, again)
     assert all(torch.equal(*pair) for pair in zip(before, state, strict=True))
 
@@ -214,7 +229,7 @@ def test_a_state_does_not_grow(cell: str):
     model = live_model(cell, 9)
     state = start = model.start(2)
     for size in (1, 30, 2):
-        _, state = model.step(torch.randn(2, size * SAMPLES_PER_FRAME), state)
+        *_, state = model.step(torch.randn(2, size * SAMPLES_PER_FRAME), state)
         assert [tensor.shape for tensor in state] == [tensor.shape for tensor in start]
 
 
@@ -228,15 +243,15 @@ def test_a_model_of_two_directions_cannot_start_a_stream(model: AcousticModel):
 def test_the_delay_is_the_frame_and_the_lookahead_not_a_sample_more_or_a_frame_less(cell: str, lookahead: int):
     model = live_model(cell, lookahead)
     waveform, lengths = ragged_batch([30 * SAMPLES_PER_FRAME])
-    before, _ = model(waveform, lengths)
+    before, *_ = model(waveform, lengths)
     for frame in (0, 5, 12):
         end = (frame + 1 + lookahead) * SAMPLES_PER_FRAME  # of all that the frame may know
         changed = waveform.clone()
         changed[:, end:] = 1.0
-        after, _ = model(changed, lengths)
+        after, *_ = model(changed, lengths)
         torch.testing.assert_close(after[:, : frame + 1], before[:, : frame + 1], atol=1e-6, rtol=0)
         changed[:, end - SAMPLES_PER_FRAME :] = 1.0
-        after, _ = model(changed, lengths)
+        after, *_ = model(changed, lengths)
         assert (after[:, frame] - before[:, frame]).abs().max() > 1e-3
 
 

@@ -83,7 +83,7 @@ def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, bid
         waveform = ragged_batch(lengths)
         log_probs, frames = run(graph, waveform, lengths)
         with torch.no_grad():
-            expected, expected_frames = model(torch.from_numpy(waveform), torch.tensor(lengths))
+            expected, _, expected_frames = model(torch.from_numpy(waveform), torch.tensor(lengths))
         assert frames.tolist() == expected_frames.tolist()
         assert log_probs.shape == expected.shape
         for row, count in enumerate(frames):
@@ -101,12 +101,35 @@ def test_a_live_graph_goes_on_as_torch_does_at_any_size_of_chunk_and_batch(cell:
         for frames in (1, 2, 1, 40, 3):
             chunk = 0.1 * torch.randn(batch, frames * SAMPLES_PER_FRAME)
             with torch.no_grad():
-                rows, expected = model.step(chunk, expected)
+                rows, _, expected = model.step(chunk, expected)
             log_probs, *after = graph.run(None, {"chunk": chunk.numpy(), **state})
             state = dict(zip(StreamState._fields, after, strict=True))
             np.testing.assert_allclose(log_probs, rows.numpy(), atol=1e-4)
             for name, tensor in expected._asdict().items():
                 np.testing.assert_allclose(state[name], tensor.numpy(), atol=1e-4)
+
+
+@every_model
+def test_a_graph_may_give_the_encoded_frames_too(cell: str, bidirectional: bool, tmp_path: Path):
+    model = make_model(cell, bidirectional)
+    names = []
+    for encoded in (False, True):
+        export_onnx(model, tmp_path / "model.onnx", encoded)
+        names.append([item.name for item in session(tmp_path / "model.onnx").get_outputs()])
+    assert names[1] == [*names[0], "encoded"]  # none without being asked for
+    quantize_weights(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    waveform = ragged_batch([40 * SAMPLES_PER_FRAME])
+    for name, tolerance in (("model.onnx", 1e-4), ("int8.onnx", 0.3)):
+        graph = session(tmp_path / name)
+        with torch.no_grad():
+            if bidirectional:
+                inputs = {"lengths": np.array([waveform.shape[1]])}
+                _, expected, _ = model(torch.from_numpy(waveform), torch.tensor([waveform.shape[1]]))
+            else:
+                inputs = silence(graph, 1)
+                _, expected, _ = model.step(torch.from_numpy(waveform), model.start(1))
+        (found,) = graph.run(["encoded"], {"waveform" if bidirectional else "chunk": waveform, **inputs})
+        np.testing.assert_allclose(found, expected.numpy(), atol=tolerance)
 
 
 @every_model
@@ -168,6 +191,6 @@ def test_saved_weights_restore_the_model_within_half_precision(tmp_path: Path):
     restored.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     waveform = torch.from_numpy(ragged_batch([16_000]))
     with torch.no_grad():
-        expected, _ = model(waveform, torch.tensor([16_000]))
-        log_probs, _ = restored(waveform, torch.tensor([16_000]))
+        expected, *_ = model(waveform, torch.tensor([16_000]))
+        log_probs, *_ = restored(waveform, torch.tensor([16_000]))
     torch.testing.assert_close(log_probs, expected, atol=0.05, rtol=0)

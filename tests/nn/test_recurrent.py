@@ -229,7 +229,7 @@ def test_dropped_recurrent_weights_are_those_of_a_cell_without_them(cell: str, b
 def test_cells_are_interchangeable_in_the_acoustic_model(cell: str, bidirectional: bool):
     config = AcousticConfig(cell=cell, bidirectional=bidirectional, layers=2, hidden_size=16, n_mels=20)
     model = AcousticModel(config, vocabulary=7)
-    log_probs, lengths = model(torch.randn(3, 5_000), torch.tensor([5_000, 640, 641]))
+    log_probs, _, lengths = model(torch.randn(3, 5_000), torch.tensor([5_000, 640, 641]))
     assert log_probs.shape == (3, 8, 7)
     assert lengths.tolist() == [8, 1, 2]
     log_probs[0].sum().backward()

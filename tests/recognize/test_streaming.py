@@ -33,8 +33,8 @@ from asr.evaluate.live import Flicker, transcribe_live
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.model.tokens import Tokens
+from asr.output.events import Event, Revised
 from asr.output.transcript import Segment, Transcript, Word
-from asr.recognize.streaming import Event, Revised
 
 RATE, FRAME, FRAME_SECONDS = carrier.RATE, carrier.FRAME, carrier.FRAME / carrier.RATE
 UTTERANCES = ("hello to you", "it's a word", "so long")
@@ -615,7 +615,7 @@ def test_what_is_printed_is_short_and_round(make: Callable[..., StreamingRecogni
     events = [recognizer.accept(chunk, RATE) for chunk in np.split(talk("to be"), [25_000])]
     partials = ["Partial('to b', stable 'to', 1.28–1.56 s)", "Partial('to be', stable 'to', 1.28–1.64 s)"]
     assert [repr(event) for batch in events for event in batch] == partials
-    assert repr(recognizer) == "StreamingRecognizer('carrier', 1.64 s in)"
+    assert repr(recognizer) == "<StreamingRecognizer carrier, 1.64 s>"
     assert repr(recognizer.finish()) == "[Final(0: 'to be', 1.28–1.64 s)]"
     assert repr(Revised(Segment(words("well")), 3)) == "Revised(3: 'well', 0.00–1.00 s)"
     assert repr(Partial("", "", ())) == "Partial('', stable '')"

@@ -16,9 +16,8 @@ from asr.model.bundle import load_bundle
 from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.export import export_onnx
 from asr.nn.frontend import LogMel
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.pretrained import load_trained
-from asr.train.recipe import load_recipe
 from asr.train.run import export_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
@@ -54,7 +53,7 @@ def test_the_exported_graph_has_the_floor_of_the_model(tmp_path: Path, bidirecti
         model = AcousticModel(config, 5).eval()
         with torch.no_grad():
             model.features.mean.fill_(-12.0)
-            expected, _ = model(quiet, torch.tensor([7_680]))
+            expected, *_ = model(quiet, torch.tensor([7_680]))
         export_onnx(model, tmp_path / "model.onnx")
         graph = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
         inputs = {"waveform": quiet.numpy(), "lengths": np.array([7_680])}
@@ -113,5 +112,5 @@ def test_the_weights_of_a_packaged_model_still_give_what_its_graph_does(dev_entr
         waveform = samples[None] * np.float32(loudness)
         found = graph.run(["log_probs"], {"waveform": waveform, "lengths": np.array([waveform.shape[1]])})[0]
         with torch.no_grad():
-            expected, _ = model(torch.from_numpy(waveform), torch.tensor([waveform.shape[1]]))
+            expected, *_ = model(torch.from_numpy(waveform), torch.tensor([waveform.shape[1]]))
         assert (found.argmax(2) == expected.numpy().argmax(2)).mean() > 0.97

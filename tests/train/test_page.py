@@ -12,13 +12,12 @@ import pytest
 
 from asr.evaluate.wer import evaluate
 from asr.model.bundle import load_bundle
-from asr.nn.language_model import LanguageConfig
+from asr.nn.config import LanguageConfig
 from asr.train import plots
 from asr.train.acoustic import AcousticEpoch
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
 from asr.train.export import Measured, digest, measure
 from asr.train.page import write_acoustic_page
-from asr.train.recipe import load_recipe, save_recipe
 from asr.train.run import load_curve, run_recipe
 from asr.train.runs import Record, read_curve
 

@@ -238,7 +238,7 @@ def test_a_bundle_keeps_the_second_head_and_its_graph_is_the_first(phones_recipe
     assert [output.name for output in graph.get_outputs()] == ["log_probs", "frames"]
     log_probs, frames = graph.run(None, {"waveform": samples, "lengths": lengths})
     with torch.no_grad():
-        expected, _ = model(torch.from_numpy(samples), torch.from_numpy(lengths))
+        expected, *_ = model(torch.from_numpy(samples), torch.from_numpy(lengths))
     assert log_probs.shape[2] == len(load_trained(str(bundle)).tokenizer.tokens) == expected.shape[2]
     for row, count in enumerate(frames):
         np.testing.assert_allclose(log_probs[row, :count], expected[row, :count].numpy(), atol=0.01)

@@ -12,7 +12,7 @@ from tiny_runs import make_trainer, said
 from asr.data.config import TokenizerConfig
 from asr.errors import AsrError, RecipeError
 from asr.model.bundle import PACKAGED
-from asr.nn.ctc_model import AcousticConfig
+from asr.nn.config import AcousticConfig
 from asr.train.config import AcousticRecipe
 from asr.train.pretrained import load_trained
 

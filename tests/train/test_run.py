@@ -14,7 +14,7 @@ from asr.evaluate.live import transcribe_live
 from asr.model.bundle import load_bundle
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
-from asr.train.recipe import load_recipe
+from asr.train.config import load_recipe
 from asr.train.run import alone, run_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
