@@ -10,13 +10,14 @@ for event in recognizer.accept(samples, 48_000) + recognizer.finish():
 """
 
 from asr.decode.build import DecoderOptions
-from asr.errors import AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
+from asr.errors import ArgumentError, AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
 from asr.output.transcript import Segment, Transcript, Word
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.offline import Recognizer, load_model
 from asr.recognize.streaming import Final, Partial, StreamingRecognizer
 
 __all__ = [
+    "ArgumentError",
     "AsrError",
     "AudioError",
     "BundleError",
