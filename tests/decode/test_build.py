@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asr import Final, StreamingRecognizer, load_model
-from asr.decode.build import CalibratedDecoder, DecoderOptions, make_decoder
+from asr.decode.build import DecoderOptions, make_decoder
 from asr.errors import AsrError, BundleError, LanguageModelError
 from asr.lm.binary import write_mapped
 from asr.lm.estimate import estimate
@@ -134,20 +134,22 @@ def test_live_finals_are_what_the_offline_beam_writes_of_the_same_frames(
 
 def test_confidences_go_through_the_fitted_line(carrier_bundle: Path):
     bundle = load_bundle(carrier_bundle)
-    plain = make_decoder("greedy", bundle)
     log_probs = np.log(np.full((1, len(bundle.tokens)), 0.2 / (len(bundle.tokens) - 1), dtype=np.float32))
     log_probs[0, 5] = np.log(0.8)
 
-    def confidence(decoder: object) -> float:
+    def confidence(name: str, line: tuple[float, float]) -> float:
+        config = DecoderConfig(**{f"{name}_confidence": line})
+        tuned = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, decoder=config))
+        decoder = make_decoder(name, tuned)
         state = decoder.reset()
         decoder.advance(state, log_probs)
         assert decoder.partial(state).words == decoder.finish(state)[0].words
         return decoder.finish(state)[0].words[0].confidence
 
-    assert confidence(plain) == pytest.approx(0.8)
-    assert confidence(CalibratedDecoder(plain, 1.0, 0.0)) == pytest.approx(0.8)
-    assert confidence(CalibratedDecoder(plain, 2.0, 0.0)) == pytest.approx(16 / 17)
-    assert confidence(CalibratedDecoder(plain, 1.0, -np.log(4))) == pytest.approx(0.5)
+    for name in ("greedy", "beam"):
+        assert confidence(name, (1.0, 0.0)) == pytest.approx(0.8)
+        assert confidence(name, (2.0, 0.0)) == pytest.approx(16 / 17)
+        assert confidence(name, (1.0, -np.log(4))) == pytest.approx(0.5)
 
 
 def test_a_language_model_is_found_by_name_path_or_in_the_bundle(tuned_bundle: Bundle, language_model: Path):
