@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from asr.decode.build import DecoderOptions
 from asr.errors import ArgumentError, AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
 from asr.model.bundle import Bundle, load_bundle
+from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Alternative, Segment, Transcript, Word
 from asr.recognize.align import align
 from asr.recognize.batcher import Batcher
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.offline import Recognition, Recognizer, load_model
-from asr.recognize.streaming import Final, Partial, Revised, StreamingRecognizer
+from asr.recognize.streaming import StreamingRecognizer
 
 if TYPE_CHECKING:
     __version__: str

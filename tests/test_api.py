@@ -390,8 +390,9 @@ def test_hotwords_are_refused_where_they_would_be_ignored(carrier_bundle: Path) 
         asr.Recognizer(carrier_bundle, "greedy", threads=1).transcribe(SPEECH, RATE, hotwords=["map"])
 
 
-def test_threads_that_share_a_recognizer_get_their_texts_as_if_alone(carrier_bundle: Path) -> None:
-    recognizer = asr.Recognizer(carrier_bundle, "greedy", threads=1)
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_threads_that_share_a_recognizer_get_their_texts_as_if_alone(carrier_bundle: Path, decoder: str) -> None:
+    recognizer = asr.Recognizer(carrier_bundle, decoder, threads=1)
     texts = [f"{one} {other}" for one in ("one", "two", "three", "four") for other in ("a", "bb", "ccc", "dddd", "")]
     with ThreadPoolExecutor(4) as pool:
         results = pool.map(lambda text: recognizer.transcribe(carrier.speech(text), RATE).text, texts * 5)
@@ -409,6 +410,15 @@ def test_align_is_public_and_takes_a_name_or_a_recognizer(carrying: asr.Recogniz
     assert transcript.language == "en"
     with pytest.raises(asr.ArgumentError, match=r"^sample_rate: missing"):
         asr.align(carrying, samples, "The cat sat.")
+
+
+@pytest.mark.parametrize("hotwords", [None, ["letter", "river:5"]])
+def test_threads_that_share_the_packaged_model_get_its_text(
+    recognizer: asr.Recognizer, hotwords: list[str] | None
+) -> None:
+    alone = recognizer.transcribe(SAMPLE, hotwords=hotwords)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: recognizer.transcribe(SAMPLE, hotwords=hotwords), range(12))) == [alone] * 12
 
 
 # Results

@@ -169,7 +169,7 @@ def decoding(entries: Sequence[Entry], model: str, lm: str, rounds: int) -> None
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     recognizer = Recognizer(model, "greedy", threads=1)
     log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
-    ours = Ours(recognizer.bundle, find_language_model(lm, recognizer.bundle), log_probs)
+    ours = Ours(recognizer.bundle, find_language_model(lm), log_probs)
     seconds = sum(map(len, log_probs)) * recognizer.bundle.config.frame_seconds
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

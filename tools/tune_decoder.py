@@ -24,7 +24,8 @@ import numpy as np
 from asr.data.manifest import Entry, read_manifest
 from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import NO_LM, DecoderOptions, log_odds, make_decoder
+from asr.decode.build import NO_LM, DecoderOptions, make_decoder
+from asr.decode.calibration import log_odds
 from asr.decode.rescoring import RescoringDecoder
 from asr.decode.word_times import spell_words
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
@@ -63,7 +64,7 @@ def main() -> None:
     wide = f"beam {BEAM_WIDTH}"
     ways = {"greedy": DecoderOptions("greedy"), f"{wide}, no language model": DecoderOptions("beam", lm=NO_LM)}
     if config.lm:
-        ways[f"{wide}, {config.lm}"] = DecoderOptions("beam")
+        ways[f"{wide}, {config.lm}"] = DecoderOptions("beam", lm=config.lm)
     rows = [(name, *data.measure(with_config(bundle, config), way)) for name, way in ways.items()]
     beam = rows[-1][0]
     if options.rescore:
@@ -93,7 +94,7 @@ def main() -> None:
 def within(bundle: Bundle, lm: str) -> str:
     """The language model as the bundle's config names it: a file is copied into the bundle, which can then be moved."""
     if lm and lm not in packaged_language_models():
-        source = find_language_model(lm, bundle)
+        source = find_language_model(lm)
         if source.resolve().parent != bundle.path.resolve():
             shutil.copyfile(source, bundle.path / source.name)
         return source.name
@@ -133,7 +134,7 @@ def search(bundle: Bundle, data: Data, config: DecoderConfig) -> tuple[float, De
     """WER and config of the n-gram model's best weights."""
 
     def wer(config: DecoderConfig) -> float:
-        result = data.measure(with_config(bundle, config), DecoderOptions("beam"))[0].wer
+        result = data.measure(with_config(bundle, config), DecoderOptions("beam", lm=config.lm))[0].wer
         weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
         print(f"{config.lm}: {weights}: WER {result:.2%}", flush=True)
         return result

@@ -1,32 +1,37 @@
-"""Decoders: log-probabilities in, hypotheses out; greedy and beam share one protocol.
+"""Interfaces of decoding: log-probabilities in, hypotheses out.
 
     state = decoder.reset()
-    decoder.advance(state, log_probs)      # as often as there are chunks, any sizes
-    decoder.partial(state)                 # best hypothesis so far, the state is left alone
+    decoder.advance(state, log_probs)      # any number of times, any number of frames
+    decoder.partial(state)                 # best hypothesis so far; the state does not change
     decoder.finish(state)                  # n-best, best first; the state is used up
 
-Offline decoding is one `advance` and `finish`. However the frames are cut into chunks, the result is the same.
+Offline decoding is one `advance` and `finish`; however the frames are cut into chunks, the result is the same. All that
+belongs to one stream is in its state, so any number of threads and streams may share a decoder, each state in one
+thread at a time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from asr.errors import ArgumentError
+from asr.model.tokens import Tokens
 from asr.output.transcript import Word
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of the audio.
+    """One possible transcript.
 
     tokens: ids without blanks and repeats.
-    words: with start and end in seconds from the first frame the decoder was given, confidence 0…1.
-    score: natural log of the probability that the decoder gives this reading, higher is better; with a language model
-        or hotwords, what they add is in it, and it is no probability.
-    acoustic: the part of it that the log-probs give alone.
-    stable: how many of its first words no further frame can change; of a finished one, 0.
-    rescoring: the part of the score that a recurrent language model added at the end.
+    words: start and end in seconds from the first frame the decoder was given, confidence 0…1.
+    score: natural log of the probability that the decoder gives it; with a language model or hotwords, what these add
+        is included, and it is no probability.
+    acoustic: the part of the score that comes from the log-probs.
+    stable: number of words at the start that no further frame can change; 0 when finished.
+    rescoring: the part of the score that a second pass added.
     """
 
     tokens: tuple[int, ...]
@@ -42,7 +47,11 @@ class Hypothesis:
 
 
 class Decoder(Protocol):
-    """What every decoder does. `log_probs` is float32, shape (frames, tokens), natural log."""
+    """Turns log-probs into hypotheses.
+
+    `log_probs`: float, shape (frames, vocabulary), natural logs; id 0 is the CTC blank (Graves et al. 2006), the others
+    are those of `Tokens`. Each row sums to 1 as probabilities; −inf is allowed, NaN is not. ArgumentError otherwise.
+    """
 
     def reset(self) -> Any: ...
 
@@ -51,3 +60,21 @@ class Decoder(Protocol):
     def partial(self, state: Any) -> Hypothesis: ...
 
     def finish(self, state: Any) -> list[Hypothesis]: ...
+
+
+class Rescorer(Protocol):
+    """A second pass over the n-best of a stretch of speech, such as a recurrent language model.
+
+    `encoded`: the acoustic model's encoded frames of the same stretch, float32 (frames, hidden size), where the caller
+    has them. Returns the hypotheses, best first, with new scores; `rescoring` holds the difference.
+    """
+
+    def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]: ...
+
+
+def check_log_probs(log_probs: np.ndarray, tokens: Tokens) -> None:
+    """ArgumentError unless `log_probs` has the shape (frames, vocabulary) and no NaN; no frames is fine."""
+    if log_probs.ndim != 2 or log_probs.shape[1] != len(tokens):
+        raise ArgumentError(f"log_probs must have shape (frames, {len(tokens)}), found {log_probs.shape}")
+    if np.isnan(log_probs).any():
+        raise ArgumentError("log_probs hold NaN; the model or its input is broken")

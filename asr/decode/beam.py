@@ -1,25 +1,36 @@
 """CTC prefix beam search: the most likely text, summed over all alignments that spell it.
 
-After Graves 2012, "Sequence transduction with recurrent neural networks", and Hannun et al. 2014,
-"First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs",
-algorithm 1, in the log domain. Without pruning the result is exact.
+After Graves 2012, "Sequence transduction with recurrent neural networks", and Hannun et al. 2014, "First-pass large
+vocabulary continuous speech recognition using bi-directional recurrent DNNs", algorithm 1, in the log domain. Without
+pruning the result is exact.
 """
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from heapq import heapify, heappush, heapreplace
+from heapq import heappush, heapreplace
 from itertools import islice, pairwise
 from operator import attrgetter, itemgetter
 
 import numpy as np
 
-from asr.decode.base import Hypothesis
-from asr.decode.fusion import Fusion, StateKey
-from asr.decode.nbest import Reading, forget, readings
-from asr.decode.prefix import IMPOSSIBLE, Other, Prefix, log_add, relatives, undecided
-from asr.decode.word_times import check_log_probs, spell_words
+from asr.decode.base import Hypothesis, check_log_probs
+from asr.decode.calibration import UNCALIBRATED, Calibration
+from asr.decode.fusion import Fusion
+from asr.decode.nbest import complete_paths, drop_strangers
+from asr.decode.prefix import (
+    IMPOSSIBLE,
+    Future,
+    MergedPath,
+    Prefix,
+    Run,
+    alignment,
+    future_of,
+    log_add,
+    related,
+    unstable_tokens,
+)
+from asr.decode.word_times import AlignedToken, spell_words
+from asr.errors import ArgumentError
 from asr.model.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 32  # prefixes kept after each frame, not counting those that others grew from
@@ -29,23 +40,42 @@ TOKENS_PER_FRAME = 12  # at most so many tokens extend the prefixes, the most li
 SCORE_PRUNE = 8.0  # nats: a prefix 1/3,000 as likely as the best one is dropped; by a beam below 16 sooner
 SPELLINGS = 8  # token sequences looked at for each of several hypotheses; some spell the same text
 BLOCK_FRAMES = 256  # frames turned into Python floats at once: an hour at once would take 400 MB
-# Two readings that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
-COMMIT_SECONDS = 10.0  # s: what is older is decided, as the best prefix has it
-SETTLE_FRAMES = 128  # frames between two rounds of deciding and of clearing away dead prefixes
+# Two hypotheses that differ in an old word keep their distance for ever; such ties would fill the beam and the memory.
+COMMIT_SECONDS = 10.0  # s: what is older is committed as the best prefix has it
+COMMIT_FRAMES = 128  # frames between two commits
 
-Extension = tuple[float, Prefix, int]  # rank, prefix, the token that it grows by
-Future = tuple[StateKey, int]  # all that what follows a prefix depends on: where fusion is, and the last token
-Merged = dict[Future, list[Other]]  # what gave way to a better prefix with that future
-Arrival = tuple[Prefix, Prefix, float]  # live prefix, the parent that grows into it, score
+Extensions = dict[int, float]  # number of the prefix × vocabulary + token → score; no tuples, see `Future`
+Ranked = tuple[float, Prefix, int]  # score, prefix, the token that extends it, or the blank if it stays
+Arrival = tuple[Prefix, Prefix, float]  # live prefix, its parent, log-prob of what passes from the parent to it
+Offer = tuple[Prefix, tuple[float, Run | None]]  # live prefix, best alignment that its parent offers it
+
+
+class Recombination:
+    """For one frame: scores of the best prefix with each future, and what is merged into that prefix."""
+
+    def __init__(self) -> None:
+        self.blank: dict[Future, float] = {}
+        self.nonblank: dict[Future, float] = {}
+        self.merged: dict[Future, list[MergedPath]] = {}
+
+    def not_dominated(self, prefix: Prefix) -> bool:
+        """Whether none of the better prefixes, asked about before, has the same future and is better in every way."""
+        blank, nonblank = prefix.blank + prefix.fusion_score, prefix.nonblank + prefix.fusion_score
+        best_blank = self.blank.setdefault(prefix.future, blank)
+        best_nonblank = self.nonblank.setdefault(prefix.future, nonblank)
+        return best_blank < blank or best_nonblank < nonblank or (best_blank == blank and best_nonblank == nonblank)
+
+    def merge(self, future: Future, paths: Iterable[MergedPath]) -> None:
+        self.merged.setdefault(future, []).extend(paths)
 
 
 @dataclass
 class BeamState:
-    """frames: how many were seen. beam: live prefixes, best first.
+    """frames: number of frames so far. beam: live prefixes, best first.
 
-    children: (number of the parent × vocabulary + token) → prefix, for live prefixes and their
-    ancestors. It makes a prefix that was dropped and comes back the same object its children know.
-    created: how many prefixes were made, which numbers the next one.
+    children: (number of the parent × vocabulary + token) → prefix, for live prefixes and their ancestors. It makes a
+        prefix that was dropped and comes back the same object that its children have as a parent.
+    created: number of prefixes made, which is the number of the next one.
     """
 
     beam: list[Prefix]
@@ -55,15 +85,25 @@ class BeamState:
 
 
 class BeamDecoder:
-    """Prefix beam search decoder; `frame_seconds` is the time from one frame to the next.
+    """Prefix beam search decoder.
 
-    A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. A
-    prefix that another one outranks and whose future is the same is merged into it where there is no room for both, or
-    where one hypothesis is wanted and it can pass nothing on to a better one; score and times of such a hypothesis,
-    which only `nbest` brings back, are estimates. Times come from its single best alignment; a token's confidence is
-    its highest probability in its run there, a word's the geometric mean over its lettered tokens. `finish` gives up to
-    `nbest` hypotheses; they differ only in about the last `commit_seconds`. Without a `score_prune` the width chooses
-    it. `math.inf` for these and the prunes, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
+    A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Times
+    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish` gives
+    up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that were
+    merged into better ones on the way (recombination) are estimates.
+
+    Args:
+        tokens: the alphabet.
+        frame_seconds: from one frame to the next.
+        beam_width: prefixes kept, see `BEAM_WIDTH`.
+        token_prune, score_prune: nats, see above; without a `score_prune` the width chooses it.
+        tokens_per_frame: that extend prefixes. `len(tokens)`, and `math.inf` for the prunes, turn pruning off.
+        commit_seconds: age at which words are committed; `math.inf` for never.
+        nbest: hypotheses wanted.
+        fusion: language model and hotwords.
+        calibration: of confidences.
+
+    ArgumentError if one is out of range.
     """
 
     def __init__(
@@ -77,14 +117,15 @@ class BeamDecoder:
         commit_seconds: float = COMMIT_SECONDS,
         nbest: int = 1,
         fusion: Fusion | None = None,
+        calibration: Calibration = UNCALIBRATED,
     ):
+        if min(beam_width, tokens_per_frame, nbest) < 1:
+            raise ArgumentError("beam_width, tokens_per_frame and nbest must be at least 1")
         if score_prune is None:
             # Below a width of 16 less of it makes a beam faster at fewer errors than an even smaller width does.
             score_prune = min(SCORE_PRUNE, SCORE_PRUNE / 2 + beam_width / 4)
-        if min(beam_width, tokens_per_frame, nbest) < 1:
-            raise ValueError("beam_width, tokens_per_frame and nbest must be at least 1")
         if not (token_prune >= 0 and score_prune >= 0 and commit_seconds >= 0):
-            raise ValueError("token_prune and score_prune (nats) and commit_seconds must be 0 or more")
+            raise ArgumentError("token_prune and score_prune (nats) and commit_seconds must be 0 or more")
         self.tokens = tokens
         self.vocabulary = len(tokens)
         self.frame_seconds = frame_seconds
@@ -92,53 +133,48 @@ class BeamDecoder:
         self.token_prune = token_prune
         self.tokens_per_frame = tokens_per_frame
         self.score_prune = score_prune
-        self.commit_frames = commit_seconds / frame_seconds
+        self.history_frames = commit_seconds / frame_seconds
         self.nbest = nbest
         self.fusion = fusion or Fusion(tokens)
+        self.calibration = calibration
 
     def reset(self) -> BeamState:
         self.fusion.trim()
-        empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion=self.fusion.start(), gain=0.0)
-        empty.blank = empty.total = empty.rank = empty.blank_path = 0.0
+        empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion_state=self.fusion.start(), fusion_score=0.0)
+        empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
         return BeamState([empty], {})
 
     def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
-        """Take in `log_probs`, shape (frames, tokens); ValueError on another shape or NaN."""
         check_log_probs(log_probs, self.tokens)
         for start in range(0, len(log_probs), BLOCK_FRAMES):
-            with collector_paused():
-                self._advance(state, log_probs[start : start + BLOCK_FRAMES])
-
-    def _advance(self, state: BeamState, block: np.ndarray) -> None:
-        best = block.max(axis=1)
-        for row, top, extending in zip(block.tolist(), best.tolist(), self._extending(block, best), strict=True):
-            self._step(state, row, top, extending)
-            state.frames += 1
-            if state.frames % SETTLE_FRAMES == 0:
-                self._settle(state)
+            block = log_probs[start : start + BLOCK_FRAMES]
+            best = block.max(axis=1)
+            for row, top, extending in zip(block.tolist(), best.tolist(), self._extending(block, best), strict=True):
+                self._step(state, row, top, extending)
+                state.frames += 1
+                if state.frames % COMMIT_FRAMES == 0:
+                    self._commit_history(state)
 
     def partial(self, state: BeamState) -> Hypothesis:
         best = state.beam[0]
-        _, emission = best.path(state.frames)
-        aligned = emission.alignment() if emission else []
-        hypothesis = self._hypothesis(Reading(best.rank, best.total, aligned))
-        shared = hypothesis.tokens[: len(hypothesis.tokens) - undecided(state.beam)]
+        hypothesis = self._hypothesis(best.score, best.acoustic, alignment(best.best_path(state.frames)[1]))
+        shared = hypothesis.tokens[: len(hypothesis.tokens) - unstable_tokens(state.beam)]
         words = self.tokens.text(shared).split()  # the last of them may get more tokens
         return replace(hypothesis, stable=max(0, len(words) - 1))
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
-        ended = [(prefix.rank + self.fusion.end(prefix.fusion), prefix) for prefix in state.beam]
+        ended = [(prefix.score + self.fusion.end(prefix.fusion_state), prefix) for prefix in state.beam]
         hypotheses: dict[str, Hypothesis] = {}
-        for reading in islice(readings(ended, state.frames), SPELLINGS * self.nbest):
-            hypothesis = self._hypothesis(reading)
+        for path in islice(complete_paths(ended, state.frames), SPELLINGS * self.nbest):
+            hypothesis = self._hypothesis(path.score, path.acoustic, path.alignment())
             hypotheses.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
             if len(hypotheses) == self.nbest:
                 break
         return list(hypotheses.values())
 
-    def _hypothesis(self, reading: Reading) -> Hypothesis:
-        words = spell_words(reading.aligned, self.tokens, self.frame_seconds)
-        return Hypothesis(tuple(item.token for item in reading.aligned), words, reading.score, reading.acoustic)
+    def _hypothesis(self, score: float, acoustic: float, aligned: Sequence[AlignedToken]) -> Hypothesis:
+        words = spell_words(aligned, self.tokens, self.frame_seconds, self.calibration)
+        return Hypothesis(tuple(item.token for item in aligned), words, score, acoustic)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
         """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
@@ -153,138 +189,163 @@ class BeamDecoder:
         return [ids[start:end] for start, end in pairwise(bounds)]
 
     def _step(self, state: BeamState, row: list[float], top: float, extending: list[int]) -> None:
-        """One frame: every prefix stays, or grows by a token; as many of the results as there is room for go on."""
-        beam, frame = state.beam, state.frames
-        floor = beam[0].rank + top - self.score_prune
-        fresh, arrivals = self._extend(state, row, floor, extending)
+        """One frame: every prefix stays, or is extended by a token; the best of the results go on.
 
+        row: log-probs (vocabulary). top: the highest of them. extending: tokens that may extend a prefix.
+        """
+        beam = state.beam
+        floor = beam[0].score + top - self.score_prune
+        extensions, arrivals = self._extend(state, row, floor, extending)
         for prefix in beam:
-            prefix.blank = prefix.total + row[BLANK_ID]
+            prefix.blank = prefix.acoustic + row[BLANK_ID]
             prefix.nonblank += row[prefix.token]
-        for child, _, score in arrivals:
-            child.nonblank = log_add(child.nonblank, score)
+        for child, _, log_prob in arrivals:
+            child.nonblank = log_add(child.nonblank, log_prob)
         for prefix in beam:
-            prefix.total = log_add(prefix.blank, prefix.nonblank)
-            prefix.rank = prefix.total + prefix.gain
+            prefix.acoustic = log_add(prefix.blank, prefix.nonblank)
+            prefix.score = prefix.acoustic + prefix.fusion_score
+        beam.sort(key=attrgetter("score"), reverse=True)
 
+        recombination = Recombination()
+        staying, growing = self._select(state, extensions, recombination)
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
-        merged: Merged = {}
-        fresh, staying = self._select(state, fresh, merged)
-        offers = [(child, parent.path(frame, child.token == parent.token)) for child, parent, _ in arrivals]
-        grown = [self._grow(state, parent, token, rank, row[token]) for rank, parent, token in fresh]
-        for prefix in staying:
-            log_prob = row[prefix.token]
-            prefix.blank_path, prefix.closed = prefix.path(frame)
-            prefix.blank_path += row[BLANK_ID]
-            prefix.token_path += log_prob
-            if log_prob > prefix.peak:
-                prefix.peak = log_prob
-        for child, (path_score, before) in offers:
-            if path_score + row[child.token] > child.token_path:
-                child.begin(path_score, before, frame, row[child.token])
+        offers = [(child, parent.best_path(state.frames, child.token == parent.token)) for child, parent, _ in arrivals]
+        grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
+        self._stay(staying, offers, row, state.frames)
         state.beam = staying + grown
-        state.beam.sort(key=attrgetter("rank"), reverse=True)
-        if merged:
+        state.beam.sort(key=attrgetter("score"), reverse=True)
+        if recombination.merged:
             for prefix in state.beam:
-                for other in merged.pop((prefix.fusion.key, prefix.token), ()):
-                    prefix.merge(other)
+                for path in recombination.merged.pop(prefix.future, ()):
+                    prefix.merge(path)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
-    ) -> tuple[list[Extension], list[Arrival]]:
-        """Grow each prefix by each token, into prefixes that are new or that are in the beam already."""
-        fresh: list[Extension] = []
+    ) -> tuple[Extensions, list[Arrival]]:
+        """Extend each prefix by each token, to prefixes that are new or that are in the beam already."""
+        extensions: Extensions = {}
         arrivals: list[Arrival] = []
         children, vocabulary = state.children, self.vocabulary
         for token in extending:
             log_prob = row[token]
             for prefix in state.beam:
-                rank = prefix.rank + log_prob
-                if rank <= floor:
-                    break  # the beam is sorted: the others rank lower
+                score = prefix.score + log_prob
+                if score <= floor:
+                    break  # the beam is sorted: the others score lower
                 if token == prefix.token:  # a doubled letter needs a blank in between
-                    rank = prefix.blank + prefix.gain + log_prob
-                    if rank <= floor:
+                    score = prefix.blank + prefix.fusion_score + log_prob
+                    if score <= floor:
                         continue
-                child = children.get(prefix.number * vocabulary + token)
+                key = prefix.number * vocabulary + token
+                child = children.get(key)
                 if child is not None and child.live:
-                    arrivals.append((child, prefix, rank - prefix.gain))
+                    arrivals.append((child, prefix, score - prefix.fusion_score))
                 else:
-                    fresh.append((rank, prefix, token))
-        return fresh, arrivals
+                    extensions[key] = score
+        return extensions, arrivals
 
-    def _select(self, state: BeamState, fresh: list[Extension], merged: Merged) -> tuple[list[Extension], list[Prefix]]:
-        """The best of the extensions and of the prefixes that stay (here: with a blank as token), see `_room`.
-
-        Extensions come without the gain of their token, which is worked out only where it may lift them into the beam.
-        If there is no room for all, those whose future a better one has give way; where several hypotheses are wanted
-        `merged` gets them. Where one is, they do so even if there is room, so that words become stable, but not while
-        they have relatives in the beam: alignments may still flow between these, which would be lost.
-        """
-        beam, frame, several = state.beam, state.frames, self.nbest > 1
-        full = len(beam) + len(fresh) > self.beam_width
-        related: set[int] | None = None
-        reached: dict[Future, tuple[float, float]] = {}
-        ranked = []
-        for prefix in sorted(beam, key=attrgetter("rank"), reverse=True):
-            if (several and not full) or self._open(prefix, reached):
-                ranked.append((prefix.rank, prefix, BLANK_ID))
-            elif several:
-                merged.setdefault((prefix.fusion.key, prefix.token), []).extend(prefix.as_others(frame))
-            elif not full:
-                if related is None:
-                    related = relatives(beam)
-                if prefix.number in related:
-                    ranked.append((prefix.rank, prefix, BLANK_ID))
-        best = [rank for rank, _, _ in ranked]  # a heap of the `beam_width` best so far, the lowest first
-        heapify(best)
-        least = ranked[0][0] - self.score_prune
-        fresh.sort(key=itemgetter(0), reverse=True)
-        for rank, prefix, token in fresh:
-            crowded = len(best) >= self.beam_width
-            if crowded and best[0] > least:
-                least = best[0]
-            if rank + self.fusion.highest_gain <= least:
-                break
-            fusion = prefix.fusion
-            step = fusion.steps.get(token)
-            if step is None:
-                if rank + self.fusion.bound(fusion, token) <= least:
-                    continue
-                step = self.fusion.step(fusion, token)
-            gain, after = step
-            rank += gain
-            if rank <= least:
-                continue
-            if full and reached.setdefault((after.key, token), (IMPOSSIBLE, rank))[1] > rank:
-                if several:
-                    _, before = prefix.path(frame, token == prefix.token)
-                    other = Other(prefix, before, frame, rank, prefix.gain + gain)
-                    merged.setdefault((after.key, token), []).append(other)
-                continue
-            (heapreplace if crowded else heappush)(best, rank)
-            ranked.append((rank, prefix, token))
-        ranked.sort(key=itemgetter(0), reverse=True)
-        del ranked[self._room(ranked) :]
-        floor = ranked[0][0] - self.score_prune
-        staying = [prefix for rank, prefix, token in ranked if token == BLANK_ID and rank > floor]
-        if ranked[0][0] == IMPOSSIBLE:  # the frame allows no symbol at all: keep a reading, of probability 0
+    def _select(
+        self, state: BeamState, extensions: Extensions, recombination: Recombination
+    ) -> tuple[list[Prefix], list[Ranked]]:
+        """The best of the prefixes that stay and of the extensions, each best first."""
+        beam = state.beam
+        crowded = len(beam) + len(extensions) > self.beam_width
+        staying = self._recombine(state, crowded, recombination)
+        growing = self._rank_extensions(state, extensions, staying, crowded, recombination) if extensions else []
+        if len(staying) + len(growing) > self.beam_width:
+            ranked = [(prefix.score, prefix, BLANK_ID) for prefix in staying] + growing
+            ranked.sort(key=itemgetter(0), reverse=True)
+            del ranked[self._beam_cutoff(ranked) :]
+            staying = [prefix for _, prefix, token in ranked if token == BLANK_ID]
+            growing = [result for result in ranked if result[2] != BLANK_ID]
+        best = max(staying[0].score if staying else IMPOSSIBLE, growing[0][0] if growing else IMPOSSIBLE)
+        floor = best - self.score_prune
+        staying = [prefix for prefix in staying if prefix.score > floor]
+        if best == IMPOSSIBLE:  # the frame allows no symbol at all: keep a hypothesis, of probability 0
             staying = beam[:1]
         if len(staying) < len(beam):
             for prefix in beam:
                 prefix.live = False
             for prefix in staying:
                 prefix.live = True
-        return [result for result in ranked if result[2] != BLANK_ID and result[0] > floor], staying
+        return staying, [result for result in growing if result[0] > floor]
 
-    def _room(self, ranked: Sequence[Extension]) -> int:
-        """How many of the results go on, the best first: `beam_width`, not counting those that others grew from.
+    def _recombine(self, state: BeamState, crowded: bool, recombination: Recombination) -> list[Prefix]:
+        """The prefixes of the beam that are not merged into a better one with the same future, best first.
 
-        While a token is heard, the prefix with it and the prefix without it are one reading, whose alignments pass from
+        If several hypotheses are wanted, prefixes are merged only where there is no room for all results, and are
+        remembered. If one is, they are merged even if there is room, so that words become stable; but then not those
+        with relatives in the beam: alignments may still pass between these, which would be lost.
+        """
+        several = self.nbest > 1
+        if several and not crowded:
+            return state.beam
+        staying = []
+        relatives: set[int] | None = None
+        for prefix in state.beam:
+            if recombination.not_dominated(prefix):
+                staying.append(prefix)
+            elif several:
+                recombination.merge(prefix.future, prefix.as_merged_paths(state.frames))
+            elif not crowded:
+                if relatives is None:
+                    relatives = related(state.beam)
+                if prefix.number in relatives:
+                    staying.append(prefix)
+        return staying
+
+    def _rank_extensions(
+        self,
+        state: BeamState,
+        extensions: Extensions,
+        staying: Sequence[Prefix],
+        crowded: bool,
+        recombination: Recombination,
+    ) -> list[Ranked]:
+        """The extensions that may enter the beam, with the gain of their token in the score, best first.
+
+        The gain is computed only where it may lift an extension into the beam.
+        """
+        best = [prefix.score for prefix in reversed(staying)]  # a heap of the `beam_width` best, lowest first
+        least = staying[0].score - self.score_prune
+        ranked = []
+        parents = {prefix.number: prefix for prefix in state.beam}
+        for key in sorted(extensions, key=extensions.__getitem__, reverse=True):
+            score = extensions[key]
+            full = len(best) >= self.beam_width
+            if full and best[0] > least:
+                least = best[0]
+            if score + self.fusion.highest_gain <= least:
+                break
+            number, token = divmod(key, self.vocabulary)
+            prefix = parents[number]
+            step = prefix.fusion_state.steps.get(token)
+            if step is None:
+                if score + self.fusion.bound(prefix.fusion_state, token) <= least:
+                    continue
+                step = self.fusion.step(prefix.fusion_state, token)
+            gain, after = step
+            score += gain
+            if score <= least:
+                continue
+            future = future_of(after, token)
+            if crowded and recombination.nonblank.setdefault(future, score) > score:
+                if self.nbest > 1:
+                    _, runs = prefix.best_path(state.frames, token == prefix.token)
+                    path = MergedPath(prefix, runs, state.frames, score, prefix.fusion_score + gain)
+                    recombination.merge(future, [path])
+                continue
+            (heapreplace if full else heappush)(best, score)
+            ranked.append((score, prefix, token))
+        ranked.sort(key=itemgetter(0), reverse=True)
+        return ranked
+
+    def _beam_cutoff(self, ranked: Sequence[Ranked]) -> int:
+        """How many of the results, best first, go on: `beam_width`, not counting those that others grew from.
+
+        While a token lasts, the prefix with it and the prefix without it are one hypothesis, whose alignments pass from
         the second to the first; counted twice, it would take the place of another one. At most twice the width go on.
         """
-        if len(ranked) <= self.beam_width:
-            return len(ranked)
         tips = 0  # the results so far from which none of them grew
         staying: set[int] = set()
         grown: set[int] = set()
@@ -303,63 +364,58 @@ class BeamDecoder:
                 return place
         return min(len(ranked), 2 * self.beam_width)
 
-    @staticmethod
-    def _open(prefix: Prefix, reached: dict[Future, tuple[float, float]]) -> bool:
-        """Whether none of the better prefixes with the same future is better in every way."""
-        ranks = prefix.blank + prefix.gain, prefix.nonblank + prefix.gain
-        blank, nonblank = reached.setdefault((prefix.fusion.key, prefix.token), ranks)
-        return blank < ranks[0] or nonblank < ranks[1] or ranks == (blank, nonblank)
-
-    def _grow(self, state: BeamState, parent: Prefix, token: int, rank: float, log_prob: float) -> Prefix:
+    def _grow(self, state: BeamState, parent: Prefix, token: int, score: float, log_prob: float) -> Prefix:
         """The live prefix `parent` + `token`, newly made or come back."""
         key = parent.number * self.vocabulary + token
         prefix = state.children.get(key)
         if prefix is None:
-            gain, fusion = self.fusion.step(parent.fusion, token)
-            prefix = Prefix(parent, token, state.created, key, fusion, parent.gain + gain)
+            gain, fusion_state = self.fusion.step(parent.fusion_state, token)
+            prefix = Prefix(parent, token, state.created, key, fusion_state, parent.fusion_score + gain)
             state.children[key] = prefix
             state.created += 1
         prefix.live = True
         prefix.blank = prefix.blank_path = IMPOSSIBLE
-        prefix.rank = rank
-        prefix.nonblank = prefix.total = rank - prefix.gain
-        prefix.begin(*parent.path(state.frames, token == parent.token), state.frames, log_prob)
+        prefix.score = score
+        prefix.nonblank = prefix.acoustic = score - prefix.fusion_score
+        prefix.begin_run(*parent.best_path(state.frames, token == parent.token), state.frames, log_prob)
         return prefix
 
-    def _settle(self, state: BeamState) -> None:
-        """Decide what is older than `commit_seconds`, and forget what no live prefix needs.
+    @staticmethod
+    def _stay(staying: Sequence[Prefix], offers: Sequence[Offer], row: list[float], frame: int) -> None:
+        """Advance the best alignments of the prefixes that stay; those offered by parents replace worse ones."""
+        for prefix in staying:
+            log_prob = row[prefix.token]
+            if prefix.token_path > prefix.blank_path:
+                prefix.blank_path, prefix.blank_runs = prefix.best_path(frame)
+            prefix.blank_path += row[BLANK_ID]
+            prefix.token_path += log_prob
+            if log_prob > prefix.peak:
+                prefix.peak = log_prob
+        for child, (path, runs) in offers:
+            if path + row[child.token] > child.token_path:
+                child.begin_run(path, runs, frame, row[child.token])
 
-        Only live prefixes make children, so nothing that is cut off can be asked for again.
+    def _commit_history(self, state: BeamState) -> None:
+        """Commit what is older than `commit_seconds`: prefixes that disagree with it are dropped, and so is all that no
+        live prefix needs. Only live prefixes get children, so nothing that is dropped is needed again.
         """
-        decided = state.beam[0]
-        while decided.parent is not None and decided.first >= state.frames - self.commit_frames:
-            decided = decided.parent
+        committed = state.beam[0]
+        while committed.parent is not None and committed.first >= state.frames - self.history_frames:
+            committed = committed.parent
         agreeing: list[Prefix] = []
         children: dict[int, Prefix] = {}
         for prefix in state.beam:
             lineage: dict[int, Prefix] = {}
             node: Prefix | None = prefix
-            while node is not None and node is not decided and node.key not in children:
+            while node is not None and node is not committed and node.key not in children:
                 lineage[node.key] = node
                 node = node.parent
             prefix.live = node is not None
             if prefix.live:
                 agreeing.append(prefix)
                 children |= lineage
-        decided.parent = None
+        committed.parent = None
         if self.nbest > 1:
-            forget(children.values(), decided)
+            drop_strangers(children.values(), committed)
         self.fusion.trim()
         state.beam, state.children = agreeing, children
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No search for cycles of garbage: decoding leaves none, but makes so many objects that it would go on and on."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,39 +1,46 @@
-"""Which decoder a recogniser uses, and what that knows beside the log-probabilities."""
+"""From options and a bundle to a decoder: greedy or beam, with language model, hotwords and calibration."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
+from typing import Literal, get_args
+from weakref import WeakValueDictionary
 
-import numpy as np
-
-from asr.decode.base import Decoder, Hypothesis
+from asr.decode.base import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
+from asr.decode.calibration import Calibration
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
-from asr.decode.hotwords import parse_hotwords
-from asr.decode.rescoring import RescoringDecoder, RescoringWeights
+from asr.decode.hotwords import Hotwords, parse_hotwords
+from asr.decode.lexicon import spellable
+from asr.decode.rescoring import LanguageModelRescorer, RescoringDecoder, RescoringWeights
 from asr.errors import ArgumentError
 from asr.lm.binary import load_model
 from asr.lm.neural import NeuralModel
+from asr.lm.ngram import NgramModel
 from asr.model.bundle import Bundle, find_language_model
 
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
-Hotwords = str | Sequence[str] | Mapping[str, float]
+OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """name: greedy knows the log-probabilities only, and ignores the rest; beam is slower and makes fewer errors.
+    """How log-probs are decoded.
 
+    name: "greedy" uses the log-probs only, and ignores the other options; "beam" is slower and more accurate.
     beam_width: hypotheses that the beam keeps, not counting those that others of them grew from.
-    lm: a packaged language model's name or a file; NONE for none. Without, the one that the bundle was tuned with.
-    hotwords: phrases to prefer with their boosts (nats); or phrases, or one text, see `parse_hotwords`.
-    nbest: alternatives that a transcript holds.
-    rescore: the folder of a recurrent language model that weighs the beam's hypotheses again.
+    lm: a packaged language model's name or a file; NONE for none. None for the one that the bundle was tuned with.
+    hotwords: phrases to prefer: "Ivanhoe, knee jerk:8", a list of phrases, or phrases and boosts (nats), see
+        `parse_hotwords`.
+    nbest: alternatives that a transcript has.
+    rescore: the folder of a recurrent language model that rescores the beam's hypotheses.
+
+    ArgumentError if one is of a wrong type or out of range; hotwords are checked when a decoder is made.
     """
 
     name: DecoderName = DEFAULT_DECODER
@@ -43,72 +50,79 @@ class DecoderOptions:
     nbest: int = 1
     rescore: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.name not in (names := get_args(DecoderName)):
+            raise ArgumentError(f"decoder: there is no {self.name!r}; choose {' or '.join(names)}")
+        for argument in ("beam_width", "nbest"):
+            value = getattr(self, argument)
+            if not isinstance(value, Integral) or value < 1:
+                raise ArgumentError(f"{argument}: {value!r} is not a whole number of at least 1")
+        for argument in ("lm", "rescore"):
+            if not isinstance(value := getattr(self, argument), str | Path | None):
+                raise ArgumentError(f"{argument}: {value!r:.80} is not a name or a path")
+
 
 def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decoder:
-    """The decoder for a bundle. LanguageModelError if there is no such language model, AsrError for bad hotwords."""
+    """The decoder for a bundle, for any number of threads and streams.
+
+    Language models stay open and are shared, so that a decoder with other hotwords takes milliseconds. ArgumentError
+    for wrong hotwords, LanguageModelError for a language model that is missing, damaged, or of other letters.
+    """
     if not isinstance(options, DecoderOptions):
         options = DecoderOptions(options)
-    tokens, seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
+    tokens, frame_seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
     if options.name == "greedy":
-        return calibrated(GreedyDecoder(tokens, seconds), config.greedy_confidence)
-    if options.name != "beam":
-        raise ArgumentError(f"decoder: there is no {options.name!r}; choose greedy or beam")
-    lm = options.lm if options.lm is not None else config.lm or NO_LM
-    model = load_model(find_language_model(lm, bundle)) if lm != NO_LM else None
-    hotwords = options.hotwords
-    if not isinstance(hotwords, Mapping):
-        try:
-            hotwords = parse_hotwords(hotwords if isinstance(hotwords, str) else "\n".join(hotwords), tokens)
-        except TypeError:
-            raise ArgumentError(f"hotwords: {hotwords!r:.80}; give a list of phrases") from None
-    weights = FusionWeights(config.lm_weight, config.word_bonus, config.unknown_score)
-    fusion = Fusion(tokens, model, weights, hotwords)
+        return GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence))
+    nbest, confidence = options.nbest, config.beam_confidence
+    if options.rescore is not None:
+        nbest, confidence = options.beam_width, config.rescored_confidence
+    fusion, calibration = _shared_fusion(options, bundle), Calibration(*confidence)
+    beam = BeamDecoder(tokens, frame_seconds, options.beam_width, nbest=nbest, fusion=fusion, calibration=calibration)
     if options.rescore is None:
-        beam = BeamDecoder(tokens, seconds, options.beam_width, nbest=options.nbest, fusion=fusion)
-        return calibrated(beam, config.beam_confidence)
-    beam = BeamDecoder(tokens, seconds, options.beam_width, nbest=options.beam_width, fusion=fusion)
-    rescoring = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    rescored = RescoringDecoder(beam, NeuralModel.load(options.rescore), rescoring, options.nbest)
-    return calibrated(rescored, config.rescored_confidence)
+        return beam
+    weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
+    rescorer = LanguageModelRescorer(_shared_neural(Path(options.rescore)), weights, tokens)
+    return RescoringDecoder(beam, rescorer, options.nbest)
 
 
-def calibrated(decoder: Decoder, line: tuple[float, float]) -> Decoder:
-    return decoder if line == (1.0, 0.0) else CalibratedDecoder(decoder, *line)
+_lock = Lock()  # two threads that need the same model open it once
+_fusions: WeakValueDictionary[tuple, Fusion] = WeakValueDictionary()
 
 
-class CalibratedDecoder:
-    """A decoder whose words' confidences are turned into how often such words are right.
-
-    The log-odds go through a straight line of `slope` and `offset` (Platt 1999), fitted on dev data by
-    tools/tune_decoder.py.
-    """
-
-    def __init__(self, decoder: Decoder, slope: float, offset: float):
-        self.decoder = decoder
-        self.slope = slope
-        self.offset = offset
-
-    def reset(self) -> Any:
-        return self.decoder.reset()
-
-    def advance(self, state: Any, log_probs: np.ndarray) -> None:
-        self.decoder.advance(state, log_probs)
-
-    def partial(self, state: Any) -> Hypothesis:
-        return self._calibrated(self.decoder.partial(state))
-
-    def finish(self, state: Any) -> list[Hypothesis]:
-        return [self._calibrated(hypothesis) for hypothesis in self.decoder.finish(state)]
-
-    def _calibrated(self, hypothesis: Hypothesis) -> Hypothesis:
-        words = tuple(replace(word, confidence=self._probability(word.confidence)) for word in hypothesis.words)
-        return replace(hypothesis, words=words)
-
-    def _probability(self, confidence: float) -> float:
-        return 1 / (1 + math.exp(-self.slope * log_odds(confidence) - self.offset))
+def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
+    """Decoders in use at the same time share what they compute, if they have language model and hotwords in common."""
+    tokens, config = bundle.tokens, bundle.config.decoder
+    weights = FusionWeights(config.lm_weight, config.word_bonus, config.unknown_score)
+    hotwords = parse_hotwords(options.hotwords, tokens)
+    lm = options.lm if options.lm is not None else config.lm or NO_LM
+    path = find_language_model(lm, bundle if options.lm is None else None) if lm != NO_LM else None
+    with _lock:
+        model = spellable(_ngram_model(path.resolve(), _version(path)), tokens, str(path)) if path else None
+        key = model, tokens.symbols, weights, frozenset(hotwords.items())
+        fusion = _fusions.get(key)
+        if fusion is None:
+            fusion = _fusions[key] = Fusion(tokens, model, weights, hotwords)
+        return fusion
 
 
-def log_odds(confidence: float) -> float:
-    """ln(p / (1 − p)), between ±14 so that certainty stays a number."""
-    confidence = min(max(confidence, 1e-6), 1 - 1e-6)
-    return math.log(confidence / (1 - confidence))
+def _shared_neural(folder: Path) -> NeuralModel:
+    with _lock:
+        return _neural_model(folder.resolve(), _version(*(folder / file for file in ("config.json", "model.onnx"))))
+
+
+@lru_cache(OPENED)
+def _ngram_model(path: Path, version: object) -> NgramModel:
+    return load_model(path)
+
+
+@lru_cache(OPENED)
+def _neural_model(folder: Path, version: object) -> NeuralModel:
+    return NeuralModel.load(folder)
+
+
+def _version(*files: Path) -> object:
+    """Sizes and times of files: others when one was replaced."""
+    try:
+        return tuple((status.st_size, status.st_mtime_ns) for status in map(Path.stat, files))
+    except OSError:
+        return None  # opening it says what is wrong

@@ -1,20 +1,21 @@
 """Greedy decoding: the most likely symbol of every frame, repeats collapsed, blanks dropped.
 
-This is best path decoding of Graves et al. 2006, "Connectionist temporal classification", section 3.2.
+Best path decoding of Graves et al. 2006, "Connectionist temporal classification", section 3.2.
 """
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from asr.decode.base import Hypothesis
-from asr.decode.word_times import AlignedToken, check_log_probs, spell_words
+from asr.decode.base import Hypothesis, check_log_probs
+from asr.decode.calibration import UNCALIBRATED, Calibration
+from asr.decode.word_times import AlignedToken, spell_words
 from asr.model.tokens import BLANK_ID, Tokens
 
 
 @dataclass
 class GreedyState:
-    """frames: how many were seen. symbol: the last frame's best. score: log-prob of the path so far."""
+    """frames: number of frames so far. symbol: the last frame's best. score: log-prob of the best path."""
 
     frames: int = 0
     symbol: int = BLANK_ID
@@ -25,20 +26,19 @@ class GreedyState:
 class GreedyDecoder:
     """Best path decoder; `frame_seconds` is the time from one frame to the next.
 
-    A token's run is the frames in which it is the most likely symbol; its confidence is its highest
-    probability there. A word's confidence is the geometric mean over its lettered tokens.
-    The score is that of the one best alignment, where beam search sums over alignments.
+    A token's run is the frames in which it is the most likely symbol. The score is that of the one best alignment,
+    where beam search sums over alignments.
     """
 
-    def __init__(self, tokens: Tokens, frame_seconds: float):
+    def __init__(self, tokens: Tokens, frame_seconds: float, calibration: Calibration = UNCALIBRATED):
         self.tokens = tokens
         self.frame_seconds = frame_seconds
+        self.calibration = calibration
 
     def reset(self) -> GreedyState:
         return GreedyState()
 
     def advance(self, state: GreedyState, log_probs: np.ndarray) -> None:
-        """Take in `log_probs`, shape (frames, tokens); ValueError on another shape or NaN."""
         check_log_probs(log_probs, self.tokens)
         if not len(log_probs):
             return
@@ -52,7 +52,7 @@ class GreedyDecoder:
         for token, first, last, peak in zip(*(run.tolist() for run in runs), strict=True):
             if token == BLANK_ID:
                 pass
-            elif token == state.symbol:  # only the chunk's first run can go on from the chunk before
+            elif token == state.symbol:  # only the chunk's first run can continue the chunk before
                 begun = state.aligned[-1]
                 state.aligned[-1] = begun._replace(last=last, log_prob=max(begun.log_prob, peak))
             else:
@@ -63,17 +63,10 @@ class GreedyDecoder:
         state.score = float(np.cumsum(np.append(state.score, best))[-1])
 
     def partial(self, state: GreedyState) -> Hypothesis:
-        hypothesis = self._hypothesis(state)
+        (hypothesis,) = self.finish(state)
         # No token is ever taken back, but the last word may get more of them.
         return replace(hypothesis, stable=max(0, len(hypothesis.words) - 1))
 
     def finish(self, state: GreedyState) -> list[Hypothesis]:
-        return [self._hypothesis(state)]
-
-    def _hypothesis(self, state: GreedyState) -> Hypothesis:
-        return Hypothesis(
-            tokens=tuple(item.token for item in state.aligned),
-            words=spell_words(state.aligned, self.tokens, self.frame_seconds),
-            score=state.score,
-            acoustic=state.score,
-        )
+        words = spell_words(state.aligned, self.tokens, self.frame_seconds, self.calibration)
+        return [Hypothesis(tuple(item.token for item in state.aligned), words, state.score, acoustic=state.score)]

@@ -1,12 +1,17 @@
-"""Hotwords: words and phrases that the beam is to prefer, names above all, as people write them down."""
+"""Hotwords: words and phrases, names above all, that beam search is to prefer."""
 
-from asr.errors import AsrError
+from collections.abc import Iterator, Mapping, Sequence
+
+from asr.errors import ArgumentError
 from asr.model.tokens import Tokens
 from asr.normalize import APOSTROPHES
 
-# Where no boost is written. A long word is rarely heard by accident and has more letters that may be heard wrongly.
+# Where no boost is given. A long word is rarely recognised by accident and has more letters that may be misrecognised.
 NATS_PER_LETTER = 3.0
 FREE_LETTERS = 2  # that bring no boost
+HIGHEST_BOOST = 100.0  # nats
+
+Hotwords = str | Sequence[str] | Mapping[str, float]
 
 
 def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> float:
@@ -15,33 +20,87 @@ def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> floa
     return nats_per_letter * max(1, letters - FREE_LETTERS)
 
 
-def _written_boost(number: str) -> float:
-    """0 if it is none that may be written."""
-    try:
-        boost = float(number)
-    except ValueError:
-        return 0.0
-    return boost if 0 < boost <= 100 else 0.0
+def parse_hotwords(hotwords: Hotwords, tokens: Tokens) -> dict[str, float]:
+    """Phrases, in the case and with the apostrophes that the tokens have, and their boosts in nats.
 
+    Args:
+        hotwords: as people write them, "Ivanhoe, knee jerk:8", separated by commas or line ends; or a sequence of such
+            phrases; or a mapping from phrases to boosts. Without a boost a phrase gets its `default_boost`.
+        tokens: what the phrases must be spelled with.
 
-def parse_hotwords(text: str, tokens: Tokens) -> dict[str, float]:
-    """Phrases and boosts in nats of `Ivanhoe, knee jerk:8`; commas or line ends part them, boosts may be left out.
-
-    They are turned to the case that the tokens have. AsrError names a phrase that they cannot spell, or a bad boost.
+    ArgumentError names a phrase that they cannot spell, or a bad boost.
     """
+    if isinstance(hotwords, Mapping):
+        items: list[tuple] = [(phrase, boost, f"{phrase}:{boost}") for phrase, boost in hotwords.items()]
+    else:
+        written = hotwords.replace("\n", ",").split(",") if isinstance(hotwords, str) else hotwords
+        try:
+            parted = [(item, *item.partition(":")) for item in written]
+        except (TypeError, AttributeError):
+            raise ArgumentError(
+                f"hotwords: {hotwords!r:.80} is neither text, a list of phrases, nor a mapping from phrases to boosts"
+            ) from None
+        items = [(phrase, number if colon else None, item.strip()) for item, phrase, colon, number in parted]
+    parsed = {}
+    for phrase, boost, item in items:
+        phrase = " ".join(str(phrase).translate(APOSTROPHES).split())
+        if phrase or boost is not None:
+            parsed[_spelled(phrase, tokens)] = default_boost(phrase) if boost is None else _checked(boost, item)
+    return parsed
+
+
+def _checked(boost: object, item: str) -> float:
+    try:
+        nats = float(boost)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        nats = 0.0
+    if not 0 < nats <= HIGHEST_BOOST:
+        raise ArgumentError(f"hotword '{item}': a boost is a number above 0 and up to 100, as in 'Ivanhoe:8'")
+    return nats
+
+
+def _spelled(phrase: str, tokens: Tokens) -> str:
     letters = tokens.letters
-    hotwords = {}
-    for item in text.translate(APOSTROPHES).replace("\n", ",").split(","):
-        phrase, colon, number = item.partition(":")
-        phrase = " ".join(phrase.split())
-        if not phrase and not colon:
-            continue
-        boost = _written_boost(number) if colon else default_boost(phrase)
-        if not boost:
-            raise AsrError(f"hotword '{item.strip()}': a boost is a number above 0 and up to 100, as in 'Ivanhoe:8'")
-        spelled = next((form for form in (phrase, phrase.lower(), phrase.upper()) if letters >= {*form} - {" "}), "")
-        if not spelled:
-            shown = "".join(sorted(letters))
-            raise AsrError(f"hotword '{phrase}': the model cannot spell it; write it with the letters {shown}")
-        hotwords[spelled] = boost
-    return hotwords
+    for form in (phrase, phrase.lower(), phrase.upper()):
+        if form and letters >= {*form} - {" "}:
+            return form
+    shown = "".join(sorted(letters))
+    raise ArgumentError(f"hotword '{phrase}': the model cannot spell it; write it with the letters {shown}")
+
+
+class HotwordMatcher:
+    """Finds hotwords in text that grows at its end.
+
+    A phrase in progress has a provisional boost, the larger the more of it there is; it counts until the phrase is
+    complete or something else follows.
+    """
+
+    def __init__(self, boosts: Mapping[str, float]):
+        """boosts: phrases, single spaces between their words, and nats."""
+        self.boosts = dict(boosts)
+        self.words = {word for phrase in boosts for word in phrase.split()}
+        self.provisional = {"": 0.0}  # nats, of each prefix of a hotword, spaces included
+        for phrase, boost in boosts.items():
+            for length in range(1, len(phrase) + 1):
+                # Squared: evenly, the first letters of many hotwords would take the place of others in the beam.
+                share = boost * (length / len(phrase)) ** 2
+                self.provisional[phrase[:length]] = max(share, self.provisional.get(phrase[:length], 0.0))
+        # No prefix has a provisional boost of more than this for each of its characters.
+        self.highest_rate = max((boost / len(phrase) for phrase, boost in boosts.items()), default=0.0)
+        # All hotwords that one word completes are ends of the longest of them.
+        self.highest_gain = max(map(self.completed, boosts), default=0.0) + max(boosts.values(), default=0.0)
+
+    def prefix(self, text: str) -> str:
+        """The longest end of the text, from the start of a word on, with which a hotword starts; or nothing."""
+        return next((end for end in _ends(text) if end in self.provisional), "") if self.boosts else ""
+
+    def completed(self, prefix: str) -> float:
+        """Sum of the boosts of all hotwords that end where `prefix` ends."""
+        return sum(self.boosts.get(end, 0.0) for end in _ends(prefix))
+
+
+def _ends(text: str) -> Iterator[str]:
+    """The text, then without its first word, its first two words, and so on, but not without all of them."""
+    while text.strip():
+        yield text
+        text = text.partition(" ")[2]

@@ -1,8 +1,9 @@
-"""The texts that a beam merged, taken apart again: n-best from the word graph that recombination leaves.
+"""N-best hypotheses from the word graph that recombination leaves.
 
 Of prefixes with the same future the beam keeps the best one, which remembers what was merged into it. Each way back
-through these memories is a text. As in Schwartz & Austin 1991, "A comparison of several approximate algorithms for
-finding multiple (N-best) sentence hypotheses", what a text lost where it was merged is taken to be all that it lost.
+through these memories is a token sequence. As in Schwartz & Austin 1991, "A comparison of several approximate
+algorithms for finding multiple (N-best) sentence hypotheses", it scores as much less than the one it was merged into as
+it did at that time, so the scores of all but the best are estimates.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,101 +11,86 @@ from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from asr.decode.prefix import Emission, Prefix
+from asr.decode.prefix import Prefix, Run, alignment
 from asr.decode.word_times import AlignedToken
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A token sequence with its alignment, score in nats, and the part of that which the log-probs give alone."""
+class PartialPath:
+    """A token sequence traced back from its end to `prefix`; complete when that has no parent.
 
-    score: float
-    acoustic: float
-    aligned: list[AlignedToken]
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way back from the end of a text to somewhere before `prefix`, whose runs are `emission`.
-
-    after: the runs after it, the last one innermost. first: the frame in which they begin.
+    score, acoustic: of the whole sequence, in nats. run: the last one of `prefix`. first: the frame in which the tokens
+    after it begin. after: their runs, the first one outermost. turns: how often the path turned to a merged one.
     """
 
     score: float
     acoustic: float
     prefix: Prefix
-    emission: Emission | None
+    run: Run | None
     first: int
     after: tuple[AlignedToken, "tuple | None"] | None = None
-    turns: int = 0  # into something that was merged
+    turns: int = 0
 
-    def reading(self) -> Reading:
-        aligned = self.emission.alignment() if self.emission is not None else []
+    def alignment(self) -> list[AlignedToken]:
+        aligned = alignment(self.run)
         after = self.after
         while after is not None:
-            run, after = after
-            aligned.append(run)
-        return Reading(self.score, self.acoustic, aligned)
+            token, after = after
+            aligned.append(token)
+        return aligned
 
-    def further(self) -> Iterator["Way"]:
-        """One token further back: what the prefix itself goes back to first, then what was merged into it."""
-        prefix, emission = self.prefix, self.emission
+    def predecessors(self) -> Iterator["PartialPath"]:
+        """The paths one token further back: through the prefix's own parent, then through merged paths."""
+        prefix, run = self.prefix, self.run
         assert prefix.parent is not None
-        assert emission is not None
-        run = AlignedToken(emission.token, emission.first, emission.last, emission.log_prob)
-        yield replace(self, prefix=prefix.parent, emission=emission.previous, first=run.first, after=(run, self.after))
-        for other, loss in prefix.others.values():
-            if other.frame < self.first:  # what was merged later is no past of this text
-                first = max(run.first, other.frame)
-                late = run._replace(first=first, last=max(first, run.last))
-                yield Way(
-                    self.score - loss.rank,
-                    self.acoustic - loss.rank + loss.gain,
-                    other.parent,
-                    other.before,
-                    first,
-                    (late, self.after),
-                    self.turns + 1,
-                )
+        assert run is not None
+        token = run.aligned()
+        yield replace(self, prefix=prefix.parent, run=run.previous, first=run.first, after=(token, self.after))
+        for path, gap in (prefix.merged or {}).values():
+            if path.frame < self.first:  # what was merged later is no past of this sequence
+                first = max(run.first, path.frame)
+                late = token._replace(first=first, last=max(first, run.last))
+                score, acoustic = self.score - gap.score, self.acoustic - gap.score + gap.fusion_score
+                yield PartialPath(score, acoustic, path.parent, path.runs, first, (late, self.after), self.turns + 1)
 
 
-def readings(ended: Iterable[tuple[float, Prefix]], frames: int) -> Iterator[Reading]:
-    """Every text of the prefixes after `frames` frames, with the scores that they end with, best first.
+def complete_paths(ended: Iterable[tuple[float, Prefix]], frames: int) -> Iterator[PartialPath]:
+    """Every token sequence of the prefixes after `frames` frames, best first (best-first search backwards).
 
-    No text comes twice, but several may spell the same. One that was merged scores as much less than the text it was
-    merged into as it ranked below it then.
+    ended: prefixes and their scores as ends of sentences. No sequence comes twice, but several may spell the same text.
     """
-    numbers = count()
-    ways = [
-        (-score, 0, next(numbers), Way(score, prefix.total, prefix, prefix.path(frames)[1], frames))
+    numbers = count()  # equal scores keep their order
+    paths = [
+        (-score, 0, next(numbers), PartialPath(score, prefix.acoustic, prefix, prefix.best_path(frames)[1], frames))
         for score, prefix in ended
     ]
-    heapify(ways)
-    while ways:
-        *_, way = heappop(ways)
-        if way.prefix.parent is None:
-            yield way.reading()
+    heapify(paths)
+    while paths:
+        *_, path = heappop(paths)
+        if path.prefix.parent is None:
+            yield path
         else:
-            for further in way.further():
-                heappush(ways, (-further.score, further.turns, next(numbers), further))
+            for longer in path.predecessors():
+                heappush(paths, (-longer.score, longer.turns, next(numbers), longer))
 
 
-def forget(prefixes: Iterable[Prefix], decided: Prefix) -> None:
-    """Let go of all that was merged into the prefixes, which come from `decided`, but does not."""
-    left = list(prefixes)
-    comes = dict.fromkeys([decided, *left], True)
-    decided.others.clear()
-    while left:
-        prefix = left.pop()
-        for number, (other, _) in list(prefix.others.items()):
+def drop_strangers(prefixes: Iterable[Prefix], root: Prefix) -> None:
+    """Drop all that was merged into the prefixes, which descend from `root`, but does not descend from it."""
+    queue = list(prefixes)
+    descends = dict.fromkeys([root, *queue], True)
+    root.merged = None
+    while queue:
+        prefix = queue.pop()
+        merged = prefix.merged or {}
+        for number, (path, _) in list(merged.items()):
             lineage: list[Prefix] = []
-            node: Prefix | None = other.parent
-            while node is not None and node not in comes:
+            node: Prefix | None = path.parent
+            while node is not None and node not in descends:
                 lineage.append(node)
                 node = node.parent
-            there = node is not None and comes[node]
-            comes |= dict.fromkeys(lineage, there)
-            if there:
-                left += lineage
+            kept = node is not None and descends[node]
+            descends |= dict.fromkeys(lineage, kept)
+            if kept:
+                queue += lineage
             else:
-                del prefix.others[number]
+                del merged[number]

@@ -1,8 +1,8 @@
-"""What prefix beam search keeps: token sequences as linked prefixes, alignments as linked runs.
+"""Data of prefix beam search: token sequences as linked prefixes, alignments as linked runs.
 
-Links point to the past only: no cycles, so Python frees a branch as soon as nothing alive came from it. Not so what was
-merged into a prefix, kept only where several hypotheses are wanted: it may have grown from that prefix itself (“very
-very” into “very”). `asr.decode.nbest` follows it back in time, and lets go of it.
+Links point to the past, so Python frees a branch as soon as nothing alive came from it. The exception are merged paths,
+kept only where several hypotheses are wanted: one may have grown from the prefix that it was merged into (“very very”
+into “very”). `asr.decode.nbest` traces them back, and drops them.
 """
 
 import math
@@ -14,116 +14,139 @@ from asr.decode.word_times import AlignedToken
 
 IMPOSSIBLE = -math.inf
 
+# What the scores of later tokens depend on: key of the fusion state, last token. A string, because tuples, like every
+# object that refers to others, make Python search for cyclic garbage more often.
+Future = str
 
-class Emission:
-    """A closed run of one token in an alignment, linked to the run before it."""
+
+class Run:
+    """A closed run of frames of one token in an alignment, linked to the run before it; else as `AlignedToken`."""
 
     __slots__ = ("first", "last", "log_prob", "previous", "token")
 
-    def __init__(self, previous: "Emission | None", token: int, first: int, last: int, log_prob: float):
+    def __init__(self, previous: "Run | None", token: int, first: int, last: int, log_prob: float):
         self.previous = previous
         self.token = token
         self.first = first
         self.last = last
         self.log_prob = log_prob
 
-    def alignment(self) -> list[AlignedToken]:
-        """All runs up to this one, in order of time."""
-        runs: list[AlignedToken] = []
-        emission: Emission | None = self
-        while emission is not None:
-            runs.append(AlignedToken(emission.token, emission.first, emission.last, emission.log_prob))
-            emission = emission.previous
-        return runs[::-1]
+    def aligned(self) -> AlignedToken:
+        return AlignedToken(self.token, self.first, self.last, self.log_prob)
 
 
-class Other(NamedTuple):
-    """A text that was merged into a prefix: the same last token and the same future, another past.
+def alignment(run: Run | None) -> list[AlignedToken]:
+    """All runs up to this one, in order of time."""
+    runs: list[AlignedToken] = []
+    while run is not None:
+        runs.append(run.aligned())
+        run = run.previous
+    return runs[::-1]
 
-    parent: the prefix before that token. before: its runs. frame: when they were merged. rank, gain: its own then.
+
+class MergedPath(NamedTuple):
+    """A token sequence that was merged into a prefix: the same future, another past.
+
+    parent: the prefix before its last token. runs: those of `parent`. frame: when it was merged. score, fusion_score:
+    its own at that time.
     """
 
     parent: "Prefix"
-    before: Emission | None
+    runs: Run | None
     frame: int
-    rank: float
-    gain: float
+    score: float
+    fusion_score: float
 
 
-class Loss(NamedTuple):
-    """How much lower a text that was merged into a prefix ranks, in nats, and how much of that is due to its gain."""
+class ScoreGap(NamedTuple):
+    """How much lower a merged path scores than the prefix it was merged into, in nats, and fusion's part of that."""
 
-    rank: float
-    gain: float
+    score: float
+    fusion_score: float
+
+
+def future_of(fusion_state: FusionState, token: int) -> Future:
+    return fusion_state.key + chr(token)
 
 
 class Prefix:
-    """A token sequence, as its last token and the prefix before it, with its scores.
+    """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs.
 
-    parent, token, number, key: who it is; equal sequences are one object, `BeamState.children[key]`.
-    live: whether it is in the beam. A dead one may be on the way to live ones, and may come back.
-    blank, nonblank, total: log-prob of all alignments that end in a blank, in the token, in either.
-    fusion, gain: where the language model and the hotwords are after it, and what they add; rank: total + gain.
-    blank_path, token_path: log-prob of the single best of them (Viterbi), which gives the times.
-    closed: the runs of `blank_path`. before, first, peak: the runs of `token_path` before its last one,
-    and the first frame and highest log-prob of that last one, which is still open.
-    others: what was merged into it and what that lost, by the number of the parent.
+    parent, token, number, key: identity; equal sequences are one object, `BeamState.children[key]`.
+    live: whether it is in the beam. A dead one may be an ancestor of live ones, and may come back.
+    blank, nonblank, acoustic: log-prob of all alignments that end in a blank, in the token, in either.
+    fusion_state, fusion_score: state of the language model and hotwords after it, and what they add.
+    score: acoustic + fusion_score. future: prefixes with equal ones can be merged.
+    blank_path, token_path: log-prob of the single best alignment of each kind (Viterbi), which gives the times.
+    blank_runs: the runs of `blank_path`. token_runs, first, peak: the runs of `token_path` before its last one, and the
+        first frame and highest log-prob of that last one, which is still open. closed: that run as of the last frame, if
+        it was asked for.
+    merged: what was merged into it and by how much that scores lower, by the number of its parent.
     """
 
     __slots__ = (
-        *("parent", "token", "number", "key", "live"),
-        *("blank", "nonblank", "total"),
-        *("fusion", "gain", "rank"),
-        *("blank_path", "token_path", "closed", "before", "first", "peak"),
-        "others",
+        *("parent", "token", "number", "key", "live", "future"),
+        *("blank", "nonblank", "acoustic"),
+        *("fusion_state", "fusion_score", "score"),
+        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak", "closed"),
+        "merged",
     )
 
-    def __init__(self, parent: "Prefix | None", token: int, number: int, key: int, fusion: FusionState, gain: float):
+    def __init__(
+        self, parent: "Prefix | None", token: int, number: int, key: int, fusion_state: FusionState, fusion_score: float
+    ):
         self.parent = parent
         self.token = token
         self.number = number
         self.key = key
-        self.fusion = fusion
-        self.gain = gain
+        self.fusion_state = fusion_state
+        self.fusion_score = fusion_score
+        self.future = future_of(fusion_state, token)
         self.live = True
-        self.blank = self.nonblank = self.total = self.rank = IMPOSSIBLE
+        self.blank = self.nonblank = self.acoustic = self.score = IMPOSSIBLE
         self.blank_path = self.token_path = IMPOSSIBLE
-        self.closed: Emission | None = None
-        self.before: Emission | None = None
+        self.blank_runs: Run | None = None
+        self.token_runs: Run | None = None
         self.first = 0
         self.peak = IMPOSSIBLE
-        self.others: dict[int, tuple[Other, Loss]] = {}
+        self.closed: Run | None = None
+        self.merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None
 
-    def path(self, frame: int, through_blank: bool = False) -> tuple[float, Emission | None]:
-        """Score and runs of the best alignment of the frames before `frame`."""
+    def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
+        """Log-prob and runs of the best alignment of the frames before `frame`."""
         if through_blank or self.blank_path >= self.token_path:
-            return self.blank_path, self.closed
-        return self.token_path, Emission(self.before, self.token, self.first, frame - 1, self.peak)
+            return self.blank_path, self.blank_runs
+        run = self.closed
+        if run is None or run.last != frame - 1:
+            run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
+        return self.token_path, run
 
-    def begin(self, path_score: float, before: Emission | None, frame: int, log_prob: float) -> None:
-        """Let the token's best alignment start a new run at `frame`."""
-        self.token_path = path_score + log_prob
-        self.before = before
+    def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
+        """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""
+        self.token_path = path + log_prob
+        self.token_runs = runs
         self.first = frame
         self.peak = log_prob
 
-    def as_others(self, frame: int) -> list[Other]:
-        """What a prefix that it is merged into has to keep of it: itself, and what was merged into it before."""
+    def as_merged_paths(self, frame: int) -> list[MergedPath]:
+        """What the prefix that this one is merged into has to keep: this one, and what was merged into it before."""
         if self.parent is None:
             return []
-        _, emission = self.path(frame)
-        merged = (
-            other._replace(rank=self.rank - loss.rank, gain=self.gain - loss.gain)
-            for other, loss in self.others.values()
+        _, run = self.best_path(frame)
+        earlier = (
+            path._replace(score=self.score - gap.score, fusion_score=self.fusion_score - gap.fusion_score)
+            for path, gap in (self.merged or {}).values()
         )
-        return [Other(self.parent, emission and emission.previous, frame, self.rank, self.gain), *merged]
+        return [MergedPath(self.parent, run and run.previous, frame, self.score, self.fusion_score), *earlier]
 
-    def merge(self, other: Other) -> None:
-        """Keep what is merged into it; of several with one parent the one that loses least."""
-        loss = Loss(max(0.0, self.rank - other.rank), self.gain - other.gain)
-        number = other.parent.number
-        if number not in self.others or loss.rank < self.others[number][1].rank:
-            self.others[number] = other, loss
+    def merge(self, path: MergedPath) -> None:
+        """Keep a merged path; of several with one parent the one with the smallest gap."""
+        gap = ScoreGap(max(0.0, self.score - path.score), self.fusion_score - path.fusion_score)
+        if self.merged is None:
+            self.merged = {}
+        number = path.parent.number
+        if number not in self.merged or gap.score < self.merged[number][1].score:
+            self.merged[number] = path, gap
 
 
 def log_add(a: float, b: float) -> float:
@@ -135,10 +158,10 @@ def log_add(a: float, b: float) -> float:
     return a + math.log1p(math.exp(b - a))
 
 
-def undecided(beam: Sequence[Prefix]) -> int:
+def unstable_tokens(beam: Sequence[Prefix]) -> int:
     """How many of the best prefix's last tokens are not shared by the whole beam, so that they may still change.
 
-    Only live prefixes make children: what all of them share stays.
+    Only live prefixes get children: what all of them share stays.
     """
     depth: dict[int, int] = {}  # of the best prefix's ancestors, by number
     node: Prefix | None = beam[0]
@@ -154,10 +177,10 @@ def undecided(beam: Sequence[Prefix]) -> int:
     return deepest
 
 
-def relatives(beam: Sequence[Prefix]) -> set[int]:
-    """Numbers of the prefixes that grew from another one in the beam, or from which another one grew."""
+def related(beam: Sequence[Prefix]) -> set[int]:
+    """Numbers of the prefixes that have an ancestor or a descendant in the beam."""
     numbers: set[int] = set()
-    above: dict[int, Prefix | None] = {}  # of dead prefixes, by number: the nearest one above that is in the beam
+    above: dict[int, Prefix | None] = {}  # of dead prefixes, by number: the nearest ancestor in the beam
     for prefix in beam:
         passed: list[int] = []
         node = prefix.parent

@@ -1,4 +1,4 @@
-"""N-best rescoring: a recurrent language model weighs the beam's hypotheses again (as in Mikolov et al. 2010)."""
+"""N-best rescoring by a recurrent language model (Mikolov et al. 2010)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -6,13 +6,13 @@ from operator import attrgetter
 
 import numpy as np
 
-from asr.decode.base import Hypothesis
+from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
 from asr.lm.neural import NeuralModel
-from asr.model.tokens import BLANK_ID, WORD_START
+from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 
-# The beam's hypotheses differ in their last seconds only, so what is long is rescored part by part. After so many
-# seconds of blanks the words before them stand, however the beam goes on.
+# The beam's hypotheses differ in their last seconds only, so long audio is rescored part by part. After so many seconds
+# of blanks the words before them are final, however the beam goes on.
 PAUSE_SECONDS = 0.6
 
 
@@ -24,73 +24,15 @@ class RescoringWeights:
     word_bonus: float = 0.5
 
 
-@dataclass
-class RescoringState:
-    """The beam of the part in progress, which begins after `first` frames, and the hypotheses for the parts before it.
+class LanguageModelRescorer:
+    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the recogniser's letters."""
 
-    heard: whether it has a frame that is not blank. blanks: how many of the last frames are.
-    """
-
-    beam: BeamState
-    done: list[list[Hypothesis]] = field(default_factory=list)
-    first: int = 0
-    heard: bool = False
-    blanks: int = 0
-
-
-class RescoringDecoder:
-    """A beam whose hypotheses, as many as its `nbest`, are put into a new order when a part of the audio ends.
-
-    A part ends after a pause, and the beam begins anew there, as with a sentence. Partial hypotheses are the beam's.
-    `finish` gives up to `nbest`; they differ in the last part with words. LanguageModelError if the model has no tokens
-    for the beam's letters.
-    """
-
-    def __init__(self, beam: BeamDecoder, model: NeuralModel, weights: RescoringWeights, nbest: int = 1):
-        self.beam = beam
+    def __init__(self, model: NeuralModel, weights: RescoringWeights, tokens: Tokens):
         self.model = model
         self.weights = weights
-        self.nbest = nbest
-        self.pause_frames = round(PAUSE_SECONDS / beam.frame_seconds)
-        model.encode(" ".join(sorted(beam.tokens.letters)))
+        model.encode(" ".join(sorted(tokens.letters)))
 
-    def reset(self) -> RescoringState:
-        return RescoringState(self.beam.reset())
-
-    def advance(self, state: RescoringState, log_probs: np.ndarray) -> None:
-        begin = 0
-        for row, token in enumerate(log_probs.argmax(axis=1).tolist()):
-            state.heard |= token != BLANK_ID
-            state.blanks = state.blanks + 1 if token == BLANK_ID else 0
-            if state.heard and state.blanks == self.pause_frames:
-                self.beam.advance(state.beam, log_probs[begin : row + 1])
-                begin = row + 1
-                first = state.first + state.beam.frames
-                state.done.append(self._rescored(state)[: self.nbest])
-                state.beam, state.first, state.heard = self.beam.reset(), first, False
-        self.beam.advance(state.beam, log_probs[begin:])
-
-    def partial(self, state: RescoringState) -> Hypothesis:
-        decided = [hypotheses[0] for hypotheses in state.done]
-        best = self.beam.partial(state.beam)
-        stable = sum(len(hypothesis.words) for hypothesis in decided) + best.stable
-        return replace(self._join([*decided, self._shift(best, state.first)]), stable=stable)
-
-    def finish(self, state: RescoringState) -> list[Hypothesis]:
-        parts = self.parts(state)
-        best = [hypotheses[0] for hypotheses in parts]
-        last = max((place for place, hypothesis in enumerate(best) if hypothesis.words), default=0)
-        return [self._join([*best[:last], reading, *best[last + 1 :]]) for reading in parts[last]]
-
-    def parts(self, state: RescoringState) -> list[list[Hypothesis]]:
-        """For each part its hypotheses, best first; the state is used up. `finish` puts them together."""
-        return [*state.done, self._rescored(state)[: self.nbest]]
-
-    def _rescored(self, state: RescoringState) -> list[Hypothesis]:
-        """The beam's hypotheses for the part, best first, times from the first frame of all."""
-        hypotheses = [self._shift(hypothesis, state.first) for hypothesis in self.beam.finish(state.beam)]
-        if not state.heard:  # a silence is no sentence
-            return hypotheses
+    def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]:
         log_probs = self.model.score([self.model.encode(hypothesis.text) for hypothesis in hypotheses])
         rescored = []
         for hypothesis, log_prob in zip(hypotheses, log_probs.tolist(), strict=True):
@@ -98,13 +40,80 @@ class RescoringDecoder:
             rescored.append(replace(hypothesis, score=hypothesis.score + gain, rescoring=gain))
         return sorted(rescored, key=attrgetter("score"), reverse=True)
 
+
+@dataclass
+class RescoringState:
+    """beam: of the current part, which begins after `first` frames. done: the hypotheses of each part before it.
+
+    speech: whether the part has a frame that is not blank. blanks: how many of the last frames are blank.
+    """
+
+    beam: BeamState
+    done: list[list[Hypothesis]] = field(default_factory=list)
+    first: int = 0
+    speech: bool = False
+    blanks: int = 0
+
+
+class RescoringDecoder:
+    """A beam whose hypotheses, as many as its `nbest`, are rescored when a part of the audio ends.
+
+    A part ends after a pause, and the beam begins anew there, as with a sentence. Partial hypotheses are the beam's.
+    `finish` gives up to `nbest`; they differ in the last part with words.
+    """
+
+    def __init__(self, beam: BeamDecoder, rescorer: Rescorer, nbest: int = 1):
+        self.beam = beam
+        self.rescorer = rescorer
+        self.nbest = nbest
+        self.pause_frames = round(PAUSE_SECONDS / beam.frame_seconds)
+
+    def reset(self) -> RescoringState:
+        return RescoringState(self.beam.reset())
+
+    def advance(self, state: RescoringState, log_probs: np.ndarray) -> None:
+        begin = 0
+        for row, token in enumerate(log_probs.argmax(axis=1).tolist()):
+            state.speech |= token != BLANK_ID
+            state.blanks = state.blanks + 1 if token == BLANK_ID else 0
+            if state.speech and state.blanks == self.pause_frames:
+                self.beam.advance(state.beam, log_probs[begin : row + 1])
+                begin = row + 1
+                first = state.first + state.beam.frames
+                state.done.append(self._rescored(state))
+                state.beam, state.first, state.speech = self.beam.reset(), first, False
+        self.beam.advance(state.beam, log_probs[begin:])
+
+    def partial(self, state: RescoringState) -> Hypothesis:
+        final = [hypotheses[0] for hypotheses in state.done]
+        best = self.beam.partial(state.beam)
+        stable = sum(len(hypothesis.words) for hypothesis in final) + best.stable
+        return replace(self._join([*final, self._shift(best, state.first)]), stable=stable)
+
+    def finish(self, state: RescoringState) -> list[Hypothesis]:
+        parts = self.parts(state)
+        best = [hypotheses[0] for hypotheses in parts]
+        last = max((place for place, hypothesis in enumerate(best) if hypothesis.words), default=0)
+        return [self._join([*best[:last], hypothesis, *best[last + 1 :]]) for hypothesis in parts[last]]
+
+    def parts(self, state: RescoringState) -> list[list[Hypothesis]]:
+        """For each part its hypotheses, best first; the state is used up. `finish` puts them together."""
+        return [*state.done, self._rescored(state)]
+
+    def _rescored(self, state: RescoringState) -> list[Hypothesis]:
+        """Up to `nbest` hypotheses for the part, best first, times from the first frame of all."""
+        hypotheses = [self._shift(hypothesis, state.first) for hypothesis in self.beam.finish(state.beam)]
+        if state.speech:  # silence is no sentence
+            hypotheses = self.rescorer.rescore(hypotheses)
+        return hypotheses[: self.nbest]
+
     def _shift(self, hypothesis: Hypothesis, frames: int) -> Hypothesis:
         seconds = frames * self.beam.frame_seconds
         words = (replace(word, start=word.start + seconds, end=word.end + seconds) for word in hypothesis.words)
         return replace(hypothesis, words=tuple(words))
 
     def _join(self, parts: Sequence[Hypothesis]) -> Hypothesis:
-        """One hypothesis of those for one part after the other."""
+        """The hypotheses for consecutive parts as one."""
         tokens = self.beam.tokens
         joined: list[int] = []
         for part in parts:

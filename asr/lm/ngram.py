@@ -25,8 +25,8 @@ import numpy as np
 
 from asr.lm.vocabulary import Vocabulary
 
-CODES = 1 << 16  # different values of 16 bits
-CACHED_SCORES = 1 << 16  # beam search scores the same word after the same context in frame after frame
+CODES = 1 << 16  # values that 16 bits tell apart
+CACHED = 1 << 16  # results of `best`: words in progress start with the same letters after many contexts
 ROOT = 0  # the empty context
 FEW = 50  # nodes
 MISSING = 1 << 32  # no node: larger than any 32-bit number
@@ -72,8 +72,7 @@ class NgramModel:
         self._log_prob_table = arrays["log_prob_table"].data
         self._backoff_table = arrays["backoff_table"].data
         self._quantized = len(self._log_prob_table) > 0
-        self.score = lru_cache(CACHED_SCORES)(self._score)
-        self.best = lru_cache(CACHED_SCORES)(self._best)
+        self.best = lru_cache(CACHED)(self._best)
 
     @classmethod
     def of(cls, words: Sequence[bytes], levels: Sequence[Level]) -> "NgramModel":
@@ -137,8 +136,8 @@ class NgramModel:
             state = self._suffix(state)
         return cost, state
 
-    def _score(self, state: int, word: int) -> tuple[float, int]:
-        """`score(state, word)`: natural log of the word's probability, and the state after it."""
+    def score(self, state: int, word: int) -> tuple[float, int]:
+        """The natural log of the word's probability, and the state after it."""
         log_prob = 0.0
         while (child := self._child(state, word)) == MISSING:
             log_prob += self._backoff(state)

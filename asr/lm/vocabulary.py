@@ -41,6 +41,11 @@ class Vocabulary:
         """All of them, 3 MB for 40,000: `narrow` is then several times faster."""
         return [self._text[start:end] for start, end in pairwise(self._starts.tolist())]
 
+    @property
+    def letters(self) -> set[str]:
+        """The characters of all words."""
+        return {*self._text.decode()}
+
     def word(self, word: int) -> str:
         return self[word].decode()
 

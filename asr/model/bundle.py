@@ -39,7 +39,7 @@ class DecoderConfig:
     lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
     word_bonus: float = 1.5
     unknown_score: float = -13.0
-    greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decode.build.CalibratedDecoder
+    greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decode.calibration
     beam_confidence: tuple[float, float] = (1.0, 0.0)
     rescoring_weight: float = 0.2  # these two: asr.decode.rescoring.RescoringWeights
     rescoring_bonus: float = 0.5
@@ -106,15 +106,20 @@ def packaged_language_models() -> list[str]:
 
 
 def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Path:
-    """The file of a packaged language model's name, of a path, or of one in the bundle. LanguageModelError if none."""
-    if str(name) in packaged_language_models():
+    """The file of a packaged language model's name, or of a path. LanguageModelError if there is none.
+
+    With a `bundle`, the name is one in its config: of a file inside the bundle or a packaged model, never of another.
+    """
+    inside = bundle is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
+    if bundle is not None and inside and (bundle.path / name).is_file():
+        return bundle.path / name
+    packaged = packaged_language_models()
+    if str(name) in packaged:
         return PACKAGED / name / LANGUAGE_MODEL
-    for path in (Path(name), *([bundle.path / name] if bundle is not None else [])):
-        if path.is_file():
-            return path
-    raise LanguageModelError(
-        f"no language model '{name}': neither a file nor one of {', '.join(packaged_language_models()) or '(none)'}"
-    )
+    if bundle is None and Path(name).is_file():
+        return Path(name)
+    where, file = ("", "a file") if bundle is None else (f"{bundle.path}/config.json: ", "a file in the bundle")
+    raise LanguageModelError(f"{where}no language model '{name}': neither {file} nor one of {', '.join(packaged)}")
 
 
 def load_bundle(name: str | Path) -> Bundle:

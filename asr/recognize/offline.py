@@ -11,7 +11,8 @@ import numpy as np
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import AudioFile, Samples, read_blocks
 from asr.decode.base import Decoder
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Transcript, split_segments

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import carrier
@@ -102,6 +103,16 @@ def test_a_reader_that_leaves_is_no_error_message(carrier_bundle: Path, words: P
     assert process.wait(60) not in (0, 2)
 
 
+def temporary_files(process: subprocess.Popen[bytes], folder: Path) -> list[str]:
+    """The files of the folder that a process has open and that have no name there any more; or else those of asr."""
+    links = []
+    for link in Path(f"/proc/{process.pid}/fd").glob("*"):
+        with suppress(OSError):  # closed in the meantime
+            links.append(os.readlink(link))
+    named = [str(path) for path in folder.glob("asr-*")]  # where there is no /proc
+    return named + [link for link in links if link.startswith(str(folder)) and link.endswith("(deleted)")]
+
+
 def test_control_c_ends_without_a_traceback(carrier_bundle: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "transcribe", "--model", carrier_bundle, "-"],
@@ -112,13 +123,16 @@ def test_control_c_ends_without_a_traceback(carrier_bundle: Path) -> None:
         # A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not list(carrier_bundle.glob("asr-*")):  # standard input is being copied there
+    before = list(carrier_bundle.iterdir())
+    deadline = time.monotonic() + 60
+    while not temporary_files(process, carrier_bundle):  # standard input is being copied
         assert process.poll() is None
+        assert time.monotonic() < deadline, "standard input is not copied"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"")
-    assert not list(carrier_bundle.glob("asr-*"))
+    assert list(carrier_bundle.iterdir()) == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import carrier
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from asr import Final, StreamingRecognizer, load_model
-from asr.decode.build import CalibratedDecoder, DecoderOptions, make_decoder
+from asr.decode import build
+from asr.decode.build import DecoderOptions, make_decoder
 from asr.errors import AsrError, BundleError, LanguageModelError
+from asr.lm import binary
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.lm.neural import NeuralModel
@@ -134,31 +137,104 @@ def test_live_finals_are_what_the_offline_beam_writes_of_the_same_frames(
 
 def test_confidences_go_through_the_fitted_line(carrier_bundle: Path):
     bundle = load_bundle(carrier_bundle)
-    plain = make_decoder("greedy", bundle)
     log_probs = np.log(np.full((1, len(bundle.tokens)), 0.2 / (len(bundle.tokens) - 1), dtype=np.float32))
     log_probs[0, 5] = np.log(0.8)
 
-    def confidence(decoder: object) -> float:
+    def confidence(name: str, line: tuple[float, float]) -> float:
+        config = DecoderConfig(**{f"{name}_confidence": line})
+        tuned = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, decoder=config))
+        decoder = make_decoder(name, tuned)
         state = decoder.reset()
         decoder.advance(state, log_probs)
         assert decoder.partial(state).words == decoder.finish(state)[0].words
         return decoder.finish(state)[0].words[0].confidence
 
-    assert confidence(plain) == pytest.approx(0.8)
-    assert confidence(CalibratedDecoder(plain, 1.0, 0.0)) == pytest.approx(0.8)
-    assert confidence(CalibratedDecoder(plain, 2.0, 0.0)) == pytest.approx(16 / 17)
-    assert confidence(CalibratedDecoder(plain, 1.0, -np.log(4))) == pytest.approx(0.5)
+    for name in ("greedy", "beam"):
+        assert confidence(name, (1.0, 0.0)) == pytest.approx(0.8)
+        assert confidence(name, (2.0, 0.0)) == pytest.approx(16 / 17)
+        assert confidence(name, (1.0, -np.log(4))) == pytest.approx(0.5)
 
 
-def test_a_language_model_is_found_by_name_path_or_in_the_bundle(tuned_bundle: Bundle, language_model: Path):
+def test_a_language_model_that_the_user_names_is_a_packaged_one_or_a_path(tuned_bundle: Bundle, language_model: Path):
     assert find_language_model(language_model) == language_model
-    assert find_language_model("lm/own.lm", tuned_bundle) == tuned_bundle.path / "lm/own.lm"
     assert "en-lm" in packaged_language_models()
     assert find_language_model("en-lm").is_file()
-    with pytest.raises(LanguageModelError, match="no language model 'nowhere'"):
-        find_language_model("nowhere", tuned_bundle)
+    with pytest.raises(LanguageModelError, match="no language model 'nowhere': neither a file nor one of en-lm"):
+        find_language_model("nowhere")
     with pytest.raises(LanguageModelError, match="no language model ''"):  # an empty variable of a shell
         load_model(tuned_bundle.path, DecoderOptions("beam", lm=""))
+
+
+def test_a_language_model_that_a_bundle_names_is_in_the_bundle_or_packaged_and_nowhere_else(
+    tuned_bundle: Bundle, language_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "lm").mkdir(parents=True)
+    for name in ("lm/own.lm", "en-lm", "only-here.lm"):
+        (elsewhere / name).write_text("another file")
+    monkeypatch.chdir(elsewhere)
+    assert text(tuned_bundle, NAP_OR_MAP) == "take a nap"
+    assert find_language_model("lm/own.lm", tuned_bundle) == tuned_bundle.path / "lm/own.lm"
+    assert find_language_model("en-lm", tuned_bundle) == find_language_model("en-lm")
+    for name in ("only-here.lm", "../elsewhere/lm/own.lm", str(language_model), ""):
+        with pytest.raises(
+            LanguageModelError, match=r"config\.json: no language model '.*neither a file in the bundle"
+        ):
+            find_language_model(name, tuned_bundle)
+
+
+def test_language_models_are_opened_once_and_decoders_in_use_share_what_they_compute(
+    tuned_bundle: Bundle, language_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened = []
+    monkeypatch.setattr(build, "load_model", lambda path: opened.append(path) or binary.load_model(path))
+    shutil.copy(language_model, tuned_bundle.path / "new.lm")
+    options = DecoderOptions("beam", lm=tuned_bundle.path / "new.lm")
+    first, second = (make_decoder(dataclasses.replace(options, beam_width=width), tuned_bundle) for width in (4, 8))
+    other = make_decoder(dataclasses.replace(options, hotwords="cap"), tuned_bundle)
+    assert len(opened) == 1
+    assert first.fusion is second.fusion is not other.fusion
+    assert first.fusion.model is other.fusion.model
+    again, _ = estimate(["a map"] * 9, order=1)
+    save_model(again, tuned_bundle.path / "new.lm")
+    assert make_decoder(options, tuned_bundle).fusion.model is not first.fusion.model
+    assert len(opened) == 2
+
+
+def test_threads_that_build_decoders_at_once_open_one_model(tuned_bundle: Bundle, tmp_path: Path):
+    shutil.copy(tuned_bundle.path / "lm/own.lm", tmp_path / "same.lm")
+    options = DecoderOptions("beam", lm=tmp_path / "same.lm")
+    with ThreadPoolExecutor(8) as threads:
+        decoders = list(threads.map(lambda _: make_decoder(options, tuned_bundle), range(32)))
+    assert len({id(decoder.fusion) for decoder in decoders}) == 1
+
+
+def test_a_language_model_in_capitals_is_used_and_one_in_another_script_refused(carrier_bundle: Path, tmp_path: Path):
+    for name, sentences in (("capitals", SENTENCES), ("russian", ["кот сидел"])):
+        model, _ = estimate([sentence.upper() for sentence in sentences], order=2)
+        save_model(model, tmp_path / f"{name}.lm")
+    assert text(carrier_bundle, NAP_OR_MAP, lm=tmp_path / "capitals.lm") == "take a nap"
+    with pytest.raises(LanguageModelError, match=r"russian\.lm: the recogniser cannot spell 100% of"):
+        load_model(carrier_bundle, DecoderOptions("beam", lm=tmp_path / "russian.lm"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "best"},
+        {"beam_width": 0},
+        {"beam_width": "8"},
+        {"nbest": 1.5},
+        {"nbest": -1},
+        {"lm": 5},
+        {"rescore": []},
+    ],
+)
+def test_a_wrong_option_is_named(wrong: dict[str, object]):
+    (argument,) = wrong
+    with pytest.raises(ValueError, match=f"^{argument if argument != 'name' else 'decoder'}: ") as caught:
+        DecoderOptions(**wrong)  # type: ignore[arg-type]
+    assert isinstance(caught.value, AsrError)
 
 
 def test_hotwords_that_cannot_be_spelled_are_told_before_the_work(carrier_bundle: Path):

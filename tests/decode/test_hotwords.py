@@ -2,7 +2,7 @@
 
 import pytest
 
-from asr.decode.hotwords import default_boost, parse_hotwords
+from asr.decode.hotwords import Hotwords, default_boost, parse_hotwords
 from asr.errors import AsrError
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
@@ -47,3 +47,35 @@ def test_a_longer_word_is_preferred_more():
     assert [default_boost(word) for word in ("a", "ann", "anna", "new york")] == [3.0, 3.0, 6.0, 15.0]
     long = "a hundred letters " * 8
     assert parse_hotwords(long, LOWER) == {long.strip(): 3.0 * (15 * 8 - 2)}  # more than may be written
+
+
+@pytest.mark.parametrize(
+    "hotwords",
+    [
+        "Ivanhoe, knee jerk:8",
+        ["Ivanhoe", "knee jerk:8"],
+        ("Ivanhoe", "Knee jerk : 8"),
+        {"Ivanhoe": None, "knee jerk": 8},
+    ],
+)
+def test_text_lists_and_mappings_say_the_same(hotwords: Hotwords):
+    assert parse_hotwords(hotwords, LOWER) == {"ivanhoe": 15.0, "knee jerk": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "message"),
+    [
+        (5, "hotwords: 5 is neither text, a list of phrases, nor a mapping"),
+        ([5], r"hotwords: \[5\] is neither"),
+        (None, "hotwords: None is neither"),
+        ({"ivanhoe": "much"}, "hotword 'ivanhoe:much': a boost is a number"),
+        ({"ivanhoe": float("inf")}, "hotword 'ivanhoe:inf': a boost is a number"),
+        ({"R2D2": 3.0}, "hotword 'R2D2': the model cannot spell it"),
+        ({"": 3.0}, "hotword '': the model cannot spell it"),
+        (["ivanhoe:0"], "hotword 'ivanhoe:0': a boost is a number"),
+    ],
+)
+def test_wrong_hotwords_are_an_error_of_ours_that_is_also_a_value_error(hotwords: object, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_hotwords(hotwords, LOWER)  # type: ignore[arg-type]
+    assert isinstance(caught.value, AsrError)

@@ -9,8 +9,9 @@ import pytest
 
 from asr.decode.base import Hypothesis
 from asr.decode.beam import BeamDecoder
-from asr.decode.nbest import forget
-from asr.decode.prefix import Other, Prefix
+from asr.decode.fusion import Fusion
+from asr.decode.nbest import drop_strangers
+from asr.decode.prefix import MergedPath, Prefix
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
 FRAME_SECONDS = 0.04
@@ -80,11 +81,11 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
     for part in np.array_split(log_probs, 8):
         decoder.advance(state, part)
         gc.collect()
-        alive.append(sum(isinstance(thing, Other | Prefix) for thing in gc.get_objects()))
+        alive.append(sum(isinstance(thing, MergedPath | Prefix) for thing in gc.get_objects()))
     assert max(alive[2:]) < 2 * alive[1]
     several = decoder.finish(state)
     assert len(several) == 10
-    tail = 2 * len(log_probs) // 40  # what may differ: the commit time, and what came before the last settling
+    tail = 2 * len(log_probs) // 40  # what may differ: the commit time, and what came before the last commit
     shared = {
         tuple(word.text for word in hypothesis.words if word.end < (len(log_probs) - tail - 128) * FRAME_SECONDS)
         for hypothesis in several
@@ -94,15 +95,15 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
 
 def test_what_comes_from_another_root_is_forgotten():
     def prefix(parent: Prefix | None, number: int) -> Prefix:
-        return Prefix(parent, 2, number, number, fusion=None, gain=0.0)  # type: ignore[arg-type]
+        return Prefix(parent, 2, number, number, Fusion(LETTERS).start(), fusion_score=0.0)
 
     decided, stranger = prefix(None, 0), prefix(None, 1)
     kin, alien = prefix(decided, 2), prefix(stranger, 3)
     child = prefix(decided, 4)
-    child.rank = kin.rank = 0.0
-    child.merge(Other(kin, None, 1, -1.0, 0.0))
-    child.merge(Other(alien, None, 1, -1.0, 0.0))
-    kin.merge(Other(alien, None, 1, -1.0, 0.0))
-    forget([child], decided)
-    assert list(child.others) == [kin.number]
-    assert not kin.others
+    child.score = kin.score = 0.0
+    child.merge(MergedPath(kin, None, 1, -1.0, 0.0))
+    child.merge(MergedPath(alien, None, 1, -1.0, 0.0))
+    kin.merge(MergedPath(alien, None, 1, -1.0, 0.0))
+    drop_strangers([child], decided)
+    assert list(child.merged) == [kin.number]
+    assert not kin.merged

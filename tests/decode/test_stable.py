@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decode.base import Decoder, Hypothesis
-from asr.decode.beam import SETTLE_FRAMES, BeamDecoder
+from asr.decode.beam import COMMIT_FRAMES, BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
@@ -18,7 +18,7 @@ DECODERS = {
     "beam 1": lambda *about: BeamDecoder(*about, beam_width=1),
     "beam 2": lambda *about: BeamDecoder(*about, beam_width=2),
     "beam 32": BeamDecoder,
-    # All is decided at once wherever the decoder settles.
+    # All is decided at once wherever the decoder commits.
     "beam 8, hasty": lambda *about: BeamDecoder(*about, beam_width=8, commit_seconds=0.0),
 }
 
@@ -56,7 +56,7 @@ def words_of(hypothesis: Hypothesis) -> list[str]:
 @settings(deadline=None, max_examples=40)
 @given(
     tokens=st.sampled_from([CHARACTERS, PIECES]),
-    frames=st.sampled_from([10, 60, SETTLE_FRAMES + 60, 3 * SETTLE_FRAMES + 1]),
+    frames=st.sampled_from([10, 60, COMMIT_FRAMES + 60, 3 * COMMIT_FRAMES + 1]),
     sharpness=st.sampled_from([0.3, 1.0, 3.0]),
     seed=st.integers(0, 10_000),
     cuts=st.lists(st.floats(0, 1), max_size=40),
@@ -97,11 +97,11 @@ def test_words_become_stable_in_a_beam_that_never_agrees():
     doubt[2:600:4] = spoken(WORD_START)
     doubt[4:600:4] = spoken("a")
     decoder = BeamDecoder(CHARACTERS, FRAME_SECONDS, nbest=2)
-    early, late = listen(decoder, np.split(doubt, [SETTLE_FRAMES]))[:2]
+    early, late = listen(decoder, np.split(doubt, [COMMIT_FRAMES]))[:2]
     assert early.stable == 0
     assert late.stable > 20
     # Where only one hypothesis is wanted the worse one goes at once.
-    early, *_ = listen(BeamDecoder(CHARACTERS, FRAME_SECONDS), np.split(doubt, [SETTLE_FRAMES]))
+    early, *_ = listen(BeamDecoder(CHARACTERS, FRAME_SECONDS), np.split(doubt, [COMMIT_FRAMES]))
     assert early.stable > 20
 
 
