@@ -31,6 +31,7 @@ from asr.train import trainer as loop
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
 from asr.train.file_loader import LhotseData
+from asr.train.process import prepare_process
 from asr.train.recipe import load_recipe
 
 MATRIX = 2048  # rows and columns of the plain product
@@ -137,7 +138,7 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
     cores = sorted(os.sched_getaffinity(0))[:2]
     for count in range(len(cores), 0, -1):
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
-        torch.set_num_threads(count)
+        prepare_process(count)
         print(f"\n{count} core{'s' * (count > 1)}\n")
         print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
         ways = {"": partial(timed_run, path)}
@@ -230,7 +231,7 @@ def one_process(rank: int, cores: list[int], address: dict[str, str], result: Pa
     os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(len(cores)))
     warnings.filterwarnings("ignore", category=UserWarning)
     os.sched_setaffinity(0, cores[rank : rank + 1])
-    torch.set_num_threads(1)
+    prepare_process(1)
     with distributed.processes():
         row = timed_run(*arguments)
         if distributed.is_main():
@@ -284,12 +285,12 @@ def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds:
     warnings.filterwarnings("ignore", category=UserWarning)
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores[:1])
-    torch.set_num_threads(1)
+    prepare_process(1)
     print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
     if not rounds:
         return
     os.sched_setaffinity(0, cores)
-    torch.set_num_threads(len(cores))
+    prepare_process(len(cores))
     print("| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |")
     print(f"{'| --- ' * 4}|")
     rows: dict[str, list[Row]] = {"files, one worker": [], "in memory": []}

@@ -130,7 +130,9 @@ class Trainer:
                     self._finish_epoch()
         except OSError as error:
             room = "make room, then " if is_disk_full(error) else ""
-            raise RecipeError(f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}--resume") from error
+            raise RecipeError(
+                f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}start again with --resume"
+            ) from error
         if not self.curve:
             raise RecipeError(f"budget_minutes={self.recipe.budget_minutes} is over before an update is made; raise it")
         return self.curve
@@ -144,20 +146,20 @@ class Trainer:
         with self.log.progress(title, self.task.epoch_amount, self.task.unit) as progress:
             self.model.train()
             self.utilization.restart()
-            drawn = self._draw(batches)
+            drawn = self.draw(batches)
             while drawn and not self._time_is_up:
                 rate = learning_rate(self.recipe.optimizer, self._done)
                 update = self.update(drawn.batches, rate) if drawn.usable else None
-                following = self._draw(batches)  # while the device computes
+                following = self.draw(batches)  # while the device computes
                 if update:
-                    loss = self._record(drawn, update)
+                    loss = self.record(drawn, update)
                     stats.seconds = time.monotonic() - self.epoch_started
                     progress.show(stats.amount, loss, stats.amount / stats.seconds)
                 stats.batches += drawn.taken
                 self._save_if_due()
                 drawn = following
 
-    def _draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
+    def draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
         """The batches of the next update; None if no process has any left."""
         started = time.monotonic()
         drawn = list(islice(batches, self.recipe.accumulate))
@@ -194,7 +196,7 @@ class Trainer:
         self.scaler.update()
         return PendingUpdate(rate, tokens, values)
 
-    def _record(self, drawn: UpdateBatches, update: PendingUpdate) -> float:
+    def record(self, drawn: UpdateBatches, update: PendingUpdate) -> float:
         """Wait for an update, count and log it. Returns the loss per token."""
         stats, clip = self.stats, self.recipe.optimizer.clip
         loss, norm, *norms = update.values.tolist()  # the one wait for the device
@@ -293,7 +295,7 @@ class Trainer:
             left = max(0.0, self.recipe.budget_minutes - self.stats.spent / 60)
             self.log.say(f"trains for {left:.3g} minutes; an epoch is about {updates:,} updates")
         elif epochs > 0:
-            self.log.say(f"about {max(1, epochs * updates):,} updates to make: {epochs} epochs of about {updates:,}")
+            self.log.say(f"about {epochs * updates:,} updates to make: {epochs} epochs of about {updates:,}")
 
     def _say_for_task(self, text: str) -> None:
         """At first all processes would say the same, later each speaks of its own batches."""

@@ -174,14 +174,14 @@ def test_weights_from_before_the_decay_are_kept(
     budget_recipe.optimizer.decay = decay
     clock = Clock(monkeypatch, lambda number: 1.0)
     trainer = make_trainer(budget_recipe)
-    record, averages = trainer._record, []
+    record, averages = trainer.record, []
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
         averages.append({name: value.half() for name, value in trainer.saver.best_weights.state_dict().items()})
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     trainer.run()
     constant, final = load_file(budget_recipe.folder / CONSTANT), weights_of(budget_recipe.folder / LAST)
     assert all(value.dtype == torch.float16 for value in constant.values())
