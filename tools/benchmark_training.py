@@ -26,13 +26,13 @@ from asr.data.batch import Batch
 from asr.data.manifest import read_manifest
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
-from asr.train import distributed
-from asr.train import trainer as loop
+from asr.train import distributed, optim
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe
 from asr.train.file_loader import LhotseData
 from asr.train.process import prepare_process
 from asr.train.recipe import load_recipe
+from asr.train.trainer import Trainer
 
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5
@@ -193,7 +193,7 @@ def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides:
         folder = distributed.from_main(own)
         settings = (f"precision={precision}", f"epochs={epochs}", *overrides)
         task = partial(TimedTask, batches)
-        trainer = loop.Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
+        trainer = Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
         assert isinstance(trainer.task, TimedTask)
         clock, memory = trainer.task.clock, trainer.task.memory
         per_frame = operations_per_frame(trainer.task)
@@ -201,7 +201,7 @@ def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides:
             timing(clock, "backward", Tensor, "backward"),
             timing(clock, "exchange", torch.distributed, "all_reduce"),
             timing(clock, "optimiser", trainer.optimizer, "step"),
-            timing(clock, "optimiser", loop, "clip_gradients"),
+            timing(clock, "optimiser", optim, "clip_gradients"),
         ):
             trainer.run()
         seconds, measured = clock["all"], {part: clock[part] for part in PARTS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean as mean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -184,13 +185,12 @@ class AcousticTask(Task):
         return int(self._counts(batch).sum())
 
     def _counts(self, batch: Batch) -> Tensor:
-        return batch.target_lengths * self._usable(batch)
-
-    def _usable(self, batch: Batch) -> Tensor:
-        return frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+        """Tokens of each utterance, (B,); 0 for one too short for its text."""
+        usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+        return batch.target_lengths * usable
 
     def loss(self, batch: Batch) -> Tensor:
-        self.carried["too_short"] += (~self._usable(batch)).sum()
+        self.carried["too_short"] += (self._counts(batch) == 0).sum()
         return self.objective(self.model, batch, self.augment).sum()
 
     @torch.no_grad()
@@ -214,7 +214,8 @@ class AcousticTask(Task):
                     if not number:
                         losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
                         measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
-                    texts = self._decode(decoder, log_probs.cpu(), lengths)
+                    rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+                    texts = [greedy_text(decoder, row[:length]) for row, length in rows]
                     only_blanks = only_blanks and not any(texts)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
@@ -228,14 +229,6 @@ class AcousticTask(Task):
             "saturation": saturation.shares(),
         }
 
-    def _decode(self, decoder: GreedyDecoder, log_probs: Tensor, lengths: Tensor) -> list[str]:
-        texts = []
-        for row, length in enumerate(lengths.tolist()):
-            state = decoder.reset()
-            decoder.advance(state, log_probs[row, :length].numpy())
-            texts.append(decoder.finish(state)[0].text)
-        return texts
-
     def _reported(self, batch: Batch) -> Batch:
         """Say once of each recording that it cannot be read; the run goes on without it."""
         for file, message in batch.unreadable.items():
@@ -245,13 +238,17 @@ class AcousticTask(Task):
         return batch
 
 
+def greedy_text(decoder: GreedyDecoder, log_probs: np.ndarray) -> str:
+    state = decoder.reset()
+    decoder.advance(state, log_probs)
+    return decoder.finish(state)[0].text
+
+
 def loss_by_seconds(measured: Iterable[tuple[float, float, int]]) -> dict[str, float]:
     """(seconds, loss, tokens) of each utterance → loss per token of those below 2 s, from 2 to 4 s, …, if there are."""
-    edges = ["0", *map(str, LENGTHS), ""]
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0])
     for seconds, loss, tokens in measured:
         sums[bisect(LENGTHS, seconds)][0] += loss
         sums[bisect(LENGTHS, seconds)][1] += tokens
-    return {
-        f"{edges[place]}-{edges[place + 1]}": loss / tokens for place, (loss, tokens) in sorted(sums.items()) if tokens
-    }
+    edges = ["0", *map(str, LENGTHS), ""]
+    return {f"{edges[i]}-{edges[i + 1]}": loss / tokens for i, (loss, tokens) in sorted(sums.items()) if tokens}

@@ -14,20 +14,11 @@ from torch import Tensor
 
 from asr.data.workers import explained as translate_worker_errors
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
-from asr.train import distributed
+from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import CONSTANT, LAST, WINDOW, Saver
 from asr.train.config import Recipe
 from asr.train.log import EpochStats, RunLog
-from asr.train.optim import (
-    MovingAverage,
-    check_kernels,
-    choose_precision,
-    clip_gradients,
-    layer_norms,
-    learning_rate,
-    make_scaler,
-)
 from asr.train.process import seed_all
 from asr.train.recipe import check_resumed, save_recipe
 from asr.train.runs import RECIPE, SKIPPED
@@ -76,8 +67,8 @@ class Trainer:
         self.log = RunLog(self.folder, console, self.main)
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        self.precision = choose_precision(recipe.precision, self.device)
-        self.scaler = make_scaler(self.precision, self.device)
+        self.precision = optim.choose_precision(recipe.precision, self.device)
+        self.scaler = optim.make_scaler(self.precision, self.device)
         self.curve: list[Any] = []  # of the task's epoch_type
         self.stats = EpochStats()
         self.utilization = Utilization(self.device)
@@ -86,15 +77,15 @@ class Trainer:
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
             self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
-        optimizer = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
-        )
-        self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
-        self.saver = Saver(recipe, self.task, self.optimizer, self.average, self.scaler)
-        check_kernels(self.saver.best_weights, self.device)
+            self.model.parameters(), weight_decay=recipe.optimizer.weight_decay, fused=True
+        )  # `update` sets the rate
+        self.average = optim.MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.best_weights = self.average.module if self.average else self.model  # are validated, kept, exported
+        optim.check_kernels(self.best_weights, self.device)
+        self.saver = Saver(self)
         if begun:
-            self.curve, self.stats = self.saver.restore()
+            self.saver.restore()
         elif self.main:
             for name in (CONSTANT, WINDOW):  # of a run that left no checkpoint
                 (self.folder / name).unlink(missing_ok=True)
@@ -148,7 +139,7 @@ class Trainer:
             self.utilization.restart()
             drawn = self.draw(batches)
             while drawn and not self._time_is_up:
-                rate = learning_rate(self.recipe.optimizer, self._done)
+                rate = optim.learning_rate(self.recipe.optimizer, self._done)
                 update = self.update(drawn.batches, rate) if drawn.usable else None
                 following = self.draw(batches)  # while the device computes
                 if update:
@@ -189,7 +180,7 @@ class Trainer:
         distributed.sum_up(loss)
         distributed.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
-        values = torch.cat([loss.unsqueeze(0), clip_gradients(self.model, self.recipe.optimizer.clip)])
+        values = torch.cat([loss.unsqueeze(0), optim.clip_gradients(self.model, self.recipe.optimizer.clip)])
         # The fused optimizer leaves all as it was where this is 1, without a wait for the device.
         self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -210,7 +201,7 @@ class Trainer:
         stats.count_update(loss, update.tokens, norm, norm > clip)
         self.utilization.sample()
         values = {"loss": per_token, "learning_rate": update.rate, "gradient_norm": norm, "clipped": int(norm > clip)}
-        self.log.update(stats.step, len(self.curve) + 1, values | {"layer_norm": layer_norms(self.model, norms)})
+        self.log.update(stats.step, len(self.curve) + 1, values | {"layer_norm": optim.layer_norms(self.model, norms)})
         return per_token
 
     def _record_skipped(self, drawn: UpdateBatches, loss: float, norm: float) -> None:
@@ -231,18 +222,18 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Fields of the epoch on dev data, in all processes."""
         with self.budget.timing("validation"):
-            return distributed.from_main(self.task.validate(self.saver.best_weights) if self.main else None)
+            return distributed.from_main(self.task.validate(self.best_weights) if self.main else None)
 
     def _finish_epoch(self) -> None:
         """Validate and save the epoch."""
         number, stats = len(self.curve) + 1, self.stats
         with self.budget.timing("saving before"):
-            self.saver.save(self.curve, stats)  # validation takes a while
+            self.saver.save()  # validation takes a while
         measured = self._validate()
         done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
         epoch = self.task.epoch_type(
             epoch=number,
-            learning_rate=learning_rate(self.recipe.optimizer, done),
+            learning_rate=optim.learning_rate(self.recipe.optimizer, done),
             minutes=stats.minutes + (time.monotonic() - self.epoch_started) / 60,
             utilization=self.utilization.mean(),
             **stats.summary(),
@@ -251,7 +242,8 @@ class Trainer:
         self.curve.append(epoch)
         self.stats = EpochStats(epoch.step, epoch.minutes, skipped_in_a_row=stats.skipped_in_a_row)
         with self.budget.timing("saving after"):
-            self.saver.save_epoch(self.curve, self.stats, best_epoch(self.curve) is epoch, self._done)
+            self.saver.save_epoch(best=best_epoch(self.curve) is epoch)
+            self.saver.save_weights(self._done, now=True)
         self.log.curve(self.curve)
         self.log.epoch(epoch, self.task.unit)
         if any(distributed.totals(self.stop.is_set())):
@@ -261,10 +253,10 @@ class Trainer:
         """Save if it is time, or if the run is to stop: a signal may have come to any process."""
         stopping, due = map(bool, distributed.totals(self.stop.is_set(), self.saver.due))
         if stopping or due:
-            self.saver.save(self.curve, self.stats)
+            self.saver.save()
         if stopping:
             self._end()
-        self.saver.save_weights(self.curve, self.stats, self._done)
+        self.saver.save_weights(self._done)
 
     def _end(self) -> None:
         where = f" and {self.stats.batches} batches" if self.stats.batches else ""

@@ -178,7 +178,7 @@ def test_weights_from_before_the_decay_are_kept(
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
-        averages.append({name: value.half() for name, value in trainer.saver.best_weights.state_dict().items()})
+        averages.append({name: value.half() for name, value in trainer.best_weights.state_dict().items()})
         return result
 
     monkeypatch.setattr(trainer, "record", watched)

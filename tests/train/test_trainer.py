@@ -492,10 +492,10 @@ def test_the_scale_of_a_float16_loss_changes_no_figure_and_is_resumed(
 ):
     recipe.epochs, recipe.model.cell = 1, "gru"
     (exact,) = make_trainer(recipe).run()
-    monkeypatch.setattr("asr.train.trainer.choose_precision", lambda precision, device: "float16")
+    monkeypatch.setattr("asr.train.optim.choose_precision", lambda precision, device: "float16")
     recipe.name = "half"
     trainer = make_trainer(recipe)
-    trainer.scaler = trainer.saver.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     (epoch,) = trainer.run()
     assert epoch.skipped == 0
     assert epoch.train_loss == pytest.approx(exact.train_loss, rel=0.02)
