@@ -15,7 +15,7 @@ from asr.cli.options import audio_progress, training_packages
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
-    from asr.data.corpora.corpus import Corpus
+    from asr.data.corpora import Corpus
 
 Source = Annotated[Path, typer.Argument(metavar="SRC")]
 Output = Annotated[Path, typer.Argument(metavar="OUT")]
@@ -64,7 +64,7 @@ def read_csv(source: Source, output: Output, language: Language = "en") -> None:
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
     """
-    from asr.data.corpora.own import csv_corpus
+    from asr.data.corpora import csv_corpus
 
     run(csv_corpus(language), source, output)
 
@@ -75,9 +75,27 @@ def read_folder(source: Source, output: Output, language: Language = "en") -> No
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
     """
-    from asr.data.corpora.own import folder_corpus
+    from asr.data.corpora import folder_corpus
 
     run(folder_corpus(language), source, output)
+
+
+@prepare.command("lhotse")
+def read_lhotse(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in `lhotse prepare NAME`, such as libritts or vctk.")],
+    source: Source,
+    output: Output,
+    language: Language = "en",
+    download: Download = False,
+) -> None:
+    """Any corpus that Lhotse has a recipe for.
+
+    They are listed at lhotse.readthedocs.io/en/latest/corpus.html. SRC is the corpus's folder, with --download an
+    empty one. What the recipe passes over is reported, not an error.
+    """
+    from asr.data.corpora import lhotse_corpus
+
+    run(lhotse_corpus(name, language), source, output, download)
 
 
 @prepare.command()
@@ -89,9 +107,9 @@ def check(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
-    """Find what ruins a training: bad files, texts outside the alphabet, what train and dev share, ….
+    """Validate training data: bad files, texts outside the alphabet, what train and dev share, ….
 
-    Every recording is decoded. Exits 1 when something must be mended; what may be right is only shown.
+    Every recording is decoded. Exits 1 when there are errors; warnings are only shown.
     """
     with training_packages():
         from asr.data.check import check as check_manifests
@@ -103,7 +121,7 @@ def check(
     with audio_progress(lambda: [None]) as on_progress:
         report = check_manifests(manifests, dev, settings.tokenizer, on_progress)
     print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
-    if report.must_be_mended:
+    if report.has_errors:
         raise typer.Exit(1)
 
 
@@ -123,7 +141,7 @@ def shar(
 
 def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
     with training_packages():
-        from asr.data.corpora.corpus import prepare
+        from asr.data.corpora import prepare
 
         for prepared in prepare(corpus, source, output, download):
             print(prepared)

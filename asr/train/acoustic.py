@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.data.augment.spec import SpecAugment
+from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer

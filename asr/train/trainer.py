@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asr.data.workers import explained as translate_worker_errors
+from asr.data.workers import translate_worker_errors
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
