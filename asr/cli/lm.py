@@ -21,7 +21,9 @@ Output = Annotated[Path, typer.Option(help="The file to write; ARPA if its name 
 Small = Annotated[
     bool, typer.Option("--small", help="16 bits for a number instead of 32; scores differ by up to 1e-4.")
 ]
-KeepCase = Annotated[bool, typer.Option("--keep-case", help="Do not lower-case the text, as recognisers write it.")]
+AsIs = Annotated[
+    bool, typer.Option("--as-is", "--keep-case", help="Do not normalize the text: keep its case and punctuation.")
+]
 
 
 @lm.command()
@@ -42,10 +44,11 @@ def build(
         float, typer.Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, e.g. 1e-8.")
     ] = 0.0,
     small: Small = False,
-    keep_case: KeepCase = False,
+    as_is: AsIs = False,
 ) -> None:
     """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate, read_sentences
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
+    from asr.lm.source import read_sentences
 
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
@@ -54,7 +57,7 @@ def build(
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
     check_output(output, texts)
-    model, fallbacks = estimate(read_sentences(texts, not keep_case), order, vocabulary, cutoffs, threshold)
+    model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
         complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
@@ -80,7 +83,7 @@ def info(
     perplexity: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Also print how well it predicts this text.")
     ] = None,
-    keep_case: KeepCase = False,
+    as_is: AsIs = False,
 ) -> None:
     """Print the size of a model; for a text its perplexity without unknown words, and how many are unknown."""
     from asr.lm.binary import load_model
@@ -88,7 +91,7 @@ def info(
     opened = load_model(model)
     describe(opened, model)
     if perplexity is not None:
-        measure(opened, perplexity, not keep_case)
+        measure(opened, perplexity, as_is)
 
 
 @lm.command()
@@ -121,13 +124,9 @@ def check_output(output: Path, texts: list[str]) -> None:
 
 
 def write(model: "NgramModel", output: Path, small: bool) -> None:
-    from asr.lm.arpa import write_arpa
-    from asr.lm.binary import write_mapped
+    from asr.lm.binary import save_model
 
-    if output.name.endswith((".arpa", ".arpa.gz")):
-        write_arpa(model, output)
-    else:
-        write_mapped(model.coded() if small else model, output)
+    save_model(model.quantized() if small else model, output)
     describe(model, output)
 
 
@@ -136,13 +135,13 @@ def describe(model: "NgramModel", path: Path) -> None:
     print(f"{path}: order {model.order}, {counts}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def measure(model: "NgramModel", text: str, lower: bool) -> None:
+def measure(model: "NgramModel", text: str, as_is: bool) -> None:
     """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
-    from asr.lm.estimate import read_sentences
+    from asr.lm.source import read_sentences
 
     scored = unknown = sentences = 0
     total = 0.0
-    for sentence in read_sentences([text], lower):
+    for sentence in read_sentences([text], as_is):
         sentences += 1
         for word, log_prob in model.score_words(sentence):
             if word == model.vocabulary.unknown:

@@ -12,8 +12,8 @@ from torch import Tensor
 from asr.data.manifest import read_manifest
 from asr.data.tokenizer import TextRule, Tokenizer
 from asr.errors import RecipeError
-from asr.lm.estimate import read_sentences
 from asr.lm.neural import BOUNDARY
+from asr.lm.source import read_sentences
 
 
 def read_texts(path: str, rule: TextRule) -> Iterable[str]:
@@ -21,7 +21,7 @@ def read_texts(path: str, rule: TextRule) -> Iterable[str]:
     if path.endswith(".jsonl"):
         sentences = ((f"{path}: '{entry.id}'", entry.text) for entry in read_manifest(Path(path)))
     else:
-        sentences = ((path, sentence) for sentence in read_sentences([path], lower=False))
+        sentences = ((path, sentence) for sentence in read_sentences([path], as_is=True))
     for where, sentence in sentences:
         if text := rule(sentence, where):
             yield text

@@ -27,8 +27,8 @@ from asr.train import distributed
 from asr.train.config import AcousticRecipe
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
+from asr.train.report.saturation import Saturation
 from asr.train.runs import LAST
-from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE

@@ -22,7 +22,7 @@ from asr.model.bundle import load_bundle
 from asr.nn.language_model import LanguageModel, token_losses
 from asr.train import distributed
 from asr.train.config import LanguageRecipe
-from asr.train.saturation import Saturation
+from asr.train.report.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 DEV_BATCH = 64  # sentences

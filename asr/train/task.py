@@ -39,7 +39,7 @@ class Epoch(ABC):
     skipped: int = 0  # updates of this epoch without effect, since loss or gradient were not finite
     waiting: float = 0.0  # share of the training time without a batch
     utilization: float = 0.0  # of the device that trains, `asr.train.budget.Utilization`
-    saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.saturation`
+    saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.report.saturation`
 
     @property
     @abstractmethod

@@ -20,7 +20,7 @@ from asr.data.shards import read_recording, read_training, write_shards
 from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import AudioError, RecipeError
 from asr.train.config import AcousticRecipe
-from asr.train.export import digest, manifest_line
+from asr.train.report.card import digest, manifest_line
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
