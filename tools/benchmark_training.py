@@ -28,10 +28,9 @@ from asr.nn.ctc_model import SAMPLES_PER_FRAME, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.train import distributed, optim
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.file_loader import LhotseData
 from asr.train.process import prepare_process
-from asr.train.recipe import load_recipe
 from asr.train.trainer import Trainer
 
 MATRIX = 2048  # rows and columns of the plain product
@@ -91,7 +90,7 @@ class PackedStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
         self.norm = nn.Identity()  # after the last layer
 
-    def chosen(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
+    def outputs(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
         """As of `RecurrentStack`, of the last layer alone."""
         x = x.transpose(0, 1)
         frames, batch, size = x.shape

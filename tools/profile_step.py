@@ -19,9 +19,8 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.process import prepare_process
-from asr.train.recipe import load_recipe
 from asr.train.trainer import Trainer
 
 WARM_UP = 5  # updates: kernels are chosen, memory is taken

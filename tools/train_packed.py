@@ -43,7 +43,7 @@ SPARE = 1 << 17  # bytes kept free in the results: the index, and what gzip adds
 POLL_SECONDS = 2.0  # between looks at the window's weights
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 MODULES = (
-    "torch torchaudio numpy scipy safetensors sentencepiece yaml rich omegaconf filelock soundfile soxr jiwer "
+    "torch torchaudio numpy scipy safetensors sentencepiece yaml rich pydantic filelock soundfile soxr jiwer "
     "rapidfuzz pyroomacoustics onnx onnxruntime jinja2 asr.train.corpus asr.train.acoustic asr.train.trainer"
 )
 
@@ -221,9 +221,9 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
     from asr.errors import AsrError
     from asr.train.acoustic import AcousticTask
     from asr.train.checkpoint import MODEL, read_checkpoint, write_checkpoint
+    from asr.train.config import load_recipe
     from asr.train.export import machine
     from asr.train.process import prepare_process, stop_signals
-    from asr.train.recipe import load_recipe
     from asr.train.runs import BEST, Record
     from asr.train.trainer import Trainer
 

@@ -113,8 +113,7 @@ def check(
     """
     with training_packages():
         from asr.data.check import check as check_manifests
-        from asr.train.config import AcousticRecipe
-        from asr.train.recipe import load_recipe
+        from asr.train.config import AcousticRecipe, load_recipe
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
         raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")

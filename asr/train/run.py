@@ -13,11 +13,10 @@ from rich.console import Console
 from asr.errors import RecipeError, describe_os_error
 from asr.train import distributed
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import machine, make_bundle, make_language_bundle
 from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.process import prepare_process, stop_signals
-from asr.train.recipe import load_recipe
 from asr.train.report.page import write_acoustic_page, write_language_page
 from asr.train.runs import BEST, RECIPE, Record, read_curve
 from asr.train.trainer import Trainer

@@ -17,10 +17,9 @@ from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import CONSTANT, LAST, WINDOW, Saver
-from asr.train.config import Recipe
+from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.log import EpochStats, RunLog
 from asr.train.process import seed_all
-from asr.train.recipe import check_resumed, save_recipe
 from asr.train.runs import RECIPE, SKIPPED
 from asr.train.task import Batch, Task, best_epoch
 

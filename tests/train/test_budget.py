@@ -18,10 +18,9 @@ from asr.errors import AsrError, RecipeError
 from asr.model.bundle import load_bundle
 from asr.train.budget import FIRST_RESERVE, MARGIN, Budget, Utilization
 from asr.train.checkpoint import BEST, CONSTANT, LAST, WINDOW, save_half
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, save_recipe
 from asr.train.optim import FINAL_LEARNING_RATE
 from asr.train.pretrained import load_trained
-from asr.train.recipe import save_recipe
 from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer

@@ -27,8 +27,7 @@ from torch import Tensor
 from asr.data.batch import Batch
 from asr.errors import RecipeError
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
 

@@ -12,8 +12,7 @@ from tiny_runs import make_trainer, said
 
 from asr.errors import RecipeError
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe, save_recipe
+from asr.train.config import AcousticRecipe, load_recipe, save_recipe
 from asr.train.run import run_recipe
 from asr.train.runs import read_curve
 from asr.train.task import best_epoch

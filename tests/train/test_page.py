@@ -12,11 +12,10 @@ import pytest
 
 from asr.evaluate.wer import evaluate
 from asr.model.bundle import load_bundle
-from asr.nn.language_model import LanguageConfig
+from asr.nn.config import LanguageConfig
 from asr.train.acoustic import AcousticEpoch
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
 from asr.train.export import Measured, measure
-from asr.train.recipe import load_recipe, save_recipe
 from asr.train.report import plots
 from asr.train.report.card import digest
 from asr.train.report.page import write_acoustic_page

@@ -9,8 +9,7 @@ import pytest
 import torch
 from tiny_corpus import write_audio, write_manifest
 
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))

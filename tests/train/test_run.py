@@ -15,7 +15,7 @@ from asr.evaluate.live import transcribe_live
 from asr.model.bundle import load_bundle
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
-from asr.train.recipe import load_recipe
+from asr.train.config import load_recipe
 from asr.train.run import alone, resume_run, run_recipe
 from asr.train.runs import read_curve
 
