@@ -43,7 +43,6 @@ LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apa
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
-    too_short: int  # utterances of this epoch too short for their text after speed perturbation
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
@@ -67,7 +66,7 @@ class AcousticEpoch(Epoch):
 
 
 class AcousticTask(Task):
-    """`carried` counts the utterances of the epoch that were too short for their text."""
+    """Learns from recordings and their texts. Nothing is `carried`."""
 
     epoch_type = AcousticEpoch
     unit = "s audio"
@@ -97,7 +96,7 @@ class AcousticTask(Task):
         self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
         self.epoch_amount = self.data.seconds * recipe.data.passes
         self.epoch_batches = self.data.batches * recipe.data.passes
-        self.carried = {"too_short": torch.tensor(0)}
+        self.carried: dict[str, Tensor] = {}
 
     def _prepare_data(self, begun: bool, source: TrainedModel | None) -> None:
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
@@ -175,22 +174,20 @@ class AcousticTask(Task):
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
-        if not done:
-            self.carried["too_short"].zero_()
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
 
-    def count(self, batch: Batch) -> int:
-        return int(self._counts(batch).sum())
+    def count(self, batch: Batch) -> tuple[int, int]:
+        tokens = self._tokens(batch)
+        return int(tokens.sum()), int((tokens == 0).sum())
 
-    def _counts(self, batch: Batch) -> Tensor:
+    def _tokens(self, batch: Batch) -> Tensor:
         """Tokens of each utterance, (B,); 0 for one too short for its text."""
         usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
         return batch.target_lengths * usable
 
     def loss(self, batch: Batch) -> Tensor:
-        self.carried["too_short"] += (self._counts(batch) == 0).sum()
         return self.objective(self.model, batch, self.augment).sum()
 
     @torch.no_grad()
@@ -213,7 +210,7 @@ class AcousticTask(Task):
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:
                         losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
-                        measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
+                        measured += zip(seconds, losses, self._tokens(batch).tolist(), strict=True)
                     rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
                     texts = [greedy_text(decoder, row[:length]) for row, length in rows]
                     only_blanks = only_blanks and not any(texts)
@@ -224,7 +221,6 @@ class AcousticTask(Task):
             "dev_wer": wers.pop(self.recipe.data.dev),
             "more_wer": wers,
             "only_blanks": only_blanks,
-            "too_short": int(self.carried["too_short"]),
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }

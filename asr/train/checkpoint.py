@@ -157,7 +157,6 @@ class Saver:
     def save(self, name: str = LAST) -> None:
         """All that the run needs to go on."""
         trainer = self.trainer
-        distributed.collect(trainer.task.carried.values())
         if distributed.is_main():
             save_checkpoint(self.folder / name, trainer.model, trainer.optimizer, self._progress(), self._carried())
             self.saved = time.monotonic()
@@ -165,7 +164,6 @@ class Saver:
     def save_epoch(self, best: bool) -> None:
         """At the end of an epoch, also the best weights, and the checkpoints of the last epochs, to be averaged."""
         trainer, keep = self.trainer, self.trainer.recipe.keep_last
-        distributed.collect(trainer.task.carried.values())
         if best and distributed.is_main():
             path, carried = self.folder / BEST, trainer.task.carried
             save_checkpoint(path, trainer.best_weights, trainer.optimizer, self._progress(), carried)

@@ -117,13 +117,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         vector_to_parameters(flat, gradients)
 
 
-def collect(counts: Iterable[Tensor]) -> None:
-    """Move what each process has counted to the main one, in place; one number each."""
-    for counted in counts if count() > 1 else ():
-        (total,) = totals(counted.item())
-        counted.fill_(total if is_main() else 0)
-
-
 def together(operation: Callable[..., object], *arguments: Any, **named: Any) -> None:
     """Call what all processes call. RecipeError if another one is not, or no longer, there."""
     try:

@@ -30,6 +30,7 @@ class EpochStats:
     skipped_in_a_row: int = 0
     loss: float = 0.0  # sums from here on
     tokens: int = 0
+    too_short: int = 0
     norm: float = 0.0
     clipped: int = 0
     amount: float = 0.0
@@ -57,6 +58,7 @@ class EpochStats:
             "train_loss": self.loss / max(1, self.tokens),
             "gradient_norm": self.norm / max(1, self.updates),
             "clipped": self.clipped / max(1, self.updates),
+            "too_short": self.too_short,
             "skipped": self.skipped,
             "speed": self.amount / max(self.seconds, 1e-9),
             "waiting": self.waited / max(self.seconds, 1e-9),

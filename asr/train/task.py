@@ -36,6 +36,7 @@ class Epoch(ABC):
     speed: float  # of the task's unit per second of training
     minutes: float  # of training and validation so far
     clipped: float = 0.0  # share of the updates whose gradient was clipped
+    too_short: int = 0  # utterances of this epoch too short for their text after speed perturbation
     skipped: int = 0  # updates of this epoch without effect, since loss or gradient were not finite
     waiting: float = 0.0  # share of the training time without a batch
     utilization: float = 0.0  # of the device that trains, `asr.train.budget.Utilization`
@@ -89,8 +90,8 @@ class Task(ABC):
         """The `Batch`es of the epoch after those of the curve, without the first `done`; the same ones every time."""
 
     @abstractmethod
-    def count(self, batch: Any) -> int:
-        """Tokens that the loss is the sum of."""
+    def count(self, batch: Any) -> tuple[int, int]:
+        """Tokens that the loss is the sum of; utterances without a loss, since they are too short for their text."""
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:

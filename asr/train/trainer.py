@@ -40,6 +40,7 @@ class PendingUpdate:
 
     rate: float
     tokens: int
+    too_short: int
     values: Tensor
 
 
@@ -166,7 +167,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        (tokens,) = map(int, distributed.totals(sum(self.task.count(batch) for batch in batches)))
+        counts = [self.task.count(batch) for batch in batches]
+        tokens, too_short = map(int, distributed.totals(sum(n for n, _ in counts), sum(short for _, short in counts)))
         loss = torch.zeros((), device=self.device)
         for batch in batches:
             # Dropout and masks are those of the batch, whichever process learns from it and after what.
@@ -184,7 +186,7 @@ class Trainer:
         self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.scaler.update()
-        return PendingUpdate(rate, tokens, values)
+        return PendingUpdate(rate, tokens, too_short, values)
 
     def record(self, drawn: UpdateBatches, update: PendingUpdate) -> float:
         """Wait for an update, count and log it. Returns the loss per token."""
@@ -192,6 +194,7 @@ class Trainer:
         loss, norm, *norms = update.values.tolist()  # the one wait for the device
         per_token = loss / max(1, update.tokens)
         stats.amount += drawn.amount
+        stats.too_short += update.too_short
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._record_skipped(drawn, loss, norm)
             return per_token
