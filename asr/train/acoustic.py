@@ -1,4 +1,4 @@
-"""Training of the acoustic model: recordings and their texts, CTC, word errors of the greedy decoder."""
+"""Training of the acoustic model: recordings and their texts, CTC loss, word error rate of the greedy decoder."""
 
 import random
 from bisect import bisect
@@ -134,7 +134,7 @@ class AcousticTask(Task):
             self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
-        """The entries to learn from: without texts of a model that was less sure than asked, a share of the others."""
+        """The training entries: of pseudo-labels the confident ones, then the share that the recipe asks for."""
         least, recipe = self.recipe.data.min_confidence, self.recipe
         sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
         if not sure:

@@ -92,7 +92,7 @@ def load_checkpoint(
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Put what `read_weights` finds into `model`, return the progress. RecipeError if it does not fit."""
+    """Load the weights as they were validated, return the progress. RecipeError if they do not fit."""
     weights, progress = read_weights(path)
     _fill(model, weights, path)
     return progress

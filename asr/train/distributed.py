@@ -30,7 +30,7 @@ PATIENCE = timedelta(hours=6)  # the others wait while the first one measures
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that `torchrun` has started; it tells each by its environment which one it is."""
+    """Join the processes that `torchrun` has started, by its environment variables."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -48,18 +48,18 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes the files, speaks and validates."""
+    """Whether this is the process that writes the files, prints and validates."""
     return rank() == 0
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The others come in when the main process has come out."""
+    """The main process runs the block before the others do."""
     if count() > 1 and not is_main():
         together(dist.barrier)
     yield
@@ -118,7 +118,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def together(operation: Callable[..., object], *arguments: Any, **named: Any) -> None:
-    """Call what all processes call. RecipeError if another one is not, or no longer, there."""
+    """Call a collective operation. RecipeError if another process cannot be reached, or has ended."""
     try:
         operation(*arguments, **named)
     except (RuntimeError, ValueError) as error:  # torch's own of all kinds, ValueError for a wrong environment

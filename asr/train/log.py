@@ -1,4 +1,4 @@
-"""What a run says and writes of itself: statistics of the epoch, files of lines, TensorBoard, progress."""
+"""Logging of a run: statistics of the current epoch, console, JSON lines, TensorBoard, progress bar."""
 
 import json
 import math

@@ -80,12 +80,11 @@ class TrainedModel:
 
     def has_tokenizer(self, config: TokenizerConfig) -> bool:
         """Whether a tokenizer of this config is the one it has."""
-        return _spelling(config) == _spelling(self.tokenizer_config)
-
-
-def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
-    size = config.vocabulary if config.kind == "bpe" else None
-    return config.kind, config.case, frozenset(config.alphabet) - {" "}, size
+        ours, theirs = (
+            (each.kind, each.case, set(each.alphabet) - {" "}, each.kind == "bpe" and each.vocabulary)
+            for each in (self.tokenizer_config, config)
+        )
+        return ours == theirs
 
 
 def load_trained(name: str) -> TrainedModel:

@@ -1,6 +1,6 @@
-"""Settings of the whole process that trains: environment, threads, memory, warnings, signals, random generators.
+"""Settings of the whole process: environment, threads, memory, warnings, signals, random generators.
 
-Programs that train make them; importing `asr.train` or constructing a `Trainer` changes none.
+Programs that train call this module; importing `asr.train` or constructing a `Trainer` changes no setting.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Interface between the training loop and what is trained."""
+"""Interface between the training loop and a task: a model, its data, loss and validation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ Say = Callable[[str], None]  # one line to the user
 class Batch(Protocol):
     @property
     def ids(self) -> list[str]:
-        """What is in it, for messages. A batch without any is passed over."""
+        """Names of its utterances, for messages. A batch without any is skipped."""
 
     @property
     def amount(self) -> float:
@@ -66,7 +66,7 @@ def best_epoch(curve: Sequence[E]) -> E:
 
 
 class Task(ABC):
-    """A model, the data that it learns from, its loss, and its validation. RecipeError where recipe or data are wrong.
+    """A model with its data, loss and validation. RecipeError where recipe or data are wrong.
 
     `carried`: tensors that a batch leaves to the ones after it; checkpoints hold them as they hold the model.
     """

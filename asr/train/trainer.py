@@ -52,7 +52,7 @@ class Trainer:
     at any moment and resumed equals one that was not, bit for bit.
 
     In a run of several processes (`asr.train.distributed`) each has a trainer, and all do the same but for the batches
-    that they learn from; the main one writes, speaks and validates.
+    that they learn from; the main one writes the files, prints and validates.
     """
 
     def __init__(self, task: Callable[..., Task], recipe: Recipe, console: Console, resume: bool = False):
@@ -171,7 +171,7 @@ class Trainer:
         tokens, too_short = map(int, distributed.totals(sum(n for n, _ in counts), sum(short for _, short in counts)))
         loss = torch.zeros((), device=self.device)
         for batch in batches:
-            # Dropout and masks are those of the batch, whichever process learns from it and after what.
+            # Dropout and masks depend on the batch, not on the process or on the batches before.
             seed_all(self.recipe.seed, len(self.curve) + 1, *batch.ids)
             half = self.precision != "float32"
             with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=half):
@@ -283,15 +283,15 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         several = f", {distributed.count()} processes" if distributed.count() > 1 else ""
         self.log.say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
-        epochs = self.recipe.epochs - len(self.curve)
         updates = math.ceil(self.task.epoch_batches / self.saver.batches)
+        ahead = updates * (self.recipe.epochs - len(self.curve)) - self.stats.updates
         if self.recipe.budget_minutes:
             left = max(0.0, self.recipe.budget_minutes - self.stats.spent / 60)
-            self.log.say(f"trains for {left:.3g} minutes; an epoch is about {updates:,} updates")
-        elif epochs > 0:
-            self.log.say(f"about {epochs * updates:,} updates to make: {epochs} epochs of about {updates:,}")
+            self.log.say(f"{left:.3g} minutes to train, about {updates:,} updates an epoch")
+        elif ahead > 0:
+            self.log.say(f"about {ahead:,} updates to make, {updates:,} an epoch")
 
     def _say_for_task(self, text: str) -> None:
-        """At first all processes would say the same, later each speaks of its own batches."""
+        """Before training all processes would print the same; later each reports its own batches."""
         if self.main or self.started:
             self.log.console.print(text)

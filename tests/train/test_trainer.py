@@ -529,18 +529,18 @@ def test_a_run_says_how_many_updates_it_will_make(recipe: AcousticRecipe, in_mem
     trainer = make_trainer(recipe)
     curve = trainer.run()
     assert curve[-1].step == 6
-    assert "about 6 updates to make: 3 epochs of about 2" in said(trainer)
+    assert "about 6 updates to make, 2 an epoch" in said(trainer)
     recipe.epochs = 4
     resumed = make_trainer(recipe, resume=True)
     resumed.run()
-    assert "about 2 updates to make: 1 epochs of about 2" in said(resumed)
+    assert "about 2 updates to make, 2 an epoch" in said(resumed)
 
 
 def test_a_run_with_a_budget_says_how_many_minutes_it_has(recipe: AcousticRecipe):
     recipe.budget_minutes, recipe.epochs = 0.5, 1
     trainer = make_trainer(recipe)
     trainer.run()
-    assert "trains for 0.5 minutes; an epoch is about" in said(trainer)
+    assert "0.5 minutes to train, about" in said(trainer)
 
 
 def test_a_model_that_writes_only_blanks_is_said_to(recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch):
