@@ -33,10 +33,7 @@ from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
-ONLY_BLANKS = (
-    "the model still writes only blanks, so all dev texts are empty: normal in the first epochs; if it lasts, lower "
-    "optimizer.learning_rate, or look for texts that do not belong to their audio"
-)
+FIRST_EPOCHS = 5  # in which a model may well write only blanks
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
@@ -62,7 +59,14 @@ class AcousticEpoch(Epoch):
 
     @property
     def advice(self) -> str:
-        return ONLY_BLANKS if self.only_blanks else ""
+        if not self.only_blanks:
+            return ""
+        if self.epoch <= FIRST_EPOCHS:
+            return "all dev texts are empty: the model still writes only blanks, which is normal in the first epochs"
+        return (
+            "all dev texts are empty: the model still writes only blanks; lower optimizer.learning_rate, or look for "
+            "texts that do not belong to their audio"
+        )
 
 
 class AcousticTask(Task):
