@@ -6,7 +6,6 @@ The discrete Fourier transform is a matrix product: fast on every backend, and a
 from collections.abc import Iterable
 
 import torch
-import torchaudio.functional as F
 from torch import Tensor, nn
 
 SAMPLE_RATE = 16_000  # Hz
@@ -42,7 +41,10 @@ class LogMel(nn.Module):
         window = torch.hann_window(WINDOW_LENGTH, dtype=torch.float64)
         angle = torch.arange(WINDOW_LENGTH).unsqueeze(1) * torch.arange(bins) * (2 * torch.pi / DFT_LENGTH)
         dft = torch.cat([angle.double().cos(), -angle.double().sin()], dim=1) * window.unsqueeze(1)
-        mel = F.melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+        # Its import makes a tensor, after which torch no longer reads what `asr.train.process` sets.
+        from torchaudio.functional import melscale_fbanks
+
+        mel = melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
         self.register_buffer("dft", dft.float(), persistent=False)  # (400, 2 · 257): real parts, imaginary parts
         self.register_buffer("mel", mel, persistent=False)  # (257, n_mels)
         self.register_buffer("mean", torch.zeros(n_mels))

@@ -1,4 +1,4 @@
-"""Training of the acoustic model: recordings and their texts, CTC, word errors of the greedy decoder."""
+"""Training of the acoustic model: recordings and their texts, CTC loss, word error rate of the greedy decoder."""
 
 import random
 from bisect import bisect
@@ -9,20 +9,14 @@ from pathlib import Path
 from statistics import fmean as mean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
-from asr.data.tokenizer import (
-    PHONES_MODEL,
-    TOKENIZER_MODEL,
-    TextRule,
-    Tokenizer,
-    make_tokenizer,
-    phones_tokenizer,
-)
+from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
 from asr.decode.greedy import GreedyDecoder
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
@@ -30,24 +24,25 @@ from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
-from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
 from asr.train.report.saturation import Saturation
+from asr.train.runs import LAST
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
+FIRST_EPOCHS = 5  # in which a model may well write only blanks
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
-    too_short: int  # utterances of this epoch too short for their text after speed perturbation
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
+    only_blanks: bool = False  # whether all dev texts are empty
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -62,9 +57,20 @@ class AcousticEpoch(Epoch):
         more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
         return f"WER {self.dev_wer:6.2%}{more}{too_short}"
 
+    @property
+    def advice(self) -> str:
+        if not self.only_blanks:
+            return ""
+        if self.epoch <= FIRST_EPOCHS:
+            return "all dev texts are empty: the model still writes only blanks, which is normal in the first epochs"
+        return (
+            "all dev texts are empty: the model still writes only blanks; lower optimizer.learning_rate, or look for "
+            "texts that do not belong to their audio"
+        )
 
-class AcousticTask(Task[Batch, AcousticEpoch]):
-    """`carried` counts the utterances of the epoch that were too short for their text."""
+
+class AcousticTask(Task):
+    """Learns from recordings and their texts. Nothing is `carried`."""
 
     epoch_type = AcousticEpoch
     unit = "s audio"
@@ -93,7 +99,8 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         taught_by = None if teacher is None else teacher.model().to(device)
         self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
         self.epoch_amount = self.data.seconds * recipe.data.passes
-        self.carried = {"too_short": torch.tensor(0)}
+        self.epoch_batches = self.data.batches * recipe.data.passes
+        self.carried: dict[str, Tensor] = {}
 
     def _prepare_data(self, begun: bool, source: TrainedModel | None) -> None:
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
@@ -117,23 +124,21 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                 spelled = [entry.phones for entry in chosen if entry.phones]
                 if not spelled:
                     raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
-                self.phones = make_tokenizer(
-                    phones_tokenizer(recipe.phones), spelled, recipe.folder / PHONES_MODEL, "phones"
-                )
-        ids = {entry.id for entry in chosen}
+                config = phones_tokenizer(recipe.phones)
+                self.phones = make_tokenizer(config, spelled, recipe.folder / PHONES_MODEL, "phones")
+        self.data: TrainingData
         if recipe.data.in_memory:
             from asr.train.loader import CorpusData
 
-            self.data: TrainingData = CorpusData(
-                recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say
-            )
+            ids = {entry.id for entry in chosen}
+            self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say)
         else:
             from asr.train.file_loader import LhotseData  # Lhotse takes seconds to import
 
             self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
-        """The entries to learn from: without texts of a model that was less sure than asked, a share of the others."""
+        """The training entries: of pseudo-labels the confident ones, then the share that the recipe asks for."""
         least, recipe = self.recipe.data.min_confidence, self.recipe
         sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
         if not sure:
@@ -164,37 +169,29 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1 or not recipe.data.in_memory:
             return
         views = 2 if recipe.objective.consistency else 1
-        frames = int(recipe.data.batch_seconds / FRAME_SECONDS)
+        frames, rows = views * int(recipe.data.batch_seconds / FRAME_SECONDS), views * recipe.data.max_batch
         self.model.train()
         try:
-            self.model.graphs = RecurrentGraphs(
-                self.model.recurrent,
-                self.objective.layer(self.model),
-                views * frames,
-                views * recipe.data.max_batch,
-                dtype,
-            )
+            layer = self.objective.layer(self.model)
+            self.model.graphs = RecurrentGraphs(self.model.recurrent, layer, frames, rows, dtype)
         except RuntimeError as error:
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
-        if not done:
-            self.carried["too_short"].zero_()
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
 
-    def count(self, batch: Batch) -> int:
-        return int(self._counts(batch).sum())
+    def count(self, batch: Batch) -> tuple[int, int]:
+        tokens = self._tokens(batch)
+        return int(tokens.sum()), int((tokens == 0).sum())
 
-    def _counts(self, batch: Batch) -> Tensor:
-        return batch.target_lengths * self._usable(batch)
-
-    def _usable(self, batch: Batch) -> Tensor:
-        return frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+    def _tokens(self, batch: Batch) -> Tensor:
+        """Tokens of each utterance, (B,); 0 for one too short for its text."""
+        usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+        return batch.target_lengths * usable
 
     def loss(self, batch: Batch) -> Tensor:
-        self.carried["too_short"] += (~self._usable(batch)).sum()
         return self.objective(self.model, batch, self.augment).sum()
 
     @torch.no_grad()
@@ -203,9 +200,9 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         assert isinstance(model, AcousticModel)
         model.eval()
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
-        loss, tokens = 0.0, 0
         wers: dict[str, float] = {}
-        measured: list[tuple[float, float, int]] = []
+        measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
+        only_blanks = True
         with Saturation(model) as saturation:
             for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
                 utterances = []
@@ -214,31 +211,23 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                         continue
                     saturation.lengths = output_lengths(batch.lengths)
                     log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
-                    losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:
-                        loss += sum(losses)
-                        tokens += self.count(batch)
-                        measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
-                    texts = self._decode(decoder, log_probs.cpu(), lengths)
+                        losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
+                        measured += zip(seconds, losses, self._tokens(batch).tolist(), strict=True)
+                    rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+                    texts = [greedy_text(decoder, row[:length]) for row, length in rows]
+                    only_blanks = only_blanks and not any(texts)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
         return {
-            "dev_loss": loss / max(1, tokens),
-            "dev_wer": wers[self.recipe.data.dev],
-            "more_wer": {name: wer for name, wer in wers.items() if name != self.recipe.data.dev},
-            "too_short": int(self.carried["too_short"]),
+            "dev_loss": sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured)),
+            "dev_wer": wers.pop(self.recipe.data.dev),
+            "more_wer": wers,
+            "only_blanks": only_blanks,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
-
-    def _decode(self, decoder: GreedyDecoder, log_probs: Tensor, lengths: Tensor) -> list[str]:
-        texts = []
-        for row, length in enumerate(lengths.tolist()):
-            state = decoder.reset()
-            decoder.advance(state, log_probs[row, :length].numpy())
-            texts.append(decoder.finish(state)[0].text)
-        return texts
 
     def _reported(self, batch: Batch) -> Batch:
         """Say once of each recording that it cannot be read; the run goes on without it."""
@@ -249,13 +238,17 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         return batch
 
 
+def greedy_text(decoder: GreedyDecoder, log_probs: np.ndarray) -> str:
+    state = decoder.reset()
+    decoder.advance(state, log_probs)
+    return decoder.finish(state)[0].text
+
+
 def loss_by_seconds(measured: Iterable[tuple[float, float, int]]) -> dict[str, float]:
     """(seconds, loss, tokens) of each utterance → loss per token of those below 2 s, from 2 to 4 s, …, if there are."""
-    edges = ["0", *map(str, LENGTHS), ""]
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0])
     for seconds, loss, tokens in measured:
         sums[bisect(LENGTHS, seconds)][0] += loss
         sums[bisect(LENGTHS, seconds)][1] += tokens
-    return {
-        f"{edges[place]}-{edges[place + 1]}": loss / tokens for place, (loss, tokens) in sorted(sums.items()) if tokens
-    }
+    edges = ["0", *map(str, LENGTHS), ""]
+    return {f"{edges[i]}-{edges[i + 1]}": loss / tokens for i, (loss, tokens) in sorted(sums.items()) if tokens}

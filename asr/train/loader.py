@@ -1,7 +1,7 @@
 """Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
 
-No file, no worker and no Lhotse object in the loop. What is drawn for an utterance depends on the seed, the pass and
-the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
+No file, no worker and no Lhotse object in the loop. All that is drawn for an utterance depends on the seed, the pass
+and the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
 """
 
 import math
@@ -37,6 +37,7 @@ ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an u
 BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
 AUDIO = "audio"  # the folder of decoded audio, below the recipe's output
 EVAL_SECONDS = {"cuda": 2000.0, "cpu": 200.0}  # of audio in a batch that is only measured
+Manifests = Sequence[tuple[str, Sequence[Entry]]]  # each with its entries, in the order of its lines
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,7 @@ def usable_utterances(
     max_seconds: float = math.inf,
     chosen: Container[str] | None = None,
 ) -> tuple[list[Utterance], LeftOut]:
-    """Those that can be trained on, of the chosen ids, and how many cannot.
-
-    Recordings that cannot be read are in neither, but in `corpus.problems`.
-    """
+    """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
         samples, targets = corpus.length(index), tokenizer.encode(entry.text)
@@ -97,17 +95,9 @@ class CorpusLoader:
         return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
 
     def _batch(self, rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
-        targets = Targets.pad([row.targets for row in rows])
-        return Batch(
-            ids=ids,
-            texts=[row.text for row in rows],
-            waveforms=waveforms,
-            lengths=torch.tensor(lengths),
-            targets=targets.ids,
-            target_lengths=targets.lengths,
-            unreadable={},
-            phones=Targets.pad([row.phones for row in rows]),
-        )
+        targets, phones = Targets.pad([row.targets for row in rows]), Targets.pad([row.phones for row in rows])
+        texts = [row.text for row in rows]
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, {}, phones)
 
 
 class TrainingLoader(CorpusLoader):
@@ -139,6 +129,7 @@ class TrainingLoader(CorpusLoader):
         voices = [corpus.samples(voice.index) for voice in babble]
         self.augment = BatchAugment(augment, voices, noises, rooms, device)
         self.gain = BatchAugment(replace(augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
+        self.batches = sum(1 for _ in self._draw(1))  # of a pass; later ones have about as many
 
     def epoch(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
         """This process's batches of an epoch (from 1), `data.passes` over the corpus, after the first `done` of all.
@@ -146,11 +137,8 @@ class TrainingLoader(CorpusLoader):
         gain_only: without rooms, noise and codecs.
         """
         passes = self.recipe.data.passes
-        drawn = (
-            (number, rows)
-            for number in range((epoch - 1) * passes + 1, epoch * passes + 1)
-            for rows in self._draw(number)
-        )
+        numbers = range((epoch - 1) * passes + 1, epoch * passes + 1)
+        drawn = ((number, rows) for number in numbers for rows in self._draw(number))
         here = islice(drawn, done + distributed.rank(), None, distributed.count())
         change = self.gain if gain_only else self.augment
         loaded = (self._load(rows, number, change) for number, rows in here)
@@ -190,21 +178,17 @@ class TrainingLoader(CorpusLoader):
 
 def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1, initializer=use_device, initargs=(device,)) as thread:
+    # A thread begins with the first GPU.
+    start = (torch.cuda.set_device, (device,)) if device.type == "cuda" else (None, ())
+    with ThreadPoolExecutor(1, "batches", *start) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
 
 
-def use_device(device: torch.device) -> None:
-    """A thread begins with the first GPU."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-
-
 def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:
-    """The bank of rooms (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
+    """The impulse responses (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
     asked = (recipe.augment.rooms, list(recipe.augment.reverberation), recipe.seed, ROOMS)
     recorded = [digest(read_manifest(source)) for source in recipe.augment.rooms if source.endswith(".jsonl")]
     kept = folder / f"rooms-{sha256(repr((asked, recorded)).encode()).hexdigest()[:16]}.npy"
@@ -252,46 +236,37 @@ class CorpusData:
         recipe: AcousticRecipe,
         tokenizer: Tokenizer,
         phones: Tokenizer | None,
-        train: Sequence[tuple[str, Sequence[Entry]]],
+        train: Manifests,
         chosen: Container[str],
-        dev: Sequence[Sequence[tuple[str, Sequence[Entry]]]],
+        dev: Sequence[Manifests],
         device: torch.device,
         say: Callable[[str], None],
     ):
-        """train: manifests with their entries; chosen: ids of those to learn from; dev: such lists, one a dev set.
-
-        RecipeError if no utterance of a set can be used, or the recipe has a change to the audio that cannot be made
-        for a whole batch.
+        """chosen: ids of those to learn from. RecipeError if no utterance of a set can be used, or the recipe has a
+        change to the audio that cannot be made for a whole batch.
         """
         check(recipe.augment)
-        self.recipe, self.device, self.say = recipe, device, say
         folder = Path(recipe.output) / AUDIO
+
+        def read(name: str, manifests: Manifests, *rules: Any) -> tuple[Corpus, list[Utterance], torch.device]:
+            corpus = Corpus(manifests, folder)
+            for problem in corpus.problems.values():
+                say(f"left out: {problem}")
+            usable, left_out = usable_utterances(corpus, tokenizer, *rules)
+            where = "the GPU" if corpus.move_to(device) else "memory"
+            hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
+            say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
+            if not usable:
+                raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+            return corpus, usable, device
+
         with distributed.main_first():  # which decodes and simulates for all
-            found = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds, chosen)
-            self.training = TrainingLoader(*found, device, recipe, folder, say)
-            self.dev_sets = [CorpusLoader(*self._read("dev", sources, folder, tokenizer), device) for sources in dev]
+            corpus = read("train", train, phones, recipe.data.max_seconds, chosen)
+            self.training = TrainingLoader(*corpus, recipe, folder, say)
+            self.dev_sets = [CorpusLoader(*read("dev", manifests)) for manifests in dev]
         self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
-
-    def _read(
-        self, name: str, sources: Sequence[tuple[str, Sequence[Entry]]], folder: Path, *rules: Any
-    ) -> tuple[Corpus, list[Utterance]]:
-        """rules: the other arguments of `usable_utterances`."""
-        corpus = Corpus(sources, folder)
-        for problem in corpus.problems.values():
-            self.say(f"left out: {problem}")
-        usable, left_out = usable_utterances(corpus, *rules)
-        where = "the GPU" if corpus.move_to(self.device) else "memory"
-        hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
-        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
-        if not usable:
-            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
-        return corpus, usable
-
-    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
-        return self.training.epoch(epoch, done, gain_only)
+        self.batches = self.training.batches
+        self.train, self.sample = self.training.epoch, self.training.sample
 
     def dev(self, number: int) -> Iterator[Batch]:
         return self.dev_sets[number].unchanged()
-
-    def sample(self, count: int) -> Iterator[Batch]:
-        return self.training.sample(count)

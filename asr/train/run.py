@@ -1,24 +1,24 @@
-"""A whole run: recipe → training → bundle and report; and the bundle of any of its checkpoints."""
+"""A whole run: recipe → training → bundle and report; the bundle of any of its checkpoints."""
 
 import shlex
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from asr.errors import RecipeError, one_line
+from asr.errors import RecipeError, describe_os_error
 from asr.train import distributed
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.checkpoint import BEST
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import machine, make_bundle, make_language_bundle
 from asr.train.language import LanguageEpoch, LanguageTask
+from asr.train.process import prepare_process, stop_signals
 from asr.train.report.page import write_acoustic_page, write_language_page
-from asr.train.runs import RECIPE, Record, read_curve
+from asr.train.runs import BEST, RECIPE, Record, read_curve
 from asr.train.trainer import Trainer
 
 LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
@@ -26,18 +26,32 @@ LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a se
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
-    # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
-    warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
-    console = make_console()
-    recipe = load_recipe(path, overrides)
-    record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
+    train(load_recipe(path, overrides), shlex.join(["asr", "train", str(path), *overrides]), resume)
+
+
+def resume_run(folder: Path, overrides: list[str]) -> None:
+    """`asr train --resume RUN`: go on with the run in this folder, by its own recipe."""
+    recipe = load_own_recipe(folder, overrides)
+    folder = folder.resolve()
+    if recipe.folder.resolve() != folder:  # another current directory, or the folder has moved
+        recipe = replace(recipe, output=str(folder.parent))
+    if recipe.name != folder.name:
+        raise RecipeError(f"{folder}: holds the run '{recipe.name}'; rename the folder to that")
+    train(recipe, load_record(folder, recipe).command, resume=True)
+
+
+def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -> None:
+    """Train, then make bundle and report. command: for the model card."""
+    prepare_process(recipe.threads)
+    console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
-    task: type[Any] = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
+    task = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
     with distributed.processes(), alone(recipe.folder):
-        trainer: Trainer[Any] = Trainer(task, recipe, console, resume)
+        trainer = Trainer(task, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
-        curve = trainer.run()
+        with stop_signals() as stop:
+            curve = trainer.run(stop)
     if not trainer.main:
         return
     if isinstance(recipe, AcousticRecipe):
@@ -56,7 +70,7 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"{folder}: cannot be made ({one_line(error)}); set output to another") from error
+        raise RecipeError(f"{folder}: cannot be made ({describe_os_error(error)}); set output to another") from error
     # The system's own, which is gone with the processes that hold it; a soft one would outlive a run that was killed.
     lock = FileLock(folder / "lock", timeout=LOCK_SECONDS, fallback_to_soft=False)
     try:
@@ -78,20 +92,27 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
     run = checkpoint.parent
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
-    if not (run / RECIPE).is_file():
-        raise RecipeError(f"{run}: no {RECIPE} beside the checkpoint; export it from its run's folder")
-    recipe = load_recipe(run / RECIPE, [])
+    recipe, console = load_own_recipe(run, []), make_console()
+    record = load_record(run, recipe)
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
-    try:
-        record = Record.load(run)
-    except FileNotFoundError:  # trained by an older version
-        record = Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
-    console = make_console()
     if isinstance(recipe, AcousticRecipe):
         make_bundle(recipe, load_curve(run, AcousticEpoch), checkpoint, target, record, console)
     else:
         make_language_bundle(recipe, load_curve(run, LanguageEpoch), checkpoint, target, record, console)
     say_where(recipe, target, console)
+
+
+def load_own_recipe(run: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
+    if not (run / RECIPE).is_file():
+        raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
+    return load_recipe(run / RECIPE, overrides)
+
+
+def load_record(run: Path, recipe: AcousticRecipe | LanguageRecipe) -> Record:
+    try:
+        return Record.load(run)
+    except FileNotFoundError:  # trained by an older version
+        return Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
 
 
 def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:

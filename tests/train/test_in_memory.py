@@ -138,7 +138,7 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
     monkeypatch.setattr(AcousticTask, "loss", spoilt)
     memory_recipe.epochs = 1
     trainer = make_trainer(memory_recipe)
-    record, states, spoilt_ones = trainer._record, [], []
+    record, states, spoilt_ones = trainer.record, [], []
 
     def watched(drawn: Any, *rest: Any) -> float:
         result = record(drawn, *rest)
@@ -146,7 +146,7 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
         spoilt_ones.append("u3@1.1" in drawn.batches[0].ids)
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     (epoch,) = trainer.run()
     assert (sum(spoilt_ones), epoch.skipped) == (1, 1)
     number = spoilt_ones.index(True)
@@ -156,7 +156,9 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
     following = states[number + 1]
     assert all(not torch.equal(after[name], following[name]) for name in trainer.model.state_dict() if "head" in name)
     assert epoch.step == len(states) - 1
-    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    (line,) = [
+        json.loads(line) for line in (memory_recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert "u3@1.1" in line["ids"]
     assert f"skipped, loss {poison}" in said(trainer)
 
@@ -175,14 +177,14 @@ def test_a_scaled_loss_that_is_not_finite_though_its_gradient_is_leaves_all_as_i
     memory_recipe.epochs = 1
     trainer = make_trainer(memory_recipe)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    record, states = trainer._record, []
+    record, states = trainer.record, []
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
         states.append(state_of(trainer))
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     (epoch,) = trainer.run()
     assert epoch.skipped == 1
     assert [name for name, value in states[1].items() if not torch.equal(value, states[2][name])] == []

@@ -3,11 +3,14 @@
 import errno
 import json
 import math
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,9 +21,8 @@ from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said
 from asr.errors import RecipeError
 from asr.train.acoustic import AcousticEpoch, AcousticTask, loss_by_seconds
 from asr.train.config import AcousticRecipe
-from asr.train.events import run_events
-from asr.train.precision import choose_precision
-from asr.train.schedule import FINAL_LEARNING_RATE
+from asr.train.log import RunLog
+from asr.train.optim import FINAL_LEARNING_RATE, choose_precision
 from asr.train.task import best_epoch
 from asr.train.trainer import Trainer
 
@@ -129,6 +131,23 @@ def test_a_run_goes_on_from_a_checkpoint_that_knows_whole_epochs_only(recipe: Ac
     assert [epoch.step for epoch in resumed] == [epoch.step for epoch in straight]
 
 
+def test_a_run_goes_on_from_a_checkpoint_with_the_older_name_of_its_statistics(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    recipe.checkpoint_minutes = 0.0
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 2)
+        with pytest.raises(Stopped):
+            make_trainer(recipe).run()
+    last = recipe.folder / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    older = {"running" if name == "stats" else name: value for name, value in progress.items()}
+    assert "running" in older
+    save_file(load_file(last), last, metadata={"progress": json.dumps(older)})
+    assert asdict(make_trainer(recipe, resume=True).stats) == progress["stats"]
+
+
 def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
@@ -144,7 +163,7 @@ def test_resuming_with_another_model_is_refused(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
     recipe.model.hidden_size = 20
-    with pytest.raises(RecipeError, match=r"model\.size was 16, not 20"):
+    with pytest.raises(RecipeError, match=r"model\.hidden_size was 16, not 20"):
         make_trainer(recipe, resume=True)
 
 
@@ -226,7 +245,7 @@ def test_too_many_losses_or_gradients_in_a_row_that_are_not_finite_stop_the_run_
     skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["batches"] for line in skipped] == [1, 2, 3]
     assert all(identifier.endswith("@1.1") for line in skipped for identifier in line["ids"])
-    assert str(trainer.skipped.file) in message
+    assert str(recipe.folder / "skipped.jsonl") in message
 
 
 def poison_batches(monkeypatch: pytest.MonkeyPatch, numbers: set[int], poison: float = math.nan) -> None:
@@ -261,7 +280,7 @@ def test_a_batch_whose_loss_is_not_finite_is_skipped_named_and_changes_nothing(
     assert not torch.equal(before[0], before[1])
     assert (epoch.skipped, epoch.step) == (2, len(batches) - 2)
     assert math.isfinite(epoch.train_loss)
-    skipped = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["ids"] for line in skipped] == batches[1:3]
     assert batches[1][0] in said(trainer)
     assert "skipped: 2" in said(trainer)
@@ -284,10 +303,10 @@ def test_what_was_skipped_after_the_checkpoint_is_not_written_down_twice(
     trainer.saver.save = stop_after_three
     with pytest.raises(Stopped):
         trainer.run()
-    assert len(trainer.skipped.file.read_text(encoding="utf-8").splitlines()) == 4
+    assert len((recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     resumed = make_trainer(recipe, resume=True)
-    assert (resumed.running.skipped, resumed.running.skipped_in_a_row) == (3, 3)
-    assert len(resumed.skipped.file.read_text(encoding="utf-8").splitlines()) == 3
+    assert (resumed.stats.skipped, resumed.stats.skipped_in_a_row) == (3, 3)
+    assert len((recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: AcousticRecipe):
@@ -343,9 +362,10 @@ def step_lines(recipe: AcousticRecipe) -> list[dict]:
 def test_steps_that_come_again_are_cut_off(tmp_path: Path, left: bytes):
     kept = b'{"step": 1}\n{"step": 2}\n'
     (tmp_path / "steps.jsonl").write_bytes(kept + left)
-    with run_events(tmp_path, 3) as events:
+    log = RunLog(tmp_path, Console(), main=True)
+    with log.opened(3):
         assert (tmp_path / "steps.jsonl").read_bytes() == kept
-        events.update(3, 1, {"loss": 0.5, "layer_norm": {"head": 2.0}})
+        log.update(3, 1, {"loss": 0.5, "layer_norm": {"head": 2.0}})
     last = (tmp_path / "steps.jsonl").read_text().splitlines()[2:]
     assert [json.loads(line) for line in last] == [{"step": 3, "epoch": 1, "loss": 0.5, "layer_norm": {"head": 2.0}}]
     board = EventAccumulator(str(tmp_path)).Reload()
@@ -380,22 +400,31 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
     trainer = make_trainer(recipe)
     (epoch,) = trainer.run()
     assert epoch.skipped == 1
-    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    (line,) = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert math.isfinite(float(line["loss"]))
     assert not math.isfinite(float(line["gradient_norm"]))
     assert [line["step"] for line in step_lines(recipe)] == list(range(1, epoch.step + 1))
 
 
-def test_a_disk_without_room_for_events_is_one_line(
-    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "(No space left on device: events.out); make room, then start again with --resume"),
+        (errno.EDQUOT, "(Disk quota exceeded: events.out); make room, then start again with --resume"),
+        (errno.EACCES, "(Permission denied: events.out); start again with --resume"),
+        (errno.EIO, "(Input/output error: events.out); start again with --resume"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_that_says_it(
+    recipe: AcousticRecipe, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    def full(writer: RecordWriter, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refused(writer: RecordWriter, data: bytes) -> None:
+        raise OSError(code, os.strerror(code), "events.out")
 
-    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(RecordWriter, "write", refused)
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe).run()
-    assert "cannot go on ([Errno 28] No space left on device)" in one_line(caught)
+    assert one_line(caught) == f"{recipe.folder}: cannot go on {said}"
     assert capfd.readouterr().err == ""
 
 
@@ -463,10 +492,10 @@ def test_the_scale_of_a_float16_loss_changes_no_figure_and_is_resumed(
 ):
     recipe.epochs, recipe.model.cell = 1, "gru"
     (exact,) = make_trainer(recipe).run()
-    monkeypatch.setattr("asr.train.trainer.choose_precision", lambda precision, device: "float16")
+    monkeypatch.setattr("asr.train.optim.choose_precision", lambda precision, device: "float16")
     recipe.name = "half"
     trainer = make_trainer(recipe)
-    trainer.scaler = trainer.saver.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     (epoch,) = trainer.run()
     assert epoch.skipped == 0
     assert epoch.train_loss == pytest.approx(exact.train_loss, rel=0.02)
@@ -491,3 +520,42 @@ def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     losses = {trainer.task.validate(trainer.model)["dev_loss"] for _ in range(2)}
     trainer.precision = "float32"
     assert losses == {trainer.task.validate(trainer.model)["dev_loss"]}
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_run_says_how_many_updates_it_will_make(recipe: AcousticRecipe, in_memory: bool):
+    recipe.data.in_memory, recipe.augment.speeds, recipe.data.buckets = in_memory, [1.0], 1
+    recipe.data.batch_seconds, recipe.data.max_batch, recipe.accumulate = 100.0, 2, 2
+    trainer = make_trainer(recipe)
+    curve = trainer.run()
+    assert curve[-1].step == 6
+    assert "about 6 updates to make, 2 an epoch" in said(trainer)
+    recipe.epochs = 4
+    resumed = make_trainer(recipe, resume=True)
+    resumed.run()
+    assert "about 2 updates to make, 2 an epoch" in said(resumed)
+
+
+def test_a_run_with_a_budget_says_how_many_minutes_it_has(recipe: AcousticRecipe):
+    recipe.budget_minutes, recipe.epochs = 0.5, 1
+    trainer = make_trainer(recipe)
+    trainer.run()
+    assert "0.5 minutes to train, about" in said(trainer)
+
+
+def test_a_model_that_writes_only_blanks_is_said_to(recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch):
+    recipe.epochs = 1
+    blank, letters = make_trainer(recipe), make_trainer(recipe)
+    with torch.no_grad():
+        blank.model.head.bias[0] += 100.0
+        letters.model.head.bias[-1] += 100.0
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
+    (epoch,) = blank.run()
+    assert epoch.only_blanks
+    assert epoch.dev_wer == 1.0
+    assert said(blank).count("still writes only blanks, which is normal in the first epochs") == 1
+    assert "lower optimizer.learning_rate" in replace(epoch, epoch=6).advice
+    (recipe.folder / "last.safetensors").unlink()
+    (epoch,) = letters.run()
+    assert not epoch.only_blanks
+    assert "only blanks" not in said(letters)
