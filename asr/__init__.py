@@ -34,3 +34,15 @@ __all__ = [
     "Word",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__` of the installed distribution, looked up only when somebody asks for it."""
+    if name != "__version__":
+        raise AttributeError(f"module 'asr' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("recurrent-asr")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+unknown"

@@ -1,11 +1,11 @@
-"""`asr export`: a checkpoint in, a model bundle out."""
+"""`asr export`: bundle of a checkpoint."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr.cli.options import training_packages
+from asr.cli.messages import training_packages
 
 
 def export(
@@ -15,13 +15,15 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The folder to write, else RUN/bundle, or RUN/bundle-NAME of a checkpoint."),
+        typer.Option(
+            "--output", "-o", help="The folder to write, else RUN/bundle, or RUN/bundle-NAME of a checkpoint."
+        ),
     ] = None,
 ) -> None:
-    """Make the bundle of any checkpoint of a run, measured on the dev data, as the end of the run does.
+    """Make the model bundle of a run's checkpoint.
 
-    Of a run with ema_decay that is the moving average, which was validated. The data of the run's recipe must be where
-    it was. A bundle that is there is replaced.
+    It is measured on the dev data as at the end of the run, so the data of the run's recipe must be where it was. Of a
+    run with ema_decay the moving average is taken, which was validated. A bundle that is there is replaced.
     """
     with training_packages():
         from asr.train.run import export_checkpoint

@@ -1,8 +1,12 @@
-"""The files that commands write: a text at once, and what `asr listen` hears, while it listens."""
+"""The files that commands write, and what they must not replace."""
 
+import errno
 import io
+import os
+import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,13 +14,84 @@ import numpy as np
 import soundfile
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.cli import options
+from asr.audio.sources import STANDARD_INPUT
+from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
+from asr.files import replacing
 from asr.output.transcript import Segment
 from asr.output.writers import LiveWriter
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
+
+
+class Guard:
+    """Keeps a command's outputs from replacing what it reads, and without `force` from replacing anything.
+
+    An empty file has nothing to lose; a pipe or a device is written to.
+    """
+
+    def __init__(self, reads: Iterable[str | Path | None], force: bool):
+        self._force = force
+        self._used = {identity: source for source in reads if source for identity in _identities(source)}
+
+    def refusal(self, target: Path) -> str | None:
+        """Why the target must not be written; None if it may be."""
+        for identity in _identities(target):
+            if identity in self._used:
+                return f"{target}: is the same file as {self._used[identity]}; choose another --output"
+        if not self._force and target.is_file() and target.stat().st_size:
+            return f"{target}: exists; choose another name, or replace it with --force"
+        return None
+
+    def check(self, *targets: Path | None) -> None:
+        """AsrError for the first target that must not be written, or is the same as one before it."""
+        for target in filter(None, targets):
+            if problem := self.refusal(target):
+                raise AsrError(problem)
+            self._used |= dict.fromkeys(_identities(target), target)
+
+
+def _identities(name: str | Path) -> list[object]:
+    """What all names of one file have in common: its path without links, and its number on the disk if it exists."""
+    is_input = str(name) == STANDARD_INPUT
+    found: list[object] = [] if is_input else [os.path.realpath(name)]
+    with suppress(OSError, ValueError):
+        status = os.stat(0 if is_input else name)
+        if not stat.S_ISCHR(status.st_mode):  # a terminal can be read and written
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def check_writable(path: Path, option: str = "--output", make_folder: bool = False) -> None:
+    """Try to write beside `path`, before hours of work are done for nothing. AsrError."""
+    with _explained(path.parent if make_folder else path, option):
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_file() or not path.exists():  # else it is a pipe or a device
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+
+
+def write_text(path: Path, text: str, option: str = "--output") -> None:
+    """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
+    with _explained(path, option):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _explained(path: Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be written ({error.strerror or error}); choose another {option}") from error
 
 
 class TextOutput:
@@ -32,10 +107,8 @@ class TextOutput:
         self._size = 0  # bytes of complete pieces
         self.failed = False
         if path is not None:
-            try:
+            with _explained(path, "--output"):
                 self._file = io.FileIO(path, "a")  # an older text stays until there is a new one
-            except OSError as error:
-                raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
 
     def begin(self) -> None:
         """Replace what the file held."""
@@ -65,7 +138,7 @@ class TextOutput:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            options.complain(
+            complain(
                 f"{self._path}: cannot be written ({error.strerror});"
                 " what is there stays, the rest goes to standard output"
             )
@@ -79,7 +152,7 @@ class TextOutput:
 
 
 class AudioOutput:
-    """The audio as heard, in a file that grows; when it cannot grow any more, one line says so and listening goes on.
+    """The recorded audio, in a file that grows; when it cannot grow any more, one line says so and listening goes on.
 
     The name's suffix is the format. Raises AsrError when it cannot be written to begin with.
     """
@@ -90,10 +163,8 @@ class AudioOutput:
         self.failed = False
         if path is not None:
             self._open(io.BytesIO(), SAMPLE_RATE).close()
-            try:
+            with _explained(path, "--save-audio"):
                 path.open("ab").close()  # as above, an older recording stays for now
-            except OSError as error:
-                raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --save-audio") from error
 
     def begin(self, rate: int) -> None:
         """Replace what the file held by audio at `rate` hertz."""
@@ -103,12 +174,12 @@ class AudioOutput:
     def write(self, samples: np.ndarray) -> None:
         """Samples (n,), −1…1."""
         if self._file is not None:
-            with self._failure_told(self._file):
+            with self._stop_on_failure(self._file):
                 self._file.write(samples)
 
     def close(self) -> None:
         if self._file is not None:
-            with self._failure_told(self._file):
+            with self._stop_on_failure(self._file):
                 self._file.close()
 
     def _open(self, target: str | io.BytesIO, rate: int) -> soundfile.SoundFile:
@@ -121,25 +192,16 @@ class AudioOutput:
             ) from error
 
     @contextmanager
-    def _failure_told(self, file: soundfile.SoundFile) -> Iterator[None]:
-        """Tell of the first failure, and write no more."""
+    def _stop_on_failure(self, file: soundfile.SoundFile) -> Iterator[None]:
+        """Report the first failure, and write no more."""
         try:
             yield
         except SOUNDFILE_ERRORS as error:
-            options.complain(f"{self._path}: cannot be written ({_reason(error)}); audio from here on is not saved")
+            complain(f"{self._path}: cannot be written ({_reason(error)}); audio from here on is not saved")
             self._file, self.failed = None, True
             with suppress(*SOUNDFILE_ERRORS):
                 file.close()
 
 
 def _reason(error: BaseException) -> str:
-    return one_line(getattr(error, "error_string", "") or str(error) or "no room")
-
-
-def write_text(path: Path, text: str, mode: str = "w") -> None:
-    """AsrError if it cannot be written. With mode "a" and no text it is only tried."""
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+    return one_line(getattr(error, "error_string", "") or str(error) or "only a part could be written")

@@ -3,11 +3,13 @@
 import functools
 import re
 import unicodedata
-
-from unicode_rbnf import FormatPurpose, RbnfEngine
+from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
 from asr.normalize import APOSTROPHES
+
+if TYPE_CHECKING:
+    from unicode_rbnf import RbnfEngine
 
 # Letters that are not a letter of a to z with a mark.
 LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
@@ -77,6 +79,8 @@ def _with_numbers_spelled(text: str) -> str:
 
 def _spelled(word: str) -> str:
     """A number as English says it; as it is when it is not a plain one."""
+    from unicode_rbnf import FormatPurpose
+
     number = NUMBER.fullmatch(word.strip(AROUND_NUMBERS))
     if number is None:
         return word
@@ -92,5 +96,7 @@ def _spelled(word: str) -> str:
 
 
 @functools.cache
-def _engine() -> RbnfEngine:
+def _engine() -> "RbnfEngine":
+    from unicode_rbnf import RbnfEngine
+
     return RbnfEngine.for_language("en")

@@ -75,7 +75,7 @@ class CalibratedDecoder:
     """A decoder whose words' confidences are turned into how often such words are right.
 
     The log-odds go through a straight line of `slope` and `offset` (Platt 1999), fitted on dev data by
-    tools/tune_decoder.py.
+    `asr tune`.
     """
 
     def __init__(self, decoder: Decoder, slope: float, offset: float):

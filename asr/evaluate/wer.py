@@ -161,6 +161,19 @@ def _align(utterances: Sequence[Utterance]) -> "jiwer.WordOutput":
     )
 
 
+def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
+    """Of each utterance, the place of every correct word in the hypothesis, with its place in the reference."""
+    return [
+        {
+            chunk.hyp_start_idx + place: chunk.ref_start_idx + place
+            for chunk in chunks
+            if chunk.type == "equal"
+            for place in range(chunk.hyp_end_idx - chunk.hyp_start_idx)
+        }
+        for chunks in _align(list(utterances)).alignments
+    ]
+
+
 def _word_counts(chunks: "Sequence[jiwer.AlignmentChunk]") -> tuple[int, int, int]:
     """Substitutions, deletions and insertions of one alignment."""
     counts = {"substitute": 0, "delete": 0, "insert": 0, "equal": 0}

@@ -82,7 +82,9 @@ def test_an_older_report_stays_until_there_is_a_new_one(evaluate: Command, manif
     report.write_text("of yesterday")
     assert evaluate(manifest, "--model", tmp_path / "none", "--output", report).code == 1
     assert report.read_text() == "of yesterday"
-    assert evaluate(manifest, "--output", report).code == 0
+    assert evaluate(manifest, "--output", report).code == 1
+    assert report.read_text() == "of yesterday"
+    assert evaluate(manifest, "--output", report, "--force").code == 0
     assert "of yesterday" not in report.read_text()
 
 
@@ -152,14 +154,16 @@ def test_a_live_model_heard_chunk_by_chunk_has_the_errors_of_the_files(
     live, files = evaluate_live(manifest, "--decoder", decoder), evaluate(manifest, "--decoder", decoder)
     assert (live.code, live.err) == (0, "")
     assert live.out.split(", RTF")[0] == files.out.split(", RTF")[0]
-    assert ", flicker " in live.out
-    assert "flicker" not in files.out
+    assert ", instability " in live.out
+    assert "instability" not in files.out
 
 
-def test_flicker_is_in_the_json_of_live_models_only(evaluate: Command, evaluate_live: Command, manifest: Path) -> None:
+def test_instability_is_in_the_json_of_live_models_only(
+    evaluate: Command, evaluate_live: Command, manifest: Path
+) -> None:
     live, files = (json.loads(command(manifest, "--json").out) for command in (evaluate_live, evaluate))
-    assert 0 < live["flicker"] < 1  # words are shown while they grow
-    assert live.keys() - files.keys() == {"flicker"}
+    assert 0 < live["instability"] < 1  # words are shown while they grow
+    assert live.keys() - files.keys() == {"instability"}
     assert live["wer"] == files["wer"]
 
 
