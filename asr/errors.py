@@ -5,6 +5,10 @@ class AsrError(Exception):
     """Base of every error that `asr` raises on purpose; the command line prints it as one line."""
 
 
+class ArgumentError(AsrError, ValueError):
+    """A wrong argument of a function; the message names the argument and says what it may be."""
+
+
 class AudioError(AsrError):
     """An audio file that is missing, is not audio, or cannot be decoded."""
 

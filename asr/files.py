@@ -21,5 +21,5 @@ def replacing(path: Path) -> Iterator[Path]:
         part.chmod(mode)
         os.replace(part, path)
     finally:
-        with suppress(OSError):  # half of it would take what room there is
+        with suppress(OSError):  # an incomplete file is of no use
             part.unlink()

@@ -21,6 +21,7 @@ from asr.decode.build import DecoderName, DecoderOptions
 from asr.evaluate.live import Flicker
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
+from asr.recognize.batcher import Batcher
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import CHUNK_SECONDS, Event, Final, StreamingRecognizer
 
@@ -34,6 +35,7 @@ SPEECH_LEVEL = 0.03  # of a recording's loudest 40 ms (−30 dB): what is below 
 DECODERS: tuple[DecoderName, ...] = ("greedy", "beam")
 STREAMS = 32
 STREAM_SECONDS = 60
+BATCHED_CHUNKS = 100
 LONG_SECONDS = 7200
 STARTS = 5
 MATCH_SECONDS = 1.5  # the same word of both models, not another one of the same spelling
@@ -58,7 +60,7 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
         for event, _ in heard:
             flicker.see(event)
         row(f"{decoder}: words shown that did not stay", f"{flicker.rate:.1%}")
-        words = Recognizer(offline_model, decoder, threads=1).transcribe(audio).words
+        words = Recognizer(offline_model, decoder, threads=1).transcribe(audio, SAMPLE_RATE).words
         delays, written = word_delays(heard, [(word.text, word.end) for word in words])
         row(f"{decoder}: from the end of a word to a partial from which on it stays", percentiles(delays, 50, 95))
         row("… measured on the words that both models wrote", f"{len(delays)} of {written}")
@@ -70,6 +72,8 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
             chunks = f"chunks of {1000 * samples / SAMPLE_RATE:.0f} ms"
             row(f"from the end of speech to the final, {name}, {chunks}", percentiles(delays, 50, 95, 100))
         row("… in time; finals before the end of a recording", f"{len(delays)} of {len(ends)}; {early}")
+    for decoder in DECODERS:
+        batching(engine, audio, decoder)
     long_stream(engine, audio)
 
     os.sched_setaffinity(0, cores)
@@ -223,6 +227,28 @@ def many_streams(engine: StreamingEngine, audio: np.ndarray, cores: int, name: s
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(work, [range(core, STREAMS, cores) for core in range(cores)]))
     row(f"{name}: {STREAMS} streams in real time: from a chunk's end to its text", percentiles(late, 50, 99))
+
+
+def batching(engine: StreamingEngine, audio: np.ndarray, decoder: DecoderName) -> None:
+    """The time for a chunk of each of many streams: one stream after the other, and with one model call for all."""
+    recognizers = [StreamingRecognizer(engine, decoder) for _ in range(STREAMS)]
+    batcher = Batcher(engine, decoder)
+    streams = [batcher.open() for _ in range(STREAMS)]
+    single, batched = [], []
+    for start in range(0, BATCHED_CHUNKS * CHUNK, CHUNK):
+        begins = [(start + number * 7 * SAMPLE_RATE) % (len(audio) - CHUNK) for number in range(STREAMS)]
+        chunks = [audio[begin : begin + CHUNK] for begin in begins]
+        started = time.perf_counter()
+        for recognizer, chunk in zip(recognizers, chunks, strict=True):
+            recognizer.accept(chunk, SAMPLE_RATE)
+        single.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        for stream, chunk in zip(streams, chunks, strict=True):
+            stream.feed(chunk, SAMPLE_RATE)
+        batcher.step()
+        batched.append(time.perf_counter() - started)
+    for name, times in (("one after the other", single), ("in a batcher", batched)):
+        row(f"{decoder}: a chunk of each of {STREAMS} streams, {name}", percentiles(times, 50, 99))
 
 
 def ready(model: str) -> None:

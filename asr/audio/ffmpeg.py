@@ -1,4 +1,4 @@
-"""The `ffmpeg` program as a decoder of what libsndfile cannot read: m4a, webm, video files and many more."""
+"""The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def _frames(
 
 
 def _complaint(messages: IO[bytes]) -> str:
-    """What ffmpeg wrote to its standard error: the line that names damage if there is one, or else its last lines."""
+    """ffmpeg's message on standard error: the line that names damage if there is one, else its last lines."""
     messages.seek(max(0, messages.seek(0, os.SEEK_END) - 4096))
     lines = [re.sub(r"^\[.*? @ \w+\] ", "", line) for line in messages.read().decode(errors="replace").splitlines()]
     damage = [line for line in lines if DAMAGE.search(line)]

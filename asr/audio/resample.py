@@ -1,13 +1,13 @@
-"""Any sample rate and any number of channels to what the models hear: 16 kHz mono, chunk by chunk."""
+"""Resampling of any rate and number of channels to 16 kHz mono, chunk by chunk."""
 
 import numpy as np
 import soxr
 
 from asr.errors import AudioError
 
-SAMPLE_RATE = 16000  # hertz, of all audio beyond this room
+SAMPLE_RATE = 16000  # hertz, of all audio outside this package
 
-LOUDEST = 1e6  # full scale is 1: what is beyond this is damage, and its square would overflow in the features
+LOUDEST = 1e6  # full scale is 1; a value beyond this is damage, and its square would overflow in the features
 
 
 class Resampler:

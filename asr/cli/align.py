@@ -44,7 +44,7 @@ def align(
         check_writable(output)
     recognizer = Recognizer(options.load_model(model, language), "greedy", threads=threads)
     with audio_progress(lambda: [duration(audio)]) as on_progress:
-        transcript = align_text(recognizer, audio, words, on_progress)
+        transcript = align_text(recognizer, audio, words, on_progress=on_progress)
     written = render(transcript, chosen, name_in(chosen, audio))
     if output is not None:
         write_text(output, written)

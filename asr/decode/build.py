@@ -1,7 +1,7 @@
 """Which decoder a recogniser uses, and what that knows beside the log-probabilities."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hotwords import parse_hotwords
 from asr.decode.rescoring import RescoringDecoder, RescoringWeights
+from asr.errors import ArgumentError
 from asr.lm.binary import load_model
 from asr.lm.neural import NeuralModel
 from asr.model.bundle import Bundle, find_language_model
@@ -21,6 +22,7 @@ from asr.model.bundle import Bundle, find_language_model
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
+Hotwords = str | Sequence[str] | Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class DecoderOptions:
 
     beam_width: hypotheses that the beam keeps, not counting those that others of them grew from.
     lm: a packaged language model's name or a file; NONE for none. Without, the one that the bundle was tuned with.
-    hotwords: phrases to prefer, and by how much (nats); or both as text, see `parse_hotwords`.
+    hotwords: phrases to prefer with their boosts (nats); or phrases, or one text, see `parse_hotwords`.
     nbest: alternatives that a transcript holds.
     rescore: the folder of a recurrent language model that weighs the beam's hypotheses again.
     """
@@ -37,25 +39,28 @@ class DecoderOptions:
     name: DecoderName = DEFAULT_DECODER
     beam_width: int = BEAM_WIDTH
     lm: str | Path | None = None
-    hotwords: str | Mapping[str, float] = field(default_factory=dict)
+    hotwords: Hotwords = field(default_factory=dict)
     nbest: int = 1
     rescore: str | Path | None = None
 
 
 def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decoder:
     """The decoder for a bundle. LanguageModelError if there is no such language model, AsrError for bad hotwords."""
-    if isinstance(options, str):
+    if not isinstance(options, DecoderOptions):
         options = DecoderOptions(options)
     tokens, seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
     if options.name == "greedy":
         return calibrated(GreedyDecoder(tokens, seconds), config.greedy_confidence)
     if options.name != "beam":
-        raise ValueError(f"no decoder '{options.name}'; choose greedy or beam")
+        raise ArgumentError(f"decoder: there is no {options.name!r}; choose greedy or beam")
     lm = options.lm if options.lm is not None else config.lm or NO_LM
     model = load_model(find_language_model(lm, bundle)) if lm != NO_LM else None
     hotwords = options.hotwords
-    if isinstance(hotwords, str):
-        hotwords = parse_hotwords(hotwords, tokens)
+    if not isinstance(hotwords, Mapping):
+        try:
+            hotwords = parse_hotwords(hotwords if isinstance(hotwords, str) else "\n".join(hotwords), tokens)
+        except TypeError:
+            raise ArgumentError(f"hotwords: {hotwords!r:.80}; give a list of phrases") from None
     weights = FusionWeights(config.lm_weight, config.word_bonus, config.unknown_score)
     fusion = Fusion(tokens, model, weights, hotwords)
     if options.rescore is None:

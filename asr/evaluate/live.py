@@ -1,4 +1,4 @@
-"""Live figures: a recording transcribed chunk by chunk, and how often partial words change."""
+"""Figures of streaming recognition: a recording recognized chunk by chunk, and how often partial words change."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ from asr.audio.sources import read_blocks
 from asr.errors import AudioError
 from asr.output.transcript import Segment, Transcript
 from asr.recognize.offline import OnProgress, Recognition
-from asr.recognize.streaming import CHUNK_SECONDS, Event, Final, StreamingRecognizer
+from asr.recognize.streaming import CHUNK_SECONDS, Event, Partial, Revised, StreamingRecognizer
 
 
 @dataclass
 class Flicker:
-    """How restless partial texts are: the words that were shown, and those of them that did not stay as they were.
+    """Instability of partial results: words that were shown, and those of them that changed or vanished later.
 
-    A last word that grows counts as changed.
+    A last word that grows counts as changed. A second pass that revises a final does not count.
     """
 
     shown: int = 0
@@ -27,14 +27,15 @@ class Flicker:
         return self.changed / max(1, self.shown)
 
     def see(self, event: Event) -> None:
-        final = isinstance(event, Final)
-        words = tuple((event.segment.text if isinstance(event, Final) else event.text).split())
+        if isinstance(event, Revised):
+            return
+        words = tuple(event.text.split())
         same = 0
         while same < min(len(words), len(self._words)) and words[same] == self._words[same]:
             same += 1
         self.shown += len(words) - same
         self.changed += len(self._words) - same
-        self._words = () if final else words
+        self._words = words if isinstance(event, Partial) else ()
 
 
 def transcribe_live(
@@ -43,15 +44,15 @@ def transcribe_live(
     flicker: Flicker | None = None,
     on_progress: OnProgress | None = None,
 ) -> Recognition:
-    """Let a recogniser hear a recording (a path, or "-") chunk by chunk, as it would a microphone."""
-    segments: list[Segment] = []
+    """Recognize a recording chunk by chunk, with the recognizer's endpoints; its finals are the segments."""
+    segments: dict[int, Segment] = {}  # by utterance
     samples = 0
     error = None
 
     def see(events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, Final):
-                segments.append(event.segment)
+            if not isinstance(event, Partial):
+                segments[event.utterance] = event.segment
             if flicker is not None:
                 flicker.see(event)
 
@@ -64,4 +65,4 @@ def transcribe_live(
     except AudioError as problem:
         error = problem
     see(recognizer.finish())
-    return Recognition(source, Transcript(tuple(segments), samples / SAMPLE_RATE), error)
+    return Recognition(source, Transcript(tuple(segments.values()), samples / SAMPLE_RATE), error)

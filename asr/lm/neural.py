@@ -11,14 +11,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
-from asr.errors import AsrError, LanguageModelError, one_line
+from asr.errors import BundleError, LanguageModelError, one_line
 from asr.model.bundle import current_names
+from asr.model.session import open_session
 from asr.model.tokens import BLANK_ID, Tokens
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 BOUNDARY = BLANK_ID
 KIND = "language"  # in config.json, to tell it from an acoustic model's
@@ -58,7 +61,7 @@ class NeuralModel:
     States are float32 with the batch as first axis: index them as hypotheses branch and go.
     """
 
-    def __init__(self, config: NeuralConfig, tokens: Tokens, session: onnxruntime.InferenceSession):
+    def __init__(self, config: NeuralConfig, tokens: Tokens, session: "onnxruntime.InferenceSession"):
         self.config = config
         self.tokens = tokens
         self._session = session
@@ -165,21 +168,14 @@ def _draw(log_probs: np.ndarray, temperature: float, generator: np.random.Genera
     return int(generator.choice(len(weights), p=weights / weights.sum()))
 
 
-def _open(folder: Path, graph: Path, threads: int) -> tuple[Tokens, onnxruntime.InferenceSession]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only
-    options.enable_mem_pattern = False  # every batch has another shape
+def _open(folder: Path, graph: Path, threads: int) -> tuple[Tokens, "onnxruntime.InferenceSession"]:
     try:
         tokens = Tokens.load(folder / "tokens.txt")
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        names = [item.name for item in session.get_inputs()]
-        outputs = session.get_outputs()[0].shape[-1]
-    except AsrError as error:
+    except BundleError as error:
         raise LanguageModelError(str(error)) from error
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise LanguageModelError(f"{graph}: cannot be run ({one_line(error)}); copy the model again") from error
-    if names != ["tokens", "state"] or outputs != len(tokens):
+    session = open_session(graph, threads, error=LanguageModelError)
+    names = [item.name for item in session.get_inputs()]
+    if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1] != len(tokens):
         raise LanguageModelError(
             f"{graph}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
         )

@@ -71,6 +71,7 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
+        """The ONNX graph of the acoustic model."""
         return self.path / "model.onnx"
 
 

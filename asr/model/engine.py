@@ -1,64 +1,75 @@
 """Runs the ONNX graph of a bundle: whole recordings (`Engine`), or streams chunk by chunk (`StreamingEngine`)."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.errors import BundleError, one_line
-from asr.model.bundle import Bundle
+from asr.errors import ArgumentError, BundleError
+from asr.model.bundle import Bundle, load_bundle
+from asr.model.session import open_session
 
 # A chunk of a stream is run in pieces of at most this many frames (20 s), so that a long one takes no more memory.
 FRAMES_PER_RUN = 500
 
 
-def usable_cores() -> int:
-    """Cores this process may run on; onnxruntime by itself asks for all of the machine's, and may not get them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class Frames(NamedTuple):
+    """Output of the model for some frames of one waveform.
+
+    log_probs: float32 (frames, tokens), natural log.
+    encoded: float32 (frames, size), what the output layer made them of; None if the graph does not give it.
+    """
+
+    log_probs: np.ndarray
+    encoded: np.ndarray | None
 
 
-def open_session(bundle: Bundle, path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The graph at `path`, ready to run; `threads` 0 uses every core this process may use. Raises BundleError."""
-    if bundle.config.sample_rate != SAMPLE_RATE:
-        raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 3  # errors only
-    # Waiting threads sleep: spinning takes the cores from whoever else works on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Every batch has another shape: plans made for the last one would only hold memory.
-    options.enable_mem_pattern = False
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise BundleError(f"{path}: cannot be run ({one_line(error)}); copy the bundle again") from error
-    outputs = session.get_outputs()[0].shape[-1]
-    if outputs != len(bundle.tokens):
-        raise BundleError(
-            f"{bundle.path}: tokens.txt has {len(bundle.tokens)} tokens, {path.name} {outputs}; copy it again"
-        )
-    return session
+class _Graph:
+    """A bundle and its open graph. Holds no state between calls; threads may share one."""
+
+    def __init__(
+        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+    ) -> None:
+        """Open the bundle's graph, or another `graph`; `threads` and `providers` as of `open_session`. BundleError."""
+        if bundle.config.sample_rate != SAMPLE_RATE:
+            raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
+        self.bundle = bundle
+        self.frame_samples = round(bundle.config.frame_seconds * bundle.config.sample_rate)
+        path = graph or bundle.graph
+        self._session = open_session(path, threads, providers)
+        self._outputs = [item.name for item in self._session.get_outputs()]
+        tokens = self._session.get_outputs()[0].shape[-1]
+        if tokens != len(bundle.tokens):
+            raise BundleError(
+                f"{bundle.path}: tokens.txt has {len(bundle.tokens)} tokens, {path.name} {tokens}; copy it again"
+            )
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self._outputs, self._session.run(None, inputs), strict=True))
 
 
-class Engine:
-    """Waveforms in, log-probabilities out. Holds no state between calls; threads may share one."""
-
-    def __init__(self, bundle: Bundle, graph: Path | None = None, threads: int = 0):
-        """`graph` is another graph than the bundle's own."""
-        self._session = open_session(bundle, graph or bundle.graph, threads)
+class Engine(_Graph):
+    """Waveforms in, log-probabilities out."""
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each float32 (samples,) at 16 kHz, not empty → float32 (⌈samples / 640⌉, tokens), run as one batch."""
+        return [frames.log_probs for frames in self.run(waveforms)]
+
+    def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
+        """The same with the encoded frames, where the graph gives them."""
         lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
         batch = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        log_probs, frames = self._session.run(None, {"waveform": batch, "lengths": lengths})
-        return [rows[:count] for rows, count in zip(log_probs, frames, strict=True)]
+        outputs = self._run({"waveform": batch, "lengths": lengths})
+        encoded = outputs.get("encoded", [None] * len(batch))
+        return [
+            Frames(rows[:count], vectors if vectors is None else vectors[:count])
+            for rows, vectors, count in zip(outputs["log_probs"], encoded, outputs["frames"], strict=True)
+        ]
 
 
 @dataclass
@@ -71,7 +82,7 @@ class Stream:
     samples: int = 0  # that were given
 
 
-class StreamingEngine:
+class StreamingEngine(_Graph):
     """Chunks and states in, log-probabilities and states out: the same as of the whole recording, however it is cut.
 
         stream = engine.start()
@@ -82,18 +93,15 @@ class StreamingEngine:
     each is in its audio, advance in one batch.
     """
 
-    def __init__(self, bundle: Bundle, graph: Path | None = None, threads: int = 0):
-        """`graph` is another graph than the bundle's own. BundleError if the model cannot stream."""
+    def __init__(
+        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+    ) -> None:
+        """As of `Engine`; BundleError also if the model cannot stream."""
         if not bundle.config.streaming:
-            raise BundleError(
-                f"{bundle.path}: reads whole recordings, not chunk by chunk; choose a live model (see `asr models`)"
-            )
-        self.bundle = bundle
-        self._session = open_session(bundle, graph or bundle.graph, threads)
-        self._frame_samples = round(bundle.config.frame_seconds * bundle.config.sample_rate)
+            raise _not_streaming(bundle)
+        super().__init__(bundle, graph, threads, providers)
         # Every input but the chunk is state, with the batch as its first axis.
         self._state_shapes = {item.name: item.shape[1:] for item in self._session.get_inputs() if item.name != "chunk"}
-        self._outputs = [item.name for item in self._session.get_outputs()]
 
     def start(self) -> Stream:
         """A stream before its first sample."""
@@ -102,37 +110,96 @@ class StreamingEngine:
 
     def advance(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give each stream its next samples, float32 (n,), 16 kHz, n ≥ 0 → its next log-probs, float32 (t, tokens)."""
-        for stream, chunk in zip(streams, chunks, strict=True):
-            stream.pending = np.concatenate([stream.pending, chunk.astype(np.float32, copy=False)])
-            stream.samples += len(chunk)
-        results: list[list[np.ndarray]] = [[] for _ in streams]
-        while ready := [index for index, stream in enumerate(streams) if len(stream.pending) >= self._frame_samples]:
-            for index, log_probs in zip(ready, self._run([streams[index] for index in ready]), strict=True):
-                results[index].append(log_probs)
-        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
-        return [np.concatenate([empty, *parts]) for parts in results]
+        return [frames.log_probs for frames in self.run(streams, chunks)]
 
     def finish(self, streams: Sequence[Stream]) -> list[np.ndarray]:
         """End the streams → the rest of their log-probs: ⌈samples / 640⌉ frames in all. The streams are used up."""
-        silences = []
-        for stream in streams:
-            frames = -(-stream.samples // self._frame_samples) + self.bundle.config.lookahead if stream.samples else 0
-            silences.append(np.zeros(frames * self._frame_samples - stream.samples, dtype=np.float32))
-        return self.advance(streams, silences)
+        return self.advance(streams, [self.tail(stream) for stream in streams])
 
-    def _run(self, streams: Sequence[Stream]) -> list[np.ndarray]:
+    def tail(self, stream: Stream, samples: int = 0) -> np.ndarray:
+        """The silence (n,) that completes the frames of a stream which so many more `samples` will be given first."""
+        given = stream.samples + samples
+        frames = -(-given // self.frame_samples) + self.bundle.config.lookahead if given else 0
+        return np.zeros(frames * self.frame_samples - given, dtype=np.float32)
+
+    def run(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[Frames]:
+        """`advance` with the encoded frames, where the graph gives them."""
+        for stream, chunk in zip(streams, chunks, strict=True):
+            stream.pending = np.concatenate([stream.pending, chunk.astype(np.float32, copy=False)])
+            stream.samples += len(chunk)
+        results: list[list[Frames]] = [[] for _ in streams]
+        while ready := [index for index, stream in enumerate(streams) if len(stream.pending) >= self.frame_samples]:
+            for index, frames in zip(ready, self._step([streams[index] for index in ready]), strict=True):
+                results[index].append(frames)
+        return [self._joined(parts) for parts in results]
+
+    def _joined(self, parts: list[Frames]) -> Frames:
+        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
+        encoded = [part.encoded for part in parts if part.encoded is not None]
+        return Frames(
+            np.concatenate([empty, *(part.log_probs for part in parts)]), np.concatenate(encoded) if encoded else None
+        )
+
+    def _step(self, streams: Sequence[Stream]) -> list[Frames]:
         """Run as many frames as all of the streams have."""
-        frames = min(FRAMES_PER_RUN, *(len(stream.pending) // self._frame_samples for stream in streams))
-        samples = frames * self._frame_samples
-        feed = {name: np.concatenate([stream.state[name] for stream in streams]) for name in self._state_shapes}
-        feed["chunk"] = np.stack([stream.pending[:samples] for stream in streams])
-        after = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
+        frames = min(FRAMES_PER_RUN, *(len(stream.pending) // self.frame_samples for stream in streams))
+        samples = frames * self.frame_samples
+        inputs = {name: np.concatenate([stream.state[name] for stream in streams]) for name in self._state_shapes}
+        inputs["chunk"] = np.stack([stream.pending[:samples] for stream in streams])
+        outputs = self._run(inputs)
         results = []
         for row, stream in enumerate(streams):
             # Copies: a view would keep a whole chunk, and the states of all streams of the batch.
             stream.pending = stream.pending[samples:].copy()
-            stream.state = {name: after[f"next_{name}"][row : row + 1].copy() for name in self._state_shapes}
+            stream.state = {name: outputs[f"next_{name}"][row : row + 1].copy() for name in self._state_shapes}
             dropped = min(stream.early, frames)
             stream.early -= dropped
-            results.append(after["log_probs"][row, dropped:])
+            encoded = outputs["encoded"][row, dropped:] if "encoded" in outputs else None
+            results.append(Frames(outputs["log_probs"][row, dropped:], encoded))
         return results
+
+
+class HasEngine(Protocol):
+    """A recognizer, whose engine others may share."""
+
+    @property
+    def engine(self) -> Engine | StreamingEngine: ...
+
+
+Model = str | Path | Bundle | Engine | StreamingEngine | HasEngine
+
+
+def open_engine(
+    model: Model, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+) -> Engine | StreamingEngine:
+    """The engine of a model: opened, or shared if the model is open already, and the other arguments then unused.
+
+    Args:
+        model: a packaged model's name, a bundle or its folder; an engine, or a recognizer that has one.
+        graph: another graph than the bundle's own.
+        threads, providers: as of `asr.model.session.open_session`.
+
+    Raises BundleError if there is no such model or it cannot be run, ArgumentError for anything that is no model.
+    """
+    engine = getattr(model, "engine", model)
+    if isinstance(engine, Engine | StreamingEngine):
+        return engine
+    if isinstance(model, str | Path):
+        model = load_bundle(model)
+    if not isinstance(model, Bundle):
+        raise ArgumentError(f"model must be a name, a folder, a bundle, an engine or a recognizer, not {model!r:.80}")
+    return (StreamingEngine if model.config.streaming else Engine)(model, graph, threads, providers)
+
+
+def open_streaming_engine(model: Model, threads: int = 0, providers: Sequence[str] = ()) -> StreamingEngine:
+    """`open_engine` for a model that can stream; BundleError for another one."""
+    engine = open_engine(model, None, threads, providers)
+    if not isinstance(engine, StreamingEngine):
+        raise _not_streaming(engine.bundle)
+    return engine
+
+
+def _not_streaming(bundle: Bundle) -> BundleError:
+    return BundleError(
+        f"{bundle.path}: reads whole recordings, not chunk by chunk; choose a live model (see `asr models`)"
+    )

@@ -1,4 +1,4 @@
-"""Words as subtitles: which are on screen together, and from when to when."""
+"""Subtitles: words cut into cues, and the times of the cues."""
 
 import re
 from collections.abc import Sequence
@@ -27,10 +27,9 @@ class Cue:
 def subtitle_cues(segments: Sequence[Segment], free_from: int = 0) -> list[Cue]:
     """The subtitles of segments: in order, never overlapping, each for at least a second, none before `free_from` (ms).
 
-    A cue has at most 2 lines of 42 characters; a line is longer only when a single word is, which stays whole. Among
-    the ways to cut the words that leaves, the best one first gives each cue its second before the next one's words
-    begin, then has no pauses inside cues, then cuts at shorter pauses or the ends of sentences, into cues equally full.
-    Where words come too fast even so, a cue waits for the end of the one before.
+    A cue has at most 2 lines of 42 characters; a line is longer only when a single word is. Of the possible cuts, the
+    best gives each cue its second before the next one's words begin; then has no pauses inside cues; then cuts at
+    shorter pauses or ends of sentences, into cues equally full. Where words are too fast for that, cues are delayed.
     """
     groups = _cut([word for segment in segments for word in segment.words])
     times = in_order([(group[0].start, group[-1].end) for group in groups], CUE_MINIMUM, free_from)
@@ -38,7 +37,7 @@ def subtitle_cues(segments: Sequence[Segment], free_from: int = 0) -> list[Cue]:
 
 
 def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
-    """The words of each cue: of all ways to cut, the cheapest, found as Knuth & Plass 1981 find a paragraph's lines."""
+    """The words of each cue, at the lowest total cost (dynamic programming, as Knuth & Plass 1981 break paragraphs)."""
     # For the first n words: the lowest cost, and the first word of the last cue.
     best: list[tuple[tuple[int, ...], int]] = [((0, 0, 0), 0)]
     for end in range(1, len(words) + 1):
@@ -60,10 +59,10 @@ def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
 
 
 def _cost(cue: Sequence[Word], following: Word | None) -> tuple[int, int, int]:
-    """What speaks against a cue, the gravest first: milliseconds that it lacks, pauses inside, roughness.
+    """Cost of a cue, compared in this order: milliseconds below the minimum, pauses inside, roughness.
 
-    Roughness is in millionths, whole ones: sums of fractions would be rounded, and which of equally good ways is taken
-    would depend on the words long before.
+    Roughness is a whole number of millionths: sums of fractions would be rounded, and the choice between equally good
+    cuts would depend on the words long before.
     """
     pauses = sum(later.start - word.end > SEGMENT_PAUSE for word, later in pairwise(cue))
     characters = sum(len(word.text) + 1 for word in cue)

@@ -1,7 +1,8 @@
-"""What a recogniser returns: words with times, grouped into segments, grouped into a transcript."""
+"""Results of recognition: words with times, grouped into segments, grouped into a transcript."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # A silence this long between two words ends a segment; shorter ones are ordinary breath.
 SEGMENT_PAUSE = 0.6  # seconds
@@ -9,7 +10,7 @@ SEGMENT_PAUSE = 0.6  # seconds
 SEGMENT_CHARACTERS = 84
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Word:
     """One word: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1."""
 
@@ -18,8 +19,20 @@ class Word:
     end: float
     confidence: float
 
+    def __repr__(self) -> str:
+        return f"Word({self.text!r}, {self.start:.2f}, {self.end:.2f}, {self.confidence:.2f})"
 
-@dataclass(frozen=True)
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `word`, `start`, `end`, `confidence`, rounded to three decimals."""
+        return {
+            "word": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": round(self.confidence, 3),
+        }
+
+
+@dataclass(frozen=True, repr=False)
 class Segment:
     """Words spoken without a long pause; never empty."""
 
@@ -27,15 +40,30 @@ class Segment:
 
     @property
     def text(self) -> str:
+        """The words, with spaces between them."""
         return " ".join(word.text for word in self.words)
 
     @property
     def start(self) -> float:
+        """Of the first word, in seconds from the start of the audio."""
         return self.words[0].start
 
     @property
     def end(self) -> float:
+        """Of the last word, in seconds from the start of the audio."""
         return self.words[-1].end
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.start:.2f}–{self.end:.2f} s: {_shortened(self.text)}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `start`, `end`, `text`, `words`; seconds rounded to milliseconds."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "words": [word.to_dict() for word in self.words],
+        }
 
 
 @dataclass(frozen=True)
@@ -50,24 +78,38 @@ class Alternative:
     score: float
     rescoring: float = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `text` and the parts of its score, rounded to three decimals."""
+        return {
+            "text": self.text,
+            "acoustic": round(self.acoustic, 3),
+            "lm": round(self.score - self.acoustic - self.rescoring, 3),
+            **({"rescoring": round(self.rescoring, 3)} if self.rescoring else {}),
+            "score": round(self.score, 3),
+        }
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Transcript:
-    """All that was heard in one recording of `duration` seconds; no segments when nothing was.
+    """The words of one recording of `duration` seconds; its str is its text.
 
     alternatives: the n-best readings, best first; the first is that of the segments.
+    language: of the model, such as "en".
     """
 
     segments: tuple[Segment, ...]
     duration: float
     alternatives: tuple[Alternative, ...] = ()
+    language: str = ""
 
     @property
     def text(self) -> str:
+        """The words, with spaces between them."""
         return " ".join(segment.text for segment in self.segments)
 
     @property
     def words(self) -> tuple[Word, ...]:
+        """Those of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
 
     @property
@@ -76,20 +118,49 @@ class Transcript:
         words = self.words
         return sum(word.confidence for word in words) / len(words) if words else 0.0
 
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Transcript {self.duration:.2f} s, words: {len(self.words)}: {_shortened(self.text)}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, as the json format: `duration`, `language`, `text`, `segments`, and `alternatives` if several."""
+        return {
+            "duration": round(self.duration, 3),
+            **({"language": self.language} if self.language else {}),
+            "text": self.text,
+            "segments": [segment.to_dict() for segment in self.segments],
+            **({"alternatives": [item.to_dict() for item in self.alternatives]} if len(self.alternatives) > 1 else {}),
+        }
+
+    def to_srt(self) -> str:
+        """SubRip subtitles of at most two lines of 42 characters."""
+        return self._in_format("srt")
+
+    def to_vtt(self) -> str:
+        """WebVTT subtitles of at most two lines of 42 characters."""
+        return self._in_format("vtt")
+
+    def _in_format(self, name: str) -> str:
+        from asr.output.writers import FORMATS  # which imports this module
+
+        return FORMATS[name]("").whole(self)
+
+
+def _shortened(text: str, characters: int = 60) -> str:
+    return repr(text if len(text) <= characters else text[: characters - 1] + "…")
+
 
 def split_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
     """Group words into segments: a new one after a pause, or when a subtitle would overflow."""
-    segments: list[Segment] = []
-    current: list[Word] = []
+    segments: list[list[Word]] = []
     characters = 0
     for word in words:
-        paused = current and word.start - current[-1].end > SEGMENT_PAUSE
-        overflows = current and characters + 1 + len(word.text) > SEGMENT_CHARACTERS
-        if paused or overflows:
-            segments.append(Segment(tuple(current)))
-            current, characters = [], 0
-        characters += len(word.text) + (1 if current else 0)
-        current.append(word)
-    if current:
-        segments.append(Segment(tuple(current)))
-    return tuple(segments)
+        paused = segments and word.start - segments[-1][-1].end > SEGMENT_PAUSE
+        if not segments or paused or characters + 1 + len(word.text) > SEGMENT_CHARACTERS:
+            segments.append([])
+            characters = -1  # no space before the first word
+        characters += 1 + len(word.text)
+        segments[-1].append(word)
+    return tuple(Segment(tuple(segment)) for segment in segments)

@@ -1,18 +1,18 @@
 """A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
 
 One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
-recording and returns text; opening and saving are the caller's. JSON can hold any name in UTF-8; for the other
-formats it must be printable.
+recording and returns text, which the caller saves. Names must be printable; in JSON, any in UTF-8.
 """
 
+import html
 import json
 import os
 import re
 from abc import ABC, abstractmethod
 from typing import Any
 
-from asr.errors import AsrError
-from asr.output.subtitles import in_order, subtitle_cues, to_milliseconds
+from asr.errors import ArgumentError
+from asr.output.subtitles import Cue, in_order, subtitle_cues, to_milliseconds
 from asr.output.transcript import Segment, Transcript
 
 
@@ -36,16 +36,16 @@ class Writer(ABC):
 
 
 class LiveWriter(Writer):
-    """One that can also write piece by piece, while the recording is still being spoken.
+    """Also writes piece by piece, while the recording is still being spoken.
 
-    Live, the file is `begin()` and an `add` for each utterance; what was written never changes afterwards.
+    Live, the file is `begin()` and an `add` for each utterance; earlier pieces never change.
     """
 
     def whole(self, transcript: Transcript) -> str:
         return self.begin() + self.add(*transcript.segments)
 
     def begin(self) -> str:
-        """What comes before the first segment."""
+        """The text before the first segment."""
         return ""
 
     @abstractmethod
@@ -70,54 +70,18 @@ class JsonWriter(LiveWriter):
     """
 
     def whole(self, transcript: Transcript) -> str:
-        recording = {
-            "audio": self.name,
-            "duration": round(transcript.duration, 3),
-            "text": transcript.text,
-            "segments": [self._object(segment) for segment in transcript.segments],
-        }
-        if len(transcript.alternatives) > 1:
-            recording["alternatives"] = [
-                {
-                    "text": item.text,
-                    "acoustic": round(item.acoustic, 3),
-                    "lm": round(item.score - item.acoustic - item.rescoring, 3),
-                    **({"rescoring": round(item.rescoring, 3)} if item.rescoring else {}),
-                    "score": round(item.score, 3),
-                }
-                for item in transcript.alternatives
-            ]
-        return _json_line(recording)
+        return _json_line({"audio": self.name, **transcript.to_dict()})
 
     def add(self, *segments: Segment) -> str:
-        return "".join(_json_line(self._object(segment)) for segment in segments)
-
-    def _object(self, segment: Segment) -> dict[str, Any]:
-        return {
-            "start": round(segment.start, 3),
-            "end": round(segment.end, 3),
-            "text": segment.text,
-            "words": [
-                {
-                    "word": word.text,
-                    "start": round(word.start, 3),
-                    "end": round(word.end, 3),
-                    "confidence": round(word.confidence, 3),
-                }
-                for word in segment.words
-            ],
-        }
+        return "".join(_json_line(segment.to_dict()) for segment in segments)
 
 
 def _json_line(values: dict[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-class SrtWriter(LiveWriter):
-    """SubRip subtitles; an empty file when nothing was said.
-
-    SubRip has no escapes. Its one reserved string, `-->`, becomes an arrow; markup characters stay as spoken.
-    """
+class SubtitleWriter(LiveWriter):
+    """Cues with a blank line between them; none begins before the one before it has ended."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -127,34 +91,37 @@ class SrtWriter(LiveWriter):
     def add(self, *segments: Segment) -> str:
         blocks = []
         for cue in subtitle_cues(segments, self._free_from):
+            blocks.append("\n" if self._cues or self.begin() else "")
             self._cues += 1
             self._free_from = cue.end
-            times = f"{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}"
-            text = "\n".join(cue.lines).replace("-->", "→")
-            separator = "\n" if self._cues > 1 else ""
-            blocks.append(f"{separator}{self._cues}\n{times}\n{text}\n")
+            blocks.append(self.block(self._cues, cue))
         return "".join(blocks)
 
+    @abstractmethod
+    def block(self, number: int, cue: Cue) -> str:
+        """The lines of a cue; they are numbered from 1."""
 
-class VttWriter(LiveWriter):
+
+class SrtWriter(SubtitleWriter):
+    """SubRip subtitles; an empty file when nothing was said.
+
+    SubRip has no escapes. Its one reserved string, `-->`, becomes an arrow; markup characters stay as spoken.
+    """
+
+    def block(self, number: int, cue: Cue) -> str:
+        text = "\n".join(cue.lines).replace("-->", "→")
+        return f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{text}\n"
+
+
+class VttWriter(SubtitleWriter):
     """WebVTT subtitles (W3C WebVTT, section 4.2); only the header when nothing was said."""
-
-    def __init__(self, name: str):
-        super().__init__(name)
-        self._free_from = 0
 
     def begin(self) -> str:
         return "WEBVTT\n"
 
-    def add(self, *segments: Segment) -> str:
-        blocks = []
-        for cue in subtitle_cues(segments, self._free_from):
-            self._free_from = cue.end
-            times = f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}"
-            # `&` first, or it would escape the escapes; `>` because the text must not hold `-->`.
-            text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            blocks.append(f"\n{times}\n{text}\n")
-        return "".join(blocks)
+    def block(self, number: int, cue: Cue) -> str:
+        text = html.escape("\n".join(cue.lines), quote=False)  # `>`, too: the text must not hold `-->`
+        return f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n{text}\n"
 
 
 class TsvWriter(LiveWriter):
@@ -224,9 +191,9 @@ class TextGridWriter(Writer):
 
 
 class JsonlWriter(Writer):
-    """A line of a manifest (asr.data.manifest), with the confidence: what a model heard, for another one to learn from.
+    """A line of a manifest (asr.data.manifest), with the confidence, to train another model from (pseudo-labels).
 
-    The audio's path is absolute, since nobody knows where the line will be written.
+    The audio's path is absolute: the line may be written anywhere.
     """
 
     def whole(self, transcript: Transcript) -> str:
@@ -255,8 +222,8 @@ EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 def render(transcript: Transcript, format: str, name: str) -> str:
     """The transcript of the recording `name` in one of `FORMATS`.
 
-    Every format ends in a newline unless it is empty. Raises AsrError for a format that does not exist.
+    Every format ends in a newline unless it is empty. Raises ArgumentError for a format that does not exist.
     """
     if format not in FORMATS:
-        raise AsrError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
+        raise ArgumentError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     return FORMATS[format](name).whole(transcript)

@@ -10,37 +10,55 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from asr.audio.sources import AudioFile, Samples
 from asr.decode.word_times import AlignedToken, spell_words
 from asr.errors import AsrError, one_line
+from asr.model.engine import Model
 from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 from asr.normalize import normalize
 from asr.output.transcript import Transcript, Word, split_segments
-from asr.recognize.offline import OnProgress, Recognizer, Source
+from asr.recognize.offline import OnProgress, Recognizer
 
 TRELLIS_BYTES = 2**30  # more than four hours of speech without a pause
 
 
-def align(recognizer: Recognizer, source: Source, text: str, on_progress: OnProgress | None = None) -> Transcript:
+def align(
+    model: Model,
+    source: AudioFile | Samples,
+    text: str,
+    sample_rate: int | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Transcript:
     """The words of `text` with the times at which the source speaks them.
 
     They keep their case and punctuation; a dash or another word without letters goes with the word before it. Times and
-    confidences follow the decoders' rule (`spell_words`). The duration is that of the frames. Raises AudioError, and
-    AsrError for a text that has no words, cannot be spelled with the model's tokens, or is too long for the audio.
+    confidences follow the decoders' rule (`spell_words`). The duration is that of the frames.
+
+    Args:
+        model: a recognizer, or whatever a `Recognizer` is made of, such as a packaged model's name.
+        source, sample_rate: a recording, as for `Recognizer.transcribe`.
+        text: all words that are spoken, in order; numbers as they are spoken.
+
+    Raises AudioError, ArgumentError, and AsrError for a text that has no words, cannot be spelled with the model's
+    tokens, or is too long for the audio.
     """
-    tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     words = split_words(text)
     if not words:
         raise AsrError("the text has no words; give the words that are spoken")
+    recognizer = model if isinstance(model, Recognizer) else Recognizer(model, "greedy")
+    tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     spelled = spell(words, tokens, upper=config.tokenizer.get("case") == "upper")
-    log_probs = recognizer.log_probs(source, on_progress)
+    log_probs = recognizer.log_probs(source, sample_rate, on_progress=on_progress)
     aligned = iter(forced_align(log_probs, [token for ids in spelled for token in ids]))
     timed = []
     for word, ids in zip(words, spelled, strict=True):
-        # Of a word such as "well-known" the model hears two.
+        # A word such as "well-known" is spelled as two.
         parts = spell_words([next(aligned) for _ in ids], tokens, config.frame_seconds)
         confidence = math.prod(part.confidence for part in parts) ** (1 / len(parts))
         timed.append(Word(word, parts[0].start, parts[-1].end, confidence))
-    return Transcript(split_segments(timed), len(log_probs) * config.frame_seconds)
+    duration = len(log_probs) * config.frame_seconds
+    return Transcript(split_segments(timed), duration, language=config.language)
 
 
 def split_words(text: str) -> list[str]:

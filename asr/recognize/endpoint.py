@@ -1,4 +1,4 @@
-"""When an utterance ends: rules on silence, as the model and the level of the signal tell it."""
+"""When an utterance ends: rules on silence, by the model's blanks and the level of the signal."""
 
 import math
 from collections import deque
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Level of the signal, in dB of full scale.
-FLOOR_RANGE = (-70.0, -50.0)  # the noise is never taken for quieter than the first; the second is assumed at the start
+from asr.errors import ArgumentError
+
+# Levels are in dB of full scale.
+FLOOR_RANGE = (-70.0, -50.0)  # the noise floor is at least the first; it is taken to be the second at the start
 PEAK_START = -30.0
-FLOOR_RISE = 1.0  # dB/s: how fast a room may become louder before it counts as sound
-PEAK_FALL = 3.0  # dB/s: how fast a loud voice is forgotten
-QUIET = 1 / 3  # of the way from floor to peak: below that a frame is quiet
-FLAT = 9.0  # dB between floor and peak: with less, nobody speaks
-# Whoever speaks is not equally loud for so long: what is, is the room, which an automatic gain may turn up in a pause.
+FLOOR_RISE = 1.0  # dB/s: how fast the noise may get louder before it counts as sound
+PEAK_FALL = 3.0  # dB/s: how fast the level of a loud voice is forgotten
+QUIET = 1 / 3  # a frame is quiet below this part of the way from floor to peak
+FLAT = 9.0  # dB between floor and peak; with less there is no speech
+# Speech never keeps one level for so long: what does is noise, which an automatic gain may turn up in a pause.
 STEADY = 4.0  # dB between the lowest and the highest level
 STEADY_SECONDS = 0.4
-DIGITAL_SILENCE = -90.0  # dB: no microphone hears this, so it says nothing of the room
+DIGITAL_SILENCE = -90.0  # dB; below what a microphone gives, so it says nothing about the noise
 
-# Quiet counts as silence only after so much of nothing but blanks, or the last word would still be on its way.
+# Quiet counts as silence only after so much of nothing but blanks: the token of the last sound may still come.
 MIN_BLANK = 0.2  # s
-# Speech that ends with the longest utterance: how much longer to wait for a blank, since a token that is cut is written
-# twice.
+# How long to wait for a blank beyond `max_utterance`: a token that is cut in two is written twice.
 GRACE = 1.0  # s
-# A model that writes nothing while it is loud: half as sure a sign.
-LOUD_BLANK = 0.5
+LOUD_BLANK = 0.5  # weight of blanks while the signal is loud, a less certain sign of silence
 # Over the last part of the longest utterance the silence that ends it shrinks to nothing, to find a good place to cut.
 SHRINK = 0.2  # of `max_utterance`
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What ends an utterance, in seconds.
+    """Rules that end an utterance, in seconds.
 
-    after_speech: silence after words. It is counted on the level of the signal while the model writes only blanks, so
-        it runs during the model's look-ahead too; where it is never quiet, twice as long a run of blanks does.
-    before_speech: nothing heard so far; the decoder starts afresh.
-    max_utterance: speech without such a silence. Over the last fifth of it ever shorter silences will do, and at the
-        end the next blank, which may lie within a word.
+    after_speech: silence after words. It is the time that the signal is quiet while the model gives only blanks, so it
+        runs during the model's look-ahead too. If the signal is never quiet, a run of blanks twice as long does.
+    before_speech: silence without any words; the decoder then starts again.
+    max_utterance: length of speech without such a silence. Over its last fifth shorter and shorter silences are
+        enough, and at the end the next blank, which may lie within a word.
     """
 
     after_speech: float = 0.8
@@ -46,7 +46,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not all(0 < value < np.inf for value in (self.after_speech, self.before_speech, self.max_utterance)):
-            raise ValueError(f"after_speech, before_speech and max_utterance must be above 0 seconds, not {self}")
+            raise ArgumentError(f"after_speech, before_speech and max_utterance must be above 0 seconds, not {self}")
 
 
 def level(frame: np.ndarray) -> float:
@@ -57,15 +57,15 @@ def level(frame: np.ndarray) -> float:
 
 
 class EndpointDetector:
-    """Follows one stream frame by frame; what it finds does not depend on how the stream is cut into chunks."""
+    """Follows one stream frame by frame; the endpoints do not depend on how the stream is cut into chunks."""
 
     def __init__(self, rules: Endpoint, frame_seconds: float):
         self.rules = rules
         self.frame_seconds = frame_seconds
+        self.ahead = 0  # frames whose level came and whose log-probabilities did not
         self._floor, self._peak = FLOOR_RANGE[1], PEAK_START
         self._quiet = 0  # frames of audio, up to the last one
         self._recent: deque[float] = deque(maxlen=round(STEADY_SECONDS / frame_seconds))  # levels
-        self._ahead = 0  # frames of audio whose log-probabilities are still to come
         self.restart()
 
     def restart(self) -> None:
@@ -75,8 +75,8 @@ class EndpointDetector:
         self._speech = False
 
     def accept_level(self, decibels: float) -> None:
-        """Take in the level of one more frame of audio. Audio is ahead of the log-probabilities by the look-ahead."""
-        self._ahead += 1
+        """Take the level of the next frame of audio. Audio is ahead of the log-probabilities by the look-ahead."""
+        self.ahead += 1
         if decibels < DIGITAL_SILENCE:
             self._quiet += 1
             self._recent.clear()
@@ -91,8 +91,8 @@ class EndpointDetector:
         self._quiet = self._quiet + 1 if quiet else 0
 
     def accept_frame(self, blank: bool) -> bool:
-        """Take in whether one more frame is most likely blank; True if the utterance ends with it."""
-        self._ahead -= 1
+        """Take whether the blank is the most likely token of the next frame; True if the utterance ends with it."""
+        self.ahead -= 1
         if not blank and not self._speech:
             self._speech, self._frames = True, 0
         self._frames += 1
@@ -111,7 +111,7 @@ class EndpointDetector:
         if blank < MIN_BLANK:
             return blank * LOUD_BLANK
         quiet = self._quiet * self.frame_seconds
-        # The level may be wrong about a soft voice, so silence is hardly older than the blanks; a little it is, since a
+        # The level may miss a soft voice, so silence is hardly older than the blanks. It is a little older, since a
         # token may come after its sound.
-        oldest = blank + self._ahead * self.frame_seconds + MIN_BLANK
+        oldest = blank + self.ahead * self.frame_seconds + MIN_BLANK
         return max(min(quiet, oldest), blank * LOUD_BLANK)

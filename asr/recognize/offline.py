@@ -1,19 +1,19 @@
 """Offline recognition: audio → windows → log-probabilities → decoder → `Transcript`."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asr.audio.resample import SAMPLE_RATE, Resampler
-from asr.audio.sources import read_blocks
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
-from asr.errors import AudioError
-from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import Engine, StreamingEngine
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import AudioFile, Samples, read_blocks
+from asr.decode.base import Decoder
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
+from asr.errors import ArgumentError, AudioError
+from asr.model.engine import Engine, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Transcript, split_segments
 
 DEFAULT_MODEL = "en-bilstm"
@@ -23,17 +23,10 @@ WINDOW_SECONDS = 20
 CONTEXT_SECONDS = 2
 BATCH_SIZE = 8  # windows run together
 
-Source = str | Path | np.ndarray
+Source = AudioFile | tuple[Samples, int]  # samples come with their rate
 OnProgress = Callable[[Source, float], None]
 
-
-def check_samples(samples: np.ndarray) -> None:
-    """AudioError unless the samples are floats of shape (samples,): integers and channels would give wrong text."""
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(
-            f"samples must be float, shape (samples,), −1…1, but are {samples.dtype}, shape {samples.shape}; "
-            "divide int16 by 32768, average the channels"
-        )
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,10 +43,7 @@ def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Wi
 
     A recording of up to one window and its right context is one window. Only one window's samples are held.
     """
-    frames, context = (
-        round(WINDOW_SECONDS * SAMPLE_RATE / frame_samples),
-        round(CONTEXT_SECONDS * SAMPLE_RATE / frame_samples),
-    )
+    frames, context = (round(seconds * SAMPLE_RATE / frame_samples) for seconds in (WINDOW_SECONDS, CONTEXT_SECONDS))
     buffer = np.zeros(0, dtype=np.float32)
     left = 0  # frames of context at the start of the buffer
     for block in blocks:
@@ -68,7 +58,7 @@ def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Wi
 
 @dataclass
 class Recognition:
-    """What became of one source: all that could be heard, and the error that kept the rest back, if any."""
+    """Result for one source: the transcript, and the error if reading stopped early."""
 
     source: Source
     transcript: Transcript
@@ -77,164 +67,188 @@ class Recognition:
 
 @dataclass
 class _Job:
-    """A source on its way through the recogniser."""
+    """A source, and how far it was read."""
 
     source: Source
-    state: Any
-    samples: int = 0
+    samples: int = 0  # at 16 kHz
     error: AudioError | None = None
-    read: bool = False  # to its end
-    waiting: int = 0  # windows read and not yet decoded
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The audio up to its end or to an AudioError."""
+        source, rate = self.source if isinstance(self.source, tuple) else (self.source, None)
+        try:
+            for block in read_blocks(source, sample_rate=rate):
+                self.samples += len(block)
+                yield block
+        except AudioError as error:
+            log.warning("%s", error)
+            self.error = error
 
 
 class Recognizer:
-    """Transcribes recordings with one model and one decoder; holds no state between calls.
+    """Recognises whole recordings with one model. Holds no state between calls; threads may share one.
 
-        recognizer = Recognizer("en-bilstm")
-        recognizer.transcribe("talk.mp3").text
+    Args:
+        model: a packaged model's name, a bundle or its folder; or another recognizer, whose open model is shared, with
+            its threads, graph and providers.
+        decoder: "greedy" or "beam", or a decoder's options.
+        batch_size: windows of 20 s recognised together: memory for speed. The text does not depend on it.
+        threads: 0 uses every core.
+        graph: another graph than the bundle's own.
+        providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
 
-    `batch_size` windows are run together, of one long recording or of many short ones; the text does not depend on
-    it. A live model reads each recording as one stream instead. `threads` 0 uses every core. Memory does not grow with
-    the length of a recording.
+    Raises BundleError if there is no such model, ArgumentError for other arguments that cannot be.
     """
 
     def __init__(
         self,
-        model: str | Path | Bundle = DEFAULT_MODEL,
+        model: Model = DEFAULT_MODEL,
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
         graph: Path | None = None,
+        providers: Sequence[str] = (),
     ):
-        self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
-        engine = StreamingEngine if self.bundle.config.streaming else Engine
-        self.engine: Engine | StreamingEngine = engine(self.bundle, graph, threads)
-        self.decoder = make_decoder(decoder, self.bundle)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        for argument, value, least in (("batch_size", batch_size, 1), ("threads", threads, 0)):
+            if value < least:
+                raise ArgumentError(f"{argument}: {value}; give {least} or more")
+        self.engine = open_engine(model, graph, threads, providers)
+        self.bundle = self.engine.bundle
+        self.options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)
+        self.decoder = make_decoder(self.options, self.bundle)
         self.batch_size = batch_size
-        self.frame_samples = round(self.bundle.config.frame_seconds * SAMPLE_RATE)
+        self.frame_samples = self.engine.frame_samples
 
-    def transcribe(self, source: Source) -> Transcript:
-        """Recognise a path, "-" for standard input, or samples (float32, (N,), 16 kHz, −1…1). Raises AudioError."""
-        (recognition,) = self.transcribe_all([source])
+    def __repr__(self) -> str:
+        return f"<Recognizer {self.bundle.config.name}, {self.options.name}>"
+
+    def transcribe(
+        self, source: AudioFile | Samples, sample_rate: int | None = None, *, hotwords: Hotwords | None = None
+    ) -> Transcript:
+        """Recognise one recording.
+
+        Args:
+            source: the path of an audio file, "-" for standard input, the bytes of an audio file, a binary file object;
+                or samples: int16, int32 or float (full scale ±1), shape (n,) or (n, channels), or a list of them.
+            sample_rate: of samples, in hertz; an audio file has its own.
+            hotwords: phrases to prefer in this call, in place of those of the decoder's options, each as in "Ivanhoe"
+                or "knee jerk:8" with a boost in nats.
+
+        Raises AudioError if the recording cannot be read to its end, ArgumentError for arguments that do not fit.
+        """
+        (recognition,) = self.transcribe_all([_with_rate(source, sample_rate)], hotwords=hotwords)
         if recognition.error is not None:
             raise recognition.error
         return recognition.transcript
 
-    def log_probs(self, source: Source, on_progress: OnProgress | None = None) -> np.ndarray:
-        """What the model hears in a source: float32 (frames, tokens), natural log, all of it in memory.
+    def transcribe_all(
+        self, sources: Iterable[Source], on_progress: OnProgress | None = None, *, hotwords: Hotwords | None = None
+    ) -> Iterator[Recognition]:
+        """Recognise many sources; each result comes in its turn, as soon as it and those before it are done.
+
+        A source that cannot be read, or not to its end, has its error set and the text up to there.
+
+        Args:
+            sources: as for `transcribe`, but samples with their rate as a tuple (samples, sample_rate).
+            on_progress: called with the source and the seconds of each stretch of audio that was recognised.
+            hotwords: as for `transcribe`.
+        """
+        decoder = self.decoder if hotwords is None else self._decoder_for(hotwords)
+        state = decoder.reset()
+        for job, log_probs in self._log_probs(map(_Job, sources)):
+            if log_probs is None:
+                yield self._recognition(job, decoder, state)
+                state = decoder.reset()
+                continue
+            decoder.advance(state, log_probs)
+            if on_progress is not None:
+                on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
+
+    def log_probs(
+        self, source: AudioFile | Samples, sample_rate: int | None = None, on_progress: OnProgress | None = None
+    ) -> np.ndarray:
+        """CTC log-probabilities of a source: float32 (frames, tokens), natural log, all of it in memory.
 
         Raises AudioError, also when the source cannot be read to its end.
         """
-        job, rows = _Job(source, None), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
-        for part in self._log_probs(job):
-            rows.append(part)
-            if on_progress is not None:
-                on_progress(source, len(part) * self.bundle.config.frame_seconds)
+        job, parts = _Job(_with_rate(source, sample_rate)), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
+        for _, log_probs in self._log_probs([job]):
+            if log_probs is not None:
+                parts.append(log_probs)
+                if on_progress is not None:
+                    on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return np.concatenate(rows)
+        return np.concatenate(parts)
 
-    def _log_probs(self, job: _Job) -> Iterator[np.ndarray]:
-        """The log-probabilities of a job, (frames, tokens), piece by piece."""
-        blocks = self._blocks(job)
-        if isinstance(self.engine, StreamingEngine):
-            stream = self.engine.start()
-            for block in blocks:
-                yield from self.engine.advance([stream], [block])
-            yield from self.engine.finish([stream])
-            return
-        windows = cut_windows(blocks, self.frame_samples)
-        while batch := list(islice(windows, self.batch_size)):
-            results = self.engine.log_probs([window.samples for window in batch])
-            for window, result in zip(batch, results, strict=True):
-                yield result[window.first_frame : window.last_frame].copy()
-
-    def transcribe_all(self, sources: Iterable[Source], on_progress: OnProgress | None = None) -> Iterator[Recognition]:
-        """Recognise many sources; each is given back in its turn, as soon as it and those before it are done.
-
-        A source that cannot be read, or not to its end, has its error set and the text up to there.
-        `on_progress(source, seconds)` is told of each stretch of audio that was recognised.
-        """
+    def _log_probs(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, np.ndarray | None]]:
+        """The log-probabilities of sources, (frames, tokens), in order, piece by piece; None at the end of each."""
         if isinstance(self.engine, StreamingEngine):  # its state is carried from block to block: it needs no windows
-            for source in sources:
-                job = _Job(source, self.decoder.reset())
-                for log_probs in self._log_probs(job):
-                    self.decoder.advance(job.state, log_probs)
-                    if on_progress is not None:
-                        on_progress(source, len(log_probs) * self.bundle.config.frame_seconds)
-                yield self._recognition(job)
+            for job in jobs:
+                stream = self.engine.start()
+                for block in job.blocks():
+                    yield job, self.engine.advance([stream], [block])[0]
+                yield job, self.engine.finish([stream])[0]
+                yield job, None
             return
-        jobs: list[_Job] = []
-        batch: list[tuple[_Job, Window]] = []
         # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
         # that short recordings are not padded to the length of long ones.
         enough = self.batch_size * (WINDOW_SECONDS + CONTEXT_SECONDS) * SAMPLE_RATE
-        gathered = 0
-        for source in sources:
-            job = _Job(source, self.decoder.reset())
-            jobs.append(job)
-            for window in cut_windows(self._blocks(job), self.frame_samples):
-                batch.append((job, window))
-                job.waiting += 1
-                gathered += len(window.samples)
-                if gathered >= enough:
-                    self._recognize(self.engine, batch, on_progress)
-                    batch, gathered = [], 0
-            job.read = True
-            yield from self._finished(jobs)
-        self._recognize(self.engine, batch, on_progress)
-        yield from self._finished(jobs)
+        gathered: list[tuple[_Job, Window | None]] = []  # no window is the end of a source
+        samples = 0
+        for job in jobs:
+            for window in cut_windows(job.blocks(), self.frame_samples):
+                gathered.append((job, window))
+                samples += len(window.samples)
+                if samples >= enough:
+                    yield from self._run(self.engine, gathered)
+                    gathered, samples = [], 0
+            gathered.append((job, None))
+            if samples == 0:
+                yield from self._run(self.engine, gathered)
+                gathered = []
+        yield from self._run(self.engine, gathered)
 
-    def _blocks(self, job: _Job) -> Iterator[np.ndarray]:
-        """The job's audio; counts its samples and keeps its error."""
-        try:
-            if isinstance(job.source, np.ndarray):
-                check_samples(job.source)
-                # Samples go the way of a file's, which makes silence of those that are not numbers.
-                blocks: Iterable[np.ndarray] = [Resampler(SAMPLE_RATE).push(job.source)]
-            else:
-                blocks = read_blocks(job.source)
-            for block in blocks:
-                job.samples += len(block)
-                yield block
-        except AudioError as error:
-            job.error = error
+    def _run(
+        self, engine: Engine, gathered: Sequence[tuple[_Job, Window | None]]
+    ) -> Iterator[tuple[_Job, np.ndarray | None]]:
+        """Run windows in batches of similar length; their log-probabilities, in the order they were read."""
+        windows = [(place, window) for place, (_, window) in enumerate(gathered) if window is not None]
+        windows.sort(key=lambda item: len(item[1].samples))
+        results: dict[int, np.ndarray] = {}
+        for start in range(0, len(windows), self.batch_size):
+            batch = windows[start : start + self.batch_size]
+            log_probs = engine.log_probs([window.samples for _, window in batch])
+            for (place, window), rows in zip(batch, log_probs, strict=True):
+                results[place] = rows[window.first_frame : window.last_frame].copy()
+        for place, (job, _) in enumerate(gathered):
+            yield job, results.get(place)
 
-    def _recognize(self, engine: Engine, batch: list[tuple[_Job, Window]], on_progress: OnProgress | None) -> None:
-        """Run the windows and hand their log-probabilities to each job's decoder, in the order they were read."""
-        log_probs: list[np.ndarray] = [np.empty(0)] * len(batch)
-        by_length = sorted(range(len(batch)), key=lambda index: len(batch[index][1].samples))
-        for start in range(0, len(batch), self.batch_size):
-            chosen = by_length[start : start + self.batch_size]
-            results = engine.log_probs([batch[index][1].samples for index in chosen])
-            for index, result in zip(chosen, results, strict=True):
-                window = batch[index][1]
-                log_probs[index] = result[window.first_frame : window.last_frame].copy()
-        for (job, _), rows in zip(batch, log_probs, strict=True):
-            self.decoder.advance(job.state, rows)
-            job.waiting -= 1
-            if on_progress is not None:
-                on_progress(job.source, len(rows) * self.bundle.config.frame_seconds)
-
-    def _finished(self, jobs: list[_Job]) -> Iterator[Recognition]:
-        """Take the jobs that are done from the front of the list."""
-        while jobs and jobs[0].read and not jobs[0].waiting:
-            yield self._recognition(jobs.pop(0))
-
-    def _recognition(self, job: _Job) -> Recognition:
-        hypotheses = self.decoder.finish(job.state)
+    def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
+        hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
         segments = split_segments(hypotheses[0].words)
-        return Recognition(job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives), job.error)
+        language = self.bundle.config.language
+        return Recognition(
+            job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives, language), job.error
+        )
+
+    def _decoder_for(self, hotwords: Hotwords) -> Decoder:
+        if hotwords and self.options.name != "beam":
+            raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
+        return make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
+
+
+def _with_rate(source: AudioFile | Samples, sample_rate: int | None) -> Any:
+    """A source as `transcribe_all` takes it."""
+    return source if sample_rate is None else (source, sample_rate)
 
 
 def load_model(
-    name: str | Path = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
     batch_size: int = BATCH_SIZE,
     threads: int = 0,
 ) -> Recognizer:
     """A recogniser with a packaged model, or with the bundle in a folder. BundleError if there is none."""
-    return Recognizer(name, decoder, batch_size, threads)
+    return Recognizer(model, decoder, batch_size, threads)

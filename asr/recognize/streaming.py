@@ -1,7 +1,7 @@
-"""Live recognition: chunks of audio → log-probabilities → decoder → partial and final text.
+"""Streaming recognition: chunks of audio → log-probabilities → decoder → partial and final text.
 
     recognizer = asr.StreamingRecognizer("en-gru")
-    for samples in microphone:                              # float32 (n,), any n
+    for samples in microphone:                              # any number of samples
         for event in recognizer.accept(samples, 48_000):    # Partial or Final
             ...
     events = recognizer.finish()
@@ -9,31 +9,33 @@
 Neither the texts nor the times of the finals depend on how the audio is cut into chunks.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.audio.sources import Samples, as_samples
+from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.errors import AudioError
-from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import StreamingEngine
+from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.transcript import Segment, Word
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
-from asr.recognize.offline import Recognizer, check_samples
+from asr.recognize.offline import Recognizer
 
 STREAMING_MODEL = "en-gru"
 CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
 ENDPOINT = Endpoint()
-SECOND_PASS_MARGIN = 0.5  # s of audio before the first and after the last word that the second pass hears too
+SECOND_PASS_MARGIN = 0.5  # s of audio before the first and after the last word that the second pass is given
 
 
 @dataclass(frozen=True)
 class Partial:
-    """What is heard so far of the utterance in progress.
+    """Text of the utterance in progress; times are in seconds from the start of the stream.
 
     stable_prefix: the words at the start of `text` that no further audio will change. (A second pass still may.)
     """
@@ -42,26 +44,51 @@ class Partial:
     stable_prefix: str
     words: tuple[Word, ...]
 
+    def __repr__(self) -> str:
+        return f"Partial({self.text!r}, stable {self.stable_prefix!r}{_times(self.words)})"
+
 
 @dataclass(frozen=True)
-class Final:
-    """A finished utterance; times are in seconds from the start of the stream."""
-
+class _Finished:
     segment: Segment
+    utterance: int = 0
+
+    @property
+    def text(self) -> str:
+        return self.segment.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.utterance}: {self.text!r}{_times(self.segment.words)})"
 
 
-Event = Partial | Final
+class Final(_Finished):
+    """A finished utterance; times are in seconds from the start of the stream. `utterance` counts finals from 0."""
+
+
+class Revised(_Finished):
+    """The second pass's segment for the utterance whose Final came earlier, with the same number."""
+
+
+Event = Partial | Final | Revised
+
+
+def _times(words: Sequence[Word]) -> str:
+    return f", {words[0].start:.2f}–{words[-1].end:.2f} s" if words else ""
 
 
 class StreamingRecognizer:
-    """Recognises one stream of audio as it comes.
+    """Recognizes one stream of audio as it comes.
 
-    model: a packaged live model's name, a bundle, its folder, or an engine that several recognisers share.
-    endpoint: when an utterance ends; None never ends one before `finish`, and the time for a chunk then grows slowly
-        with what was heard.
-    second_pass: a model that reads whole recordings (its name, folder or recogniser) and hears each finished utterance
-        again; its text is the final one.
-    threads: 0 uses every core.
+    Args:
+        model: a packaged streaming model's name, a bundle or its folder; or an engine or another recognizer, whose
+            loaded model is shared.
+        decoder: its name or options.
+        endpoint: when an utterance ends. None never ends one before `finish`, and the time for a chunk then grows
+            slowly with the length of the stream.
+        second_pass: a model (or a Recognizer) that recognizes each finished utterance again.
+        executor: runs the second pass. Without one a final waits for it and has its text; with one a `Final` comes at
+            once and a `Revised` later, at the latest from `finish`.
+        threads: that the model uses; 0 for every core.
 
     With an `endpoint`, memory and time per chunk do not grow with the length of the stream. BundleError if there is no
     such model.
@@ -69,33 +96,110 @@ class StreamingRecognizer:
 
     def __init__(
         self,
-        model: str | Path | Bundle | StreamingEngine = STREAMING_MODEL,
+        model: Model = STREAMING_MODEL,
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         endpoint: Endpoint | None = ENDPOINT,
-        second_pass: str | Path | Recognizer | None = None,
+        second_pass: Model | None = None,
         threads: int = 0,
+        executor: Executor | None = None,
     ):
-        if not isinstance(model, StreamingEngine):
-            model = StreamingEngine(model if isinstance(model, Bundle) else load_bundle(model), threads=threads)
-        if isinstance(second_pass, str | Path):
-            second_pass = Recognizer(second_pass, decoder, threads=threads)
-        self.engine = model
-        self.decoder = make_decoder(decoder, model.bundle)
+        self.engine = open_streaming_engine(model, threads)
+        self.decoder = make_decoder(decoder, self.engine.bundle)
         self.endpoint = endpoint
-        self.second_pass = second_pass
-        self.frame_seconds = model.bundle.config.frame_seconds
-        self._frame_samples = round(self.frame_seconds * SAMPLE_RATE)
-        self._begin()
+        self.second_pass = make_second_pass(second_pass, decoder, threads)
+        self.executor = executor
+        self.cancel()
 
-    def _begin(self) -> None:
-        """At the start of a stream."""
+    def __repr__(self) -> str:
+        name, seconds = self.engine.bundle.config.name, self.stream.position.samples / SAMPLE_RATE
+        return f"StreamingRecognizer({name!r}, {seconds:.2f} s in)"
+
+    def accept(self, samples: Samples, sample_rate: int) -> list[Event]:
+        """Take the next samples and return the events they lead to, in order.
+
+        There is at most one Partial, the last event, and only if its text is new.
+
+        Args:
+            samples: shape (n,) or (n, channels), int16 or float −1…1; see `asr.audio.sources.as_samples`.
+            sample_rate: in hertz, the same for all of a stream.
+
+        Raises ArgumentError for other samples, AudioError if the rate changes; the stream then goes on without them.
+        """
+        stream = self.stream
+        stream.feed(samples, sample_rate)
+        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
+        return [*stream.revisions(), *stream.decode(log_probs)]
+
+    def finish(self) -> list[Event]:
+        """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
+        stream = self.stream
+        stream.end()
+        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
+        events = [*stream.decode(log_probs), *stream.revisions(wait=True)]
+        self.cancel()
+        return events
+
+    def cancel(self) -> None:
+        """Forget the stream. What is accepted after that is a new one."""
+        self.stream = LiveStream(self.engine, self.decoder, self.endpoint, self.second_pass, self.executor)
+
+    async def events(self, chunks: AsyncIterable[Samples], sample_rate: int) -> AsyncIterator[Event]:
+        """Events of one stream as its chunks come; the model runs in a thread and does not block the event loop."""
+        import asyncio
+
+        self.cancel()
+        try:
+            async for samples in chunks:
+                for event in await asyncio.to_thread(self.accept, samples, sample_rate):
+                    yield event
+            for event in await asyncio.to_thread(self.finish):
+                yield event
+        finally:
+            self.cancel()
+
+
+def make_second_pass(model: Model | None, decoder: DecoderName | DecoderOptions, threads: int = 0) -> Recognizer | None:
+    """The recognizer for a second pass: `model` itself if it is one."""
+    return model if model is None or isinstance(model, Recognizer) else Recognizer(model, decoder, threads=threads)
+
+
+class LiveStream:
+    """One stream in three steps, so that the second can be one model call for many streams.
+
+        stream.feed(samples, sample_rate)       # or end(); resamples, in any thread
+        (log_probs,) = engine.advance([stream.position], [stream.take()])
+        events = stream.decode(log_probs)       # endpoints, decoder, second pass
+
+    All but `feed` and `end` belong to one thread at a time.
+    """
+
+    def __init__(
+        self,
+        engine: StreamingEngine,
+        decoder: Decoder,
+        endpoint: Endpoint | None,
+        second_pass: Recognizer | None = None,
+        executor: Executor | None = None,
+        on_revision: Callable[[Future], None] = lambda _: None,
+    ):
+        """`on_revision` is called, in the executor's thread, when `revisions` has something."""
+        self.engine, self.decoder, self.second_pass, self.executor = engine, decoder, second_pass, executor
+        self.position = engine.start()
+        self.complete = False  # decoded to its end
+        self._ended = False  # no more samples will be fed
+        self._taken = False  # nor taken
+        self._on_revision = on_revision
+        self._frame_seconds = engine.bundle.config.frame_seconds
         self._resampler: Resampler | None = None
-        self._stream = self.engine.start()
-        self._detector = EndpointDetector(self.endpoint, self.frame_seconds) if self.endpoint else None
-        self._unheard = np.zeros(0, dtype=np.float32)  # samples whose level the detector has not been told
-        self._audio: list[np.ndarray] = []  # of the utterance, for the second pass
-        self._audio_first = 0  # frame with which that begins
+        self._fed: deque[np.ndarray] = deque()  # 16 kHz, not yet taken
+        self._detector = EndpointDetector(endpoint, self._frame_seconds) if endpoint else None
+        self._unleveled = np.zeros(0, dtype=np.float32)  # the begun frame
+        self._levels: deque[float] = deque()  # of frames that the detector has not had
+        self._audio: list[np.ndarray] = []  # for the second pass, from frame `_audio_first` on
+        self._audio_first = 0
         self._decoded = 0  # frames
+        self._finals = 0
+        self._jobs: deque[tuple[int, Future[tuple[Word, ...]]]] = deque()
         self._begin_utterance()
 
     def _begin_utterance(self) -> None:
@@ -103,41 +207,69 @@ class StreamingRecognizer:
         self._first = self._decoded  # frame
         self._shown = ""
 
-    def accept(self, samples: np.ndarray, sample_rate: int) -> list[Event]:
-        """Take the next samples, float (n,), −1…1, at `sample_rate` hertz; return what became of them, in order.
-
-        There is at most one Partial, the last event, and only if its text is new. AudioError for samples of another
-        shape or type, or if the rate changes within a stream.
-        """
-        samples = np.asarray(samples)
-        check_samples(samples)
+    def feed(self, samples: Samples, sample_rate: int) -> None:
+        """Add samples, see `StreamingRecognizer.accept`. Nothing is added when it raises."""
+        samples = as_samples(samples, sample_rate)
         if self._resampler is None:
-            self._resampler = Resampler(sample_rate)
+            self._resampler = Resampler(int(sample_rate))
         if sample_rate != self._resampler.rate:
             raise AudioError(
                 f"the stream began at {self._resampler.rate} Hz and goes on at {sample_rate} Hz; "
                 "finish() it, and begin another one"
             )
-        return self._advance(self._resampler.push(samples))
+        self._fed.append(self._resampler.push(samples))
 
-    def finish(self) -> list[Event]:
-        """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
-        events = self._advance(self._resampler.flush()) if self._resampler is not None else []
-        (log_probs,) = self.engine.finish([self._stream])
-        self.decoder.advance(self._state, log_probs)
-        self._decoded += len(log_probs)
-        finals = [event for event in events if isinstance(event, Final)]  # a last partial would be outdated
-        finals += self._end_utterance()
-        self._begin()
-        return list(finals)
+    def end(self) -> None:
+        """No more samples will come."""
+        if self._resampler is not None and not self._ended:
+            self._fed.append(self._resampler.flush())
+        self._ended = True
 
-    def _advance(self, audio: np.ndarray) -> list[Event]:
-        """Go on by 16 kHz samples (n,)."""
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to take, to decode or to ask of `revisions`."""
+        return bool(self._fed) or (self._ended and not self.complete) or any(job.done() for _, job in self._jobs)
+
+    @property
+    def over(self) -> bool:
+        """Whether all events were given."""
+        return self.complete and not self._jobs
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that were fed and not taken."""
+        return sum(len(samples) for samples in list(self._fed)) / SAMPLE_RATE
+
+    def take(self, most: int | None = None) -> np.ndarray:
+        """The next 16 kHz samples (n,) for the engine, at most so many, and after the end the silence that follows."""
+        ended = self._ended  # before the rest is taken, or something might come in between
+        parts, room = [np.zeros(0, dtype=np.float32)], most
+        while self._fed and room != 0:
+            part = self._fed.popleft()
+            if room is not None:
+                if len(part) > room:
+                    self._fed.appendleft(part[room:])
+                part = part[:room]
+                room -= len(part)
+            parts.append(part)
+        audio = np.concatenate(parts)
         if self.second_pass is not None:
             self._audio.append(audio)
         if self._detector is not None:
-            self._unheard = np.concatenate([self._unheard, audio])
-        (log_probs,) = self.engine.advance([self._stream], [audio])
+            self._measure(audio)
+        if ended and not self._fed and not self._taken:
+            self._taken = True
+            return np.concatenate([audio, self.engine.tail(self.position, len(audio))])
+        return audio
+
+    def _measure(self, audio: np.ndarray) -> None:
+        self._unleveled = np.concatenate([self._unleveled, audio])
+        whole = len(self._unleveled) // self.engine.frame_samples * self.engine.frame_samples
+        self._levels.extend(level(frame) for frame in self._unleveled[:whole].reshape(-1, self.engine.frame_samples))
+        self._unleveled = self._unleveled[whole:].copy()
+
+    def decode(self, log_probs: np.ndarray) -> list[Event]:
+        """The events of what was taken: its log-probs (frames, tokens)."""
         events: list[Event] = []
         done = 0
         for end in self._endpoints(log_probs):
@@ -147,6 +279,9 @@ class StreamingRecognizer:
             events += self._end_utterance()
         self.decoder.advance(self._state, log_probs[done:])
         self._decoded += len(log_probs) - done
+        if self._taken:
+            self.complete = True
+            return [*events, *self._end_utterance()]
         hypothesis = self.decoder.partial(self._state) if len(log_probs) else None
         if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
@@ -158,50 +293,65 @@ class StreamingRecognizer:
         """How many of the frames lie before each end of an utterance among them."""
         if self._detector is None:
             return []
-        frames = self._unheard[: len(self._unheard) // self._frame_samples * self._frame_samples]
-        self._unheard = self._unheard[len(frames) :].copy()
-        audio = frames.reshape(-1, self._frame_samples)
-        blank = log_probs.argmax(axis=1) == BLANK_ID
-        # At the start of a stream the audio gets ahead by the look-ahead; from then on both are frame by frame.
-        ahead = len(audio) - len(blank)
-        for frame in audio[:ahead]:
-            self._detector.accept_level(level(frame))
         ends = []
-        for row, frame in enumerate(audio[ahead:]):
-            self._detector.accept_level(level(frame))
-            if self._detector.accept_frame(bool(blank[row])):
+        for row, blank in enumerate((log_probs.argmax(axis=1) == BLANK_ID).tolist()):
+            # Audio is ahead of the log-probs by the look-ahead.
+            while self._levels and self._detector.ahead <= self.engine.bundle.config.lookahead:
+                self._detector.accept_level(self._levels.popleft())
+            if self._detector.ahead <= self.engine.bundle.config.lookahead:
+                break  # the silence at the end has no level
+            if self._detector.accept_frame(blank):
                 self._detector.restart()
                 ends.append(row + 1)
         return ends
 
-    def _end_utterance(self) -> list[Final]:
+    def _end_utterance(self) -> list[Event]:
         words = self._in_stream(self.decoder.finish(self._state)[0].words)
-        final = words
+        number, self._finals = self._finals, self._finals + bool(words)
         if self.second_pass is not None:
-            audio = np.concatenate([*self._audio, np.zeros(0, dtype=np.float32)])
-            final = self._second_pass(words, audio, self.second_pass) or words
-            # The onset of a word comes before its first token: where nothing was heard yet, some audio stays.
-            margin = 0 if words else round(SECOND_PASS_MARGIN / self.frame_seconds)
-            first = max(self._audio_first, self._decoded - margin)
-            self._audio = [audio[(first - self._audio_first) * self._frame_samples :].copy()]
-            self._audio_first = first
+            audio, begin = self._cut_audio(words)
+            if words and self.executor is not None:
+                future = self.executor.submit(_again, self.second_pass, audio, begin)
+                self._jobs.append((number, future))
+                future.add_done_callback(self._on_revision)
+            elif words:
+                words = _again(self.second_pass, audio, begin) or words
         self._begin_utterance()
-        return [Final(Segment(final))] if final else []
+        return [Final(Segment(words), number)] if words else []
 
-    def _second_pass(self, words: tuple[Word, ...], audio: np.ndarray, recognizer: Recognizer) -> tuple[Word, ...]:
-        """Hear the utterance again, from its first to its last word; nothing if there were none."""
+    def _cut_audio(self, words: tuple[Word, ...]) -> tuple[np.ndarray, float]:
+        """Audio (n,) from the first to the last of the words, and the second of the stream at which it begins."""
+        audio = np.concatenate([*self._audio, np.zeros(0, dtype=np.float32)])
+        begin, frame_samples = self._audio_first * self._frame_seconds, self.engine.frame_samples
+        # The onset of a word comes before its first token: where nothing was recognized yet, some audio stays.
+        margin = 0 if words else round(SECOND_PASS_MARGIN / self._frame_seconds)
+        first = max(self._audio_first, self._decoded - margin)
+        self._audio = [audio[(first - self._audio_first) * frame_samples :].copy()]
+        self._audio_first = first
         if not words:
-            return ()
-        begin = self._audio_first * self.frame_seconds
+            return audio[:0], begin
         start = max(0.0, words[0].start - SECOND_PASS_MARGIN - begin)
-        # Not beyond the utterance: how much is heard of what follows depends on the chunks, and it has its own turn.
-        end = min(words[-1].end + SECOND_PASS_MARGIN, self._decoded * self.frame_seconds) - begin
-        again = recognizer.transcribe(audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
-        return _shift(again.words, begin + start)
+        # Not beyond the utterance: how much there is of what follows depends on the chunks, and it has its own turn.
+        end = min(words[-1].end + SECOND_PASS_MARGIN, self._decoded * self._frame_seconds) - begin
+        return audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)], begin + start
+
+    def revisions(self, wait: bool = False) -> list[Event]:
+        """What the second pass has finished in the executor; `wait` for all of it."""
+        events: list[Event] = []
+        while self._jobs and (wait or self._jobs[0][1].done()):
+            number, future = self._jobs.popleft()
+            if words := future.result():
+                events.append(Revised(Segment(words), number))
+        return events
 
     def _in_stream(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Words with times from the start of the utterance → from the start of the stream."""
-        return _shift(words, self._first * self.frame_seconds)
+        return _shift(words, self._first * self._frame_seconds)
+
+
+def _again(recognizer: Recognizer, audio: np.ndarray, begin: float) -> tuple[Word, ...]:
+    """Words of 16 kHz audio that begins at `begin` seconds of the stream."""
+    return _shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)
 
 
 def _shift(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:

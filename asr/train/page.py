@@ -132,7 +132,7 @@ def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> Exam
     picture = note = ""
     try:
         samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
-        log_probs = recognizer.log_probs(samples)
+        log_probs = recognizer.log_probs(samples, SAMPLE_RATE)
         config = recognizer.bundle.config
         picture = plots.utterance(samples, log_probs, recognizer.bundle.tokens, config.frame_seconds)
         if utterance.seconds > SHOWN_SECONDS:

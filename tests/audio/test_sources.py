@@ -1,9 +1,15 @@
+import errno
 import io
 import os
 import shutil
+import signal
+import stat
 import subprocess
+import sys
 import threading
+import time
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +22,7 @@ from hypothesis import strategies as st
 
 from asr.audio import sources
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import AUDIO_SUFFIXES, duration, find_audio, read, read_blocks
+from asr.audio.sources import AUDIO_SUFFIXES, as_samples, duration, find_audio, read, read_blocks
 from asr.errors import AudioError
 
 LOSSLESS = [
@@ -255,6 +261,117 @@ def test_named_pipe_is_read(tmp_path):
     writer.start()
     np.testing.assert_array_equal(read(fifo), read(path))
     writer.join()
+
+
+def open_files(process: subprocess.Popen) -> list[os.stat_result]:
+    """Of the regular files that a process has open."""
+    found = []
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):  # closed in the meantime
+            found.append(link.stat())
+    return [status for status in found if stat.S_ISREG(status.st_mode)]
+
+
+@pytest.mark.parametrize("source", ["fifo", "standard input"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_stream_leaves_no_copy_behind_whatever_kills_its_reader(tmp_path, number, source):
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("files without a name are made on Linux only")
+    temporary, fifo = tmp_path / "temporary", tmp_path / "fifo"
+    temporary.mkdir()
+    os.mkfifo(fifo)
+    program = f"from asr.audio.sources import read; read({str(fifo) if source == 'fifo' else '-'!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
+    )
+    size = 5_000_000
+    with fifo.open("wb") if source == "fifo" else process.stdin as pipe:
+        pipe.write(save(tmp_path / "a.wav", mixture(1.0)).read_bytes() + bytes(size))
+        pipe.flush()
+        for _ in range(600):  # until most of it is copied
+            if any(status.st_size > size / 2 for status in open_files(process)):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the stream was not copied")
+        assert list(temporary.iterdir()) == [], "not even while it is read"
+        process.send_signal(number)
+        process.wait()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_stream_that_needs_ffmpeg_to_go_back_and_forth_is_read(tmp_path):
+    path = tmp_path / "talk.m4a"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=440:d=3", path)  # the index comes last
+    for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), path.open("rb")):
+        np.testing.assert_array_equal(read(source), read(path))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+def test_bytes_and_file_objects_are_read_as_the_file(tmp_path, suffix):
+    path = save(tmp_path / f"talk.{suffix}", mixture(2.0, 44100, 2), 44100)
+    for source in (path.read_bytes(), bytearray(path.read_bytes()), path.open("rb"), path.open("rb", buffering=0)):
+        np.testing.assert_array_equal(read(source), read(path))
+
+
+def test_bad_bytes_and_file_objects_are_named(tmp_path):
+    assert_one_line(collect(b"")[1], "bytes: empty (0 bytes)")
+    assert_one_line(collect(io.BytesIO(b"no audio" * 9))[1], "file object: not an audio file")
+    (tmp_path / "notes").write_text("no audio")
+    assert_one_line(collect((tmp_path / "notes").open("rb"))[1], "notes: not an audio file")
+
+
+def test_a_stream_that_cannot_be_read_says_so(monkeypatch):
+    class Broken(io.RawIOBase):
+        def read(self, _size=-1):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Broken()))
+    assert_one_line(collect("-")[1], "standard input: cannot be read: Input/output error")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_stream_that_cannot_be_copied_says_why(monkeypatch, number):
+    def fail(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sources.tempfile, "TemporaryFile", fail)
+    assert_one_line(collect(b"RIFF")[1], "bytes: cannot be copied to a temporary file: ", os.strerror(number))
+
+
+# Samples in memory
+
+
+def test_samples_are_float32_of_full_scale_one_and_keep_their_shape():
+    for samples in ([[0.5, -1.0]], np.array([[16384, -32768]], np.int16), np.array([[2**30, -(2**31)]], np.int32)):
+        converted = as_samples(samples, 48_000)
+        assert converted.dtype == np.float32
+        np.testing.assert_array_equal(converted, [[0.5, -1.0]])
+    assert as_samples([], 16_000).shape == (0,)
+    assert as_samples(np.zeros((0, 2), np.int16), 16_000).shape == (0, 2)
+
+
+def test_float32_samples_are_not_copied():
+    samples = mixture(1.0)
+    assert np.shares_memory(as_samples(samples, 16_000), samples)
+
+
+@given(st.integers(-(2**15), 2**15 - 1), st.sampled_from([8_000, 48_000, 48_000.0, np.int32(44_100)]))
+def test_a_list_of_integers_holds_int16_values(value, rate):
+    np.testing.assert_array_equal(as_samples([value], rate), np.array([value / 2**15], dtype=np.float32))
+
+
+def test_damage_in_samples_passes_for_the_resampler_to_silence():
+    samples = np.array([np.nan, np.inf, -np.inf, 1e300, 0.25])
+    np.testing.assert_array_equal(read(samples, sample_rate=16_000), [0, 0, 0, 0, 0.25])
+
+
+def test_samples_equal_a_file_of_them(tmp_path):
+    samples = mixture(3.0, 44100, 2)
+    path = save(tmp_path / "talk.wav", samples, 44100, subtype="FLOAT")
+    np.testing.assert_array_equal(read(samples, sample_rate=44100), read(path))
+    blocks = list(read_blocks(samples, 1.0, 44100))
+    assert [len(block) for block in blocks[:-1]] == [SAMPLE_RATE] * (len(blocks) - 1)
 
 
 # Bad files

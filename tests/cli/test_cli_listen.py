@@ -172,7 +172,9 @@ def test_a_second_pass_goes_over_the_finished_utterances(
     listen: Command, talk: Path, carrier_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, asked = Recognizer.transcribe_all, []
-    monkeypatch.setattr(Recognizer, "transcribe_all", lambda *given: asked.append(1) or original(*given))
+    monkeypatch.setattr(
+        Recognizer, "transcribe_all", lambda *given, **options: asked.append(1) or original(*given, **options)
+    )
     assert listen("--input", talk, "--second-pass", carrier_bundle).out == "one two three\nand the rest\n"
     assert len(asked) == 2
 

@@ -74,7 +74,7 @@ def file_text(saved: Path) -> str:
     size = len(heard) + len(played)
     offset = int(np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(played, size).conj()).argmax())
     aligned = np.concatenate([np.zeros(offset, dtype=np.float32), played, np.zeros(SAMPLE_RATE, dtype=np.float32)])
-    return Recognizer(STREAMING_MODEL).transcribe(aligned[: max(len(heard), offset + len(played))]).text
+    return Recognizer(STREAMING_MODEL).transcribe(aligned[: max(len(heard), offset + len(played))], SAMPLE_RATE).text
 
 
 # PulseAudio and our resampler between them change some samples by a few parts in a thousand; at 16 kHz nothing does.

@@ -60,7 +60,7 @@ def tuned_bundle(carrier_bundle: Path, language_model: Path, tmp_path: Path) -> 
 
 
 def text(bundle: Path | Bundle, samples: np.ndarray, **options: object) -> str:
-    return load_model(bundle, DecoderOptions("beam", **options)).transcribe(samples).text
+    return load_model(bundle, DecoderOptions("beam", **options)).transcribe(samples, carrier.RATE).text
 
 
 def test_a_language_model_decides_what_the_sound_leaves_open(carrier_bundle: Path, language_model: Path):
@@ -85,7 +85,7 @@ def test_a_bundle_brings_its_own_language_model_and_weights(tuned_bundle: Bundle
 
 
 def test_n_best_are_different_texts_with_their_scores(tuned_bundle: Bundle):
-    transcript = load_model(tuned_bundle.path, DecoderOptions("beam", nbest=3)).transcribe(NAP_OR_MAP)
+    transcript = load_model(tuned_bundle.path, DecoderOptions("beam", nbest=3)).transcribe(NAP_OR_MAP, carrier.RATE)
     first, second, *_ = transcript.alternatives
     assert (first.text, second.text) == ("take a nap", "take a map")
     assert transcript.text == first.text
@@ -101,8 +101,8 @@ def test_a_recurrent_model_weighs_the_beams_hypotheses_again(tuned_bundle: Bundl
     weights = DecoderConfig(rescoring_weight=50.0, rescoring_bonus=0.0, rescored_confidence=(0.0, -1.0))
     bundle = dataclasses.replace(tuned_bundle, config=dataclasses.replace(tuned_bundle.config, decoder=weights))
     options = DecoderOptions("beam", lm="NONE", nbest=16)
-    plain = load_model(bundle, options).transcribe(NAP_OR_MAP)
-    rescored = load_model(bundle, dataclasses.replace(options, rescore=folder)).transcribe(NAP_OR_MAP)
+    plain = load_model(bundle, options).transcribe(NAP_OR_MAP, carrier.RATE)
+    rescored = load_model(bundle, dataclasses.replace(options, rescore=folder)).transcribe(NAP_OR_MAP, carrier.RATE)
     model = NeuralModel.load(folder)
     best = max(plain.alternatives, key=lambda item: item.score + 50 * model.score([model.encode(item.text)])[0])
     assert rescored.text == best.text != plain.text
@@ -127,7 +127,7 @@ def test_live_finals_are_what_the_offline_beam_writes_of_the_same_frames(
     offline = load_model(streaming_carrier_bundle, options)
     middle = round((finals[0].end + finals[1].start) / 2 * carrier.RATE)
     assert [final.text for final in finals] == [
-        offline.transcribe(part).text for part in (samples[:middle], samples[middle:])
+        offline.transcribe(part, carrier.RATE).text for part in (samples[:middle], samples[middle:])
     ]
     assert [final.text for final in finals] == ["take a nap", "take the cap"]
 

@@ -12,9 +12,9 @@ from live_model import speech as recording
 
 from asr.audio.sources import read
 from asr.data.manifest import Entry
-from asr.errors import BundleError
+from asr.errors import ArgumentError, BundleError
 from asr.model.bundle import Bundle, load_bundle
-from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, usable_cores
+from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine
 from asr.model.tokens import Tokens
 
 FRAME = carrier.FRAME
@@ -247,11 +247,22 @@ def test_a_model_for_whole_recordings_cannot_stream(carrier_bundle: Path) -> Non
     assert str(carrier_bundle) in str(caught.value)
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
-    assert usable_cores() == 1
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: 12)
-    assert usable_cores() == 12
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert usable_cores() == 1
+def test_a_model_is_opened_from_its_name_its_folder_or_its_bundle(carrier_bundle: Path) -> None:
+    for model in ("en-gru", carrier_bundle, str(carrier_bundle), load_bundle(carrier_bundle)):
+        engine = open_engine(model, threads=1)
+        assert isinstance(engine, StreamingEngine if model == "en-gru" else Engine)
+
+
+def test_an_open_model_is_shared(live: StreamingEngine) -> None:
+    class Recognizer:
+        engine = live
+
+    assert open_engine(live) is live
+    assert open_engine(Recognizer()) is live
+
+
+@pytest.mark.parametrize("model", [None, 7, b"en-gru", ["en-gru"]])
+def test_what_is_no_model_is_one_line_that_names_the_argument(model: object) -> None:
+    with pytest.raises(ArgumentError, match=r"^model must be a name, a folder") as caught:
+        open_engine(model)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

@@ -22,6 +22,7 @@ from asr.recognize.align import align, forced_align, spell, split_words
 from asr.recognize.offline import Recognizer
 
 FRAME = 0.04  # seconds
+RATE = carrier.RATE
 PIECES = Tokens([BLANK, "▁t", "he", "▁the", "re", "▁", *"ehrt'"])
 
 
@@ -187,7 +188,7 @@ def reader(request: pytest.FixtureRequest, carrier_bundle: Path, streaming_carri
 
 def test_words_have_the_times_and_confidences_that_the_decoder_gives_them(reader: Recognizer) -> None:
     samples = carrier.speech("the cat's meow ", silence=30)
-    transcript, heard = align(reader, samples, "The cat’s — meow?!"), reader.transcribe(samples)
+    transcript, heard = align(reader, samples, "The cat’s — meow?!", RATE), reader.transcribe(samples, RATE)
     assert transcript.text == "The cat’s — meow?!"
     assert [(word.start, word.end) for word in transcript.words] == [(word.start, word.end) for word in heard.words]
     assert [word.confidence for word in transcript.words] == pytest.approx([word.confidence for word in heard.words])
@@ -195,7 +196,7 @@ def test_words_have_the_times_and_confidences_that_the_decoder_gives_them(reader
 
 
 def test_a_word_of_two_parts_lasts_from_the_first_to_the_last(reader: Recognizer) -> None:
-    word, after = align(reader, carrier.speech("ab cd ef", silence=10), "ab-cd ef").words
+    word, after = align(reader, carrier.speech("ab cd ef", silence=10), "ab-cd ef", RATE).words
     # Each character has two frames; the last one's second is blank.
     assert (word.text, word.start, word.end) == ("ab-cd", 10 * FRAME, pytest.approx((10 + 2 * 5 - 1) * FRAME))
     assert after.start == pytest.approx((10 + 2 * 6) * FRAME)
@@ -204,13 +205,13 @@ def test_a_word_of_two_parts_lasts_from_the_first_to_the_last(reader: Recognizer
 
 def test_a_recording_of_several_windows_is_aligned_as_a_whole(reader: Recognizer) -> None:
     text = "one two three four five six seven eight nine ten " * 25  # 98 s
-    transcript = align(reader, carrier.speech(text), text)
-    assert transcript.words == reader.transcribe(carrier.speech(text)).words
+    transcript = align(reader, carrier.speech(text), text, RATE)
+    assert transcript.words == reader.transcribe(carrier.speech(text), RATE).words
     assert len(transcript.segments) > 1
 
 
 def test_words_that_were_not_spoken_are_still_in_order_and_uncertain(reader: Recognizer) -> None:
-    words = align(reader, carrier.speech("the cat sat", silence=20), "the black cat sat").words
+    words = align(reader, carrier.speech("the cat sat", silence=20), "the black cat sat", RATE).words
     assert [word.text for word in words] == ["the", "black", "cat", "sat"]
     assert all(one.end <= other.start for one, other in itertools.pairwise(words))
     assert max(range(4), key=lambda index: -words[index].confidence) == 1
@@ -219,7 +220,7 @@ def test_words_that_were_not_spoken_are_still_in_order_and_uncertain(reader: Rec
 @pytest.mark.parametrize("text", ["", " \n", "— … !"])
 def test_a_text_without_words_is_refused(reader: Recognizer, text: str) -> None:
     with pytest.raises(AsrError, match="no words"):
-        align(reader, carrier.speech("words"), text)
+        align(reader, carrier.speech("words"), text, RATE)
 
 
 def test_audio_that_cannot_be_read_to_its_end_is_refused(reader: Recognizer, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_audio_that_cannot_be_read_to_its_end_is_refused(reader: Recognizer, tmp
 def test_progress_adds_up_to_the_recording(reader: Recognizer) -> None:
     told: list[float] = []
     samples = carrier.speech("words " * 120)
-    align(reader, samples, "words " * 120, lambda _, seconds: told.append(seconds))
+    align(reader, samples, "words " * 120, RATE, on_progress=lambda _, seconds: told.append(seconds))
     assert sum(told) == pytest.approx(len(samples) / carrier.RATE)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.errors import ArgumentError
 from asr.recognize.endpoint import GRACE, Endpoint, EndpointDetector, level
 
 FRAME_SECONDS = 0.04
@@ -174,7 +175,7 @@ def test_nothing_lasts_longer_than_its_rule(stretches: list[tuple[float, bool, i
 @pytest.mark.parametrize("field", ["after_speech", "before_speech", "max_utterance"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rule_that_is_no_time_is_refused_in_one_line(field: str, value: float):
-    with pytest.raises(ValueError, match=r"above 0 seconds") as caught:
+    with pytest.raises(ArgumentError, match=r"above 0 seconds") as caught:
         Endpoint(**{field: value})
     assert "\n" not in str(caught.value)
     assert f"{field}={value}" in str(caught.value)

@@ -18,14 +18,15 @@ from asr.recognize.offline import BATCH_SIZE, CONTEXT_SECONDS, WINDOW_SECONDS, R
 
 RATE, FRAME = carrier.RATE, carrier.FRAME
 WINDOW, CONTEXT = WINDOW_SECONDS * RATE, CONTEXT_SECONDS * RATE
+POSITION = 2.0**-24  # of full scale, for the next sample: exact, and within full scale for 17 minutes
 LIMIT = WINDOW + CONTEXT  # samples of the longest recording that is one window
 
 
 class PositionEngine:
-    """For samples that are half their position in the recording: says the position of each frame."""
+    """For samples that are `positions`: says the position of each frame."""
 
     def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [2 * waveform[::FRAME, None] / FRAME for waveform in waveforms]
+        return [waveform[::FRAME, None] / POSITION / FRAME for waveform in waveforms]
 
 
 class BlankEngine:
@@ -72,7 +73,7 @@ def no_file(tmp_path: Path) -> Path:
 
 
 def positions(samples: int) -> np.ndarray:
-    return np.arange(samples, dtype=np.float32) / 2  # exact up to 17 minutes; from 10⁶ on a sample counts as damage
+    return np.arange(samples, dtype=np.float32) * POSITION
 
 
 def cut(samples: np.ndarray, at: Sequence[int]) -> Iterator[np.ndarray]:
@@ -83,7 +84,7 @@ def check_windows(windows: Sequence[Window], total: int) -> None:
     """The frames that count are those of the recording, in order, each with its context or the recording's edge."""
     frames: list[int] = []
     for window in windows:
-        start, length = int(2 * window.samples[0]), len(window.samples)
+        start, length = int(window.samples[0] / POSITION), len(window.samples)
         np.testing.assert_array_equal(window.samples, positions(total)[start : start + length])
         assert start % FRAME == 0
         last = math.ceil(length / FRAME) if window.last_frame is None else window.last_frame
@@ -142,7 +143,9 @@ def test_the_decoder_gets_every_frame_in_order(
     decoder = recognizer.decoder = RecordingDecoder()
     told: list[float] = []
     recognitions = list(
-        recognizer.transcribe_all([positions(length) for length in lengths], lambda _, seconds: told.append(seconds))
+        recognizer.transcribe_all(
+            [(positions(length), RATE) for length in lengths], lambda _, seconds: told.append(seconds)
+        )
     )
     assert [recognition.transcript.duration for recognition in recognitions] == [length / RATE for length in lengths]
     frames = [math.ceil(length / FRAME) for length in lengths]
@@ -152,7 +155,7 @@ def test_the_decoder_gets_every_frame_in_order(
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])
 def test_words_and_times_are_those_of_the_recording(make: Callable[..., Recognizer], decoder: str) -> None:
-    transcript = make(decoder=decoder).transcribe(carrier.speech("one two", silence=50))
+    transcript = make(decoder=decoder).transcribe(carrier.speech("one two", silence=50), RATE)
     assert transcript.text == "one two"
     # The space has a frame and a blank one, too.
     times = [(word.text, round(word.start / 0.04), round(word.end / 0.04)) for word in transcript.words]
@@ -168,7 +171,7 @@ def test_words_at_the_edges_of_windows_are_neither_lost_nor_doubled(
     # 40 words of 2.4 s: 96 s in 5 windows, whose edges fall at other places of the words.
     words = ["".join(letters) for letters in itertools.product("abcd", "efghi", "jk")]
     samples = np.concatenate([carrier.speech(f" {word}", silence=52) for word in words])
-    transcript = make(decoder=decoder, batch_size=2).transcribe(samples)
+    transcript = make(decoder=decoder, batch_size=2).transcribe(samples, RATE)
     assert transcript.text == " ".join(words)
     assert [round(word.start, 2) for word in transcript.words] == [
         round(number * 2.4 + 54 * 0.04, 2) for number in range(len(words))
@@ -180,7 +183,7 @@ def test_results_come_in_the_order_of_the_sources_though_batches_are_sorted_by_l
 ) -> None:
     names = ["a", "bb", "ccc", "dddd", "e", "ff"]
     silences = [900, 3, 2000, 0, 40, 700]
-    sources = [carrier.speech(" ".join(name), silence) for name, silence in zip(names, silences, strict=True)]
+    sources = [(carrier.speech(" ".join(name), silence), RATE) for name, silence in zip(names, silences, strict=True)]
     recognitions = list(make(batch_size=2).transcribe_all(sources))
     assert all(recognition.source is source for recognition, source in zip(recognitions, sources, strict=True))
     assert [recognition.transcript.text.replace(" ", "") for recognition in recognitions] == names
@@ -188,7 +191,7 @@ def test_results_come_in_the_order_of_the_sources_though_batches_are_sorted_by_l
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 639, 640, 641])
 def test_the_shortest_recordings_give_a_transcript(make: Callable[..., Recognizer], samples: int) -> None:
-    transcript = make().transcribe(np.zeros(samples, dtype=np.float32))
+    transcript = make().transcribe(np.zeros(samples, dtype=np.float32), RATE)
     assert (transcript.text, transcript.duration) == ("", samples / RATE)
 
 
@@ -201,7 +204,7 @@ def test_memory_does_not_grow_with_the_length_of_the_recording(
     def peak(minutes: int) -> int:
         block = 10 * RATE
         stream = (np.zeros(block, dtype=np.float32) for _ in range(6 * minutes))
-        monkeypatch.setattr(asr.recognize.offline, "read_blocks", lambda _: stream)
+        monkeypatch.setattr(asr.recognize.offline, "read_blocks", lambda *_, **__: stream)
         tracemalloc.start()
         try:
             assert recognizer.transcribe("stream").duration == 60 * minutes
@@ -218,7 +221,7 @@ def test_memory_does_not_grow_with_the_length_of_the_recording(
 def test_long_recordings_run_in_full_batches(make: Callable[..., Recognizer]) -> None:
     recognizer = make(batch_size=4)
     engine = recognizer.engine = BlankEngine()  # type: ignore[assignment]
-    assert recognizer.transcribe(np.zeros(16 * WINDOW, dtype=np.float32)).text == ""
+    assert recognizer.transcribe(np.zeros(16 * WINDOW, dtype=np.float32), RATE).text == ""
     assert engine.batches == [4, 4, 4, 4]
 
 
@@ -227,10 +230,10 @@ def test_results_come_before_all_sources_are_read(make: Callable[..., Recognizer
     recognizer.engine = BlankEngine()  # type: ignore[assignment]
     begun: list[int] = []
 
-    def sources() -> Iterator[np.ndarray]:
+    def sources() -> Iterator[tuple[np.ndarray, int]]:
         for number in range(200):
             begun.append(number)
-            yield np.zeros(5 * RATE, dtype=np.float32)
+            yield np.zeros(5 * RATE, dtype=np.float32), RATE
 
     most = max(len(begun) - done for done, _ in enumerate(recognizer.transcribe_all(sources())))
     assert most <= BATCH_SIZE * (WINDOW_SECONDS + CONTEXT_SECONDS) / 5 + 1
@@ -253,7 +256,7 @@ def test_bad_files_leave_the_others_alone(make: Callable[..., Recognizer], tmp_p
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("this is not audio\n" * 100)
     good = carrier.save(tmp_path / "good.wav", "good")
-    sources = [no_file, good, tmp_path / "empty.wav", tmp_path / "text.wav", carrier.speech("fine"), tmp_path]
+    sources = [no_file, good, tmp_path / "empty.wav", tmp_path / "text.wav", (carrier.speech("fine"), RATE), tmp_path]
     recognitions = list(make().transcribe_all(sources))
     assert [recognition.transcript.text for recognition in recognitions] == ["", "good", "", "", "fine", ""]
     assert [recognition.error is None for recognition in recognitions] == [False, True, False, False, True, False]
@@ -268,7 +271,7 @@ def test_transcribe_raises_for_a_missing_file(make: Callable[..., Recognizer], n
 def test_samples_that_are_not_numbers_count_as_silence(make: Callable[..., Recognizer], value: float) -> None:
     samples = carrier.speech("abc", silence=4)
     samples[: 2 * FRAME] = value
-    assert make().transcribe(samples).text == "abc"
+    assert make().transcribe(samples, RATE).text == "abc"
 
 
 def test_another_sample_rate_is_refused(carrier_bundle: Path, tmp_path: Path) -> None:
@@ -286,4 +289,4 @@ def test_a_bundle_may_be_given_instead_of_its_name(make: Callable[..., Recognize
 
 def test_reading_a_file_equals_reading_its_samples(make: Callable[..., Recognizer], tmp_path: Path) -> None:
     path = carrier.save(tmp_path / "a.wav", "same words", silence=700)
-    assert make().transcribe(path) == make().transcribe(str(path)) == make().transcribe(read(path))
+    assert make().transcribe(path) == make().transcribe(str(path)) == make().transcribe(read(path), RATE)

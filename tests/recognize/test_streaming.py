@@ -1,7 +1,10 @@
 """Live recognition: any chunks and any rate give the same finals; stable words stay; nothing is lost or doubled."""
 
+import asyncio
 import pickle
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +12,29 @@ import carrier
 import live_model
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_model import chunk_sizes, cut
 
-from asr import AudioError, BundleError, Endpoint, Final, Partial, Recognizer, StreamingRecognizer, load_model
+from asr import (
+    ArgumentError,
+    AudioError,
+    BundleError,
+    Endpoint,
+    Final,
+    Partial,
+    Recognizer,
+    StreamingRecognizer,
+    load_model,
+)
 from asr.decode.build import DecoderName, DecoderOptions
 from asr.evaluate.live import Flicker, transcribe_live
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.model.tokens import Tokens
 from asr.output.transcript import Segment, Transcript, Word
-from asr.recognize.streaming import Event
+from asr.recognize.streaming import Event, Revised
 
 RATE, FRAME, FRAME_SECONDS = carrier.RATE, carrier.FRAME, carrier.FRAME / carrier.RATE
 UTTERANCES = ("hello to you", "it's a word", "so long")
@@ -143,7 +157,7 @@ def test_finals_are_what_the_whole_file_says_however_it_is_cut(
     sizes: list[int],
 ) -> None:
     finals = told(listen(make(decoder=decoder, endpoint=endpoint), cut(TALK, sizes)))
-    whole = Final(Segment(offline[decoder].transcribe(TALK).words))
+    whole = Final(Segment(offline[decoder].transcribe(TALK, RATE).words))
     assert [flat(finals)] == told([whole])
     spoken = [" ".join(word for word, *_ in final) for final in finals]
     assert spoken == ([" ".join(UTTERANCES)] if endpoint is None else list(UTTERANCES))
@@ -180,7 +194,7 @@ def test_a_model_with_memory_and_lookahead_gives_the_finals_of_the_whole_stream(
 @pytest.mark.parametrize("repeats", [1, 9])  # 45 s are more than a window of the models for whole recordings
 def test_without_endpoints_a_stream_gives_what_the_file_gives(live_bundle: Path, decoder: str, repeats: int) -> None:
     samples = np.tile(live_model.speech(), repeats)
-    offline = load_model(live_bundle, DecoderOptions(decoder, 4), threads=1).transcribe(samples)
+    offline = load_model(live_bundle, DecoderOptions(decoder, 4), threads=1).transcribe(samples, RATE)
     recognizer = StreamingRecognizer(live_bundle, DecoderOptions(decoder, 4), endpoint=None, threads=1)
     (final,) = listen(recognizer, cut(samples, [2_560] * 400))[-1:]
     assert isinstance(final, Final)
@@ -321,40 +335,63 @@ def test_samples_that_are_not_audio_count_as_silence(make: Callable[..., Streami
     assert told(listen(make(), cut(samples, [1_000] * 9))) == told(listen(make(), [TALK]))
 
 
-def test_float64_samples_are_heard(make: Callable[..., StreamingRecognizer]) -> None:
-    assert listen(make(), [TALK.astype(np.float64)]) == listen(make(), [TALK])
+@pytest.mark.parametrize(
+    "same",
+    [
+        np.round(TALK * 32768).astype(np.int16),
+        np.stack([2 * TALK, np.zeros_like(TALK)], axis=1),
+        np.round(TALK * 32768).astype(np.int16)[:, None],
+        TALK.astype(np.float64),
+    ],
+    ids=["int16", "two channels", "one channel of int16", "float64"],
+)
+def test_samples_of_any_kind_are_the_same_stream(make: Callable[..., StreamingRecognizer], same: np.ndarray) -> None:
+    assert told(listen(make(), cut(same, [2_560] * 99))) == told(listen(make(), [TALK]))
 
 
 @pytest.mark.parametrize(
     ("samples", "rate", "reason"),
     [
-        (np.zeros(100, dtype=np.int16), RATE, "int16"),
-        (np.zeros((100, 2), dtype=np.float32), RATE, r"\(100, 2\)"),
+        (np.zeros(100, dtype=np.int64), RATE, "int64"),
+        (np.zeros((2, 100), dtype=np.float32), RATE, r"\(2, 100\)"),
         (np.zeros((), dtype=np.float32), RATE, r"\(\)"),
-        (np.zeros(100, dtype=np.float32), 48_000, "began at 16000 Hz and goes on at 48000 Hz"),
+        (np.round(TALK * 32768), RATE, "divide int16 values by 32768"),
+        ("talk.wav", RATE, "samples"),
+        (np.zeros(100, dtype=np.float32), None, "sample_rate: missing"),
+        (np.zeros(100, dtype=np.float32), 0, "sample_rate: 0 is impossible"),
+        (np.zeros(100, dtype=np.float32), -16_000, "sample_rate: -16000 is impossible"),
     ],
-    ids=["integers", "two channels", "a number", "another rate"],
+    ids=[
+        "wide integers",
+        "many channels",
+        "a number",
+        "int16 values as floats",
+        "a path",
+        "no rate",
+        "rate 0",
+        "rate below 0",
+    ],
 )
 def test_samples_of_another_kind_are_refused_in_one_line_and_the_stream_goes_on(
     make: Callable[..., StreamingRecognizer], samples: np.ndarray, rate: int, reason: str
 ) -> None:
     recognizer = make()
     before, after = np.split(TALK, [50_000])
-    events = recognizer.accept(before, RATE)
-    with pytest.raises(AudioError, match=reason) as caught:
-        recognizer.accept(samples, rate)
-    assert "\n" not in str(caught.value)
-    assert told(events + listen(recognizer, [after])) == told(listen(make(), [TALK]))
+    for chunks in ([TALK], [before, after]):
+        events = [event for chunk in chunks[:-1] for event in recognizer.accept(chunk, RATE)]
+        with pytest.raises(ArgumentError, match=reason) as caught:
+            recognizer.accept(samples, rate)
+        assert "\n" not in str(caught.value)
+        assert told(events + listen(recognizer, chunks[-1:])) == told(listen(make(), [TALK]))
 
 
-@pytest.mark.parametrize("rate", [0, -16_000])
-def test_an_impossible_rate_is_refused_and_another_may_follow(
-    make: Callable[..., StreamingRecognizer], rate: int
-) -> None:
+def test_another_rate_within_a_stream_is_refused_in_one_line(make: Callable[..., StreamingRecognizer]) -> None:
     recognizer = make()
-    with pytest.raises(AudioError, match="impossible"):
-        recognizer.accept(TALK, rate)
-    assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+    before, after = np.split(TALK, [50_000])
+    events = recognizer.accept(before, RATE)
+    with pytest.raises(AudioError, match="began at 16000 Hz and goes on at 48000 Hz"):
+        recognizer.accept(after, 48_000)
+    assert told(events + listen(recognizer, [after])) == told(listen(make(), [TALK]))
 
 
 def test_recognisers_that_share_an_engine_do_not_disturb_each_other(live_bundle: Path) -> None:
@@ -389,9 +426,9 @@ def test_memory_and_work_do_not_grow_with_the_length_of_the_stream(
         for number, chunk in enumerate(cut(minute, [5_120] * 187)):
             texts += [event.text for event in recognizer.accept(chunk, RATE) if isinstance(event, Partial)]
             if number in (0, 130, 187):
-                shared = ("engine", "decoder", "second_pass")
+                shared = ("engine", "decoder", "second_pass", "_on_revision")
                 held.append(
-                    len(pickle.dumps([value for name, value in vars(recognizer).items() if name not in shared]))
+                    len(pickle.dumps([value for name, value in vars(recognizer.stream).items() if name not in shared]))
                 )
         longest.append(max(map(len, texts)))
     # After the first minute nothing but the digits of some counts.
@@ -425,6 +462,20 @@ def test_a_model_for_another_sample_rate_is_refused(tmp_path: Path) -> None:
 def test_a_model_may_be_a_folder_a_bundle_or_an_engine(streaming_carrier_bundle: Path, engine: StreamingEngine) -> None:
     models = (streaming_carrier_bundle, str(streaming_carrier_bundle), load_bundle(streaming_carrier_bundle), engine)
     assert [texts(listen(StreamingRecognizer(model, threads=1), [TALK])) for model in models] == [list(UTTERANCES)] * 4
+
+
+def test_recognizers_share_each_others_model(streaming_carrier_bundle: Path) -> None:
+    whole = load_model(streaming_carrier_bundle, threads=1)
+    live = StreamingRecognizer(whole)
+    assert texts(listen(live, [TALK])) == list(UTTERANCES)
+    assert live.engine is whole.engine is StreamingRecognizer(live).engine is Recognizer(live).engine
+    assert Recognizer(live).transcribe(TALK, RATE).text == " ".join(UTTERANCES)
+
+
+def test_an_open_model_for_whole_recordings_is_refused_in_one_line(offline: dict[str, Recognizer]) -> None:
+    with pytest.raises(BundleError, match="choose a live model") as caught:
+        StreamingRecognizer(offline["greedy"])
+    assert "\n" not in str(caught.value)
 
 
 # Second pass
@@ -466,12 +517,108 @@ def test_a_second_pass_that_hears_nothing_leaves_the_first_ones_text(
     make: Callable[..., StreamingRecognizer], offline: dict[str, Recognizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deaf = offline["greedy"]
-    monkeypatch.setattr(deaf, "transcribe", lambda samples: Transcript((), len(samples) / RATE))
+    monkeypatch.setattr(deaf, "transcribe", lambda samples, _rate: Transcript((), len(samples) / RATE))
     assert told(listen(make(second_pass=deaf), [TALK])) == told(listen(make(), [TALK]))
 
 
 def test_the_second_pass_may_be_a_models_folder(make: Callable[..., StreamingRecognizer], carrier_bundle: Path) -> None:
     assert texts(listen(make(second_pass=str(carrier_bundle)), [TALK])) == list(UTTERANCES)
+
+
+def test_in_an_executor_the_second_pass_follows_the_finals(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer
+) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        gate = threading.Event()
+        executor.submit(gate.wait, 60)
+        recognizer = make(second_pass=shouting, executor=executor)
+        events = [event for chunk in cut(TALK, [2_560] * 99) for event in recognizer.accept(chunk, RATE)]
+        assert texts(events) == list(UTTERANCES[:2])  # at once, with the live text
+        assert not any(isinstance(event, Revised) for event in events)
+        gate.set()
+        events += recognizer.finish()
+        revised = [(event.utterance, event.text) for event in events if isinstance(event, Revised)]
+        assert revised == list(enumerate(text.upper() for text in UTTERANCES))
+        waiting = listen(make(second_pass=shouting), cut(TALK, [2_560] * 99))
+        assert [event.segment for event in events if isinstance(event, Revised)] == [
+            event.segment for event in waiting if isinstance(event, Final)
+        ]
+        live = listen(make(), cut(TALK, [2_560] * 99))
+        assert [event for event in events if not isinstance(event, Revised)] == live
+
+
+def test_a_revision_comes_with_the_next_samples(make: Callable[..., StreamingRecognizer], shouting: Recognizer) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        recognizer = make(second_pass=shouting, executor=executor)
+        recognizer.accept(TALK, RATE)
+        executor.submit(int).result()  # what was handed in before is done
+        events = recognizer.accept(silence(FRAME_SECONDS), RATE)
+        assert [event.text for event in events if isinstance(event, Revised)] == ["HELLO TO YOU", "IT'S A WORD"]
+
+
+@pytest.mark.parametrize("kind", ["name", "recognizer", "bundle"])
+def test_a_second_pass_may_be_any_model(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer, kind: str
+) -> None:
+    second = {"name": str(shouting.bundle.path), "recognizer": shouting, "bundle": shouting.bundle}[kind]
+    assert texts(listen(make(second_pass=second), [TALK])) == [text.upper() for text in UTTERANCES]
+
+
+def test_a_second_pass_shares_the_model_of_a_streaming_recognizer(make: Callable[..., StreamingRecognizer]) -> None:
+    other = make()
+    recognizer = make(second_pass=other)
+    assert recognizer.second_pass.engine is other.engine
+    assert texts(listen(recognizer, [TALK])) == list(UTTERANCES)
+
+
+# Asynchronous
+
+
+async def in_chunks(samples: np.ndarray, size: int = 2_560) -> AsyncIterator[np.ndarray]:
+    for start in range(0, len(samples), size):
+        await asyncio.sleep(0)
+        yield samples[start : start + size]
+
+
+def test_events_come_asynchronously_as_they_come_otherwise(make: Callable[..., StreamingRecognizer]) -> None:
+    async def collect(recognizer: StreamingRecognizer) -> list[Event]:
+        return [event async for event in recognizer.events(in_chunks(TALK), RATE)]
+
+    recognizer = make()
+    expected = listen(make(), cut(TALK, [2_560] * 99))
+    assert asyncio.run(collect(recognizer)) == expected
+    assert asyncio.run(collect(recognizer)) == expected  # another stream
+
+
+def test_a_consumer_that_stops_early_leaves_no_trace(make: Callable[..., StreamingRecognizer]) -> None:
+    async def first(recognizer: StreamingRecognizer) -> Event:
+        events = recognizer.events(in_chunks(TALK), RATE)
+        event = await anext(events)
+        await events.aclose()
+        return event
+
+    recognizer = make()
+    assert asyncio.run(first(recognizer)).text == "he"
+    assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+
+
+def test_a_cancelled_stream_leaves_no_trace(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    recognizer.accept(at_rate(TALK, 48_000)[:100_001], 48_000)
+    recognizer.cancel()
+    assert recognizer.finish() == []
+    assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+
+
+def test_what_is_printed_is_short_and_round(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+    events = [recognizer.accept(chunk, RATE) for chunk in np.split(talk("to be"), [25_000])]
+    partials = ["Partial('to b', stable 'to', 1.28–1.56 s)", "Partial('to be', stable 'to', 1.28–1.64 s)"]
+    assert [repr(event) for batch in events for event in batch] == partials
+    assert repr(recognizer) == "StreamingRecognizer('carrier', 1.64 s in)"
+    assert repr(recognizer.finish()) == "[Final(0: 'to be', 1.28–1.64 s)]"
+    assert repr(Revised(Segment(words("well")), 3)) == "Revised(3: 'well', 0.00–1.00 s)"
+    assert repr(Partial("", "", ())) == "Partial('', stable '')"
 
 
 # Recordings in place of a microphone
@@ -486,6 +633,29 @@ def test_a_recording_is_heard_as_from_a_microphone(make: Callable[..., Streaming
     assert (recognition.transcript.text, recognition.transcript.duration) == ("one two", pytest.approx(64 * 0.04))
     assert sum(told_seconds) == pytest.approx(64 * 0.04)
     assert transcribe_live(recognizer, path) == recognition  # a new stream
+
+
+@pytest.mark.parametrize("second", ["none", "waiting", "later"])
+def test_the_finals_of_a_recording_are_its_segments_with_their_times(
+    make: Callable[..., StreamingRecognizer], offline: dict[str, Recognizer], tmp_path: Path, second: str
+) -> None:
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, TALK, RATE, subtype="FLOAT")
+    whole, flicker = offline["greedy"].transcribe(path), Flicker()
+    with ThreadPoolExecutor(1) as executor:
+        recognizer = make(
+            decoder="greedy",
+            second_pass=None if second == "none" else offline["greedy"],
+            executor=executor if second == "later" else None,
+        )
+        transcript = transcribe_live(recognizer, path, flicker).transcript
+    assert [segment.text for segment in transcript.segments] == list(UTTERANCES)
+    assert transcript.text == whole.text
+    assert transcript.duration == pytest.approx(len(TALK) / RATE)
+    for word, expected in zip(transcript.words, whole.words, strict=True):
+        assert (word.start, word.end) == pytest.approx((expected.start, expected.end), abs=FRAME_SECONDS + 1e-6)
+    # A chunk is two letters: of the words, all but the short ones are shown before they are complete.
+    assert flicker.changed == flicker.shown - len(transcript.words) > 0
 
 
 def test_a_truncated_recording_gives_its_text_and_an_error(

@@ -42,7 +42,11 @@ def test_spoken_hotwords_are_found_and_distractors_may_be_invented(measure_hotwo
     spoken = {"the nadir": doubtful("the nadir", 4, "m"), "the manos": doubtful("the manos", 8, "r")}
     entries = [Entry(text, Path(), text, None, None) for text in spoken]
     cases = measure_hotwords.make_cases(
-        entries, [recognizer.log_probs(samples) for samples in spoken.values()], model, limit=1.0, distractors=2
+        entries,
+        [recognizer.log_probs(samples, carrier.RATE) for samples in spoken.values()],
+        model,
+        limit=1.0,
+        distractors=2,
     )
     assert [case.rare for case in cases] == [Counter(["nadir"]), Counter(["manos"])]
     assert all({"manor", "zebu"} <= {*case.hotwords} for case in cases)

@@ -1,0 +1,197 @@
+"""Many streams at once: one model call advances all that have audio.
+
+    batcher = Batcher("en-gru")
+    threading.Thread(target=batcher.run, args=[deliver], daemon=True).start()
+
+    stream = batcher.open()                 # in any thread, as are
+    stream.feed(samples, 48_000)
+    stream.finish()                         # or cancel()
+
+    def deliver(stream, events):            # in the batcher's thread, so it must not wait for anything
+        loop.call_soon_threadsafe(queues[stream].put_nowait, (events, stream.done))
+
+Each stream gives the finals that a `StreamingRecognizer` would give, whatever runs beside it. Without a thread of its
+own, a batcher advances when the caller calls `step`; `news` is set when there is something to do.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import Samples
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.errors import ArgumentError, AudioError
+from asr.model.engine import Model, open_streaming_engine
+from asr.recognize.endpoint import Endpoint
+from asr.recognize.streaming import ENDPOINT, STREAMING_MODEL, Event, LiveStream, make_second_pass
+
+STEP_SAMPLES = SAMPLE_RATE  # most of one stream that one step takes, so that long chunks do not hold up other streams
+
+log = logging.getLogger(__name__)
+
+
+class Batcher:
+    """Runs any number of streams with one model and one decoder.
+
+    The arguments are those of `StreamingRecognizer`, but a second pass always runs in an executor: without one given,
+    in a thread of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model = STREAMING_MODEL,
+        decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
+        second_pass: Model | None = None,
+        threads: int = 0,
+        executor: Executor | None = None,
+    ):
+        self.engine = open_streaming_engine(model, threads)
+        self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
+        self.decoder = make_decoder(self.options, self.engine.bundle)
+        self.second_pass = make_second_pass(second_pass, decoder, threads)
+        self.executor = ThreadPoolExecutor(1) if second_pass is not None and executor is None else executor
+        self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
+        self._lock = threading.Lock()  # of that
+        self._stepping = threading.Lock()
+        self.news = threading.Event()
+        self._closed = False
+
+    def open(
+        self, endpoint: Endpoint | None = ENDPOINT, hotwords: str | Mapping[str, float] | None = None
+    ) -> "BatchedStream":
+        """A new stream.
+
+        Args:
+            endpoint: when its utterances end, as of `StreamingRecognizer`.
+            hotwords: of this stream, in place of those of the batcher's decoder; a decoder is built for them.
+        """
+        decoder = self.decoder
+        if hotwords is not None:
+            if self.options.name != "beam":
+                raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
+            decoder = make_decoder(replace(self.options, hotwords=hotwords), self.engine.bundle)
+        live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
+        stream = BatchedStream(self)
+        with self._lock:
+            self._streams[stream] = live
+        return stream
+
+    def step(self) -> list[tuple["BatchedStream", list[Event]]]:
+        """Advance all streams that have audio, by a second at most → those with new events, or that are `done` now."""
+        with self._stepping:
+            self.news.clear()
+            with self._lock:
+                waiting = {stream: live for stream, live in self._streams.items() if live.waiting}
+            if not waiting:
+                return []
+            chunks = [live.take(STEP_SAMPLES) for live in waiting.values()]
+            results = []
+            try:
+                rows = self.engine.advance([live.position for live in waiting.values()], chunks)
+            except Exception as error:  # onnxruntime's own exceptions share no base class
+                return [(stream, stream._fail(error)) for stream in waiting]
+            for (stream, live), log_probs in zip(waiting.items(), rows, strict=True):
+                if stream.done:  # cancelled meanwhile
+                    continue
+                try:
+                    events = live.revisions()
+                    if not live.complete:
+                        events += live.decode(log_probs)
+                except Exception as error:  # whatever it is, the other streams go on
+                    events = stream._fail(error)
+                if live.waiting:
+                    self.news.set()
+                if live.over:
+                    self._forget(stream)
+                if events or stream.done:
+                    results.append((stream, events))
+            return [(stream, events) for stream, events in results if not stream.cancelled]
+
+    def run(self, deliver: Callable[["BatchedStream", list[Event]], None]) -> None:
+        """Step whenever there is audio, and hand out the results, until `close`.
+
+        `deliver` is called in this thread and must not wait for anything. A stream whose call raises is cancelled.
+        """
+        while not self._closed:
+            self.news.wait()
+            for stream, events in self.step():
+                stream._deliver(deliver, events)
+
+    def close(self) -> None:
+        """Cancel all streams and end `run`."""
+        self._closed = True
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
+        if self.executor is not None:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+        self.news.set()
+
+    def _forget(self, stream: "BatchedStream") -> None:
+        with self._lock:
+            self._streams.pop(stream, None)
+
+
+class BatchedStream:
+    """One stream of a batcher. Its methods may be called in any thread, by one at a time, `cancel` at any moment.
+
+    error: what ended the stream early, if anything did.
+    """
+
+    def __init__(self, batcher: Batcher):
+        self.error: Exception | None = None
+        self.cancelled = False
+        self._batcher = batcher
+        self._delivery = threading.RLock()  # reentrant, as `deliver` may cancel
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come: it was finished, cancelled, or ended by an error."""
+        return self not in self._batcher._streams
+
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that were fed and wait for the model: more and more of them if the machine is too slow."""
+        live = self._batcher._streams.get(self)
+        return live.backlog if live else 0.0
+
+    def feed(self, samples: Samples, sample_rate: int) -> None:
+        """Add samples, as `StreamingRecognizer.accept` takes them; AudioError also when the stream is over."""
+        self._live().feed(samples, sample_rate)
+        self._batcher.news.set()
+
+    def finish(self) -> None:
+        """No more samples will come. The stream is done when its last events were given."""
+        self._live().end()
+        self._batcher.news.set()
+
+    def cancel(self) -> None:
+        """Forget the stream. After this returns nothing more of it is given."""
+        with self._delivery:
+            self.cancelled = True
+            self._batcher._forget(self)
+
+    def _live(self) -> LiveStream:
+        live = self._batcher._streams.get(self)
+        if live is None:
+            raise AudioError(f"the stream is over{f' ({self.error})' if self.error else ''}; open another one")
+        return live
+
+    def _fail(self, error: Exception) -> list[Event]:
+        self.error = error
+        self._batcher._forget(self)
+        return []
+
+    def _deliver(self, deliver: Callable[["BatchedStream", list[Event]], None], events: list[Event]) -> None:
+        with self._delivery:
+            if self.cancelled:
+                return
+            try:
+                deliver(self, events)
+            except Exception as error:
+                log.warning("a stream was cancelled, since its events could not be delivered: %s", error)
+                self.cancel()
