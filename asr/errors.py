@@ -1,5 +1,9 @@
 """Errors that a user can act on. Each message is one line: what is wrong, where, and what to do."""
 
+import errno
+import os
+import re
+
 
 class AsrError(Exception):
     """Base of every error that `asr` raises on purpose; the command line prints it as one line."""
@@ -33,3 +37,20 @@ def one_line(text: object, characters: int = 160) -> str:
     """A library's message or a file name as it fits into an error: one line, printable, not long."""
     line = " ".join(str(text).encode("utf-8", "replace").decode().split()).rstrip(".")
     return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def os_error_code(error: Exception) -> int | None:
+    """Of an OSError, also of the one that is named in a message of safetensors."""
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return int(named[1]) if named else getattr(error, "errno", None)
+
+
+def describe_os_error(error: Exception) -> str:
+    """What the system says and of which file, for a message: "Permission denied: /runs/en"."""
+    code, file = os_error_code(error), getattr(error, "filename", None)
+    return one_line(f"{os.strerror(code) if code else error}{f': {file}' if file else ''}")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether room on the disk, or in the user's quota of it, is what is missing."""
+    return os_error_code(error) in (errno.ENOSPC, errno.EDQUOT)

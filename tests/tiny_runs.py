@@ -25,6 +25,7 @@ from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.distributed import processes
 from asr.train.language import LanguageTask
+from asr.train.process import stop_signals
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
 
@@ -76,15 +77,15 @@ def language_recipe(folder: Path) -> LanguageRecipe:
 
 
 def make_trainer(recipe: AcousticRecipe | LanguageRecipe, resume: bool = False, console: Console | None = None) -> Any:
-    console = console or Console(file=io.StringIO(), width=1_000)
-    if isinstance(recipe, AcousticRecipe):
-        return Trainer(AcousticTask, recipe, console, resume)
-    return Trainer(LanguageTask, recipe, console, resume)
+    """As `asr.train.run` does; `threads` of conftest.py puts their number back."""
+    torch.set_num_threads(recipe.threads or torch.get_num_threads())
+    task = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
+    return Trainer(task, recipe, console or Console(file=io.StringIO(), width=1_000), resume)
 
 
 def said(trainer: Trainer) -> str:
-    assert isinstance(trainer.console.file, io.StringIO)
-    return trainer.console.file.getvalue()
+    assert isinstance(trainer.log.console.file, io.StringIO)
+    return trainer.log.console.file.getvalue()
 
 
 def repeatable(curve: list[Any]) -> list[dict[str, Any]]:
@@ -193,7 +194,9 @@ def _train(
         sys.stderr = file  # a traceback would be seen there
         try:
             with processes():
-                make_trainer(recipe, True, Console(file=file, width=1_000)).run()
+                trainer = make_trainer(recipe, True, Console(file=file, width=1_000))
+                with stop_signals() as stop:
+                    trainer.run(stop)
         except RecipeError as error:
             print(error, file=file)
             sys.exit(1)
@@ -218,7 +221,7 @@ def _prepare(fault: str) -> None:
     if fault.startswith("SIG"):
         update, updates = Trainer.update, []
 
-        def signalled(trainer: Trainer[Any], *arguments: Any) -> Any:
+        def signalled(trainer: Trainer, *arguments: Any) -> Any:
             updates.append(1)
             if len(updates) == 2:
                 workers = [str(worker.pid) for worker in multiprocessing.active_children()]

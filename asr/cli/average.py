@@ -32,7 +32,7 @@ def average(
     if last is not None and any(source.is_file() for source in sources):
         raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")
     with training_packages():
-        from asr.train.average import average_checkpoints, find_checkpoints
+        from asr.train.checkpoint import average_checkpoints, find_checkpoints
     checkpoints = find_checkpoints(sources, last)
     target = output or checkpoints[0].parent / "averaged.safetensors"
     Guard(checkpoints, force).check(target)

@@ -65,6 +65,7 @@ class TrainingData(Protocol):
     """Training and dev data, as batches."""
 
     seconds: float  # of training audio
+    batches: int  # about so many in a pass over it
 
     def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
         """This process's batches of an epoch, from 1, after the first `done` of all.

@@ -15,14 +15,7 @@ from torch import Tensor, nn
 from asr.data.augment.spec import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
-from asr.data.tokenizer import (
-    PHONES_MODEL,
-    TOKENIZER_MODEL,
-    TextRule,
-    Tokenizer,
-    make_tokenizer,
-    phones_tokenizer,
-)
+from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
 from asr.decode.greedy import GreedyDecoder
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
@@ -30,15 +23,19 @@ from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
-from asr.train.checkpoint import LAST
 from asr.train.config import AcousticRecipe
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
+from asr.train.runs import LAST
 from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
+ONLY_BLANKS = (
+    "the model still writes only blanks, so all dev texts are empty: normal in the first epochs; if it lasts, lower "
+    "optimizer.learning_rate, or look for texts that do not belong to their audio"
+)
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
@@ -48,6 +45,7 @@ class AcousticEpoch(Epoch):
     too_short: int  # utterances of this epoch too short for their text after speed perturbation
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
+    only_blanks: bool = False  # whether all dev texts are empty
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -62,8 +60,12 @@ class AcousticEpoch(Epoch):
         more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
         return f"WER {self.dev_wer:6.2%}{more}{too_short}"
 
+    @property
+    def advice(self) -> str:
+        return ONLY_BLANKS if self.only_blanks else ""
 
-class AcousticTask(Task[Batch, AcousticEpoch]):
+
+class AcousticTask(Task):
     """`carried` counts the utterances of the epoch that were too short for their text."""
 
     epoch_type = AcousticEpoch
@@ -93,6 +95,7 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         taught_by = None if teacher is None else teacher.model().to(device)
         self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
         self.epoch_amount = self.data.seconds * recipe.data.passes
+        self.epoch_batches = self.data.batches * recipe.data.passes
         self.carried = {"too_short": torch.tensor(0)}
 
     def _prepare_data(self, begun: bool, source: TrainedModel | None) -> None:
@@ -117,16 +120,14 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                 spelled = [entry.phones for entry in chosen if entry.phones]
                 if not spelled:
                     raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
-                self.phones = make_tokenizer(
-                    phones_tokenizer(recipe.phones), spelled, recipe.folder / PHONES_MODEL, "phones"
-                )
-        ids = {entry.id for entry in chosen}
+                config = phones_tokenizer(recipe.phones)
+                self.phones = make_tokenizer(config, spelled, recipe.folder / PHONES_MODEL, "phones")
+        self.data: TrainingData
         if recipe.data.in_memory:
             from asr.train.loader import CorpusData
 
-            self.data: TrainingData = CorpusData(
-                recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say
-            )
+            ids = {entry.id for entry in chosen}
+            self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say)
         else:
             from asr.train.file_loader import LhotseData  # Lhotse takes seconds to import
 
@@ -164,16 +165,11 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1 or not recipe.data.in_memory:
             return
         views = 2 if recipe.objective.consistency else 1
-        frames = int(recipe.data.batch_seconds / FRAME_SECONDS)
+        frames, rows = views * int(recipe.data.batch_seconds / FRAME_SECONDS), views * recipe.data.max_batch
         self.model.train()
         try:
-            self.model.graphs = RecurrentGraphs(
-                self.model.recurrent,
-                self.objective.layer(self.model),
-                views * frames,
-                views * recipe.data.max_batch,
-                dtype,
-            )
+            layer = self.objective.layer(self.model)
+            self.model.graphs = RecurrentGraphs(self.model.recurrent, layer, frames, rows, dtype)
         except RuntimeError as error:
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
@@ -203,9 +199,9 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
         assert isinstance(model, AcousticModel)
         model.eval()
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
-        loss, tokens = 0.0, 0
         wers: dict[str, float] = {}
-        measured: list[tuple[float, float, int]] = []
+        measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
+        only_blanks = True
         with Saturation(model) as saturation:
             for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
                 utterances = []
@@ -214,19 +210,19 @@ class AcousticTask(Task[Batch, AcousticEpoch]):
                         continue
                     saturation.lengths = output_lengths(batch.lengths)
                     log_probs, lengths = model(batch.waveforms.to(self.device), batch.lengths)
-                    losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:
-                        loss += sum(losses)
-                        tokens += self.count(batch)
+                        losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
                         measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
                     texts = self._decode(decoder, log_probs.cpu(), lengths)
+                    only_blanks = only_blanks and not any(texts)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
         return {
-            "dev_loss": loss / max(1, tokens),
-            "dev_wer": wers[self.recipe.data.dev],
-            "more_wer": {name: wer for name, wer in wers.items() if name != self.recipe.data.dev},
+            "dev_loss": sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured)),
+            "dev_wer": wers.pop(self.recipe.data.dev),
+            "more_wer": wers,
+            "only_blanks": only_blanks,
             "too_short": int(self.carried["too_short"]),
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),

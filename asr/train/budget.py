@@ -1,4 +1,4 @@
-"""A run that has so many minutes: how much of them is used, and how much the processor was."""
+"""A run that has so many minutes: its share that is used, and utilization of the processor."""
 
 import time
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-FIRST_RESERVE = 0.05  # share of the budget kept for measuring and saving at the end, until one was timed
-MARGIN = 1.5  # of the longest time that measuring and saving took, kept for the end
+FIRST_RESERVE = 0.05  # share of the budget kept for validating and saving at the end, until one was timed
+MARGIN = 1.5  # of the longest time that validating and saving took, kept for the end
 SAMPLE_SECONDS = 1.0  # between two looks at a GPU's utilization
 
 
@@ -17,11 +17,11 @@ class Budget:
     def __init__(self, minutes: float = 0.0, spent: float = 0.0):
         self.seconds = 60 * minutes
         self.started = time.monotonic() - spent
-        self.longest: dict[str, float] = {}  # seconds, by what was done
+        self.longest: dict[str, float] = {}  # seconds, by what was timed
 
     @property
     def done(self) -> float:
-        """Share of the training time that has passed, 0…1; at 1 what is left is for measuring and saving."""
+        """Share of the training time that has passed, 0…1; the rest of the budget is for validating and saving."""
         reserve = MARGIN * sum(self.longest.values()) or FIRST_RESERVE * self.seconds
         return min(1.0, (time.monotonic() - self.started) / max(1e-9, self.seconds - reserve))
 
@@ -49,8 +49,7 @@ class Utilization:
         """Often, between updates."""
         if self.device.type == "cuda" and time.monotonic() - self.sampled >= SAMPLE_SECONDS:
             self.sampled = time.monotonic()
-            # pynvml may be missing, and has an error of its own for all that it may not tell.
-            with suppress(Exception):
+            with suppress(Exception):  # pynvml may be missing, and raises an error of its own where it may not look
                 self.samples.append(torch.cuda.utilization(self.device) / 100)
 
     def mean(self) -> float:

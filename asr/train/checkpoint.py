@@ -1,7 +1,13 @@
-"""A checkpoint is one safetensors file: tensors, and the rest as JSON in its header. No pickle."""
+"""Checkpoints: safetensors files of tensors, with the rest as JSON in the header. No pickle.
+
+Which of them a run keeps (`Saver`), and the mean of several (`average_checkpoints`).
+"""
 
 import json
 import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.errors import RecipeError, one_line
+from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.files import replacing
+from asr.train import distributed
+from asr.train.config import Recipe
+from asr.train.log import EpochStats
+from asr.train.optim import MovingAverage, decay_done
+from asr.train.runs import BEST, LAST
+from asr.train.task import Epoch, Task
 
-LAST, BEST = "last.safetensors", "best.safetensors"
 CONSTANT = "constant.safetensors"  # weights from before the decay of the learning rate, half precision
 WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that are never older than a minute
+WINDOW_SECONDS = 60.0
 PHONES = "phones_head."  # of the weights of the second output layer
 MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
 
@@ -30,39 +42,35 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 
 
 def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    progress: dict[str, Any],
-    carried: dict[str, Tensor],
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any], carried: dict[str, Tensor]
 ) -> None:
-    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole.
-
-    RecipeError if it cannot be written, on a full disk say; the old one is then left.
-    """
-    tensors: dict[str, Tensor] = {f"{MODEL}{name}": value.contiguous() for name, value in model.state_dict().items()}
+    """All that a run needs to go on, as `write_checkpoint` writes it."""
+    tensors = {f"{MODEL}{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
-    tensors |= {f"carried.{name}": value.contiguous() for name, value in carried.items()}
-    write_checkpoint(path, tensors, progress)
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    write_checkpoint(path, tensors | {f"carried.{name}": value for name, value in carried.items()}, progress)
 
 
 def save_half(path: Path, model: nn.Module, progress: dict[str, Any]) -> None:
     """The weights alone, in half precision: to be exported, or gone on from with `init_from`."""
-    half = {f"{MODEL}{name}": value.half().contiguous() for name, value in model.state_dict().items()}
-    write_checkpoint(path, half, progress)
+    write_checkpoint(path, {f"{MODEL}{name}": value.half() for name, value in model.state_dict().items()}, progress)
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Atomically, as `save_checkpoint` says."""
+    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole.
+
+    RecipeError if it cannot be written; the old one is then left.
+    """
     try:
         with replacing(path) as part:
-            save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+            whole = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(whole, part, metadata={"progress": json.dumps(progress)})
             with open(part, "rb") as written:
                 os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
         raise RecipeError(
-            f"{path}: cannot be written ({one_line(error)}), the one before is kept; make room and go on with --resume"
+            f"{path}: cannot be written ({describe_os_error(error)}), the one before is kept; "
+            f"{'make room and ' if is_disk_full(error) else ''}go on with --resume"
         ) from error
 
 
@@ -95,6 +103,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _below(AVERAGE, tensors) or _below(MODEL, tensors), progress
 
 
+def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors whose names begin so, and the progress. RecipeError if it cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
+            return {name: file.get_tensor(name) for name in names}, progress
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
+
+
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -108,22 +127,158 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         raise RecipeError(f"{path}: the checkpoint is of another model; {_instead(path)}") from error
 
 
-def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors whose names begin so, and the progress. RecipeError if it cannot be read."""
-    try:
-        with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
-            return {name: file.get_tensor(name) for name in names}, progress
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
-
-
 def _instead(path: Path) -> str:
-    """What to do where a checkpoint is of no use."""
+    """Advice where a checkpoint is of no use."""
     kept = [checkpoint for checkpoint in kept_checkpoints(path.parent) if checkpoint != path]
     if path.name != LAST:
         return "copy it again, or take another checkpoint of the run"
     if kept:
         return f"copy {kept[-1].name} over it and go on from there, or delete the folder to begin anew"
     return "copy it again, or delete the folder to begin anew"
+
+
+class Saver:
+    """Saves and restores model, optimizer, moving average and what the task carries from batch to batch.
+
+    Only the main process writes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        average: MovingAverage | None,
+        scaler: torch.amp.GradScaler,
+    ):
+        self.recipe = recipe
+        self.folder = recipe.folder
+        self.task = task
+        self.optimizer = optimizer
+        self.average = average
+        self.scaler = scaler
+        self.saved = self.windowed = time.monotonic()
+        self.batches = recipe.accumulate * distributed.count()  # that make an update, in all processes
+
+    @property
+    def best_weights(self) -> nn.Module:
+        """The model that is validated, kept as the best and exported: the moving average where there is one."""
+        return self.average.module if self.average else self.task.model
+
+    @property
+    def due(self) -> bool:
+        return distributed.is_main() and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
+
+    def save(self, curve: Sequence[Epoch], stats: EpochStats, name: str = LAST) -> None:
+        """All that the run needs to go on."""
+        distributed.collect(self.task.carried.values())
+        if distributed.is_main():
+            carried = self.task.carried | (self.average.state() if self.average else {})
+            progress = self._progress(curve, stats)
+            save_checkpoint(self.folder / name, self.task.model, self.optimizer, progress, carried)
+            self.saved = time.monotonic()
+
+    def save_epoch(self, curve: Sequence[Epoch], stats: EpochStats, best: bool, done: float) -> None:
+        """At the end of an epoch, also the best weights, and the checkpoints of the last epochs, to be averaged."""
+        if best:
+            distributed.collect(self.task.carried.values())
+        if best and distributed.is_main():
+            progress = self._progress(curve, stats)
+            save_checkpoint(self.folder / BEST, self.best_weights, self.optimizer, progress, self.task.carried)
+        if self.recipe.keep_last > 1:
+            self.save(curve, stats, kept_checkpoint(self.folder, len(curve)).name)
+            kept = {kept_checkpoint(self.folder, len(curve) - back) for back in range(self.recipe.keep_last)}
+            for old in set(kept_checkpoints(self.folder)) - kept if distributed.is_main() else ():
+                old.unlink()
+        self.save(curve, stats)
+        self.save_weights(curve, stats, done, now=True)
+
+    def save_weights(self, curve: Sequence[Epoch], stats: EpochStats, done: float, now: bool = False) -> None:
+        """The best weights alone: every minute where the run has a budget, and once before a decay begins.
+
+        done: share of the run. now: also within the minute.
+        """
+        if not distributed.is_main():
+            return
+        if self.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
+            save_half(self.folder / WINDOW, self.best_weights, self._progress(curve, stats))
+            self.windowed = time.monotonic()
+        optimizer = self.recipe.optimizer
+        decays = optimizer.schedule == "constant" and decay_done(optimizer, done)
+        if decays and not (self.folder / CONSTANT).exists():
+            save_half(self.folder / CONSTANT, self.best_weights, self._progress(curve, stats))
+
+    def _progress(self, curve: Sequence[Epoch], stats: EpochStats) -> dict[str, Any]:
+        return {
+            "curve": [asdict(epoch) for epoch in curve],
+            "tokens": self.task.tokens.symbols,
+            "stats": asdict(stats),
+            "batches": self.batches,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self) -> tuple[list[Any], EpochStats]:
+        """Load the last checkpoint; returns the curve and the current epoch. RecipeError if it is of another run."""
+        last, tokens = self.folder / LAST, self.task.tokens.symbols
+        carried = self.task.carried | (self.average.state() if self.average else {})
+        progress = load_checkpoint(last, self.task.model, self.optimizer, carried)
+        if tuple(progress.get("tokens", tokens)) != tokens:
+            raise RecipeError(f"{last}: made with other tokens; a run keeps its tokenizer, set another name")
+        if (batches := progress.get("batches", self.batches)) != self.batches:
+            raise RecipeError(
+                f"{last}: {batches} batches made an update, now {self.batches} would (accumulate times the "
+                "processes); start as many processes as before, or set accumulate"
+            )
+        try:
+            curve = [self.task.epoch_type(**epoch) for epoch in progress["curve"]]
+            # Older versions called it "running", or saved whole epochs only.
+            saved = progress.get("stats") or progress.get("running")
+            stats = EpochStats(**saved) if saved else EpochStats(curve[-1].step, curve[-1].minutes)
+            if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
+                self.scaler.load_state_dict(state)
+            return curve, stats
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise RecipeError(
+                f"{last}: made by another version of asr; go on with that, or set another name"
+            ) from error
+
+
+def find_checkpoints(sources: Sequence[Path], last: int | None = None) -> list[Path]:
+    """The checkpoints themselves, and of each run's folder those of its last epochs, by default all that it kept."""
+    found: list[Path] = []
+    for source in sources:
+        if not source.exists():
+            raise RecipeError(f"{source}: no such run or checkpoint; name a run's folder or a .safetensors file in one")
+        if not source.is_dir():
+            found.append(source)
+            continue
+        kept = kept_checkpoints(source)
+        if len(kept) < (last or 2):
+            raise RecipeError(
+                f"{source}: has kept the checkpoints of {len(kept)} epochs; train with keep_last={last or 5}, "
+                "or name the checkpoints"
+            )
+        found += kept[-last:] if last else kept
+    return found
+
+
+def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
+    """Write the mean of several checkpoints' weights (Vaswani et al. 2017, section 6.1): to be exported, not resumed.
+
+    Of a run with `ema_decay` it is the mean of the moving averages. RecipeError if the checkpoints do not fit.
+    """
+    total: dict[str, Tensor] = {}
+    for path in paths:
+        weights, progress = read_weights(path)
+        if not total:
+            first, tokens = weights, progress.get("tokens")
+            total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
+        if {name: value.shape for name, value in weights.items()} != {name: sum.shape for name, sum in total.items()}:
+            raise RecipeError(f"{path}: of another model than {paths[0]}; average checkpoints of one recipe")
+        if progress.get("tokens") != tokens:
+            raise RecipeError(f"{path}: has other tokens than {paths[0]}; average checkpoints of one tokenizer")
+        for name, value in weights.items():
+            total[name] += value
+    mean = {f"{MODEL}{name}": (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
+    names = [path.name if path.parent == paths[0].parent else str(path) for path in paths]
+    write_checkpoint(target, mean, {"tokens": tokens, "averaged": names})

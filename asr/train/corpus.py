@@ -23,7 +23,7 @@ from torch import Tensor
 
 from asr.data.manifest import Entry
 from asr.data.shards import ShardEntry, read_recording, read_training
-from asr.errors import AudioError, RecipeError, one_line
+from asr.errors import AudioError, RecipeError, describe_os_error, is_disk_full
 from asr.files import replacing
 
 FULL_SCALE = 2**15  # of an int16 sample
@@ -64,8 +64,8 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
         ) from error
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
-            f"{samples}: decoded audio cannot be written or read ({one_line(error)}); "
-            f"make room, or delete the files of that name and start again"
+            f"{samples}: decoded audio cannot be written or read ({describe_os_error(error)}); "
+            f"{'make room' if is_disk_full(error) else 'delete the files of that name'} and start again"
         ) from error
 
 
@@ -88,7 +88,8 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
     with (
         replacing(samples) as part,
         open(part, "wb") as file,
-        ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool,
+        # Ctrl-C reaches all processes; this one ends the others.
+        ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool,
     ):
         for number, decoded in enumerate(pool.map(_read, map(_source, entries), chunksize=CHUNK)):
             if isinstance(decoded, str):
@@ -102,17 +103,12 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
 
 
 def _read(source: str) -> bytes | str:
-    """int16 samples, or why there are none."""
+    """int16 samples, or the error."""
     try:
         samples = read_recording(source)
     except AudioError as error:
         return str(error)
     return (samples * FULL_SCALE).round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes()
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes; the parent ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Corpus:

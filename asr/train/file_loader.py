@@ -21,11 +21,11 @@ from asr.train.config import AcousticRecipe
 WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
 
 
-class Dealt:
+class DistributedBatches:
     """This process's batches after the first `done` of all: the others' audio is never read.
 
-    What the sampler draws makes an update; it is dealt out to the update's `count` batches. So all processes have
-    utterances of one length, and none waits long for another. A batch may be empty.
+    The cuts that the sampler draws make an update; they are dealt out to the update's `count` batches. So all
+    processes have utterances of one length, and none waits long for another. A batch may be empty.
     """
 
     def __init__(self, sampler: Iterable[CutSet], count: int, done: int):
@@ -34,12 +34,8 @@ class Dealt:
         self.done = done
 
     def __iter__(self) -> Iterator[CutSet]:
-        return islice(self._batches(), self.done + distributed.rank(), None, distributed.count())
-
-    def _batches(self) -> Iterator[CutSet]:
-        for drawn in self.sampler:
-            cuts = list(drawn)
-            yield from (CutSet.from_cuts(cuts[number :: self.count]) for number in range(self.count))
+        batches = (CutSet.from_cuts(list(cuts)[i :: self.count]) for cuts in self.sampler for i in range(self.count))
+        return islice(batches, self.done + distributed.rank(), None, distributed.count())
 
 
 def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
@@ -48,7 +44,7 @@ def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecip
     return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
 
 
-def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> Dealt:
+def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> DistributedBatches:
     """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
     shortest utterance to the longest.
 
@@ -71,15 +67,11 @@ def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: in
         sampler = DynamicCutSampler(ordered, **limits, shuffle=False)
     else:
         # Of so many cuts at a time, Lhotse's default, a bucket may not have enough for an update of many processes.
+        size = max(20_000, len(perturbed))
         sampler = DynamicBucketingSampler(
-            ordered,
-            **limits,
-            num_buckets=buckets,
-            buffer_size=max(20_000, len(perturbed)),
-            shuffle=True,
-            seed=recipe.seed + epoch,
+            ordered, **limits, num_buckets=buckets, buffer_size=size, shuffle=True, seed=recipe.seed + epoch
         )
-    return Dealt(sampler, count, done)
+    return DistributedBatches(sampler, count, done)
 
 
 def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:
@@ -107,6 +99,9 @@ class LhotseData:
         self.dev_cuts = [self._cuts("dev", [e for _, part in sources for e in part], math.inf) for sources in dev]
         self.loader = make_loader(self.train_cuts, tokenizer, recipe)
         self.seconds = sum(cut.duration for cut in self.train_cuts)
+        self.batches = math.ceil(
+            max(self.seconds / recipe.data.batch_seconds, len(self.train_cuts) / recipe.data.max_batch)
+        )
 
     def _cuts(self, name: str, entries: list[Entry], max_seconds: float) -> list[MonoCut]:
         cuts, unreadable = make_cuts(entries)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -40,7 +41,7 @@ class LanguageEpoch(Epoch):
         return f"perplexity {self.dev_perplexity:.1f}"
 
 
-class LanguageTask(Task[TokenBatch, LanguageEpoch]):
+class LanguageTask(Task):
     """`carried` is the hidden state that the sequences have reached."""
 
     epoch_type = LanguageEpoch
@@ -50,7 +51,6 @@ class LanguageTask(Task[TokenBatch, LanguageEpoch]):
         if distributed.count() > 1:
             raise RecipeError("kind=language: each batch goes on where the one before ended; train without torchrun")
         data = recipe.data
-        self.recipe = recipe
         self.device = device
         bundle = load_bundle(data.tokenizer_from)
         tokenizer = bundle_tokenizer(bundle)
@@ -67,6 +67,7 @@ class LanguageTask(Task[TokenBatch, LanguageEpoch]):
             say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         self.dev = corpora["dev"]
         self.stream = TokenStream(corpora["train"], data.batch_size, data.bptt_length, recipe.seed)
+        self.epoch_batches = data.epoch_batches
         self.epoch_amount = float(data.epoch_batches * data.batch_size * data.bptt_length)
         self.model: LanguageModel = LanguageModel(recipe.model, len(self.tokens)).to(device)
         self.carried = {"hidden": self.model.start(data.batch_size)}
@@ -74,8 +75,8 @@ class LanguageTask(Task[TokenBatch, LanguageEpoch]):
         say(f"{recipe.epochs} epochs of {data.epoch_batches:,} batches: {passes:.2f} passes over the text")
 
     def start_epoch(self, curve: list[LanguageEpoch], done: int) -> Iterator[TokenBatch]:
-        begin = len(curve) * self.recipe.data.epoch_batches
-        return map(self.stream.__getitem__, range(begin + done, begin + self.recipe.data.epoch_batches))
+        begin = len(curve) * self.epoch_batches
+        return map(self.stream.__getitem__, range(begin + done, begin + self.epoch_batches))
 
     def count(self, batch: TokenBatch) -> int:
         return batch.targets.numel()
@@ -91,18 +92,17 @@ class LanguageTask(Task[TokenBatch, LanguageEpoch]):
         """Loss per token and perplexity per word of the dev sentences, each for itself, in float32."""
         assert isinstance(model, LanguageModel)
         model.eval()
-        ends = torch.from_numpy(self.dev.ends.astype("int64"))
         tokens = torch.from_numpy(self.dev.tokens.astype("int64"))
-        sentences = sorted(tokens.tensor_split(ends[:-1]), key=len)
+        sentences = sorted(tokens.tensor_split(torch.from_numpy(self.dev.ends[:-1].astype("int64"))), key=len)
         loss = 0.0
         with Saturation(model) as saturation:
             for begin in range(0, len(sentences), DEV_BATCH):
-                targets = pad_sequence(sentences[begin : begin + DEV_BATCH], batch_first=True).to(self.device)
-                lengths = torch.tensor([len(sentence) for sentence in sentences[begin : begin + DEV_BATCH]])
-                saturation.lengths = lengths
-                inputs = torch.nn.functional.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
-                losses = token_losses(model(inputs, model.start(len(inputs)))[0], targets)
-                inside = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
+                batch = sentences[begin : begin + DEV_BATCH]
+                targets = pad_sequence(batch, batch_first=True).to(self.device)
+                saturation.lengths = torch.tensor([len(sentence) for sentence in batch])
+                inputs = F.pad(targets, (1, 0), value=BOUNDARY)[:, :-1]
+                losses = token_losses(model(inputs, model.start(len(batch)))[0], targets)
+                inside = torch.arange(targets.shape[1]) < saturation.lengths.unsqueeze(1)
                 loss += losses[inside.to(self.device)].sum().item()
         return {
             "dev_loss": loss / len(self.dev.tokens),

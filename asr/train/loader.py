@@ -1,7 +1,7 @@
 """Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
 
-No file, no worker and no Lhotse object in the loop. What is drawn for an utterance depends on the seed, the pass and
-the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
+No file, no worker and no Lhotse object in the loop. All that is drawn for an utterance depends on the seed, the pass
+and the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
 """
 
 import math
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,10 +57,7 @@ def usable_utterances(
     max_seconds: float = math.inf,
     chosen: Container[str] | None = None,
 ) -> tuple[list[Utterance], LeftOut]:
-    """Those that can be trained on, of the chosen ids, and how many cannot.
-
-    Recordings that cannot be read are in neither, but in `corpus.problems`.
-    """
+    """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
         samples, targets = corpus.length(index), tokenizer.encode(entry.text)
@@ -97,17 +93,9 @@ class CorpusLoader:
         return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
 
     def _batch(self, rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
-        targets = Targets.pad([row.targets for row in rows])
-        return Batch(
-            ids=ids,
-            texts=[row.text for row in rows],
-            waveforms=waveforms,
-            lengths=torch.tensor(lengths),
-            targets=targets.ids,
-            target_lengths=targets.lengths,
-            unreadable={},
-            phones=Targets.pad([row.phones for row in rows]),
-        )
+        targets, phones = Targets.pad([row.targets for row in rows]), Targets.pad([row.phones for row in rows])
+        texts = [row.text for row in rows]
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, {}, phones)
 
 
 class TrainingLoader(CorpusLoader):
@@ -139,6 +127,7 @@ class TrainingLoader(CorpusLoader):
         voices = [corpus.samples(voice.index) for voice in babble]
         self.augment = BatchAugment(augment, voices, noises, rooms, device)
         self.gain = BatchAugment(replace(augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
+        self.batches = sum(1 for _ in self._draw(1))  # of a pass; later ones have about as many
 
     def epoch(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
         """This process's batches of an epoch (from 1), `data.passes` over the corpus, after the first `done` of all.
@@ -190,21 +179,17 @@ class TrainingLoader(CorpusLoader):
 
 def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1, initializer=use_device, initargs=(device,)) as thread:
+    # A thread begins with the first GPU.
+    start = (torch.cuda.set_device, (device,)) if device.type == "cuda" else (None, ())
+    with ThreadPoolExecutor(1, "batches", *start) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
 
 
-def use_device(device: torch.device) -> None:
-    """A thread begins with the first GPU."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-
-
 def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:
-    """The bank of rooms (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
+    """The impulse responses (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
     asked = (recipe.augment.rooms, list(recipe.augment.reverberation), recipe.seed, ROOMS)
     recorded = [digest(read_manifest(source)) for source in recipe.augment.rooms if source.endswith(".jsonl")]
     kept = folder / f"rooms-{sha256(repr((asked, recorded)).encode()).hexdigest()[:16]}.npy"
@@ -264,34 +249,33 @@ class CorpusData:
         for a whole batch.
         """
         check(recipe.augment)
-        self.recipe, self.device, self.say = recipe, device, say
         folder = Path(recipe.output) / AUDIO
+
+        def read(
+            name: str,
+            sources: Sequence[tuple[str, Sequence[Entry]]],
+            phones: Tokenizer | None = None,
+            max_seconds: float = math.inf,
+            chosen: Container[str] | None = None,
+        ) -> tuple[Corpus, list[Utterance], torch.device]:
+            corpus = Corpus(sources, folder)
+            for problem in corpus.problems.values():
+                say(f"left out: {problem}")
+            usable, left_out = usable_utterances(corpus, tokenizer, phones, max_seconds, chosen)
+            where = "the GPU" if corpus.move_to(device) else "memory"
+            hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
+            say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
+            if not usable:
+                raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+            return corpus, usable, device
+
         with distributed.main_first():  # which decodes and simulates for all
-            found = self._read("train", train, folder, tokenizer, phones, recipe.data.max_seconds, chosen)
-            self.training = TrainingLoader(*found, device, recipe, folder, say)
-            self.dev_sets = [CorpusLoader(*self._read("dev", sources, folder, tokenizer), device) for sources in dev]
+            found = read("train", train, phones, recipe.data.max_seconds, chosen)
+            self.training = TrainingLoader(*found, recipe, folder, say)
+            self.dev_sets = [CorpusLoader(*read("dev", sources)) for sources in dev]
         self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
-
-    def _read(
-        self, name: str, sources: Sequence[tuple[str, Sequence[Entry]]], folder: Path, *rules: Any
-    ) -> tuple[Corpus, list[Utterance]]:
-        """rules: the other arguments of `usable_utterances`."""
-        corpus = Corpus(sources, folder)
-        for problem in corpus.problems.values():
-            self.say(f"left out: {problem}")
-        usable, left_out = usable_utterances(corpus, *rules)
-        where = "the GPU" if corpus.move_to(self.device) else "memory"
-        hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
-        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
-        if not usable:
-            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
-        return corpus, usable
-
-    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
-        return self.training.epoch(epoch, done, gain_only)
+        self.batches = self.training.batches
+        self.train, self.sample = self.training.epoch, self.training.sample
 
     def dev(self, number: int) -> Iterator[Batch]:
         return self.dev_sets[number].unchanged()
-
-    def sample(self, count: int) -> Iterator[Batch]:
-        return self.training.sample(count)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from asr.model.tokens import BLANK_ID, Tokens
 from asr.nn.frontend import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
-from asr.train.events import STEPS
+from asr.train.runs import STEPS
 from asr.train.task import Epoch
 
 POINTS = 500  # of a curve; neighbouring updates are averaged to so many

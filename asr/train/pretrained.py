@@ -1,11 +1,11 @@
 """A trained acoustic model, in a bundle or a run, from which another one begins or learns."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from asr.data.config import TokenizerConfig
@@ -14,9 +14,10 @@ from asr.errors import RecipeError, one_line
 from asr.model.bundle import load_bundle, packaged_models
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.ctc_model import AcousticConfig, AcousticModel
-from asr.train.checkpoint import AVERAGE, BEST, MODEL, PHONES
+from asr.train.checkpoint import PHONES, read_weights
 from asr.train.config import AcousticRecipe
 from asr.train.recipe import load_recipe
+from asr.train.runs import BEST, RECIPE
 
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that no weight depends on.
@@ -88,19 +89,19 @@ def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
 
 
 def load_trained(name: str) -> TrainedModel:
-    """By a packaged name, a bundle's or a run's folder, of that its best epoch, or a checkpoint in a run's folder.
+    """By a packaged name, the folder of a bundle or of a run (its best epoch), or a checkpoint in a run's folder.
 
     AsrError if it is not whole.
     """
     folder, checkpoint = Path(name), BEST
     if folder.suffix == ".safetensors":
         folder, checkpoint = folder.parent, folder.name
-    if name not in packaged_models() and (folder / checkpoint).is_file():
-        recipe = load_recipe(folder / "recipe.yaml", [])
+    run = name not in packaged_models() and (folder / checkpoint).is_file()
+    if run:
+        recipe = load_recipe(folder / RECIPE, [])
         if not isinstance(recipe, AcousticRecipe):
             raise RecipeError(f"{folder}: a run of kind {recipe.kind}; choose one of an acoustic model")
-        config, settings = recipe.model, asdict(recipe.tokenizer)
-        tokens, file, prefixes = Tokens.load(folder / "tokens.txt"), folder / checkpoint, [AVERAGE, MODEL]
+        config, settings, tokens = recipe.model, asdict(recipe.tokenizer), Tokens.load(folder / "tokens.txt")
     else:
         bundle = load_bundle(name)
         folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens
@@ -110,18 +111,14 @@ def load_trained(name: str) -> TrainedModel:
             raise RecipeError(
                 f"{folder}: of another version of asr ({one_line(error)}); choose another model"
             ) from error
-        file, prefixes = folder / "weights.safetensors", [""]
     tokenizer = read_tokenizer(folder, settings, tokens)
-    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, _read_weights(file, prefixes))
+    weights = read_weights(folder / checkpoint)[0] if run else read_bundle_weights(folder / "weights.safetensors")
+    weights = {key: value.float() for key, value in weights.items()}
+    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, weights)
 
 
-def _read_weights(path: Path, prefixes: Sequence[str]) -> dict[str, Tensor]:
-    """The weights whose names begin with the first of the prefixes that some do: an average before the last ones."""
+def read_bundle_weights(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)), "")
-            chosen = [name for name in names if name.startswith(prefix)]
-            return {name.removeprefix(prefix): file.get_tensor(name).to(torch.float32) for name in chosen}
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{path}: cannot read the weights ({one_line(error)}); copy the model again") from error

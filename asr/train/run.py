@@ -1,48 +1,72 @@
-"""A whole run: recipe → training → bundle and report; and the bundle of any of its checkpoints."""
+"""A whole run: recipe → training → bundle and report; the bundle of any of its checkpoints.
+
+Most modules are imported where they are used: `prepare_process` must come before torchaudio.
+"""
 
 import shlex
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from asr.errors import RecipeError, one_line
-from asr.train import distributed
-from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.checkpoint import BEST
-from asr.train.config import AcousticRecipe, LanguageRecipe
-from asr.train.export import machine, make_bundle
-from asr.train.language import LanguageEpoch, LanguageTask
-from asr.train.language_report import make_language_bundle
-from asr.train.page import write_acoustic_page, write_language_page
-from asr.train.recipe import load_recipe
-from asr.train.runs import RECIPE, Record, read_curve
-from asr.train.trainer import Trainer
+from asr.errors import RecipeError, describe_os_error
+from asr.train.process import prepare_process, stop_signals
+from asr.train.runs import BEST, RECIPE, Record, read_curve
 
 LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
 
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
-    # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
-    warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
-    console = make_console()
-    recipe = load_recipe(path, overrides)
-    record = Record(recipe.kind, recipe.epochs, shlex.join(["asr", "train", str(path), *overrides]), machine())
+    prepare_process()
+    from asr.train.recipe import load_recipe
+
+    train(load_recipe(path, overrides), shlex.join(["asr", "train", str(path), *overrides]), resume)
+
+
+def resume_run(folder: Path, overrides: list[str]) -> None:
+    """`asr train --resume RUN`: go on with the run in this folder, by its own recipe."""
+    prepare_process()
+    recipe = load_own_recipe(folder, overrides)
+    folder = folder.resolve()
+    if recipe.folder.resolve() != folder:  # another current directory, or the folder has moved
+        recipe = replace(recipe, output=str(folder.parent))
+    if recipe.name != folder.name:
+        raise RecipeError(f"{folder}: holds the run '{recipe.name}'; rename the folder to that")
+    train(recipe, load_record(folder, recipe).command, resume=True)
+
+
+def train(recipe: Any, command: str, resume: bool) -> None:
+    """Train, then make bundle and report. command: for the model card."""
+    import torch
+
+    from asr.train.acoustic import AcousticTask
+    from asr.train.config import AcousticRecipe
+    from asr.train.distributed import processes
+    from asr.train.export import machine, make_bundle
+    from asr.train.language import LanguageTask
+    from asr.train.language_report import make_language_bundle
+    from asr.train.page import write_acoustic_page, write_language_page
+    from asr.train.trainer import Trainer
+
+    console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
-    task: type[Any] = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
-    with distributed.processes(), alone(recipe.folder):
-        trainer: Trainer[Any] = Trainer(task, recipe, console, resume)
+    acoustic = isinstance(recipe, AcousticRecipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    with processes(), alone(recipe.folder):
+        trainer = Trainer(AcousticTask if acoustic else LanguageTask, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
-        curve = trainer.run()
+        with stop_signals() as stop:
+            curve = trainer.run(stop)
     if not trainer.main:
         return
-    if isinstance(recipe, AcousticRecipe):
+    if acoustic:
         measured = make_bundle(recipe, curve, best, bundle, record, console)
         page = write_acoustic_page(recipe, curve, record, measured, bundle)
     else:
@@ -55,10 +79,12 @@ def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """RecipeError if a run has this folder already, for instance of a job that was started twice."""
+    from asr.train import distributed
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"{folder}: cannot be made ({one_line(error)}); set output to another") from error
+        raise RecipeError(f"{folder}: cannot be made ({describe_os_error(error)}); set output to another") from error
     # The system's own, which is gone with the processes that hold it; a soft one would outlive a run that was killed.
     lock = FileLock(folder / "lock", timeout=LOCK_SECONDS, fallback_to_soft=False)
     try:
@@ -76,24 +102,39 @@ def alone(folder: Path) -> Iterator[None]:
 
 def export_checkpoint(source: Path, output: Path | None) -> None:
     """`asr export`: the best checkpoint of a run's folder, or another one in it, as the end of the run makes it."""
+    from asr.train.acoustic import AcousticEpoch
+    from asr.train.config import AcousticRecipe
+    from asr.train.export import make_bundle
+    from asr.train.language import LanguageEpoch
+    from asr.train.language_report import make_language_bundle
+
     checkpoint = source / BEST if source.is_dir() else source
     run = checkpoint.parent
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
-    if not (run / RECIPE).is_file():
-        raise RecipeError(f"{run}: no {RECIPE} beside the checkpoint; export it from its run's folder")
-    recipe = load_recipe(run / RECIPE, [])
+    recipe, console = load_own_recipe(run, []), make_console()
+    record = load_record(run, recipe)
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
-    try:
-        record = Record.load(run)
-    except FileNotFoundError:  # trained by an older version
-        record = Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
-    console = make_console()
     if isinstance(recipe, AcousticRecipe):
         make_bundle(recipe, load_curve(run, AcousticEpoch), checkpoint, target, record, console)
     else:
         make_language_bundle(recipe, load_curve(run, LanguageEpoch), checkpoint, target, record, console)
     say_where(recipe, target, console)
+
+
+def load_own_recipe(run: Path, overrides: list[str]) -> Any:
+    from asr.train.recipe import load_recipe
+
+    if not (run / RECIPE).is_file():
+        raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
+    return load_recipe(run / RECIPE, overrides)
+
+
+def load_record(run: Path, recipe: Any) -> Record:
+    try:
+        return Record.load(run)
+    except FileNotFoundError:  # trained by an older version
+        return Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
 
 
 def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:
@@ -107,8 +148,8 @@ def make_console() -> Console:
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
-def say_where(recipe: AcousticRecipe | LanguageRecipe, bundle: Path, console: Console) -> None:
+def say_where(recipe: Any, bundle: Path, console: Console) -> None:
     use = f"asr transcribe --model {bundle} FILE"
-    if isinstance(recipe, LanguageRecipe):
+    if recipe.kind == "language":
         use = f'asr lm generate {bundle} --prompt "once upon a"'
     console.print(f"the model is in {bundle}: try  {use}")

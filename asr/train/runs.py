@@ -1,10 +1,4 @@
-"""The folders that training writes: what each run is, how far it came, how well it did.
-
-recipe.yaml                       every field of its recipe
-run.json                          what else is to be known of it (`Record`)
-curve.jsonl                       a line for each epoch
-last.safetensors, best.safetensors, epoch-0007.safetensors   checkpoints
-"""
+"""The folders that training writes: files in them, how far each run came, how well it did. Without torch."""
 
 import json
 import os
@@ -16,7 +10,12 @@ from typing import Any
 from asr.errors import AsrError, one_line
 from asr.files import replacing
 
-RECIPE, RECORD, CURVE = "recipe.yaml", "run.json", "curve.jsonl"
+RECIPE = "recipe.yaml"  # every field of the recipe
+RECORD = "run.json"  # `Record`
+CURVE = "curve.jsonl"  # a line for each epoch
+STEPS = "steps.jsonl"  # a line for each update
+SKIPPED = "skipped.jsonl"  # a line for each update without effect, since loss or gradient were not finite
+LAST, BEST = "last.safetensors", "best.safetensors"  # checkpoints
 MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity"}  # by kind, the field of the curve that says how good
 
 
@@ -50,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says. Without an epoch yet, `best` is None."""
+    """Progress and result of a run. Without an epoch yet, `best` is None."""
 
     folder: Path
     kind: str
@@ -61,7 +60,7 @@ class Run:
     step: int
     minutes: float
     changed: datetime
-    damage: tuple[str, ...]  # a line for each file that is not what it should be
+    damage: tuple[str, ...]  # a line for each file that is missing or damaged
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -71,8 +70,8 @@ def find_runs(folder: Path) -> list[Run]:
     except OSError as error:
         raise AsrError(f"{folder}: cannot be read ({error.strerror}); name the folder that holds the runs") from error
     runs = []
-    for path, below, _ in os.walk(folder):
-        if is_run(Path(path)):
+    for path, below, files in os.walk(folder):
+        if {RECIPE, CURVE} & set(files):
             below.clear()
             runs.append(read_run(Path(path)))
     if not runs:
@@ -80,21 +79,16 @@ def find_runs(folder: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.changed, run.folder))
 
 
-def is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (RECIPE, CURVE))
-
-
 def read_run(folder: Path) -> Run:
     """As much as can be read; never an error, but lines in `damage`."""
     damage = [] if (folder / RECIPE).is_file() else [f"{folder / RECIPE}: missing; the run cannot go on without it"]
+    record, curve = None, []
     try:
         record = Record.load(folder)
     except FileNotFoundError:
-        record = None
+        pass
     except AsrError as error:
-        record = None
         damage.append(str(error))
-    curve: list[dict[str, Any]] = []
     try:
         curve = read_curve(folder)
     except AsrError as error:
@@ -102,10 +96,9 @@ def read_run(folder: Path) -> Run:
     kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
     measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
     best = min(measured, key=lambda epoch: (epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)), default=None)
-    checkpoints = sorted(folder.glob("*.safetensors"))
-    damage += [problem for path in checkpoints if (problem := checkpoint_damage(path))]
-    if curve and not (folder / "last.safetensors").is_file():
-        damage.append(f"{folder / 'last.safetensors'}: missing; the run cannot go on without it")
+    damage += [problem for path in sorted(folder.glob("*.safetensors")) if (problem := checkpoint_damage(path))]
+    if curve and not (folder / LAST).is_file():
+        damage.append(f"{folder / LAST}: missing; the run cannot go on without it")
     return Run(
         folder=folder,
         kind=kind,
@@ -140,7 +133,7 @@ def damaged(path: Path, error: Exception) -> AsrError:
 
 
 def checkpoint_damage(path: Path) -> str:
-    """What is wrong with the size of a safetensors file, if anything: its header says how long the rest is."""
+    """Problem with the size of a safetensors file, if any: its header says how long the rest is."""
     advice = "copy it again, or delete the folder to begin anew"
     try:
         with open(path, "rb") as file:

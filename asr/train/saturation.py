@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from asr.train.gradients import layer_of
+from asr.train.optim import layer_of
 
 HIDDEN_BOUND = 0.99  # |h| above it: at most 2 % of a gradient passes through a tanh there
 GATE_BOUND = math.log(0.99 / 0.01)  # what the σ of a gate below 0.01 or above 0.99 is of, at least

@@ -1,9 +1,9 @@
-"""What the training loop asks of whatever it trains."""
+"""Interface between the training loop and what is trained."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ Say = Callable[[str], None]  # one line to the user
 class Batch(Protocol):
     @property
     def ids(self) -> list[str]:
-        """What is in it, for messages. Without any it is passed over."""
+        """What is in it, for messages. A batch without any is passed over."""
 
     @property
     def amount(self) -> float:
@@ -49,50 +49,51 @@ class Epoch(ABC):
     @property
     @abstractmethod
     def outcome(self) -> str:
-        """What the dev data says, for the console."""
+        """Result on the dev data, for the console."""
+
+    @property
+    def advice(self) -> str:
+        """A line for the user where something may be wrong."""
+        return ""
 
 
-BatchType = TypeVar("BatchType", bound=Batch)
-EpochType = TypeVar("EpochType", bound=Epoch)
+E = TypeVar("E", bound=Epoch)
 
 
-def best_epoch(curve: Sequence[EpochType]) -> EpochType:
+def best_epoch(curve: Sequence[E]) -> E:
     return min(curve, key=lambda epoch: epoch.rank)
 
 
-class Task(ABC, Generic[BatchType, EpochType]):
-    """A model, the data it learns from, its loss, and how well it does.
+class Task(ABC):
+    """A model, the data that it learns from, its loss, and its validation. RecipeError where recipe or data are wrong.
 
     `carried`: tensors that a batch leaves to the ones after it; checkpoints hold them as they hold the model.
     """
 
-    epoch_type: type[EpochType]
-    unit: str  # of what a batch amounts to
+    epoch_type: type[Any]  # of Epoch
+    unit: str  # of the amount of data
     model: nn.Module
     tokens: Tokens
-    epoch_amount: float
+    epoch_amount: float  # of data
+    epoch_batches: int  # about so many
     carried: dict[str, Tensor]
 
-    @abstractmethod
-    def __init__(self, recipe: Any, device: torch.device, say: Say):
-        """Read the data and make the model; whatever is wrong with the recipe or the data is a RecipeError."""
-
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 (there may be nothing to do)
         """Before the first step of a new run."""
 
-    def accelerate(self, dtype: torch.dtype) -> None:
+    def accelerate(self, dtype: torch.dtype) -> None:  # noqa: B027
         """Prepare what makes training with autocast to this type faster on the device."""
 
     @abstractmethod
-    def start_epoch(self, curve: list[EpochType], done: int) -> Iterator[BatchType]:
-        """The batches of the epoch after those of the curve, without the first `done`; the same ones every time."""
+    def start_epoch(self, curve: list[Any], done: int) -> Iterator[Any]:
+        """The `Batch`es of the epoch after those of the curve, without the first `done`; the same ones every time."""
 
     @abstractmethod
-    def count(self, batch: BatchType) -> int:
+    def count(self, batch: Any) -> int:
         """Tokens that the loss is the sum of."""
 
     @abstractmethod
-    def loss(self, batch: BatchType) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         """Their summed loss in nats."""
 
     @abstractmethod

@@ -19,11 +19,11 @@ from asr.model.bundle import load_bundle
 from asr.train.budget import FIRST_RESERVE, MARGIN, Budget, Utilization
 from asr.train.checkpoint import BEST, CONSTANT, LAST, WINDOW, save_half
 from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.optim import FINAL_LEARNING_RATE
 from asr.train.pretrained import load_trained
 from asr.train.recipe import save_recipe
 from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import read_curve
-from asr.train.schedule import FINAL_LEARNING_RATE
 from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
@@ -38,7 +38,7 @@ class Clock:
         from asr.train.acoustic import AcousticTask
 
         self.now, self.updates, self.rates, self.moments = 100.0, 0, [], []
-        for module in ("trainer", "budget", "saving"):
+        for module in ("trainer", "budget", "checkpoint"):
             monkeypatch.setattr(f"asr.train.{module}.time", self)
         learn, validate = Trainer.update, AcousticTask.validate
 
@@ -178,7 +178,7 @@ def test_weights_from_before_the_decay_are_kept(
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
-        averages.append({name: value.half() for name, value in trainer.saver.measured_model.state_dict().items()})
+        averages.append({name: value.half() for name, value in trainer.saver.best_weights.state_dict().items()})
         return result
 
     monkeypatch.setattr(trainer, "_record", watched)
@@ -224,7 +224,7 @@ def test_weights_that_may_leave_the_machine_are_never_older_than_a_minute(
             saved.append(clock.now)
         save_half(path, *rest)
 
-    monkeypatch.setattr("asr.train.saving.save_half", watched)
+    monkeypatch.setattr("asr.train.checkpoint.save_half", watched)
     make_trainer(budget_recipe).run()
     moments = [100.0, *saved, clock.now]
     assert len(saved) >= 4
@@ -247,7 +247,7 @@ def windowed(budget_recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch) -> 
     budget_recipe.augment.mask_below_wer = 1.0  # which a recipe's file may hold
     with monkeypatch.context() as patch:
         Clock(patch, lambda number: 2.0)
-        patch.setattr("asr.train.saving.WINDOW_SECONDS", 4.0)
+        patch.setattr("asr.train.checkpoint.WINDOW_SECONDS", 4.0)
         make_trainer(budget_recipe).run()
     return budget_recipe
 
@@ -347,7 +347,7 @@ def test_a_run_that_was_killed_while_it_measured_at_the_end_is_measured_when_res
     with monkeypatch.context() as patch:
         Clock(patch, in_the_end)
         trainer = make_trainer(budget_recipe)
-        measure, measured = trainer._measure, []
+        measure, measured = trainer._validate, []
 
         def stop_at_the_second() -> Any:
             measured.append(1)
@@ -355,7 +355,7 @@ def test_a_run_that_was_killed_while_it_measured_at_the_end_is_measured_when_res
                 raise Stopped
             return measure()
 
-        patch.setattr(trainer, "_measure", stop_at_the_second)
+        patch.setattr(trainer, "_validate", stop_at_the_second)
         with pytest.raises(Stopped):
             trainer.run()
     assert (budget_recipe.folder / LAST).is_file()

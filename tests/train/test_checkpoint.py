@@ -9,7 +9,7 @@ from torch import nn
 import asr.train.checkpoint
 from asr.errors import RecipeError
 from asr.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from asr.train.ema import MovingAverage
+from asr.train.optim import MovingAverage
 
 PROGRESS = {"curve": [{"epoch": 1, "dev_wer": 0.25, "note": "é"}]}
 

@@ -11,8 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from asr.errors import RecipeError
-from asr.train.average import average_checkpoints, find_checkpoints
-from asr.train.checkpoint import kept_checkpoint, kept_checkpoints, read_checkpoint, write_checkpoint
+from asr.train.checkpoint import (
+    average_checkpoints,
+    find_checkpoints,
+    kept_checkpoint,
+    kept_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
 from asr.train.config import AcousticRecipe
 from asr.train.run import export_checkpoint
 from asr.train.runs import Record
@@ -131,7 +137,7 @@ def test_a_checkpoint_that_is_not_in_a_run_cannot_be_exported(run: Path, tmp_pat
     alone = shutil.copy(run / "best.safetensors", tmp_path)
     with pytest.raises(RecipeError) as problem:
         export_checkpoint(Path(alone), None)
-    assert "no recipe.yaml beside the checkpoint" in one_line(problem)
+    assert "no recipe.yaml there" in one_line(problem)
     Path(alone).unlink()
     with pytest.raises(RecipeError) as problem:
         export_checkpoint(tmp_path, None)

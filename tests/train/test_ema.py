@@ -11,7 +11,7 @@ from torch import nn
 
 from asr.train.checkpoint import read_weights
 from asr.train.config import AcousticRecipe
-from asr.train.ema import MovingAverage
+from asr.train.optim import MovingAverage
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 

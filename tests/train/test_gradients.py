@@ -9,7 +9,7 @@ from torch import nn
 
 from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.language_model import LanguageConfig, LanguageModel
-from asr.train.gradients import clip_gradients, layer_norms
+from asr.train.optim import clip_gradients, layer_norms
 
 ACOUSTIC = {"layers": 2, "hidden_size": 8, "n_mels": 20}
 LIVE = AcousticModel(AcousticConfig(cell="gru", bidirectional=False, lookahead=2, **ACOUSTIC), 5)  # type: ignore[arg-type]

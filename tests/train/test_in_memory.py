@@ -157,7 +157,9 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
     following = states[number + 1]
     assert all(not torch.equal(after[name], following[name]) for name in trainer.model.state_dict() if "head" in name)
     assert epoch.step == len(states) - 1
-    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    (line,) = [
+        json.loads(line) for line in (memory_recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert "u3@1.1" in line["ids"]
     assert f"skipped, loss {poison}" in said(trainer)
 

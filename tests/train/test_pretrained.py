@@ -95,7 +95,7 @@ def test_a_model_of_another_shape_names_the_field(
 
 def test_what_is_missing_or_damaged_is_one_line(run: Path, recipe: AcousticRecipe, tmp_path: Path):
     (run / "best.safetensors").write_bytes(b"no weights")
-    assert f"{run}/best.safetensors: cannot read the weights" in one_line(recipe)
+    assert f"{run}/best.safetensors: cannot read the checkpoint" in one_line(recipe)
     (run / "tokenizer.model").unlink()
     assert f"{run}: its tokenizer cannot be used" in one_line(recipe)
     recipe.init_from = "en-latin"

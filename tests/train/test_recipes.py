@@ -69,8 +69,10 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
         curves.append(curve)
         return recipe.folder
 
-    monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
-    monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
+    monkeypatch.setattr(
+        "asr.train.export.make_bundle" if acoustic else "asr.train.language_report.make_language_bundle", no_bundle
+    )
+    monkeypatch.setattr(f"asr.train.page.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
     overrides += [
         "model.layers=2",
         "model.hidden_size=16",

@@ -26,6 +26,7 @@ from tiny_runs import (
 )
 
 from asr.train.config import AcousticRecipe, LanguageRecipe, ObjectiveConfig
+from asr.train.process import stop_signals
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration"),
@@ -135,13 +136,13 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: R
 
     trainer.update = signalled
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
+        trainer.run(stop)
     assert len(updates) == 2
     assert "stopped after 0 of 3 epochs and 2 batches; --resume goes on there" in said(trainer)
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
     resumed = make_trainer(repeated, resume=True)
-    assert resumed.running.updates == 2
+    assert resumed.stats.updates == 2
     resumed.run()
     assert_equal_runs(straight, repeated)
 
@@ -208,7 +209,7 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Ru
     assert finish(start(repeated, tmp_path / "log", file_size=len(before) // 2)) == 1
     problem = (tmp_path / "log").read_text(encoding="utf-8").splitlines()[-1]
     assert problem.startswith(f"{last}: cannot be written (")
-    assert problem.endswith("the one before is kept; make room and go on with --resume")
+    assert problem.endswith("the one before is kept; go on with --resume")
     assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
     assert last.read_bytes() == before
     assert not list(repeated.folder.glob("*.partial"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,9 +19,8 @@ from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said
 from asr.errors import RecipeError
 from asr.train.acoustic import AcousticEpoch, AcousticTask, loss_by_seconds
 from asr.train.config import AcousticRecipe
-from asr.train.events import run_events
-from asr.train.precision import choose_precision
-from asr.train.schedule import FINAL_LEARNING_RATE
+from asr.train.log import RunLog
+from asr.train.optim import FINAL_LEARNING_RATE, choose_precision
 from asr.train.task import best_epoch
 from asr.train.trainer import Trainer
 
@@ -144,7 +144,7 @@ def test_resuming_with_another_model_is_refused(recipe: AcousticRecipe):
     recipe.epochs = 1
     make_trainer(recipe).run()
     recipe.model.hidden_size = 20
-    with pytest.raises(RecipeError, match=r"model\.size was 16, not 20"):
+    with pytest.raises(RecipeError, match=r"model\.hidden_size was 16, not 20"):
         make_trainer(recipe, resume=True)
 
 
@@ -226,7 +226,7 @@ def test_too_many_losses_or_gradients_in_a_row_that_are_not_finite_stop_the_run_
     skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["batches"] for line in skipped] == [1, 2, 3]
     assert all(identifier.endswith("@1.1") for line in skipped for identifier in line["ids"])
-    assert str(trainer.skipped.file) in message
+    assert str(recipe.folder / "skipped.jsonl") in message
 
 
 def poison_batches(monkeypatch: pytest.MonkeyPatch, numbers: set[int], poison: float = math.nan) -> None:
@@ -261,7 +261,7 @@ def test_a_batch_whose_loss_is_not_finite_is_skipped_named_and_changes_nothing(
     assert not torch.equal(before[0], before[1])
     assert (epoch.skipped, epoch.step) == (2, len(batches) - 2)
     assert math.isfinite(epoch.train_loss)
-    skipped = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    skipped = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["ids"] for line in skipped] == batches[1:3]
     assert batches[1][0] in said(trainer)
     assert "skipped: 2" in said(trainer)
@@ -284,10 +284,10 @@ def test_what_was_skipped_after_the_checkpoint_is_not_written_down_twice(
     trainer.saver.save = stop_after_three
     with pytest.raises(Stopped):
         trainer.run()
-    assert len(trainer.skipped.file.read_text(encoding="utf-8").splitlines()) == 4
+    assert len((recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     resumed = make_trainer(recipe, resume=True)
-    assert (resumed.running.skipped, resumed.running.skipped_in_a_row) == (3, 3)
-    assert len(resumed.skipped.file.read_text(encoding="utf-8").splitlines()) == 3
+    assert (resumed.stats.skipped, resumed.stats.skipped_in_a_row) == (3, 3)
+    assert len((recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_accumulated_batches_make_the_update_of_one_large_batch(recipe: AcousticRecipe):
@@ -343,9 +343,10 @@ def step_lines(recipe: AcousticRecipe) -> list[dict]:
 def test_steps_that_come_again_are_cut_off(tmp_path: Path, left: bytes):
     kept = b'{"step": 1}\n{"step": 2}\n'
     (tmp_path / "steps.jsonl").write_bytes(kept + left)
-    with run_events(tmp_path, 3) as events:
+    log = RunLog(tmp_path, Console(), main=True)
+    with log.opened(3):
         assert (tmp_path / "steps.jsonl").read_bytes() == kept
-        events.update(3, 1, {"loss": 0.5, "layer_norm": {"head": 2.0}})
+        log.update(3, 1, {"loss": 0.5, "layer_norm": {"head": 2.0}})
     last = (tmp_path / "steps.jsonl").read_text().splitlines()[2:]
     assert [json.loads(line) for line in last] == [{"step": 3, "epoch": 1, "loss": 0.5, "layer_norm": {"head": 2.0}}]
     board = EventAccumulator(str(tmp_path)).Reload()
@@ -380,7 +381,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
     trainer = make_trainer(recipe)
     (epoch,) = trainer.run()
     assert epoch.skipped == 1
-    (line,) = [json.loads(line) for line in trainer.skipped.file.read_text(encoding="utf-8").splitlines()]
+    (line,) = [json.loads(line) for line in (recipe.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert math.isfinite(float(line["loss"]))
     assert not math.isfinite(float(line["gradient_norm"]))
     assert [line["step"] for line in step_lines(recipe)] == list(range(1, epoch.step + 1))
@@ -395,7 +396,7 @@ def test_a_disk_without_room_for_events_is_one_line(
     monkeypatch.setattr(RecordWriter, "write", full)
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe).run()
-    assert "cannot go on ([Errno 28] No space left on device)" in one_line(caught)
+    assert one_line(caught) == (f"{recipe.folder}: cannot go on (No space left on device); make room, then --resume")
     assert capfd.readouterr().err == ""
 
 

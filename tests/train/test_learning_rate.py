@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.train.config import OptimizerConfig
-from asr.train.schedule import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, decay_done, learning_rate
+from asr.train.optim import FINAL_LEARNING_RATE, FIRST_LEARNING_RATE, decay_done, learning_rate
 
 
 def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine():

@@ -21,7 +21,7 @@ for _ in range(10):
     np.full(30_000_000, 1.0)
 print(pages() - before)
 """
-KEEP = "from asr.train.memory import keep_freed_memory; keep_freed_memory()"
+KEEP = "from asr.train.process import keep_freed_memory; keep_freed_memory()"
 
 
 def cleared_pages(prepare: str) -> int:

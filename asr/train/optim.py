@@ -1,0 +1,120 @@
+"""What an update is made with: learning rate, clipping by layers' norms, moving average, precision."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from asr.errors import RecipeError
+from asr.train.config import OptimizerConfig
+
+FIRST_LEARNING_RATE = 0.01  # of the peak, at the first step
+FINAL_LEARNING_RATE = 0.01  # of the peak, at the last step
+FIRST_SCALE, GROWTH = 2.0**10, 500  # of the loss in half precision, and updates after which it is doubled
+CELL = re.compile(r"recurrent\.layers\.(\d+)\.(forward|backward)_cell")
+
+
+def learning_rate(optimizer: OptimizerConfig, done: float) -> float:
+    """At `done`, 0…1, the share of the run: of its data, or of its time. See `OptimizerConfig`."""
+    if done < optimizer.warmup or optimizer.warmup == 1:
+        return optimizer.learning_rate * max(done / optimizer.warmup, FIRST_LEARNING_RATE)
+    if optimizer.schedule == "constant":
+        share = 1 - math.sqrt(decay_done(optimizer, done))
+    else:
+        progress = (done - optimizer.warmup) / (1 - optimizer.warmup)
+        share = (1 + math.cos(math.pi * progress)) / 2
+    return optimizer.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * share)
+
+
+def decay_done(optimizer: OptimizerConfig, done: float) -> float:
+    """How much of the constant schedule's decay is done, 0…1."""
+    begin = 1 - optimizer.decay
+    return (done - begin) / optimizer.decay if done > begin else 0.0
+
+
+def clip_gradients(model: nn.Module, limit: float) -> Tensor:
+    """Scale all gradients so that their common norm is at most `limit` (Pascanu et al. 2013, section 3.2).
+
+    Returns the norms before, on the device: of all (first), then of each parameter that has a gradient.
+    """
+    norms = torch.stack(torch._foreach_norm([p.grad for p in model.parameters() if p.grad is not None]))
+    norm = torch.linalg.vector_norm(norms)
+    torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return torch.cat([norm.unsqueeze(0), norms])
+
+
+def layer_norms(model: nn.Module, norms: Sequence[float]) -> dict[str, float]:
+    """Norm of each layer's gradient, from that of each parameter that has one, as `clip_gradients` returns them."""
+    squares: dict[str, float] = defaultdict(float)
+    names = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    for name, norm in zip(names, norms, strict=True):
+        squares[layer_of(name)] += norm**2
+    return {layer: math.sqrt(square) for layer, square in squares.items()}
+
+
+def layer_of(name: str) -> str:
+    """The layer of a parameter or module: a cell (recurrent.1.forward), or a part of the model (head).
+
+    The layer norms between the cells count as one layer, recurrent.norms.
+    """
+    if cell := CELL.match(name):
+        return f"recurrent.{int(cell[1]) + 1}.{cell[2]}"
+    part = name.split(".")[0]
+    return "recurrent.norms" if part == "recurrent" else part
+
+
+class MovingAverage(AveragedModel):
+    """Exponential moving average of the weights: steadier than the last ones (Polyak & Juditsky 1992).
+
+    `module` is a copy of the model with the averages, which `update_parameters` brings up to date. The first update
+    takes the weights as they are, update n weighs what was there before by min(decay, n / (n + 9)): the early weights
+    are soon forgotten (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        def average(averages: Any, weights: Any, _: Tensor | int) -> None:
+            before = int(self.n_averaged)  # the last argument is a copy on the device of the weights
+            torch._foreach_lerp_(averages, weights, 1 - min(decay, (before + 1) / (before + 10)))
+
+        super().__init__(model, multi_avg_fn=average)
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors themselves, by name, for a checkpoint."""
+        return {f"average.{name}": value for name, value in self.state_dict().items()}
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32. RecipeError for float16 there."""
+    if precision == "float16" and device.type != "cuda":
+        raise RecipeError(f"precision=float16 is for CUDA, not for the {device.type}; set precision=auto")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # Torch has no public name for this yet.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bfloat16" if has_amx() else "float32"
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss where gradients are float16: cuDNN computes LSTMs in it under any autocast."""
+    scaled = precision == "float16" or (device.type == "cuda" and precision != "float32")
+    return torch.amp.GradScaler(device.type, FIRST_SCALE, growth_interval=GROWTH, enabled=scaled)
+
+
+def check_kernels(model: nn.Module, device: torch.device) -> None:
+    """RecipeError if a GPU would not run recurrent layers by cuDNN, without which torch is many times slower.
+
+    A copy of a model has the weights of each layer apart: they are put side by side, as cuDNN wants them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
+    usable = torch.backends.cudnn.enabled and torch.backends.cudnn.is_acceptable(torch.zeros(1, device=device))
+    if device.type == "cuda" and not usable:
+        raise RecipeError("this installation of torch cannot use cuDNN; install one that can, or hide the GPU")

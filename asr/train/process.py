@@ -1,0 +1,78 @@
+"""Settings of the whole process that trains: environment, threads, memory, warnings, signals, random generators.
+
+Programs that train make them; importing `asr.train` or constructing a `Trainer` changes none.
+"""
+
+import ctypes
+import os
+import platform
+import random
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from types import FrameType
+
+import numpy as np
+import torch
+
+ENVIRONMENT = {
+    # Of oneDNN, torch's kernels on CPUs, which would keep the last 1,024 kernels that it made. It makes one for each
+    # shape, and hardly a batch has the shape of another: memory would grow for hours and nothing be faster.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    # Large tensors come and go with each batch: on pages of 2 MB the system spends half the time on them.
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+# Parameters of glibc's mallopt(3), and its largest value.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+INT_MAX = 2**31 - 1
+
+
+def prepare_process() -> None:
+    """Call it before torchaudio is imported: that makes the first tensor, when torch reads its environment."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
+    warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what a batch frees for the next one, instead of giving it back to the system.
+
+    glibc's malloc maps each large tensor anew and returns it when it is freed; then the system clears the pages of all
+    tensors again and again. The process takes more memory for it. Elsewhere than with glibc, nothing.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)  # everything from the heap
+        mallopt(M_TRIM_THRESHOLD, INT_MAX)  # which is never cut
+
+
+@contextmanager
+def stop_signals() -> Iterator[Event]:
+    """The first SIGINT or SIGTERM only sets the event, so that a run ends where it can; the second ends it at once."""
+    came = Event()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.set()
+        restore()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        restore()
+
+
+def seed_all(*what: object) -> None:
+    """Seed Python's, numpy's and torch's generators: what is drawn from here on depends on these values alone."""
+    seed = random.Random(" ".join(map(str, what))).getrandbits(63)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
