@@ -464,7 +464,7 @@ def test_what_was_opened_converted_and_cut_short_is_logged(
     list(recognizer.transcribe_all([path]))
     debug = "\n".join(record.message for record in caplog.records if record.levelno == logging.DEBUG)
     assert "carrier/model.onnx: threads 1" in debug
-    assert "samples: int16, shape (480, 2), 48000 Hz" in debug
+    assert "samples: int16, shape (480, 2), 48000 Hz\nresampled from 48000 to 16000 Hz" in debug
     assert "cut.wav: WAV, 16000 Hz, channels: 1" in debug
     (warning,) = (record.message for record in caplog.records if record.levelno == logging.WARNING)
     assert "cut.wav: truncated or damaged" in warning

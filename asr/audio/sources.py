@@ -42,6 +42,7 @@ MAX_FLOAT = 32.0  # full scale is 1
 SHAPE_ADVICE = "give it the shape (samples,) or (samples, channels)"
 
 COPY_BYTES = 2**20  # at a time, of what is not a plain file
+OPEN_FILES = "/proc/self/fd"  # on Linux, where a file can be opened again without a name
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
     On Linux the file has no name in any folder, so that whatever kills the process leaves nothing behind.
     """
     try:
-        if os.path.isdir("/proc/self/fd"):
+        if os.path.isdir(OPEN_FILES):
             file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")  # not "self": ffmpeg opens it, too
         else:
@@ -243,6 +244,8 @@ def _read(stream: IO[bytes], name: str) -> bytes:
 
 def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Frames (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of `frames` comes after the last one."""
+    if rate != SAMPLE_RATE:
+        log.debug("resampled from %d to %d Hz", rate, SAMPLE_RATE)
     resampler = Resampler(rate)
     damage: list[AudioError] = []
 

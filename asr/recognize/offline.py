@@ -249,6 +249,7 @@ def load_model(
     decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
     batch_size: int = BATCH_SIZE,
     threads: int = 0,
+    providers: Sequence[str] = (),
 ) -> Recognizer:
-    """A recogniser with a packaged model, or with the bundle in a folder. BundleError if there is none."""
-    return Recognizer(model, decoder, batch_size, threads)
+    """A recognizer with a packaged model, or with the bundle in a folder; the arguments are those of `Recognizer`."""
+    return Recognizer(model, decoder, batch_size, threads, providers=providers)

@@ -314,6 +314,17 @@ def test_bytes_and_file_objects_are_read_as_the_file(tmp_path, suffix):
         np.testing.assert_array_equal(read(source), read(path))
 
 
+def test_where_files_cannot_be_opened_without_a_name_a_folder_holds_the_copy_and_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "OPEN_FILES", str(tmp_path / "missing"))
+    monkeypatch.setattr(sources.tempfile, "tempdir", str(tmp_path))
+    path = save(tmp_path / "talk.wav", mixture(1.0))
+    blocks = read_blocks(path.read_bytes(), 0.5)
+    first = next(blocks)
+    assert len(list(tmp_path.iterdir())) == 2
+    np.testing.assert_array_equal(np.concatenate([first, *blocks]), read(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_bad_bytes_and_file_objects_are_named(tmp_path):
     assert_one_line(collect(b"")[1], "bytes: empty (0 bytes)")
     assert_one_line(collect(io.BytesIO(b"no audio" * 9))[1], "file object: not an audio file")
