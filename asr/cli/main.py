@@ -32,7 +32,7 @@ def main() -> None:
     try:
         from asr.cli.app import app  # here, after the warnings are set
 
-        app()  # turns Ctrl-C and a reader that went away into an exit code by itself
+        app(prog_name="asr")  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
         complain(error)
     except OSError as error:
@@ -49,4 +49,4 @@ def explain(error: OSError) -> str:
     """What happened, to which file, and what to do about it where that is known."""
     where = f"{error.filename}: " if error.filename else ""
     advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-    return f"{where}{error.strerror or error or type(error).__name__}{advice}"
+    return f"{where}{error.strerror or str(error) or type(error).__name__}{advice}"

@@ -1,6 +1,5 @@
 """`asr train`: a model bundle from a recipe."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,19 +25,14 @@ def train(
 
     asr train --resume runs/NAME
     """
-    overrides = words or []
-    if resume is None:
-        if not overrides or "=" in Path(overrides[0]).name:
-            raise typer.BadParameter("name a recipe's YAML file first, or a run with --resume", param_hint="RECIPE")
-        recipe, overrides = Path(overrides[0]), overrides[1:]
-    else:
-        recipe = resume / "recipe.yaml"
-        if not recipe.is_file():
-            raise typer.BadParameter(f"{resume} is no run: it has no recipe.yaml", param_hint="--resume")
-        if named := [word for word in overrides if "=" not in word]:
-            raise typer.BadParameter(f"leave out {named[0]}: the run has its own recipe", param_hint="--resume")
-        # Where it is now: the run may have been moved, or begun from another folder. In JSON, which YAML can read.
-        overrides = [*overrides, f"output={json.dumps(str(resume.resolve().parent), ensure_ascii=False)}"]
+    recipe, *overrides = words or [""] if resume is None else ["", *(words or [])]
+    if resume is None and (not recipe or "=" in Path(recipe).name):
+        raise typer.BadParameter("name a recipe's YAML file first, or a run with --resume", param_hint="RECIPE")
+    if resume is not None and (named := [word for word in overrides if "=" not in word]):
+        raise typer.BadParameter(f"leave out {named[0]}: a run has its own recipe", param_hint="--resume")
     with training_packages():
-        from asr.train.run import run_recipe
-    run_recipe(recipe, overrides, resume is not None)
+        from asr.train.run import resume_run, run_recipe
+    if resume is None:
+        run_recipe(Path(recipe), overrides, resume=False)
+    else:
+        resume_run(resume, overrides)

@@ -44,10 +44,10 @@ def tune(
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
     recognizer = Recognizer(bundle, "greedy", threads=threads)
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
-        samples = [
-            Sample(entry.id, entry.text, entry.speaker or "-", recognizer.log_probs(entry.audio, on_progress))
-            for entry in entries
-        ]
+        samples = []
+        for entry in entries:
+            log_probs = recognizer.log_probs(entry.audio, on_progress=on_progress)
+            samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
     tuned = Tuner(bundle, samples, complain).tune(lm or [], str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"

@@ -168,7 +168,7 @@ def test_an_error_line_about_an_odd_file_name_can_be_printed(transcribe: Command
         (["train"], "RECIPE"),
         (["train", "epochs=3"], "RECIPE"),
         (["train", "recipe.yaml", "--resume"], "--resume needs a value: Continue the run in this folder"),
-        (["train", "--resume", "nowhere"], "nowhere is no run"),
+        (["train", "recipe.yaml", "--resume", "runs/a"], "leave out recipe.yaml"),
         (["evaluate", "dev.jsonl", "--no-endpoints"], "goes with --streaming"),
         (["translate", "a.wav"], "translate"),
     ],

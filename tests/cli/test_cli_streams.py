@@ -1,12 +1,15 @@
 """Which stream gets what, from a process of its own: pipes, terminals, a reader that leaves, Ctrl-C."""
 
+import fcntl
 import os
 import pty
 import select
 import shlex
 import signal
 import subprocess
+import termios
 import time
+from array import array
 from pathlib import Path
 
 import carrier
@@ -102,23 +105,28 @@ def test_a_reader_that_leaves_is_no_error_message(carrier_bundle: Path, words: P
     assert process.wait(60) not in (0, 2)
 
 
-def test_control_c_ends_without_a_traceback(carrier_bundle: Path) -> None:
+def test_control_c_ends_without_a_traceback_and_leaves_nothing(carrier_bundle: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "transcribe", "--model", carrier_bundle, "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"TMPDIR": str(carrier_bundle)},
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         # A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not list(carrier_bundle.glob("asr-*")):  # standard input is being copied there
+    assert process.stdin is not None
+    process.stdin.write(b"RIFF")
+    process.stdin.flush()
+    unread = array("i", [4])
+    while unread[0]:  # until standard input is being copied
         assert process.poll() is None
         time.sleep(0.05)
+        fcntl.ioctl(process.stdin, termios.FIONREAD, unread)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"")
-    assert not list(carrier_bundle.glob("asr-*"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
