@@ -27,4 +27,5 @@ def export(
     """
     with training_packages():
         from asr.train.run import export_checkpoint
-    export_checkpoint(source, output)
+
+        export_checkpoint(source, output)

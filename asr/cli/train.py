@@ -32,7 +32,8 @@ def train(
         raise typer.BadParameter(f"leave out {named[0]}: a run has its own recipe", param_hint="--resume")
     with training_packages():
         from asr.train.run import resume_run, run_recipe
-    if resume is None:
-        run_recipe(Path(recipe), overrides, resume=False)
-    else:
-        resume_run(resume, overrides)
+
+        if resume is None:
+            run_recipe(Path(recipe), overrides, resume=False)
+        else:
+            resume_run(resume, overrides)

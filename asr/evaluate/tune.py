@@ -1,9 +1,8 @@
-"""The decoding of a bundle that makes the fewest word errors on dev data, and calibrated confidences.
+"""Decoding weights with the fewest word errors on dev data, and calibrated confidences.
 
-The language model's weight, the word bonus and the unknown-word score are found by hill climbing, for each language
-model given; the best of them is taken. With a recurrent language model likewise the weights of rescoring, with that
-n-gram model and without. Then the line that turns confidences into probabilities (Platt 1999) is fitted for each
-decoder. Log-probabilities are computed once, by the caller.
+Hill climbing finds the language model's weight, the word bonus and the unknown-word score, for each language model
+given, and the weights of rescoring, with the best n-gram model and without. Then the line from confidences to
+probabilities (Platt 1999) is fitted. Log-probabilities are computed once, by the caller.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,19 +100,22 @@ class Tuner:
         config = replace(config, **UNCALIBRATED)
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
 
-    def measure(self, config: DecoderConfig, options: DecoderOptions, name: str) -> Measured:
-        decoder = self.decoder(config, options)
-        hypotheses = []
+    def states(self, decoder: Decoder) -> Iterator[Any]:
+        """The decoder's state at the end of each sample."""
         for sample in self.samples:
             state = decoder.reset()
             decoder.advance(state, sample.log_probs)
-            hypotheses.append(decoder.finish(state)[0])
+            yield state
+
+    def measure(self, config: DecoderConfig, options: DecoderOptions, name: str) -> Measured:
+        decoder = self.decoder(config, options)
+        hypotheses = [decoder.finish(state)[0] for state in self.states(decoder)]
         utterances = self.utterances([best.text for best in hypotheses])
         matches = correct_words(utterances)
         words = [
-            (sample.speaker, log_odds(word.confidence), float(place in right))
+            (sample.speaker, log_odds(word.confidence), float(position in right))
             for sample, best, right in zip(self.samples, hypotheses, matches, strict=True)
-            for place, word in enumerate(best.words)
+            for position, word in enumerate(best.words)
         ]
         speakers, odds, correct = (np.array([word[column] for word in words]) for column in range(3))
         return Measured(name, evaluate(utterances), hypotheses, matches, speakers, odds, correct)
@@ -141,11 +143,7 @@ class Tuner:
         plain = replace(config, rescoring_weight=1.0, rescoring_bonus=0.0)
         decoder = self.decoder(plain, replace(options, nbest=BEAM_WIDTH))
         assert isinstance(decoder, RescoringDecoder)
-        parts = []
-        for sample in self.samples:
-            state = decoder.reset()
-            decoder.advance(state, sample.log_probs)
-            parts.append(decoder.parts(state))
+        parts = [decoder.parts(state) for state in self.states(decoder)]
 
         def wer(config: DecoderConfig) -> float:
             factor, bonus = config.rescoring_weight - 1, config.rescoring_bonus
@@ -242,33 +240,32 @@ def reliability(probability: np.ndarray, correct: np.ndarray) -> tuple[float, li
     return error, rows
 
 
-def describe(config: DecoderConfig, rows: Sequence[Measured], late: np.ndarray) -> str:
+def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray) -> str:
+    """The results in Markdown; starts: errors of word starts, in seconds."""
     weights = "No language model."
     if config.lm:
         weights = f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
         weights += f"{config.unknown_score:g} for an unknown one."
-    measured = ""
+    results = ""
     for row in rows:
         error, bins = reliability(held_out(row.speakers, row.odds, row.correct), row.correct)
         wer, cer, (low, high) = row.result.wer, row.result.cer, row.result.interval
-        measured += f"| {row.name} | {wer:.2%} | {low:.2%} – {high:.2%} | {cer:.2%} | {error:.3f} |\n"
-    starts = ""
-    if len(late):
-        starts = f"""
-Starts of the {len(late):,} words that are right, against forced alignment of the spoken text by the same model: mean
-absolute difference {late.mean() * 1000:.0f} ms, {(late < CLOSE).mean():.1%} within {CLOSE * 1000:.0f} ms.
-"""
+        results += f"| {row.name} | {wer:.2%} | {low:.2%} – {high:.2%} | {cer:.2%} | {error:.3f} |\n"
     table = "\n".join(f"| {bounds} | {count} | {mean:.2f} | {share:.2f} |" for bounds, count, mean, share in bins)
+    milliseconds, close = (1000 * starts.mean(), (starts < CLOSE).mean()) if len(starts) else (0.0, 0.0)
     return f"""{weights} The weights were chosen on the same data, so the figures with
 a language model flatter it a little.
 
 | decoder | WER | 95 % interval | CER | calibration error |
 | --- | --- | --- | --- | --- |
-{measured}
+{results}
 The expected calibration error is that of speakers whom the line from confidence to probability was not fitted on.
 Reliability of confidences, {rows[-1].name}, likewise:
 
 | confidence | words | mean confidence | right |
 | --- | --- | --- | --- |
 {table}
-{starts}"""
+
+Starts of the {len(starts):,} words that are right, against forced alignment of the spoken text by the same model: mean
+absolute difference {milliseconds:.0f} ms, {close:.1%} within {1000 * CLOSE:.0f} ms.
+"""
