@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from asr.audio.sources import STANDARD_INPUT, duration
 from asr.cli import options
@@ -18,10 +19,8 @@ from asr.recognize.offline import Recognizer
 
 
 def align(
-    audio: Annotated[str, typer.Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE|-", help="The words that are spoken there, or a text file of them.")
-    ],
+    audio: Annotated[str, Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
+    text: Annotated[str, Argument(metavar="TEXT|FILE|-", help="Words spoken there, or a text file of them.")],
     output: options.Output = None,
     format: options.WordFormat = None,
     force: options.Force = False,

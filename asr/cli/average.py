@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.messages import training_packages
@@ -11,15 +12,11 @@ from asr.cli.outputs import Guard
 
 
 def average(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="RUN|CHECKPOINT...", help="Folders of runs, or checkpoints in them.")
-    ],
-    last: Annotated[
-        int | None, typer.Option(min=1, help="Of each run take the last so many epochs, not all that it kept.")
-    ] = None,
+    sources: Annotated[list[Path], Argument(metavar="RUN|CHECKPOINT...", help="Folders of runs, or checkpoints.")],
+    last: Annotated[int | None, Option(min=1, help="Take the last so many epochs of each run.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write, else averaged.safetensors in the folder of the first."),
+        Option("--output", "-o", help="File to write; averaged.safetensors beside the first."),
     ] = None,
     force: options.Force = False,
 ) -> None:

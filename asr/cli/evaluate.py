@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.command import with_groups
@@ -23,19 +24,15 @@ from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 @with_groups
 def evaluate(
     *,
-    manifest: Annotated[
-        Path, typer.Argument(help='JSON Lines with "audio" and "text"; audio relative to the manifest.')
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write every utterance aligned with its text, worst first.")
-    ] = None,
+    manifest: Annotated[Path, Argument(help="JSON Lines: audio, relative to the manifest, and text.")],
+    output: Annotated[Path | None, Option("--output", "-o", help="Every utterance aligned, worst first.")] = None,
     force: options.Force = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Streaming evaluation, one chunk at a time, as `asr listen` runs.")
+        bool, Option("--streaming", help="Streaming evaluation, one chunk at a time, as `asr listen` runs.")
     ] = False,
     endpoints: Annotated[
-        bool, typer.Option("--endpoints/--no-endpoints", help="With --streaming: end utterances at pauses, or never.")
+        bool, Option("--endpoints/--no-endpoints", help="With --streaming: end utterances at pauses.")
     ] = True,
     model: options.Model = options.MODEL,
     language: options.Language = None,

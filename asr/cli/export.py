@@ -3,21 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from asr.cli.messages import training_packages
 
 
 def export(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="RUN|CHECKPOINT", help="A run's folder (its best epoch) or a checkpoint in one."),
-    ],
+    source: Annotated[Path, Argument(metavar="RUN|CHECKPOINT", help="A run's folder (best epoch), or a checkpoint.")],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The folder to write, else RUN/bundle, or RUN/bundle-NAME of a checkpoint."
-        ),
+        Path | None, Option("--output", "-o", help="Folder to write, else RUN/bundle or RUN/bundle-NAME.")
     ] = None,
 ) -> None:
     """Make the model bundle of a run's checkpoint.

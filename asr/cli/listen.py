@@ -14,6 +14,7 @@ from typing import Annotated, Self
 
 import numpy as np
 import typer
+from typer import Option
 
 from asr.audio import microphone
 from asr.audio.resample import SAMPLE_RATE
@@ -35,15 +36,11 @@ OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 class Endpoints:
     """When an utterance ends, in seconds."""
 
-    after_speech: Annotated[float, typer.Option(help="Seconds of silence that end an utterance.")] = (
-        ENDPOINT.after_speech
+    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech
+    before_speech: Annotated[float, Option(help="Silence before the first word after which to start afresh.")] = (
+        ENDPOINT.before_speech
     )
-    before_speech: Annotated[
-        float, typer.Option(help="Seconds of silence before the first word after which to start afresh.")
-    ] = ENDPOINT.before_speech
-    max_utterance: Annotated[float, typer.Option(help="Seconds after which an utterance is cut.")] = (
-        ENDPOINT.max_utterance
-    )
+    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance
 
     def rules(self) -> Endpoint:
         try:
@@ -55,30 +52,23 @@ class Endpoints:
 @with_groups
 def listen(
     *,
-    list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the microphones and exit.")] = False,
-    device: Annotated[
-        str | None, typer.Option(help="A microphone's number or a part of its name; else the system's default.")
-    ] = None,
+    list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
+    device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help="A recording instead; - reads all of standard input before starting."),
+        Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting."),
     ] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Read --input at the speed of speech, not as fast as possible.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File to write instead of standard output, as utterances end."),
-    ] = None,
+    realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
+    output: Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")] = None,
     format: options.LiveFormat = None,
-    save_audio: Annotated[Path | None, typer.Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
+    save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
     force: options.Force = False,
     model: options.Model = STREAMING_MODEL,
     language: options.Language = None,
     decoding: options.Decoding,
     second_pass: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Model that recognizes each finished utterance again, such as en-bilstm."),
+        Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm."),
     ] = None,
     endpoints: Endpoints,
     threads: options.Threads = 0,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.command import Command
@@ -20,30 +21,25 @@ if TYPE_CHECKING:
 
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="The file to write; ARPA if its name ends in .arpa or .arpa.gz.")
-]
-Small = Annotated[bool, typer.Option("--small", help="16 bits for a number, not 32; scores differ by up to 1e-4.")]
-KeepCase = Annotated[bool, typer.Option("--keep-case", help="Do not lower-case the text, as recognizers write it.")]
-Ngrams = Annotated[Path, typer.Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
+Output = Annotated[Path, Option("--output", "-o", help="File to write; ARPA if named .arpa or .arpa.gz.")]
+Small = Annotated[bool, Option("--small", help="16 bits for a number, not 32; scores differ by up to 1e-4.")]
+KeepCase = Annotated[bool, Option("--keep-case", help="Do not lower-case the text, as recognizers write it.")]
+Ngrams = Annotated[Path, Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
 
 
 @lm.command(cls=Command)
 def build(
     texts: Annotated[
-        list[str],
-        typer.Argument(metavar="TEXT...", help="A sentence a line; plain, gzip, xz, or - for standard input."),
+        list[str], Argument(metavar="TEXT...", help="A sentence a line; plain, gzip, xz, or - for standard input.")
     ],
     output: Output,
-    order: Annotated[int, typer.Option(min=1, max=8, help="Words in the longest n-grams.")] = 3,
-    vocabulary: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many of the most frequent words; the others become <unk>.")
-    ] = None,
+    order: Annotated[int, Option(min=1, max=8, help="Words in the longest n-grams.")] = 3,
+    vocabulary: Annotated[int | None, Option(min=1, help="Most frequent words to keep; others are <unk>.")] = None,
     prune: Annotated[
-        str, typer.Option(help="For each order: leave out n-grams that occur so often or less, e.g. 0,1,2.")
+        str, Option(help="For each order: leave out n-grams that occur so often or less, e.g. 0,1,2.")
     ] = "0",
     threshold: Annotated[
-        float, typer.Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, e.g. 1e-8.")
+        float, Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, as 1e-8.")
     ] = 0.0,
     small: Small = False,
     keep_case: KeepCase = False,
@@ -80,9 +76,7 @@ def convert(model: Ngrams, output: Output, small: Small = False, force: options.
 @lm.command(cls=Command)
 def info(
     model: Ngrams,
-    perplexity: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Also print how well it predicts this text.")
-    ] = None,
+    perplexity: Annotated[str | None, Option(help="Also print how well it predicts this text.")] = None,
     keep_case: KeepCase = False,
 ) -> None:
     """Print a model's size, and its perplexity on a text.
@@ -99,13 +93,13 @@ def info(
 
 @lm.command(cls=Command)
 def generate(
-    model: Annotated[Path, typer.Argument(help="The folder of a recurrent model, as `asr train` makes it.")],
-    prompt: Annotated[str, typer.Option(help="How the first sentence begins.")] = "",
-    words: Annotated[int, typer.Option(min=1, max=10_000, help="How many words to write.")] = 50,
+    model: Annotated[Path, Argument(help="The folder of a recurrent model, as `asr train` makes it.")],
+    prompt: Annotated[str, Option(help="How the first sentence begins.")] = "",
+    words: Annotated[int, Option(min=1, max=10_000, help="How many words to write.")] = 50,
     temperature: Annotated[
-        float, typer.Option(min=0, max=10, help="Above 1 bolder, below 1 safer, 0 always the likeliest.")
+        float, Option(min=0, max=10, help="Above 1 bolder, below 1 safer, 0 always the likeliest.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another text.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Another seed, another text.")] = 0,
 ) -> None:
     """Sample text from a recurrent language model, a sentence a line."""
     from asr.lm.neural import NeuralModel

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from asr.audio.sources import STANDARD_INPUT
 from asr.decode.beam import BEAM_WIDTH
@@ -29,20 +30,18 @@ FormatChoice = StrEnum("FormatChoice", {name: name for name in FORMATS})  # type
 LiveFormatChoice = StrEnum("LiveFormatChoice", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
 
 FORMAT_HELP = "Format to write; without it that of --output's suffix, else {}."
-Format = Annotated[FormatChoice | None, typer.Option("--format", "-f", help=FORMAT_HELP.format("txt"))]
-WordFormat = Annotated[FormatChoice | None, typer.Option("--format", "-f", help=FORMAT_HELP.format("ctm"))]
+Format = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("txt"))]
+WordFormat = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("ctm"))]
 LiveFormat = Annotated[
     LiveFormatChoice | None,
-    typer.Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line."),
+    Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Packaged model (English only; see `asr models`) or a bundle's folder.")
-]
-Language = Annotated[str | None, typer.Option(help="Language that is spoken: an error if the model does not know it.")]
-Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 for one per core.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognized together; the text does not depend on it.")]
+Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
+Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
+Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
+Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
+Threads = Annotated[int, Option(min=0, help="Processor threads; 0 for one per core.")]
+BatchSize = Annotated[int, Option(min=1, help="Windows recognized together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
 BATCH = BATCH_SIZE
@@ -52,24 +51,17 @@ BATCH = BATCH_SIZE
 class Decoding:
     """How log-probabilities become words."""
 
-    decoder: Annotated[
-        DecoderChoice, typer.Option(help="beam: uses a language model, more accurate; greedy: fastest.")
-    ] = DECODER
-    beam_width: Annotated[int, typer.Option(min=1, max=1024, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
+    decoder: Annotated[DecoderChoice, Option(help="beam: uses a language model, more accurate; greedy: fastest.")] = (
+        DECODER
+    )
+    beam_width: Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
     lm: Annotated[
-        str | None,
-        typer.Option("--lm", help="For beam: packaged language model, a file, or NONE; else the model's own."),
+        str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
     ] = None
-    hotwords: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="For beam: words and phrases to prefer, as in 'Ivanhoe, knee jerk:8'."),
-    ] = None
-    hotwords_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For beam: the same from a file, one a line.")
-    ] = None
+    hotwords: Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")] = None
+    hotwords_file: Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")] = None
     rescore: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="For beam: recurrent language model that rescores the hypotheses."),
+        Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")
     ] = None
 
     @property

@@ -54,12 +54,13 @@ class Guard:
 
 def _identities(name: str | Path) -> list[object]:
     """What all names of one file have in common: its path without links, and its number on the disk if it exists."""
-    is_input = str(name) == STANDARD_INPUT
-    found: list[object] = [] if is_input else [os.path.realpath(name)]
-    with suppress(OSError, ValueError):
+    is_input, found = str(name) == STANDARD_INPUT, list[object]()
+    with suppress(OSError, ValueError):  # also for words that are no file's name
+        found += [] if is_input else [os.path.realpath(name)]
         status = os.stat(0 if is_input else name)
-        if not stat.S_ISCHR(status.st_mode):  # a terminal can be read and written
-            found.append((status.st_dev, status.st_ino))
+        found += (
+            [] if stat.S_ISCHR(status.st_mode) else [(status.st_dev, status.st_ino)]
+        )  # a terminal is read and written
     return found
 
 
@@ -75,9 +76,9 @@ def check_writable(path: Path, option: str = "--output", make_folder: bool = Fal
                 pass
 
 
-def write_text(path: Path, text: str, option: str = "--output") -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
-    with _explained(path, option):
+    with _explained(path, "--output"):
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_text(text, encoding="utf-8")
             return
@@ -95,10 +96,10 @@ def _explained(path: Path, option: str) -> Iterator[None]:
 
 
 class TextOutput:
-    """Where finished utterances go, each as one complete piece: a file, or standard output.
+    """Writes finished utterances, each as one complete piece, to a file or to standard output.
 
-    When the file cannot be written any more, what is there stays and the rest goes to standard output.
-    Raises AsrError when it cannot be written to begin with.
+    An older file stays until `begin`. When a file cannot be written any more, what is there stays and the rest goes to
+    standard output. AsrError when it cannot be written to begin with.
     """
 
     def __init__(self, path: Path | None, writer: LiveWriter):
@@ -107,14 +108,12 @@ class TextOutput:
         self._size = 0  # bytes of complete pieces
         self.failed = False
         if path is not None:
-            with _explained(path, "--output"):
-                self._file = io.FileIO(path, "a")  # an older text stays until there is a new one
+            check_writable(path)
 
     def begin(self) -> None:
-        """Replace what the file held."""
-        if self._file is not None:
-            with suppress(OSError):  # a pipe has no older text
-                self._file.truncate(0)
+        if self._path is not None:
+            with _explained(self._path, "--output"):
+                self._file = io.FileIO(self._path, "w")
         self._write(self._writer.begin(), "")
 
     def add(self, segment: Segment) -> None:
@@ -152,9 +151,9 @@ class TextOutput:
 
 
 class AudioOutput:
-    """The recorded audio, in a file that grows; when it cannot grow any more, one line says so and listening goes on.
+    """Writes audio to a file in the format of its suffix. AsrError when it cannot be written to begin with.
 
-    The name's suffix is the format. Raises AsrError when it cannot be written to begin with.
+    An older file stays until `begin`. When the file cannot grow any more, one line says so and listening goes on.
     """
 
     def __init__(self, path: Path | None):
@@ -163,11 +162,10 @@ class AudioOutput:
         self.failed = False
         if path is not None:
             self._open(io.BytesIO(), SAMPLE_RATE).close()
-            with _explained(path, "--save-audio"):
-                path.open("ab").close()  # as above, an older recording stays for now
+            check_writable(path, "--save-audio")
 
     def begin(self, rate: int) -> None:
-        """Replace what the file held by audio at `rate` hertz."""
+        """rate: of the samples, in hertz."""
         if self._path is not None:
             self._file = self._open(str(self._path), rate)
 

@@ -10,39 +10,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
+from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli import options
 from asr.cli.command import Command
 from asr.cli.messages import audio_progress, training_packages
+from asr.cli.options import Force
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from asr.data.corpora.corpus import Corpus, Splits
 
-Source = Annotated[Path, typer.Argument(metavar="SRC")]
-Output = Annotated[Path, typer.Argument(metavar="OUT")]
-Download = Annotated[bool, typer.Option("--download", help="First download it into SRC, as far as it is not there.")]
-Language = Annotated[
-    str, typer.Option(help="Language of the texts; in English, numbers are spelled out and accents go.")
-]
+Source = Annotated[Path, Argument(metavar="SRC")]
+Output = Annotated[Path, Argument(metavar="OUT")]
+Download = Annotated[bool, Option("--download", help="First download it into SRC, as far as it is not there.")]
+Language = Annotated[str, Option(help="Language of the texts. English: numbers are spelled out.")]
 
 
 class CorpusGroup(TyperGroup):
     """A command for each corpus beside those written below; the readers are imported when one is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*known_corpora(), *super().list_commands(ctx)]
+        from asr.data.corpora import CORPORA
+
+        return [*CORPORA, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        corpus = known_corpora().get(cmd_name)
-        if corpus is None:
-            return super().get_command(ctx, cmd_name)
+        from asr.data.corpora import CORPORA
 
-        def read_corpus(
-            source: Source, output: Output, download: Download = False, force: options.Force = False
-        ) -> None:
+        if cmd_name not in CORPORA:
+            return super().get_command(ctx, cmd_name)
+        corpus = CORPORA[cmd_name]
+
+        def read_corpus(source: Source, output: Output, download: Download = False, force: Force = False) -> None:
             run(corpus, source, output, force, download)
 
         about = f"{corpus.about}\n\nSRC holds {corpus.origin}. OUT is the folder for the manifests, one a split.\n"
@@ -51,17 +52,11 @@ class CorpusGroup(TyperGroup):
         return typer.main.get_command(one)
 
 
-def known_corpora() -> "dict[str, Corpus]":
-    from asr.data.corpora import CORPORA
-
-    return CORPORA
-
-
 prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and check them.", no_args_is_help=True)
 
 
 @prepare.command("csv", cls=Command)
-def read_csv(source: Source, output: Output, language: Language = "en", force: options.Force = False) -> None:
+def read_csv(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
     """Your own recordings, listed in a table.
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
@@ -72,7 +67,7 @@ def read_csv(source: Source, output: Output, language: Language = "en", force: o
 
 
 @prepare.command("folder", cls=Command)
-def read_folder(source: Source, output: Output, language: Language = "en", force: options.Force = False) -> None:
+def read_folder(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
     """Your own recordings, each beside its text.
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
@@ -84,12 +79,10 @@ def read_folder(source: Source, output: Output, language: Language = "en", force
 
 @prepare.command(cls=Command)
 def check(
-    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Training data.")],
-    dev: Annotated[Path | None, typer.Option(help="Dev data, which must share nothing with the training data.")] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Take the alphabet of this recipe instead of a to z and the apostrophe.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
+    manifests: Annotated[list[Path], Argument(metavar="MANIFEST...", help="Training data.")],
+    dev: Annotated[Path | None, Option(help="Dev data, which must share nothing with the training data.")] = None,
+    recipe: Annotated[Path | None, Option(help="Recipe whose alphabet is used; else a to z and '.")] = None,
+    json: Annotated[bool, Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
     """Validate training data; errors and warnings.
 
@@ -112,8 +105,8 @@ def check(
 
 @prepare.command(cls=Command)
 def shar(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Training data.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    manifest: Annotated[Path, Argument(metavar="MANIFEST", help="Training data.")],
+    output: Annotated[Path, Argument(metavar="OUT", help="A new folder.")],
 ) -> None:
     """Pack recordings into large files (Lhotse Shar).
 

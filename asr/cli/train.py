@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.cli.messages import training_packages
 
@@ -11,12 +12,10 @@ from asr.cli.messages import training_packages
 def train(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] [a.b=value]...", help="A recipe's YAML file, and fields to set; no RECIPE with --resume."
-        ),
+        Argument(metavar="[RECIPE] [a.b=value]...", help="A YAML file, not with --resume; fields to set."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder, with its own recipe.")
+        Path | None, Option(metavar="RUN", help="Continue the run in this folder, with its own recipe.")
     ] = None,
 ) -> None:
     """Train a model from a recipe and make its bundle.

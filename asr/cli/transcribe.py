@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
@@ -27,20 +28,19 @@ Files = list[tuple[str, Path]]  # names as they are read, and paths as they are 
 def transcribe(
     *,
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input."),
+        list[str], Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input.")
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE|FOLDER", help="File to write; a folder for several recordings."),
+        Option("--output", "-o", metavar="FILE|FOLDER", help="File to write; a folder for several recordings."),
     ] = None,
-    output_dir: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
+    output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
     format: options.Format = None,
     force: options.Force = False,
     model: options.Model = options.MODEL,
     language: options.Language = None,
     decoding: options.Decoding,
-    nbest: Annotated[int, typer.Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
+    nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = options.BATCH,
     threads: options.Threads = 0,
 ) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain
@@ -21,14 +21,13 @@ HEADING = "## Decoding"  # of the model card's last part, which is written anew
 
 
 def tune(
-    folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
-    manifest: Annotated[Path, typer.Argument(help="Dev data: JSON Lines with audio, text and speaker.")],
+    folder: Annotated[Path, Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    manifest: Annotated[Path, Argument(help="Dev data: JSON Lines with audio, text and speaker.")],
     lm: Annotated[
-        list[str] | None,
-        typer.Option("--lm", help="Packaged language model or a file; may be given repeatedly, the best is taken."),
+        list[str] | None, Option("--lm", help="Packaged language model or file; of several the best is taken.")
     ] = None,
     rescore: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Recurrent language model, for the weights of rescoring.")
+        Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
     ] = None,
     threads: options.Threads = 0,
 ) -> None:
