@@ -15,8 +15,7 @@ def average(
     sources: Annotated[list[Path], Argument(metavar="RUN|CHECKPOINT...", help="Folders of runs, or checkpoints.")],
     last: Annotated[int | None, Option(min=1, help="Take the last so many epochs of each run.")] = None,
     output: Annotated[
-        Path | None,
-        Option("--output", "-o", help="File to write; averaged.safetensors beside the first."),
+        Path | None, Option("--output", "-o", help="File to write; averaged.safetensors beside the first.")
     ] = None,
     force: options.Force = False,
 ) -> None:

@@ -55,8 +55,7 @@ def listen(
     list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
     device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
-        str | None,
-        Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting."),
+        str | None, Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting.")
     ] = None,
     realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
     output: Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")] = None,
@@ -67,8 +66,7 @@ def listen(
     language: options.Language = None,
     decoding: options.Decoding,
     second_pass: Annotated[
-        str | None,
-        Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm."),
+        str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
     ] = None,
     endpoints: Endpoints,
     threads: options.Threads = 0,
@@ -90,9 +88,8 @@ def listen(
     source = open_source(device, input, realtime)
     name = printable(source.name if isinstance(source, Recording) else source.device.name)
     bundle = options.load_model(model, language)
-    if second_pass is not None:
-        options.load_model(second_pass, language)  # to check it
-    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second_pass, threads)
+    second = options.load_model(second_pass, language) if second_pass is not None else None
+    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second, threads)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name)
     with closing(TextOutput(output, writer)) as text, closing(AudioOutput(save_audio)) as audio:
         with ended_by_signals(source.stop), source:  # after the model is loaded, or the first words would be late

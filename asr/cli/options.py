@@ -33,8 +33,7 @@ FORMAT_HELP = "Format to write; without it that of --output's suffix, else {}."
 Format = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("txt"))]
 WordFormat = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("ctm"))]
 LiveFormat = Annotated[
-    LiveFormatChoice | None,
-    Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line."),
+    LiveFormatChoice | None, Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line.")
 ]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]

@@ -68,7 +68,7 @@ class Tuned:
 
 
 class Tuner:
-    """Tunes one bundle on samples; `say` is told of each step."""
+    """Tunes one bundle on samples; `say` is called with a line for each step."""
 
     def __init__(self, bundle: Bundle, samples: Sequence[Sample], say: Callable[[str], object]):
         self.bundle = bundle
