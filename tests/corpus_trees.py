@@ -136,3 +136,8 @@ def own_folder(root: Path, *texts: str, speaker: str = ".") -> Path:
     for number, text in enumerate(texts):
         write(record(root / speaker / f"{number}.wav").with_suffix(".txt"), text)
     return root
+
+
+def yesno(root: Path) -> None:
+    for number in range(60):
+        record(root / f"{'_'.join(f'{number:08b}')}.wav")

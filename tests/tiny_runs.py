@@ -19,8 +19,7 @@ from tiny_corpus import SENTENCES, write_audio, write_manifest
 
 from asr.data.config import NOISES, AugmentConfig, DataConfig, TextConfig, TokenizerConfig
 from asr.errors import RecipeError
-from asr.nn.ctc_model import AcousticConfig
-from asr.nn.language_model import LanguageConfig
+from asr.nn.config import AcousticConfig, LanguageConfig
 from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.distributed import processes

@@ -27,8 +27,7 @@ from asr.decode.base import Hypothesis
 from asr.decode.beam import BeamDecoder
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
-from asr.lm.arpa import write_arpa
-from asr.lm.binary import load_model
+from asr.lm.binary import load_model, save_model
 from asr.model.bundle import Bundle, find_language_model
 from asr.recognize.offline import Recognizer
 
@@ -152,7 +151,7 @@ def command(arguments: Sequence[str | Path]) -> None:
 def write_inputs(folder: Path, ours: Ours) -> int:
     """What decoding_peers.py reads. Returns how many words the language model has."""
     model, tokens = load_model(ours.lm), ours.bundle.tokens
-    write_arpa(model, folder / "lm.arpa")
+    save_model(model, folder / "lm.arpa")
     np.savez(folder / "log_probs.npz", *ours.log_probs)
     spellings = {}
     for word in map(model.vocabulary.word, range(len(model.vocabulary))):

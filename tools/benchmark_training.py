@@ -26,12 +26,12 @@ from asr.data.batch import Batch
 from asr.data.manifest import read_manifest
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
-from asr.train import distributed
-from asr.train import trainer as loop
+from asr.train import distributed, optim
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.file_loader import LhotseData
-from asr.train.recipe import load_recipe
+from asr.train.process import prepare_process
+from asr.train.trainer import Trainer
 
 MATRIX = 2048  # rows and columns of the plain product
 REPEATS = 5
@@ -90,7 +90,7 @@ class PackedStack(nn.Module):
         self.layers = nn.ModuleList(nn.LSTM(size, size, bidirectional=True) for _ in range(layers))
         self.norm = nn.Identity()  # after the last layer
 
-    def chosen(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
+    def outputs(self, x: Tensor, mirror: Tensor, _layer: None) -> list[Tensor]:
         """As of `RecurrentStack`, of the last layer alone."""
         x = x.transpose(0, 1)
         frames, batch, size = x.shape
@@ -137,7 +137,7 @@ def training(path: Path, overrides: list[str], batches: int, epochs: int) -> Non
     cores = sorted(os.sched_getaffinity(0))[:2]
     for count in range(len(cores), 0, -1):
         os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
-        torch.set_num_threads(count)
+        prepare_process(count)
         print(f"\n{count} core{'s' * (count > 1)}\n")
         print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
         ways = {"": partial(timed_run, path)}
@@ -192,7 +192,7 @@ def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides:
         folder = distributed.from_main(own)
         settings = (f"precision={precision}", f"epochs={epochs}", *overrides)
         task = partial(TimedTask, batches)
-        trainer = loop.Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
+        trainer = Trainer(task, small_recipe(path, folder, *settings), Console(quiet=True))
         assert isinstance(trainer.task, TimedTask)
         clock, memory = trainer.task.clock, trainer.task.memory
         per_frame = operations_per_frame(trainer.task)
@@ -200,7 +200,7 @@ def timed_run(path: Path, precision: str, batches: int, epochs: int, *overrides:
             timing(clock, "backward", Tensor, "backward"),
             timing(clock, "exchange", torch.distributed, "all_reduce"),
             timing(clock, "optimiser", trainer.optimizer, "step"),
-            timing(clock, "optimiser", loop, "clip_gradients"),
+            timing(clock, "optimiser", optim, "clip_gradients"),
         ):
             trainer.run()
         seconds, measured = clock["all"], {part: clock[part] for part in PARTS}
@@ -230,7 +230,7 @@ def one_process(rank: int, cores: list[int], address: dict[str, str], result: Pa
     os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(len(cores)))
     warnings.filterwarnings("ignore", category=UserWarning)
     os.sched_setaffinity(0, cores[rank : rank + 1])
-    torch.set_num_threads(1)
+    prepare_process(1)
     with distributed.processes():
         row = timed_run(*arguments)
         if distributed.is_main():
@@ -284,12 +284,12 @@ def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds:
     warnings.filterwarnings("ignore", category=UserWarning)
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores[:1])
-    torch.set_num_threads(1)
+    prepare_process(1)
     print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
     if not rounds:
         return
     os.sched_setaffinity(0, cores)
-    torch.set_num_threads(len(cores))
+    prepare_process(len(cores))
     print("| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |")
     print(f"{'| --- ' * 4}|")
     rows: dict[str, list[Row]] = {"files, one worker": [], "in memory": []}

@@ -43,7 +43,7 @@ SPARE = 1 << 17  # bytes kept free in the results: the index, and what gzip adds
 POLL_SECONDS = 2.0  # between looks at the window's weights
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 MODULES = (
-    "torch torchaudio numpy scipy safetensors sentencepiece yaml rich omegaconf filelock soundfile soxr jiwer "
+    "torch torchaudio numpy scipy safetensors sentencepiece yaml rich pydantic filelock soundfile soxr jiwer "
     "rapidfuzz pyroomacoustics onnx onnxruntime jinja2 asr.train.corpus asr.train.acoustic asr.train.trainer"
 )
 
@@ -220,10 +220,11 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
 
     from asr.errors import AsrError
     from asr.train.acoustic import AcousticTask
-    from asr.train.checkpoint import BEST, MODEL, read_checkpoint, write_checkpoint
+    from asr.train.checkpoint import MODEL, read_checkpoint, write_checkpoint
+    from asr.train.config import load_recipe
     from asr.train.export import machine
-    from asr.train.recipe import load_recipe
-    from asr.train.runs import Record
+    from asr.train.process import prepare_process, stop_signals
+    from asr.train.runs import BEST, Record
     from asr.train.trainer import Trainer
 
     try:
@@ -231,6 +232,7 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
         more = ",".join(Path(path).name for path in data.get("more_dev", ()))
         here = [f"output={RUNS}", f"data.dev={Path(data['dev']).name}", f"data.more_dev=[{more}]"]
         recipe = load_recipe(Path("recipe.yaml"), [*here, *overrides])
+        prepare_process(recipe.threads)
         console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
         trainer = Trainer(AcousticTask, recipe, console, resume=True)
         Record(recipe.kind, recipe.epochs, shlex.join(sys.argv), machine()).save(recipe.folder)
@@ -239,8 +241,8 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
         if recipe.budget_minutes <= 0:
             sys.exit(f"decoding and loading took {spent:.0f} s, the whole budget; raise --budget-minutes")
         try:
-            with results.following(recipe.folder):
-                trainer.run()
+            with results.following(recipe.folder), stop_signals() as stop:
+                trainer.run(stop)
         except KeyboardInterrupt:
             print("stopped by a signal", file=sys.stderr)
         if not (recipe.folder / BEST).exists():  # stopped before anything was measured

@@ -23,7 +23,7 @@ lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
 Output = Annotated[Path, Option("--output", "-o", help="File to write; ARPA if named .arpa or .arpa.gz.")]
 Small = Annotated[bool, Option("--small", help="16 bits for a number, not 32; scores differ by up to 1e-4.")]
-KeepCase = Annotated[bool, Option("--keep-case", help="Do not lower-case the text, as recognizers write it.")]
+AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's case and punctuation.")]
 Ngrams = Annotated[Path, Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
 
 
@@ -42,11 +42,12 @@ def build(
         float, Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, as 1e-8.")
     ] = 0.0,
     small: Small = False,
-    keep_case: KeepCase = False,
+    as_is: AsIs = False,
     force: options.Force = False,
 ) -> None:
     """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate, read_sentences
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
+    from asr.lm.source import read_sentences
 
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
@@ -56,7 +57,7 @@ def build(
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
     Guard(texts, force).check(output)
     check_writable(output)
-    model, fallbacks = estimate(read_sentences(texts, not keep_case), order, vocabulary, cutoffs, threshold)
+    model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
         complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
@@ -77,7 +78,7 @@ def convert(model: Ngrams, output: Output, small: Small = False, force: options.
 def info(
     model: Ngrams,
     perplexity: Annotated[str | None, Option(help="Also print how well it predicts this text.")] = None,
-    keep_case: KeepCase = False,
+    as_is: AsIs = False,
 ) -> None:
     """Print a model's size, and its perplexity on a text.
 
@@ -88,7 +89,7 @@ def info(
     opened = load_model(model)
     describe(opened, model)
     if perplexity is not None:
-        measure(opened, perplexity, not keep_case)
+        measure(opened, perplexity, as_is)
 
 
 @lm.command(cls=Command)
@@ -111,13 +112,9 @@ def generate(
 
 
 def write(model: "NgramModel", output: Path, small: bool) -> None:
-    from asr.lm.arpa import write_arpa
-    from asr.lm.binary import write_mapped
+    from asr.lm.binary import save_model
 
-    if output.name.endswith((".arpa", ".arpa.gz")):
-        write_arpa(model, output)
-    else:
-        write_mapped(model.coded() if small else model, output)
+    save_model(model.quantized() if small else model, output)
     describe(model, output)
 
 
@@ -126,13 +123,13 @@ def describe(model: "NgramModel", path: Path) -> None:
     print(f"{path}: order {model.order}, {counts}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def measure(model: "NgramModel", text: str, lower: bool) -> None:
+def measure(model: "NgramModel", text: str, as_is: bool) -> None:
     """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
-    from asr.lm.estimate import read_sentences
+    from asr.lm.source import read_sentences
 
     scored = unknown = sentences = 0
     total = 0.0
-    for sentence in read_sentences([text], lower):
+    for sentence in read_sentences([text], as_is):
         sentences += 1
         for word, log_prob in model.score_words(sentence):
             if word == model.vocabulary.unknown:

@@ -61,7 +61,7 @@ def read_csv(source: Source, output: Output, language: Language = "en", force: F
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
     """
-    from asr.data.corpora.own import csv_corpus
+    from asr.data.corpora import csv_corpus
 
     run(csv_corpus(language), source, output, force)
 
@@ -72,9 +72,28 @@ def read_folder(source: Source, output: Output, language: Language = "en", force
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
     """
-    from asr.data.corpora.own import folder_corpus
+    from asr.data.corpora import folder_corpus
 
     run(folder_corpus(language), source, output, force)
+
+
+@prepare.command("lhotse", cls=Command)
+def read_lhotse(
+    name: Annotated[str, Argument(metavar="NAME", help="As in `lhotse prepare NAME`, such as libritts or vctk.")],
+    source: Source,
+    output: Output,
+    language: Language = "en",
+    download: Download = False,
+    force: Force = False,
+) -> None:
+    """Any corpus that Lhotse has a recipe for.
+
+    They are listed at lhotse.readthedocs.io/en/latest/corpus.html. SRC is the corpus's folder, with --download an
+    empty one. What the recipe passes over is reported, not an error.
+    """
+    from asr.data.corpora import lhotse_corpus
+
+    run(lhotse_corpus(name, language), source, output, force, download)
 
 
 @prepare.command(cls=Command)
@@ -91,15 +110,14 @@ def check(
     """
     with training_packages():
         from asr.data.check import check as check_manifests
-        from asr.train.config import AcousticRecipe
-        from asr.train.recipe import load_recipe
+        from asr.train.config import AcousticRecipe, load_recipe
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
         raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")
     with audio_progress(lambda: [None]) as on_progress:
         report = check_manifests(manifests, dev, settings.tokenizer, on_progress)
     print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
-    if report.must_be_mended:
+    if report.has_errors:
         raise typer.Exit(1)
 
 
@@ -121,7 +139,7 @@ def shar(
 def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: bool = False) -> None:
     """Read a corpus and write its manifests."""
     with training_packages():
-        from asr.data.corpora.corpus import prepare
+        from asr.data.corpora import prepare
 
         def read(root: Path, folder: Path) -> "Splits":
             splits = corpus.read(root, folder)

@@ -1,4 +1,5 @@
-"""What a model learns from, prepared for training: for now the augmentation of whole batches on a device.
+"""Training data: corpora and manifests, texts and tokens, shards, augmentation, batches, and worker processes.
 
-The rest still stands in `asr.train`: corpora, manifests, tokenizers, the dataset and the augmentation of one utterance.
+`manifest` and `corpora` need no training packages. Others use `read_manifest`, `prepare`, `check`, `write_shards`,
+`read_training`, `make_tokenizer`, `TextRule`, `Batch`, `SpeechDataset`, `BatchAugment` and `WorkerLoader`.
 """

@@ -1,7 +1,8 @@
-"""What a training step learns from: utterances with their texts, read from manifests and put together in batches."""
+"""Utterances with their texts, put together in batches, and which of them can be trained on."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Protocol
 
 import torch
@@ -14,12 +15,12 @@ from asr.data.tokenizer import TextRule
 from asr.nn.ctc_model import frames_needed, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 
-MIN_SECONDS = 0.1  # nothing can be said in less
+MIN_SECONDS = 0.1  # no word is shorter
 
 
 @dataclass
 class Targets:
-    """Token ids of each utterance: ids (B, S) padded with 0, lengths (B,)."""
+    """Token ids of each utterance: ids (B, S), padded with 0, and lengths (B,)."""
 
     ids: Tensor
     lengths: Tensor
@@ -30,25 +31,38 @@ class Targets:
         return cls(pad_sequence(tensors, batch_first=True), torch.tensor([len(row) for row in rows]))
 
     def fit(self, lengths: Tensor) -> Tensor:
-        """Which rows an output of so many frames can spell, (B,) bool."""
+        """Whether the CTC output, of lengths (B,) frames, is long enough for each row, (B,) bool."""
         return frames_needed(self.ids, self.lengths) <= lengths
 
 
 @dataclass
 class Batch:
-    """waveforms (B, N) padded with zeros, lengths (B,), targets (B, S) padded, target_lengths (B,); B may be 0.
-
-    waveforms may lie on the device that computes; the others are on the CPU. phones: targets of the second head.
-    """
+    """Utterances of a training step; B may be 0. The waveforms may be on the model's device, the rest is on the CPU."""
 
     ids: list[str]
     texts: list[str]
-    waveforms: Tensor
-    lengths: Tensor
-    targets: Tensor
-    target_lengths: Tensor
+    waveforms: Tensor  # (B, N) float32, padded with zeros
+    lengths: Tensor  # (B,) samples
+    targets: Tensor  # (B, S) token ids, padded
+    target_lengths: Tensor  # (B,)
     unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
-    phones: Targets | None = None
+    phones: Targets | None = None  # of the second head
+
+    @classmethod
+    def pad(
+        cls,
+        ids: list[str],
+        texts: list[str],
+        waveforms: list[Tensor],
+        targets: list[list[int]],
+        unreadable: dict[str, str],
+    ) -> "Batch":
+        """waveforms: (n,) each; targets: token ids of each utterance."""
+        if not ids:
+            return cls.empty(unreadable)
+        spelled, lengths = Targets.pad(targets), torch.tensor([len(samples) for samples in waveforms])
+        padded = pad_sequence(waveforms, batch_first=True)
+        return cls(ids, texts, padded, lengths, spelled.ids, spelled.lengths, unreadable)
 
     @classmethod
     def empty(cls, unreadable: dict[str, str] | None = None) -> "Batch":
@@ -68,16 +82,16 @@ class TrainingData(Protocol):
     batches: int  # about so many in a pass over it
 
     def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
-        """This process's batches of an epoch, from 1, after the first `done` of all.
+        """This process's batches of an epoch (from 1), after the first `done` of all processes.
 
-        gain_only: without rooms, noise and codecs, where the data can do so.
+        gain_only: without rooms, noise and codecs, where the data supports it.
         """
 
     def dev(self, number: int) -> Iterator[Batch]:
-        """Of the dev set of this number, from 0, unchanged."""
+        """The dev set of this number (from 0), unchanged."""
 
     def sample(self, count: int) -> Iterator[Batch]:
-        """So many training utterances, for mean and deviation of the features."""
+        """`count` training utterances, to estimate mean and deviation of the features."""
 
 
 def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, list[Entry]]]:
@@ -88,11 +102,8 @@ def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, li
         entries = []
         for entry in read_training(manifest, check_files=True):
             text = rule(entry.text, f"{manifest}: '{entry.id}'")
-            name = entry.id if entry.id not in taken else f"{manifest}: {entry.id}"
-            number = 2
-            while name in taken:  # the manifest is listed once more
-                number += 1
-                name = f"{manifest} ({number}): {entry.id}"
+            others = (f"{manifest} ({number}): {entry.id}" for number in count(3))  # the manifest is listed once more
+            name = next(name for name in chain([entry.id, f"{manifest}: {entry.id}"], others) if name not in taken)
             taken.add(name)
             entries.append(replace(entry, id=name, text=text))
         sources.append((manifest, entries))
@@ -101,7 +112,7 @@ def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, li
 
 @dataclass
 class LeftOut:
-    """Utterances that cannot be trained on, counted by the reason."""
+    """Counts of utterances that cannot be trained on, by reason."""
 
     too_long: int = 0
     too_short: int = 0  # for its text, or for any speech
@@ -112,7 +123,7 @@ class LeftOut:
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
 
     def admits(self, samples: int, targets: list[int], max_seconds: float) -> bool:
-        """Whether an utterance of so many samples can be trained on; one that cannot is counted."""
+        """Whether an utterance of `samples` can be trained on; one that cannot is counted."""
         length = output_lengths(torch.tensor([samples]))
         if samples > max_seconds * SAMPLE_RATE:
             self.too_long += 1

@@ -1,4 +1,4 @@
-"""What ruins a training, found before it: a look at every line of the manifests and every sample of the audio."""
+"""Validate training data: every line of the manifests and every sample of the audio; errors and warnings."""
 
 import hashlib
 import json
@@ -26,17 +26,16 @@ FULL_SCALE = 0.99
 MOST_CLIPPED = 1e-3  # of the samples at full scale; 26 of the same utterances have more
 SILENCE = 1e-3  # RMS of the loudest tenth of a second, −60 dB; none of them is below
 TENTH = SAMPLE_RATE // 10
-NOT_A_LINE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # of a manifest: other damage
 
-MUST_BE_MENDED = {
+ERRORS = {
     "manifest": "a line that cannot be read; nothing else is checked in that manifest",
     "id twice": "two lines with one id; nothing else is checked in that manifest",
     "no file": "audio that is not there",
     "unreadable": "audio that is empty, damaged or truncated",
-    "alphabet": "characters that the model will not know",
+    "alphabet": "characters outside the tokenizer's alphabet",
     "audio in dev": "audio that is in dev too: dev would measure what was learned by heart",
 }
-MAY_BE_RIGHT = {
+WARNINGS = {
     "audio twice": "the same audio under another id",
     "no text": "nothing to learn; left out of training",
     "too fast": f"more than {FASTEST:g} letters a second: a wrong text, or audio cut short",
@@ -50,7 +49,7 @@ MAY_BE_RIGHT = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its kind, a key above; where; and what exactly."""
+    """One error or warning. kind: a key above."""
 
     kind: str
     manifest: str
@@ -60,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found in so many utterances and seconds of audio."""
+    """All findings in so many utterances and seconds of audio."""
 
     utterances: int
     seconds: float
@@ -71,16 +70,16 @@ class Report:
         return Counter(finding.kind for finding in self.findings)
 
     @property
-    def must_be_mended(self) -> bool:
-        return any(kind in MUST_BE_MENDED for kind in self.counts)
+    def has_errors(self) -> bool:
+        return any(kind in ERRORS for kind in self.counts)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"counts": self.counts, "must_be_mended": self.must_be_mended}
+        return asdict(self) | {"counts": self.counts, "has_errors": self.has_errors}
 
     def __str__(self) -> str:
-        """A table: what was found how often, what it means, and the first of each."""
+        """A table: each kind with its count, its meaning, and the first finding."""
         lines = [f"{self.utterances:,} utterances, {self.seconds / 3600:.2f} h: {len(self.findings):,} findings"]
-        for title, kinds in (("must be mended", MUST_BE_MENDED), ("may be right", MAY_BE_RIGHT)):
+        for title, kinds in (("errors", ERRORS), ("warnings", WARNINGS)):
             found = [kind for kind in kinds if self.counts[kind]]
             lines += ["", title] if found else []
             for kind in found:
@@ -90,25 +89,18 @@ class Report:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Sound:
-    """What the samples of a recording say about it."""
-
-    seconds: float
-    clipped: float  # share of the samples at full scale
-    loudest: float  # RMS of the loudest tenth of a second
-    digest: str  # equal for equal samples, whatever the file's name and format
-
-
 @dataclass
 class Utterance:
-    """A line of a manifest with what is known about it so far."""
+    """A line of a manifest, its text as it will be learned, and measurements of its audio."""
 
     manifest: Path
     entry: Entry
     is_dev: bool
-    text: str = ""  # as it will be learned
-    sound: Sound | None = None  # None when it cannot be read
+    text: str = ""
+    seconds: float = 0.0
+    clipped: float = 0.0  # share of the samples at full scale
+    loudest: float = 0.0  # RMS of the loudest tenth of a second
+    digest: str = ""  # equal for equal samples, whatever the file's name and format; empty if it cannot be read
 
     def finding(self, kind: str, detail: str) -> Finding:
         return Finding(kind, str(self.manifest), self.entry.id, detail)
@@ -120,7 +112,7 @@ def check(
     tokenizer: TokenizerConfig,
     on_progress: Callable[[Path, float], None] | None = None,
 ) -> Report:
-    """Look through training manifests, and through a dev manifest, which must share nothing with them.
+    """Check training manifests, and a dev manifest, which must share nothing with them.
 
     All audio is decoded, on every core; `on_progress` is called with each recording and its seconds. The tokenizer says
     which characters texts may hold. Raises RecipeError only for a manifest that is not there.
@@ -133,18 +125,16 @@ def check(
     ]
     findings += _check_texts(utterances, tokenizer)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for utterance, heard in zip(utterances, pool.map(_listen, utterances), strict=True):
-            if isinstance(heard, Finding):
-                findings.append(heard)
+        for utterance, problem in zip(utterances, pool.map(_measure, utterances), strict=True):
+            if problem:
+                findings.append(problem)
                 continue
-            utterance.sound = heard
-            findings += _judge(utterance, heard)
+            findings += _check_audio(utterance)
             if on_progress is not None:
-                on_progress(utterance.entry.audio, heard.seconds)
+                on_progress(utterance.entry.audio, utterance.seconds)
     findings += _shared_with_dev(utterances)
-    findings += _audio_twice(utterances)
-    seconds = sum(utterance.sound.seconds for utterance in utterances if utterance.sound)
-    return Report(len(utterances), seconds, findings)
+    findings += _repeated_audio(utterances)
+    return Report(len(utterances), sum(utterance.seconds for utterance in utterances), findings)
 
 
 def _read(manifest: Path, findings: list[Finding]) -> list[Entry]:
@@ -153,16 +143,15 @@ def _read(manifest: Path, findings: list[Finding]) -> list[Entry]:
     except RecipeError as error:
         if not manifest.is_file():
             raise
-        # The reader stops at the first line that is wrong, but of ids that are there twice there are often many.
-        repeated = _repeated_ids(manifest)
-        findings += repeated or [Finding("manifest", str(manifest), "-", str(error))]
+        # The reader stops at the first wrong line, but there are often many repeated ids.
+        findings += _repeated_ids(manifest) or [Finding("manifest", str(manifest), "-", str(error))]
         return []
 
 
 def _repeated_ids(manifest: Path) -> list[Finding]:
     lines: dict[str, list[int]] = defaultdict(list)
     for number, line in enumerate(manifest.read_bytes().split(b"\n"), start=1):
-        with suppress(*NOT_A_LINE):
+        with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not a line of a manifest
             fields = json.loads(line)
             lines[str(fields.get("id") or os.path.splitext(fields["audio"])[0])].append(number)
     return [
@@ -173,7 +162,7 @@ def _repeated_ids(manifest: Path) -> list[Finding]:
 
 
 def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) -> Iterator[Finding]:
-    """Sets the texts as training will see them."""
+    """Sets the texts as they will be learned."""
     rule = TextRule(replace(tokenizer, unknown="drop"))
     for utterance in utterances:
         rule.dropped.clear()
@@ -185,45 +174,46 @@ def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) ->
             yield utterance.finding("no text", "an empty text")
 
 
-def _listen(utterance: Utterance) -> Sound | Finding:
+def _measure(utterance: Utterance) -> Finding | None:
+    """Sets the measurements of the audio; or why they cannot be made."""
     path = utterance.entry.audio
     if not os.path.isfile(path):
         return utterance.finding("no file", str(path))
     samples = clipped = 0
-    loudest = 0.0
     digest = hashlib.blake2b(digest_size=16)
     try:
         for block in read_blocks(path):
             samples += len(block)
             clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
             tenths = np.array_split(block, max(1, len(block) // TENTH))
-            loudest = max(loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
+            utterance.loudest = max(utterance.loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
             digest.update(block.tobytes())
     except AudioError as error:
         return utterance.finding("unreadable", str(error))
     if not samples:
         return utterance.finding("unreadable", "no audio in the file")
-    return Sound(samples / SAMPLE_RATE, clipped / samples, loudest, digest.hexdigest())
+    utterance.seconds, utterance.clipped = samples / SAMPLE_RATE, clipped / samples
+    utterance.digest = digest.hexdigest()
+    return None
 
 
-def _judge(utterance: Utterance, sound: Sound) -> Iterator[Finding]:
+def _check_audio(utterance: Utterance) -> Iterator[Finding]:
     letters = len(utterance.text.replace(" ", ""))
-    rate = letters / sound.seconds
-    detail = f"{letters} letters in {sound.seconds:.2f} s"
+    rate = letters / utterance.seconds
+    detail = f"{letters} letters in {utterance.seconds:.2f} s"
     if rate > FASTEST:
         yield utterance.finding("too fast", detail)
     if 0 < rate < SLOWEST:
         yield utterance.finding("too slow", detail)
-    if sound.loudest < SILENCE:
-        yield utterance.finding("silent", f"RMS {sound.loudest:.6f} where it is loudest")
-    if sound.clipped > MOST_CLIPPED:
-        yield utterance.finding("clipped", f"{sound.clipped:.2%} of the samples")
+    if utterance.loudest < SILENCE:
+        yield utterance.finding("silent", f"RMS {utterance.loudest:.6f} where it is loudest")
+    if utterance.clipped > MOST_CLIPPED:
+        yield utterance.finding("clipped", f"{utterance.clipped:.2%} of the samples")
 
 
 def _shared_with_dev(utterances: Sequence[Utterance]) -> Iterator[Finding]:
-    """What is in train, of all that dev has."""
     keys: dict[str, Callable[[Utterance], str | None]] = {
-        "audio in dev": lambda utterance: utterance.sound.digest if utterance.sound else None,
+        "audio in dev": lambda utterance: utterance.digest,
         "text in dev": lambda utterance: utterance.text,
         "speaker in dev": lambda utterance: utterance.entry.speaker,
     }
@@ -234,11 +224,10 @@ def _shared_with_dev(utterances: Sequence[Utterance]) -> Iterator[Finding]:
                 yield utterance.finding(kind, f"as {known[name]}" if kind != "speaker in dev" else name)
 
 
-def _audio_twice(utterances: Iterable[Utterance]) -> Iterator[Finding]:
-    """Train and dev each for itself."""
+def _repeated_audio(utterances: Iterable[Utterance]) -> Iterator[Finding]:
+    """Within train, and within dev."""
     first: dict[tuple[bool, str], Utterance] = {}
     for utterance in utterances:
-        if utterance.sound is not None:
-            known = first.setdefault((utterance.is_dev, utterance.sound.digest), utterance)
-            if known is not utterance:
-                yield utterance.finding("audio twice", f"as {known.entry.id}")
+        known = first.setdefault((utterance.is_dev, utterance.digest), utterance)
+        if known is not utterance and utterance.digest:
+            yield utterance.finding("audio twice", f"as {known.entry.id}")

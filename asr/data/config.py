@@ -1,48 +1,82 @@
 """The sections of a recipe that describe its data: manifests, texts, tokens, augmentation."""
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
 
-ROOMS = ("simulated",)
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
+
+from asr.nn.config import Count, CountOrZero, NotNegative, Positive, Share
+
 NOISES = ("white", "pink", "brown", "babble")
 CODECS = ("telephone", "telephone-mu-law", "telephone-gsm", "opus", "mp3")
+
+
+def choice(*patterns: str) -> AfterValidator:
+    """Limit of a name: one of these, `*` stands for anything."""
+
+    def check(name: str) -> str:
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            raise ValueError(f"choose one of {', '.join(patterns)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def interval(lowest: float, highest: float) -> AfterValidator:
+    """Limit of a list: two numbers, the first not above the second, both from `lowest` to `highest`."""
+
+    def check(pair: list[float]) -> list[float]:
+        if len(pair) != 2 or not lowest <= pair[0] <= pair[1] <= highest:
+            raise ValueError(f"give [from, to], from {lowest:g} to {highest:g}")
+        return pair
+
+    return AfterValidator(check)
+
+
+def _symmetric(gain: Any) -> Any:
+    return [-abs(gain), abs(gain)] if isinstance(gain, int | float) else gain
+
+
+Paths = Annotated[list[str], BeforeValidator(lambda paths: [paths] if isinstance(paths, str) else paths)]
+Factors = Annotated[list[Annotated[float, Field(ge=0.5, le=2)]], Field(min_length=1)]
+Unknown = Literal["error", "drop"]  # a character outside the alphabet: error, or drop it and count
 
 
 @dataclass
 class DataConfig:
     """Manifests (JSON Lines) and how they are batched. Relative paths start at the current directory."""
 
-    train: list[str] = field(default_factory=list)  # also folders or URLs of shards (`asr prepare shar`)
+    train: Paths = field(default_factory=list)  # also folders or URLs of shards (`asr prepare shar`)
     dev: str = ""
     # Further manifests that each epoch is measured on; the best epoch has the lowest mean word error rate of all.
-    more_dev: list[str] = field(default_factory=list)
+    more_dev: Paths = field(default_factory=list)
     # All audio decoded once, to OUTPUT/audio, and held in memory, on a GPU that has room for it in the GPU's; batches
     # are put together and augmented there. 115 MB an hour. Not with tempos, joined utterances or lossy codecs.
-    in_memory: bool = False
-    passes: int = 1  # over the training data in an epoch, with in_memory; it is measured and saved once an epoch
-    max_seconds: float = 20.0  # longer utterances are left out and counted
-    batch_seconds: float = 200.0  # audio in one batch
-    max_batch: int = 80  # utterances in one batch, so that very short ones do not make a huge one
-    buckets: int = 20  # utterances of similar length are batched together
-    workers: int = 1  # loader processes
-    # Of texts that a model wrote (`asr transcribe --format jsonl`), only those it was that sure of, from 0 to 1
+    in_memory: StrictBool = False
+    passes: Count = 1  # over the training data in an epoch, with in_memory; it is measured and saved once an epoch
+    max_seconds: Positive = 20.0  # longer utterances are left out and counted
+    batch_seconds: Positive = 200.0  # audio in one batch
+    max_batch: Count = 80  # utterances in one batch, so that very short ones do not make a huge one
+    buckets: Count = 20  # utterances of similar length are batched together
+    workers: CountOrZero = 1  # loader processes
+    # Of texts that a model wrote (`asr transcribe --format jsonl`), only those with at least this confidence are used
     # (pseudo-labels, Kahn et al. 2020); the others are left out and counted.
-    min_confidence: float = 0.0
-    train_fraction: float = 1.0  # keep only this share of the training utterances, for a quick look
+    min_confidence: Share = 0.0
+    train_fraction: Annotated[Share, Field(gt=0)] = 1.0  # share of the training utterances to use, for a quick look
 
 
 @dataclass
 class TextConfig:
     """Texts of a sentence a line (plain, gzip or xz), and how a language model walks through them."""
 
-    train: list[str] = field(default_factory=list)
+    train: Paths = field(default_factory=list)
     dev: str = ""  # a manifest (.jsonl), whose texts count, or a text
-    tokenizer_from: str = (
-        "en-bilstm"  # the tokens are those of this acoustic model: a packaged name or a bundle's folder
-    )
-    unknown: str = "error"  # a character outside its alphabet: error, or drop it and count
-    batch_size: int = 128  # sequences that are read side by side
-    bptt_length: int = 32  # tokens of each sequence in a batch, through which gradients flow; the state goes on
-    epoch_batches: int = 1000  # an epoch is so many batches, not a pass over the text: it is saved and measured then
+    tokenizer_from: str = "en-bilstm"  # acoustic model whose tokens are used: a packaged name or a bundle's folder
+    unknown: Unknown = "error"
+    batch_size: Count = 128  # sequences that are read side by side
+    bptt_length: Count = 32  # tokens of each sequence in a batch, through which gradients flow; the state goes on
+    epoch_batches: Count = 1000  # an epoch is so many batches, not a pass over the text: it is saved and measured then
     ngram: str = ""  # a file of `asr lm build`; the model card has its perplexity beside the model's
 
 
@@ -50,42 +84,47 @@ class TextConfig:
 class TokenizerConfig:
     """Text to tokens."""
 
-    kind: str = "bpe"  # bpe (sentencepiece, trained on the training text) or characters
-    vocabulary: int = 128  # tokens with the blank, for bpe
-    case: str = "lower"  # lower, upper or keep: applied to the text before anything else
+    kind: Literal["bpe", "characters"] = "bpe"  # bpe: sentencepiece, trained on the training text
+    vocabulary: Count = 128  # tokens with the blank, for bpe
+    case: Literal["lower", "upper", "keep"] = "lower"  # applied to the text before anything else
     alphabet: str = "abcdefghijklmnopqrstuvwxyz'"  # letters that texts may hold beside the space
-    unknown: str = "error"  # a character outside the alphabet: error, or drop it and count
+    unknown: Unknown = "error"
 
 
 @dataclass
 class AugmentConfig:
     """Changes to the audio and the features while training."""
 
-    speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
-    tempos: list[float] = field(default_factory=lambda: [1.0])  # the same, at the same pitch
+    speeds: Factors = field(default_factory=lambda: [0.9, 1.0, 1.1])  # one drawn per utterance and epoch
+    tempos: Factors = field(default_factory=lambda: [1.0])  # the same, at the same pitch
     # dB from … to, between which the volume is drawn, since nothing is normalised per file; one number is ± this.
-    gain_db: list[float] = field(default_factory=lambda: [-6.0, 6.0])
+    gain_db: Annotated[list[float], interval(-60, 20), BeforeValidator(_symmetric)] = field(
+        default_factory=lambda: [-6.0, 6.0]
+    )
     # From the second epoch on (the first begins with the shortest) utterances are joined to longer ones.
-    join_share: float = 0.0  # utterances that are joined with others, drawn per epoch
-    join_seconds: float = 10.0  # what is joined is no longer than this
+    join_share: Share = 0.0  # utterances that are joined with others, drawn per epoch
+    join_seconds: NotNegative = 10.0  # length of a joined utterance, at most
     # A room, then noise, then a codec. Each happens to its share of the utterances, drawn per utterance and epoch, and
     # is one of a list: names, or manifests (.jsonl, any text) of recorded noise or impulse responses. Empty is none.
-    rooms: list[str] = field(default_factory=list)  # simulated, or a manifest
-    room_share: float = 0.3
-    reverberation: list[float] = field(default_factory=lambda: [0.2, 0.5])  # s until a simulated room is 60 dB quieter
-    noises: list[str] = field(default_factory=list)  # white, pink, brown, babble (training utterances), or a manifest
-    noise_share: float = 0.3
-    snr_db: list[float] = field(default_factory=lambda: [5.0, 25.0])  # speech, pauses included, above noise, from … to
-    codecs: list[str] = field(default_factory=list)  # telephone (300–3400 Hz), telephone-mu-law or -gsm, opus, mp3
-    codec_share: float = 0.3
+    rooms: list[Annotated[str, choice("simulated", "*.jsonl")]] = field(default_factory=list)
+    room_share: Share = 0.3
+    # Time in s until a simulated room is 60 dB quieter, from … to.
+    reverberation: Annotated[list[float], interval(0.15, 0.6)] = field(default_factory=lambda: [0.2, 0.5])
+    # babble: other training utterances
+    noises: list[Annotated[str, choice(*NOISES, "*.jsonl")]] = field(default_factory=list)
+    noise_share: Share = 0.3
+    # Speech, pauses included, above noise in dB, from … to.
+    snr_db: Annotated[list[float], interval(-30, 100)] = field(default_factory=lambda: [5.0, 25.0])
+    codecs: list[Annotated[str, choice(*CODECS)]] = field(default_factory=list)  # telephone is 300–3400 Hz
+    codec_share: Share = 0.3
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
     # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`; with data.in_memory rooms,
     # noise and codecs wait too.
-    frequency_masks: int = 2
-    frequency_width: int = 20  # bands at most
-    time_masks_per_second: float = 0.3
-    time_width: int = 25  # frames of 10 ms at most
-    mask_below_wer: float = 0.85  # fraction; 0 never masks
+    frequency_masks: CountOrZero = 2
+    frequency_width: CountOrZero = 20  # bands at most
+    time_masks_per_second: NotNegative = 0.3
+    time_width: CountOrZero = 25  # frames of 10 ms at most
+    mask_below_wer: Share = 0.85  # 0 never masks
 
 
 @dataclass
@@ -95,6 +134,6 @@ class PhonesConfig:
     It is trained beside the first one, and kept in checkpoints and in a bundle's weights.
     """
 
-    weight: float = 0.0  # of its loss, taken from that of the first head; 0 for no second head
-    vocabulary: int = 128  # BPE tokens with the blank
+    weight: Share = 0.0  # of its loss, taken from that of the first head; 0 for no second head
+    vocabulary: Count = 128  # BPE tokens with the blank
     alphabet: str = "aAuowIbCdDeREfghijJklmnNOYprsStTUxvWyzZ"  # CMUdict's 39 phones without stress

@@ -8,12 +8,10 @@ import torch
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.cut import MixedCut
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from asr.audio.sources import duration, read
-from asr.data.augment.tempo import change_tempo
-from asr.data.augment.waveform import WaveformAugment
+from asr.data.augment.waveform import WaveformAugment, change_tempo
 from asr.data.batch import Batch, LeftOut
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry
@@ -30,25 +28,19 @@ def make_cut(entry: Entry) -> MonoCut:
     Of a recording in a shard nothing is read. RecipeError if it is not audio.
     """
     if isinstance(entry, ShardEntry):
-        seconds, source = entry.seconds or 0.0, entry.source
+        source, seconds = entry.source, entry.seconds or 0.0
     else:
+        source = str(entry.audio)
         try:
-            seconds = duration(entry.audio) or entry.seconds or len(read(entry.audio)) / SAMPLE_RATE
+            seconds = duration(source) or entry.seconds or len(read(source)) / SAMPLE_RATE
         except AudioError as error:
             raise RecipeError(str(error)) from error
-        source = str(entry.audio)
-    recording = Recording(
-        id=entry.id,
-        sources=[AudioSource("file", [0], source)],
-        sampling_rate=SAMPLE_RATE,
-        num_samples=round(seconds * SAMPLE_RATE),
-        duration=round(seconds * SAMPLE_RATE) / SAMPLE_RATE,
-    )
-    cut = recording.to_cut()
+    samples = round(seconds * SAMPLE_RATE)
+    audio = AudioSource("file", [0], source)
+    cut = Recording(entry.id, [audio], SAMPLE_RATE, samples, samples / SAMPLE_RATE).to_cut()
     cut.id = entry.id
-    cut.supervisions = [
-        SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
-    ]
+    said = SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
+    cut.supervisions = [said]
     return cut
 
 
@@ -70,7 +62,7 @@ def source_of(cut: MonoCut) -> str:
 def load_samples(cut: MonoCut, fetched: dict[str, bytes | Exception] | None = None) -> Tensor:
     """The cut's audio at its speed and tempo, float32 (samples,), 16 kHz, read as recognition reads it.
 
-    fetched: what of it is in shards. Raises AudioError.
+    fetched: the bytes of recordings in shards. Raises AudioError.
     """
     samples = read_recording(source_of(cut), fetched)
     factors = cut.custom or {}
@@ -117,18 +109,7 @@ class SpeechDataset(Dataset):
                 except AudioError as error:
                     unreadable[str(error)] = f"cannot augment with it: {error}"
             waveforms.append(waveform)
-        if not ids:
-            return Batch.empty(unreadable)
-        targets = [torch.tensor(self.tokenizer.encode(text)) for text in texts]
-        return Batch(
-            ids=ids,
-            texts=texts,
-            waveforms=pad_sequence(waveforms, batch_first=True),
-            lengths=torch.tensor([len(samples) for samples in waveforms]),
-            targets=pad_sequence(targets, batch_first=True),
-            target_lengths=torch.tensor([len(target) for target in targets]),
-            unreadable=unreadable,
-        )
+        return Batch.pad(ids, texts, waveforms, [self.tokenizer.encode(text) for text in texts], unreadable)
 
 
 def perturb(cut: MonoCut, augment: AugmentConfig, seed: int, epoch: int) -> MonoCut:

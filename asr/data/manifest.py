@@ -2,10 +2,9 @@
 
     {"audio": "clips/0001.flac", "text": "good morning", "seconds": 1.9, "speaker": "ada", "id": "0001"}
 
-`asr transcribe --format jsonl` adds a `confidence`, from 0 to 1.
-
-`audio` is absolute or relative to the manifest. `audio` and `text` are required, the rest is optional, and
-keys of other programs are ignored. Blank lines are skipped. The text may be empty: audio without speech.
+`audio` is absolute or relative to the manifest. `audio` and `text` are required, the rest is optional, and keys of
+other programs are ignored. Blank lines are skipped. The text may be empty: audio without speech.
+`asr transcribe --format jsonl` adds a `confidence`.
 """
 
 import json
@@ -20,14 +19,14 @@ from asr.errors import RecipeError
 
 @dataclass(frozen=True)
 class Entry:
-    """One utterance. `seconds`, `speaker` and `confidence` (0…1, of the text) are None where the manifest has none."""
+    """One utterance. Optional fields are None where the manifest has none."""
 
     id: str
     audio: Path
     text: str
     seconds: float | None
     speaker: str | None
-    confidence: float | None = None
+    confidence: float | None = None  # 0…1, of the text
     phones: str | None = None  # the text as it is pronounced, one letter a phone
 
 
@@ -73,7 +72,7 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
 
 
 class _BadLine(ValueError):
-    """What is wrong with a line; `read_manifest` knows which line it is."""
+    """Raised for a wrong line; `read_manifest` adds its number."""
 
 
 def _parse_entry(line: bytes, folder: Path) -> Entry:
@@ -87,70 +86,44 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
         raise _BadLine("not readable JSON; write one flat object a line") from error
     if not isinstance(fields, dict):
         raise _BadLine(f'not an object but {json.dumps(fields)[:40]}; write {{"audio": …, "text": …}}')
-
-    audio = _required_text(fields, "audio")
+    for key in ("audio", "text"):
+        if key not in fields:
+            found = ", ".join(fields)[:80] or "none"
+            raise _BadLine(f'no "{key}" (keys here: {found}); add "{key}": "…"')
+    for key in ("audio", "text", "id", "speaker", "phones"):
+        if fields.get(key) is not None or key in ("audio", "text"):
+            _check_text(key, fields[key])
+    audio = fields["audio"]
     if not audio.strip() or "\0" in audio:
         raise _BadLine('"audio" is not a path; write the path of an audio file')
-    text = _required_text(fields, "text")
-    identifier = _optional_text(fields, "id")
-    if identifier is None:
-        identifier = os.path.splitext(audio)[0]
-    if not identifier.strip():
+    name = os.path.splitext(audio)[0] if fields.get("id") is None else fields["id"]
+    if not name.strip():
         raise _BadLine('"id" is empty; give it a value or leave it out')
-    return Entry(
-        id=identifier,
-        audio=folder / audio,  # an absolute path replaces the folder
-        text=text,
-        seconds=_seconds(fields.get("seconds")),
-        speaker=_optional_text(fields, "speaker"),
-        confidence=_confidence(fields.get("confidence")),
-        phones=_optional_text(fields, "phones"),
-    )
+    seconds, confidence = (_number(fields.get(key)) for key in ("seconds", "confidence"))
+    if seconds is not None and not 0 < seconds < math.inf:
+        found = json.dumps(fields["seconds"])[:40]
+        raise _BadLine(f'"seconds" must be a number above 0, found {found}; write the length of the audio')
+    if confidence is not None and not 0 <= confidence <= 1:
+        found = json.dumps(fields["confidence"])[:40]
+        raise _BadLine(f'"confidence" must be from 0 to 1, found {found}; or leave it out')
+    # An absolute path replaces the folder.
+    return Entry(name, folder / audio, fields["text"], seconds, fields.get("speaker"), confidence, fields.get("phones"))
 
 
-def _required_text(fields: dict[str, Any], key: str) -> str:
-    if key not in fields:
-        found = ", ".join(fields)[:80] or "none"
-        raise _BadLine(f'no "{key}" (keys here: {found}); add "{key}": "…"')
-    return _checked_text(key, fields[key])
-
-
-def _optional_text(fields: dict[str, Any], key: str) -> str | None:
-    return None if fields.get(key) is None else _checked_text(key, fields[key])
-
-
-def _checked_text(key: str, value: Any) -> str:
+def _check_text(key: str, value: Any) -> None:
     if not isinstance(value, str):
         raise _BadLine(f'"{key}" must be text, found {json.dumps(value)[:40]}; put it in quotation marks')
     if any("\ud800" <= character <= "\udfff" for character in value):
         # JSON can spell half a character, and then no file could be written with it.
         raise _BadLine(f'"{key}" holds half of a surrogate pair; write the character itself in UTF-8')
-    return value
 
 
-def _number(value: Any) -> float:
-    """NaN for what is none."""
+def _number(value: Any) -> float | None:
+    """None for null, NaN for what is no number."""
+    if value is None:
+        return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)  # True is an int to Python
     try:
         return float(value) if is_number else math.nan
     except OverflowError:
         return math.inf
-
-
-def _confidence(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not 0 <= (confidence := _number(value)) <= 1:
-        raise _BadLine(f'"confidence" must be from 0 to 1, found {json.dumps(value)[:40]}; or leave it out')
-    return confidence
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    seconds = _number(value)
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise _BadLine(
-            f'"seconds" must be a number above 0, found {json.dumps(value)[:40]}; write the length of the audio'
-        )
-    return seconds

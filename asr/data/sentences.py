@@ -1,4 +1,4 @@
-"""Text as a stream of tokens: read once, shuffled by sentences, read as parallel sequences."""
+"""Text for language models: token ids in memory, shuffled by sentences, read as parallel sequences."""
 
 from array import array
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from torch import Tensor
 from asr.data.manifest import read_manifest
 from asr.data.tokenizer import TextRule, Tokenizer
 from asr.errors import RecipeError
-from asr.lm.estimate import read_sentences
 from asr.lm.neural import BOUNDARY
+from asr.lm.source import read_sentences
 
 
 def read_texts(path: str, rule: TextRule) -> Iterable[str]:
@@ -21,7 +21,7 @@ def read_texts(path: str, rule: TextRule) -> Iterable[str]:
     if path.endswith(".jsonl"):
         sentences = ((f"{path}: '{entry.id}'", entry.text) for entry in read_manifest(Path(path)))
     else:
-        sentences = ((path, sentence) for sentence in read_sentences([path], lower=False))
+        sentences = ((path, sentence) for sentence in read_sentences([path], as_is=True))
     for where, sentence in sentences:
         if text := rule(sentence, where):
             yield text
@@ -29,7 +29,7 @@ def read_texts(path: str, rule: TextRule) -> Iterable[str]:
 
 @dataclass
 class Corpus:
-    """Sentences one after the other: tokens (N,), each sentence ended by a boundary; ends (S,) where they do."""
+    """Token ids (N,) of all sentences, a boundary behind each, and their ends (S,)."""
 
     tokens: np.ndarray
     ends: np.ndarray
@@ -48,10 +48,7 @@ class Corpus:
         return cls(np.frombuffer(tokens, f"u{tokens.itemsize}"), np.frombuffer(ends, np.uint64), words)
 
     def shuffled(self, *seed: int) -> np.ndarray:
-        """A boundary and the sentences in another order, (N + 1,).
-
-        Nothing is then learned across sentences, as nothing will be known across them when one is scored.
-        """
+        """A boundary and the sentences in another order, (N + 1,): none is scored with another one as context."""
         tokens = np.empty(len(self.tokens) + 1, self.tokens.dtype)
         tokens[0], place = BOUNDARY, 1
         for sentence in np.random.default_rng(seed).permutation(len(self.ends)):

@@ -4,9 +4,9 @@
     recording.000000.tar        the recordings in the same order, FLAC
     place.000000.jsonl.gz       where in the tar file each begins, and its bytes
 
-Lhotse's own reader walks through a tar file from its begin. Here a batch's recordings are read by their places, those
-of object storage at the same time: order, buckets and resumed runs are the same as with single files, and a process
-reads what it learns from, nothing else.
+Lhotse's own reader goes through a tar file from its beginning. Here a batch's recordings are read by their places,
+those of object storage concurrently: order, buckets and resumed runs are the same as with single files, and a process
+reads only its own batches.
 """
 
 import gzip
@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
                     places.write({"cut_id": name, "place": place})
         os.replace(partial, folder)
     except OSError as error:
-        raise RecipeError(f"{folder}: cannot write ({one_line(error)}); make room, or write elsewhere") from error
+        raise RecipeError(f"{folder}: cannot write ({one_line(error)}); name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Packed(folder, len(entries) - len(left_out), total, left_out)
@@ -110,7 +111,7 @@ def _cut(entry: Entry, samples: np.ndarray) -> Any:
 
 
 def _scan(storage: Any, tar: str) -> Iterator[tuple[str, list[int]]]:
-    """Of each recording in a tar file its id and its place; between them are their descriptions."""
+    """The id and place of each recording in a tar file; descriptions are between them."""
     with storage.open(tar) as stream, tarfile.open(fileobj=stream) as members:
         for member in members:
             name, suffix = os.path.splitext(member.name)
@@ -136,7 +137,7 @@ def read_training(source: str, check_files: bool = False) -> Sequence[Entry]:
 
 
 def read_list(source: str) -> bytes:
-    """The manifest itself, or those of the shards."""
+    """The content of a manifest, or the lists of shards."""
     if not are_shards(source):
         return Path(source).read_bytes()
     storage, root = url_to_fs(source)
@@ -164,17 +165,18 @@ def _read_shards(source: str) -> list[ShardEntry]:
         for cut, (key, (first, size)) in zip(_lines(storage, path), places, strict=True):
             if cut["id"] != key:
                 raise ValueError(f"{tar} holds '{key}' where the list has '{cut['id']}'")
-            said = cut["supervisions"]
             url = f"{source.rstrip('/')}/{tar}"
+            said = cut["supervisions"] or [{}]
+            custom = said[0].get("custom") or {}
             entries.append(
                 ShardEntry(
                     id=cut["id"],
                     audio=Path(url),
                     text=" ".join(one.get("text") or "" for one in said),
                     seconds=cut["duration"],
-                    speaker=said[0].get("speaker") if said else None,
-                    confidence=(said[0].get("custom") or {}).get("confidence") if said else None,
-                    phones=(said[0].get("custom") or {}).get("phones") if said else None,
+                    speaker=said[0].get("speaker"),
+                    confidence=custom.get("confidence"),
+                    phones=custom.get("phones"),
                     source=f"{SCHEME}{url}#{first}+{size}",
                 )
             )
@@ -186,7 +188,7 @@ def _lines(storage: Any, path: str) -> list[dict[str, Any]]:
 
 
 def fetch(sources: Iterable[str]) -> dict[str, bytes | Exception]:
-    """The bytes of each that is in a shard, or why they cannot be had."""
+    """The bytes of those recordings that are in shards, or the storage's exception."""
     wanted: dict[Any, list[tuple[str, str, int, int]]] = defaultdict(list)
     for source in sources:
         if source.startswith(SCHEME):
@@ -202,7 +204,7 @@ def fetch(sources: Iterable[str]) -> dict[str, bytes | Exception]:
 
 
 def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | None = None) -> np.ndarray:
-    """As `asr.audio.sources.read`, which reads it, also of a recording in a shard. Raises AudioError."""
+    """As `asr.audio.sources.read`, also for a recording in a shard. Raises AudioError."""
     name = str(source)
     if not name.startswith(SCHEME):
         return read(source)
@@ -221,13 +223,10 @@ def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | N
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    """The samples of a recording as `write_shards` packs it; None of any other, and of one that is not whole."""
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
-            if plain and sound.frames < UNKNOWN_FRAMES:
-                samples = sound.read(dtype="float32")
-                return samples if len(samples) == sound.frames else None
-    except (RuntimeError, OSError):
-        pass  # what is wrong with it, `read` says
+    """The samples of a whole recording as `write_shards` packs it, faster than by a file; None for any other."""
+    with suppress(RuntimeError, OSError), soundfile.SoundFile(io.BytesIO(data)) as sound:
+        plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
+        if plain and sound.frames < UNKNOWN_FRAMES:
+            samples = sound.read(dtype="float32")
+            return samples if len(samples) == sound.frames else None
     return None

@@ -1,4 +1,4 @@
-"""What was read aloud, from what is written: the words that a recogniser should learn to write."""
+"""Normalizes written text to the words that were spoken, in one language; the only rule for texts of corpora."""
 
 import functools
 import re
@@ -11,24 +11,25 @@ from asr.normalize import APOSTROPHES
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
 
-# Letters that are not a letter of a to z with a mark.
+# Letters that do not decompose into a letter of a to z and a mark.
 LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
-SPOKEN_SIGNS = "@#%°"  # read aloud in ways that the text does not tell, as are currency and mathematics
+SPOKEN_SIGNS = "@#%°"  # of unknown pronunciation, as are currency and mathematical signs
 # More than four digits without commas may be a telephone number or a post code.
 NUMBER = re.compile(r"(0|[1-9]\d{0,3}|[1-9]\d{0,2}(?:,\d{3})+)(?:(\.\d+)|(st|nd|rd|th))?(%?)")
 YEAR = re.compile(r"1\d{3}|20\d\d")  # a number like that is a year more often than not
 AROUND_NUMBERS = ".,;:!?()[]\"'“”„«»…"
 TITLES = {"mr": "mister", "mrs": "missus"}  # as LibriSpeech writes them
-# Doctor or drive, saint or street; and Latin, which some read aloud in English.
+# Ambiguous: doctor or drive, saint or street; and Latin, which some read aloud in English.
 ABBREVIATION = re.compile(
     r"\b(?:dr|st|prof|rev|gen|col|capt|lt|sgt|jr|sr|vs|etc|ca|c|cf|viz|vol|inc|ltd|e\.\s?g|i\.\s?e)\.", re.IGNORECASE
 )
 ROMAN = re.compile(r"\b(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
+NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 def spoken_words(text: str, language: str = "en") -> str:
-    """The words of `text` in lower case, single spaces between them; "" when they cannot be told from it.
+    """The words of `text` in lower case, single spaces between them; "" where they are ambiguous.
 
     English is written with a to z and apostrophes inside words: accents go, numbers are spelled out, & and a percent
     sign after a number become words. Other languages keep their letters. Everywhere punctuation parts words. Nothing
@@ -38,7 +39,7 @@ def spoken_words(text: str, language: str = "en") -> str:
     visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # no soft hyphens
     text = unicodedata.normalize("NFKC", visible.translate(APOSTROPHES))
     if language == "en":
-        # Where all is in capitals no number can be told from a word.
+        # In capitals a Roman number cannot be told from a word.
         if ABBREVIATION.search(text) or (ROMAN.search(text) and not text.isupper()):
             return ""
         text = _without_marks(_with_numbers_spelled(text.lower()).replace("&", " and "))
@@ -51,6 +52,11 @@ def spoken_words(text: str, language: str = "en") -> str:
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
     words = [word for word in (word.strip("'") for word in kept.split()) if word]
     return " ".join(TITLES.get(word, word) if language == "en" else word for word in words)
+
+
+def without_noises(transcript: str) -> str:
+    """A transcript without what is no word: {NOISE}, [laughter], and (2), the second way to pronounce a word."""
+    return NOISES.sub(" ", transcript)
 
 
 def language_of(name: str) -> str:
@@ -78,20 +84,16 @@ def _with_numbers_spelled(text: str) -> str:
 
 
 def _spelled(word: str) -> str:
-    """A number as English says it; as it is when it is not a plain one."""
-    from unicode_rbnf import FormatPurpose
-
+    """A plain number in English words; any other word unchanged."""
     number = NUMBER.fullmatch(word.strip(AROUND_NUMBERS))
     if number is None:
         return word
+    from unicode_rbnf import FormatPurpose
+
     whole, decimals, ordinal, percent = number.groups(default="")
-    whole = whole.replace(",", "")
-    if ordinal:
-        words = _engine().format_number(whole, FormatPurpose.ORDINAL).text
-    elif YEAR.fullmatch(number[1]) and not decimals:
-        words = _engine().format_number(whole, FormatPurpose.YEAR).text
-    else:
-        words = _engine().format_number(whole + decimals, FormatPurpose.CARDINAL).text
+    is_year = YEAR.fullmatch(number[1]) and not decimals
+    purpose = FormatPurpose.ORDINAL if ordinal else FormatPurpose.YEAR if is_year else FormatPurpose.CARDINAL
+    words = _engine().format_number(whole.replace(",", "") + decimals, purpose).text
     return words + " percent" * bool(percent)
 
 

@@ -16,14 +16,13 @@ from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.normalize import APOSTROPHES
 
 TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
-
 CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
 
 class TextRule:
-    """What a text may hold: folds the case, then refuses or drops characters outside the alphabet.
+    """Folds the case of a text, then refuses or drops characters outside the alphabet.
 
-    Of dropped characters, letters and their marks vanish, all others part words. A text with a digit outside the
+    Dropped letters and their marks vanish, all other dropped characters part words. A text with a digit outside the
     alphabet is dropped whole, since what was said for it is not written.
     """
 
@@ -34,7 +33,7 @@ class TextRule:
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, text: str, where: str) -> str:
-        """The text as it will be learned. RecipeError names `where`, the text and the character."""
+        """The text as it will be learned. RecipeError, which names `where`, for a character that is not dropped."""
         text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
         text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
@@ -48,12 +47,8 @@ class TextRule:
         self.dropped.update(unknown)
         if any(character.isdigit() for character in unknown):
             return ""
-        return " ".join("".join(self._kept(character) for character in text).split())
-
-    def _kept(self, character: str) -> str:
-        if character in self.alphabet:
-            return character
-        return "" if unicodedata.category(character)[0] in "LM" else " "
+        without = {ord(char): "" if unicodedata.category(char)[0] in "LM" else " " for char in unknown}
+        return " ".join(text.translate(without).split())
 
 
 class CharacterTokenizer:
@@ -79,33 +74,6 @@ class BpeTokenizer:
         pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
         self.tokens = Tokens([BLANK, *pieces])
 
-    @classmethod
-    def train(cls, config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> "BpeTokenizer":
-        model = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts),
-                model_writer=model,
-                model_type="bpe",
-                vocab_size=config.vocabulary,
-                # Every letter of the alphabet is a piece, whether or not the training text holds it.
-                required_chars="".join(sorted(set(config.alphabet) - {" "})),
-                character_coverage=1.0,
-                normalization_rule_name="identity",
-                unk_id=BLANK_ID,
-                bos_id=-1,
-                eos_id=-1,
-                pad_id=-1,
-                minloglevel=2,
-            )
-        except (RuntimeError, OSError) as error:
-            reason = str(error).split("] ")[-1].strip()
-            raise RecipeError(
-                f"{section}.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
-                f"choose another size{', or tokenizer.kind=characters' * (section == 'tokenizer')}"
-            ) from error
-        return cls(model.getvalue())
-
     def encode(self, text: str) -> list[int]:
         ids = self._processor.encode(text)
         if BLANK_ID in ids:
@@ -116,19 +84,45 @@ class BpeTokenizer:
 Tokenizer = CharacterTokenizer | BpeTokenizer
 
 
+def train_bpe(config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> bytes:
+    """A sentencepiece model; RecipeError names the recipe's section where the vocabulary does not suit the texts."""
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=config.vocabulary,
+            # Every letter of the alphabet is a piece, whether or not the training text holds it.
+            required_chars="".join(sorted(set(config.alphabet) - {" "})),
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            unk_id=BLANK_ID,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).split("] ")[-1].strip()
+        raise RecipeError(
+            f"{section}.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
+            f"choose another size{', or tokenizer.kind=characters' * (section == 'tokenizer')}"
+        ) from error
+    return model.getvalue()
+
+
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, section: str = "tokenizer") -> Tokenizer:
     """The tokenizer of a section of the recipe. A BPE model is trained once and kept at `model`, for a resumed run."""
     if config.kind == "characters":
         return CharacterTokenizer(config)
     if not model.exists():
-        trained = BpeTokenizer.train(config, texts, section)
-        assert trained.model is not None
-        model.write_bytes(trained.model)
+        model.write_bytes(train_bpe(config, texts, section))
     return BpeTokenizer(model.read_bytes())
 
 
 def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
-    """Of the second head."""
+    """The tokenizer settings of the second head."""
     return TokenizerConfig(vocabulary=config.vocabulary, case="keep", alphabet=config.alphabet)
 
 

@@ -82,7 +82,7 @@ class Tuner:
         beam = f"beam {BEAM_WIDTH}"
         decoders = {"greedy": DecoderOptions("greedy"), f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM)}
         if config.lm:
-            decoders[f"{beam}, {config.lm}"] = DecoderOptions("beam")
+            decoders[f"{beam}, {config.lm}"] = DecoderOptions("beam", lm=config.lm)
         rows = [self.measure(config, options, name) for name, options in decoders.items()]
         default = rows[-1]
         for lm in dict.fromkeys((NO_LM, config.lm or NO_LM)) if rescore else ():
@@ -131,7 +131,7 @@ class Tuner:
         """WER and config of the n-gram model's best weights."""
 
         def wer(config: DecoderConfig) -> float:
-            result = self.measure(config, DecoderOptions("beam"), "").result.wer
+            result = self.measure(config, DecoderOptions("beam", lm=config.lm), "").result.wer
             weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
             self.say(f"{config.lm}: {weights}: WER {result:.2%}")
             return result

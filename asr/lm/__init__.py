@@ -1,4 +1,3 @@
-"""Word n-gram language models: `estimate` makes one from text, `mapped` opens it, `ngram` answers queries.
-
-All log-probabilities are natural logs. A context is an integer, the `state`; equal states have equal futures.
+"""Word language models: n-grams (`binary` opens and saves them, `ngram` answers queries, `estimate` makes them from
+text that `source` reads) and recurrent ones (`neural`). All log-probabilities are natural logs.
 """

@@ -1,18 +1,15 @@
-"""ARPA, the text form of n-gram models that SRILM, KenLM and others exchange: log10 numbers, one n-gram a line."""
+"""ARPA, the text format of n-gram models that SRILM, KenLM and others exchange: log10 numbers, one n-gram a line."""
 
-import gzip
 import math
 import re
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import numpy as np
 
 from asr.errors import LanguageModelError, one_line
-from asr.lm.files import reading, writing
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL, UNKNOWN
 
@@ -20,70 +17,59 @@ LN10 = math.log(10)
 UNKNOWN_LOG10 = -100.0  # <unk> in a model that does not have it, as in KenLM
 
 
-class _BadModel(Exception):
-    """What is wrong, and where in the file."""
-
-
 class _Lines:
-    """The lines of a file that are not blank, without the space around them."""
+    """The lines of a file that are not blank, stripped of white space, and errors that name them."""
 
-    def __init__(self, file: IO[bytes]):
-        self.file = file
+    def __init__(self, file: Iterable[bytes], path: Path):
+        self._file = iter(file)
+        self.path = path
         self.number = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
     def __next__(self) -> bytes:
-        for line in self.file:
+        for line in self._file:
             self.number += 1
             if line := line.strip():
                 return line
-        raise _BadModel("ends too early; copy or make it again")
+        raise LanguageModelError(f"{self.path}: ends too early; copy or make it again")
 
     def expect(self, expected: bytes) -> None:
         if (line := next(self)) != expected:
-            raise self.bad(f"expected “{_shown(expected)}”, found “{_shown(line)}”")
+            raise self.error(f"expected “{_shown(expected)}”, found “{_shown(line)}”")
 
-    def bad(self, problem: str) -> _BadModel:
-        return _BadModel(f"line {self.number}: {problem}")
-
-
-@dataclass
-class _Section:
-    """The n-grams of one order as the file has them. ids: (n-grams, order), words in the order of the 1-grams."""
-
-    ids: np.ndarray
-    log10_probs: np.ndarray
-    log10_backoffs: np.ndarray
+    def error(self, problem: str) -> LanguageModelError:
+        return LanguageModelError(f"{self.path}: line {self.number}: {problem}")
 
 
-def read_arpa(path: Path) -> NgramModel:
-    """Read a model, by KenLM's rules of what is one. LanguageModelError where it is not."""
-    with reading(path) as file:
-        lines = _Lines(file)
-        try:
-            counts = _read_counts(lines)
-            index: dict[bytes, int] = {}
-            sections = [_read_section(lines, order, count, index) for order, count in enumerate(counts, start=1)]
-            lines.expect(b"\\end\\")
-            return _build(index, sections)
-        except _BadModel as error:
-            raise LanguageModelError(f"{path}: {error}") from error
+# The n-grams of one order in the order of the file: words (n-grams, order), as places in the 1-grams; log10 of
+# probability and back-off weight (n-grams, 2).
+_Section = tuple[np.ndarray, np.ndarray]
+
+
+def read_arpa(file: Iterable[bytes], path: Path) -> NgramModel:
+    """Read a model from the lines of `file`; KenLM's rules of what is valid. LanguageModelError names `path`, line."""
+    lines = _Lines(file, path)
+    counts = _read_counts(lines)
+    index: dict[bytes, int] = {}
+    sections = [_read_section(lines, order, count, index) for order, count in enumerate(counts, start=1)]
+    lines.expect(b"\\end\\")
+    try:
+        return _build(index, sections)
+    except ValueError as error:
+        raise LanguageModelError(f"{path}: {error}") from None
 
 
 def _read_counts(lines: _Lines) -> list[int]:
     """The number of n-grams of each order, from the header."""
     if next(lines) != b"\\data\\":
-        raise _BadModel("not a language model: neither ARPA nor made by `asr lm build`")
+        raise LanguageModelError(f"{lines.path}: not a language model: neither ARPA nor made by `asr lm build`")
     counts: list[int] = []
     while (line := next(lines)) != b"\\1-grams:":
         matched = re.fullmatch(rb"ngram (\d+) *= *(\d+)", line)
         if not matched or int(matched[1]) != len(counts) + 1:
-            raise lines.bad(f"expected “ngram {len(counts) + 1}=…”, found “{_shown(line)}”")
+            raise lines.error(f"expected “ngram {len(counts) + 1}=…”, found “{_shown(line)}”")
         counts.append(int(matched[2]))
     if not counts:
-        raise lines.bad("the header names no n-grams")
+        raise lines.error("the header names no n-grams")
     return counts
 
 
@@ -91,58 +77,51 @@ def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]
     """`count` n-grams. The 1-grams fill `index`, the others need their words to be in it."""
     if order > 1:
         lines.expect(b"\\%d-grams:" % order)
-    ids, probs, backoffs = array("I"), array("d"), array("d")
+    ids, numbers = array("I"), array("d")
     for place in range(count):
         line = next(lines)
         if line.startswith(b"\\"):
-            raise lines.bad(f"the header promises {count} {order}-grams, here are {place}; copy or make the file again")
+            raise lines.error(f"the header promises {count} {order}-grams, here are {place}; copy the file again")
         fields = line.split()
         try:
             prob, backoff = float(fields[0]), float(fields[order + 1]) if len(fields) > order + 1 else 0.0
             if not (len(fields) in (order + 1, order + 2) and math.isfinite(prob + backoff) and prob <= 0):
                 raise ValueError
         except ValueError:
-            raise lines.bad(f"not a {order}-gram with its log10 probability: “{_shown(line)}”") from None
+            raise lines.error(f"not a {order}-gram with its log10 probability: “{_shown(line)}”") from None
         if order == 1:
             word = UNKNOWN.encode() if fields[1] == b"<UNK>" else fields[1]
             if index.setdefault(word, place) != place:
-                raise lines.bad(f"“{_shown(word)}” is among the 1-grams twice")
+                raise lines.error(f"“{_shown(word)}” is among the 1-grams twice")
         try:
             ids.extend([index[word] for word in fields[1 : order + 1]] if order > 1 else [place])
         except KeyError as error:
-            raise lines.bad(f"“{_shown(error.args[0])}” is not among the 1-grams") from None
-        probs.append(prob)
-        backoffs.append(backoff)
-    return _Section(
-        np.frombuffer(ids, dtype=np.uint32).reshape(-1, order).astype(np.int64),
-        np.frombuffer(probs, dtype=np.float64),
-        np.frombuffer(backoffs, dtype=np.float64),
-    )
+            raise lines.error(f"“{_shown(error.args[0])}” is not among the 1-grams") from None
+        numbers.extend((prob, backoff))
+    return np.array(ids, dtype=np.int64).reshape(-1, order), np.array(numbers).reshape(-1, 2)
 
 
 def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
-    """Sort words and n-grams, and find the context of each n-gram in the level below."""
+    """Sort words and n-grams, and find the context of each n-gram in the level below. ValueError says what is wrong."""
     missing = [word for word in SPECIAL if word.encode() not in index]
     if missing == [UNKNOWN]:
         index[UNKNOWN.encode()] = len(index)
-        first = sections[0]
-        first.ids = np.append(first.ids, [[len(first.ids)]], axis=0)
-        first.log10_probs = np.append(first.log10_probs, UNKNOWN_LOG10)
-        first.log10_backoffs = np.append(first.log10_backoffs, 0.0)
+        ids, numbers = sections[0]
+        sections[0] = np.append(ids, [[len(ids)]], axis=0), np.append(numbers, [[UNKNOWN_LOG10, 0.0]], axis=0)
     elif missing:
-        raise _BadModel(f"no {missing[-1]} among the 1-grams; make the model from whole sentences")
+        raise ValueError(f"no {missing[-1]} among the 1-grams; make the model from whole sentences")
     words = sorted(index)
     try:
         b" ".join(words).decode()
     except UnicodeDecodeError:
-        raise _BadModel("the words are not UTF-8; convert the file with iconv") from None
+        raise ValueError("the words are not UTF-8; convert the file with iconv") from None
     rank = np.empty(len(words), dtype=np.int64)
     rank[[index[word] for word in words]] = np.arange(len(words))
 
     levels: list[Level] = []
     keys: list[np.ndarray] = []  # of each level, context × vocabulary + word, ascending
-    for order, section in enumerate(sections, start=1):
-        ids = rank[section.ids]
+    for order, (places, numbers) in enumerate(sections, start=1):
+        ids = rank[places]
         context = np.zeros(len(ids), dtype=np.int64)
         for column in range(order - 1):
             key = context * len(words) + ids[:, column]
@@ -150,7 +129,7 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
             known = np.append(keys[column], -1)[context] == key
             if not known.all():
                 ngram = _spell(words, ids[np.flatnonzero(~known)[0]])
-                raise _BadModel(
+                raise ValueError(
                     f"the {order}-gram “{ngram}” is there, but not the {column + 1}-gram that it starts with"
                 )
         key = context * len(words) + ids[:, -1]
@@ -158,9 +137,8 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
         key = key[sorting]
         twice = np.flatnonzero(key[1:] == key[:-1])
         if len(twice):
-            raise _BadModel(f"the {order}-gram “{_spell(words, ids[sorting[twice[0]]])}” is there twice")
-        numbers = (LN10 * column[sorting] for column in (section.log10_probs, section.log10_backoffs))
-        levels.append(Level(context[sorting], ids[sorting, -1], *numbers))
+            raise ValueError(f"the {order}-gram “{_spell(words, ids[sorting[twice[0]]])}” is there twice")
+        levels.append(Level(context[sorting], ids[sorting, -1], *LN10 * numbers[sorting].T))
         keys.append(key)
     return NgramModel.of(words, levels)
 
@@ -173,19 +151,16 @@ def _shown(text: bytes) -> str:
     return one_line(text.decode("utf-8", "replace"), characters=60)
 
 
-def write_arpa(model: NgramModel, path: Path) -> None:
-    """Write a model, compressed if the name ends in .gz."""
+def write_arpa(model: NgramModel, file: TextIO) -> None:
     words = [model.vocabulary.word(word) for word in range(len(model.vocabulary))]
-    with writing(path) as part, (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
-        file.write("\\data\\\n")
-        file.writelines(f"ngram {order}={count}\n" for order, count in enumerate(model.counts, start=1))
-        contexts = [""]
-        for order, level in enumerate(model.levels(), start=1):
-            file.write(f"\n\\{order}-grams:\n")
-            pairs = zip(level.context.tolist(), level.word.tolist(), strict=True)
-            contexts = [f"{contexts[context]}{words[word]} " for context, word in pairs]
-            for ngram, prob, backoff in zip(
-                contexts, (level.log_prob / LN10).tolist(), (level.backoff / LN10).tolist(), strict=True
-            ):
-                file.write(f"{prob:.7g}\t{ngram[:-1]}" + (f"\t{backoff:.7g}\n" if order < model.order else "\n"))
-        file.write("\n\\end\\\n")
+    file.write("\\data\\\n")
+    file.writelines(f"ngram {order}={count}\n" for order, count in enumerate(model.counts, start=1))
+    contexts = [""]
+    for order, level in enumerate(model.levels(), start=1):
+        file.write(f"\n\\{order}-grams:\n")
+        pairs = zip(level.context.tolist(), level.word.tolist(), strict=True)
+        contexts = [f"{contexts[context]}{words[word]} " for context, word in pairs]
+        log10 = ((values / LN10).tolist() for values in (level.log_prob, level.backoff))
+        for ngram, prob, backoff in zip(contexts, *log10, strict=True):
+            file.write(f"{prob:.7g}\t{ngram[:-1]}" + (f"\t{backoff:.7g}\n" if order < model.order else "\n"))
+    file.write("\n\\end\\\n")

@@ -1,20 +1,24 @@
-"""The form in which an n-gram model opens in an instant, and the way to open any form.
+"""Opens and saves n-gram models: in a binary format, or ARPA.
 
-A file is the arrays of `asr.lm.ngram` and of the vocabulary, little-endian, behind a line of JSON. It is mapped, not
-read: processes share its pages, and only pages that are asked for are ever loaded.
+A binary file is the arrays of `asr.lm.ngram` and of the vocabulary, little-endian, after a line of JSON. It is mapped
+into memory: it opens at once, processes share its pages, and only pages that are used are loaded.
 """
 
+import gzip
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from asr.errors import LanguageModelError, one_line
-from asr.lm.arpa import read_arpa
-from asr.lm.files import writing
+from asr.files import replacing
+from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.ngram import NgramModel
+from asr.lm.source import open_source
 
 MAGIC = b"asr n-grams 1\n"  # the number is raised when an old `asr` could not read a new file
+MAX_LINE = 1 << 16  # bytes of a first line: of any file, also of one without lines
 ALIGNMENT = 64  # bytes: where arrays start in the file
 DTYPES = {
     "text": "u1",
@@ -30,21 +34,18 @@ DTYPES = {
 
 
 def load_model(path: Path | str) -> NgramModel:
-    """Open a language model: the mapped form, or ARPA, plain or compressed. LanguageModelError if it is neither."""
+    """Open a binary model, or ARPA, which may be gzip, xz or a pipe. LanguageModelError if it is neither."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return _map(path, file.readline())
-    except OSError as error:
-        raise LanguageModelError(
-            f"{path}: cannot read the language model ({error.strerror}); check the path"
-        ) from error
-    return read_arpa(path)
+    with open_source(path) as file:
+        first = file.readline(MAX_LINE)
+        return _map(path, file.readline()) if first == MAGIC else read_arpa(chain([first], file), path)
 
 
 def _map(path: Path, header: bytes) -> NgramModel:
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array is faster
+    # An ordinary array of the mapped memory: np.memmap itself is slower.
+    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if path.is_file() else np.zeros(0, dtype=np.uint8)
+    if data[: len(MAGIC)].tobytes() != MAGIC:
+        raise LanguageModelError(f"{path}: is to be mapped into memory; it must be a file, and not compressed")
     try:
         described = json.loads(header)
         counts, arrays = described["counts"], {}
@@ -68,13 +69,26 @@ def _map(path: Path, header: bytes) -> NgramModel:
         raise LanguageModelError(f"{path}: truncated or damaged ({one_line(error)}); copy or build it again") from error
 
 
-def write_mapped(model: NgramModel, path: Path) -> None:
-    """Write the mapped form; a file of that name stays as it was until the new one is complete."""
+def save_model(model: NgramModel, path: Path) -> None:
+    """Write ARPA if the name ends in .arpa or .arpa.gz, else a binary file. An older file stays until the new one is
+    complete. LanguageModelError if it cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            if path.name.endswith((".arpa", ".arpa.gz")):
+                with (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
+                    write_arpa(model, file)
+            else:
+                _write_binary(model, part)
+    except OSError as error:
+        raise LanguageModelError(f"{path}: cannot be written ({error.strerror}); choose another output") from error
+
+
+def _write_binary(model: NgramModel, path: Path) -> None:
     arrays = {name: np.ascontiguousarray(model.arrays[name]) for name in DTYPES}
     stored = {name: [array.dtype.str[1:], len(array)] for name, array in arrays.items()}
-    header = MAGIC + json.dumps({"counts": model.counts, "arrays": stored}).encode() + b"\n"
-    with writing(path) as part, part.open("wb") as file:
-        file.write(header)
+    with path.open("wb") as file:
+        file.write(MAGIC + json.dumps({"counts": model.counts, "arrays": stored}).encode() + b"\n")
         for array in arrays.values():
             file.write(bytes(-file.tell() % ALIGNMENT))
             file.write(array.data)

@@ -1,38 +1,36 @@
 """Interpolated modified Kneser-Ney estimation (Chen & Goodman 1998, "An empirical study of smoothing techniques for
-language modeling", section 3), and two ways to a smaller model: count cut-offs and entropy pruning.
+language modeling", section 3), with count cut-offs and entropy pruning for smaller models.
 
-As in KenLM's lmplz (Heafield et al. 2013) the lower orders count the different words to the left of an n-gram, but at
-the beginning of a sentence, where nothing is to the left, its occurrences; 1-grams are interpolated with the uniform
-distribution; what a cut-off removes goes to the back-off weight of its context.
+As in KenLM's lmplz (Heafield et al. 2013): counts of lower orders are the number of different words to the left of an
+n-gram, or occurrences for n-grams that begin a sentence; 1-grams are interpolated with the uniform distribution; the
+mass that a cut-off removes goes to the back-off weight of the context.
 
-An n-gram is the number of its context and its last word, packed into 64 bits; so counting the n-grams of any order is
-sorting integers, order by order.
+An n-gram is the index of its context and its last word, packed into 64 bits: counting n-grams of any order is sorting
+integers, order by order.
 """
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
-from pathlib import Path
 
 import numpy as np
 
 from asr.errors import LanguageModelError
-from asr.lm.files import reading
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN
 
 START_PROB = 1e-99  # of <s>, which is never predicted: a convention
-FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, where a text is too small or too regular to tell
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, for a text too small or too regular to estimate them
 
 
 @dataclass
 class Ngrams:
     """The n-grams of one order in a text, sorted by context and word.
 
-    context, suffix: places of the first and of the last n − 1 words in the order below, 0 for 1-grams. word: id.
-    count: how often it occurs. prob: of the word after the context. backoff: the weight of the order below after it.
+    context, suffix: indices of the first and of the last n − 1 words in the order below, 0 for 1-grams. word: id.
+    count: occurrences. prob: of the word after the context. backoff: weight of the order below after this n-gram.
     """
 
     context: np.ndarray
@@ -50,20 +48,6 @@ class Ngrams:
         return np.bincount(self.context, values, minlength=contexts)
 
 
-def read_sentences(paths: Iterable[Path | str], lower: bool) -> Iterator[str]:
-    """The lines of texts that have words in them. UTF-8; plain, gzip, xz, or - for standard input."""
-    for path in paths:
-        with reading(path) as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    # A mark that some editors begin a file with would be a part of the first word.
-                    sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
-                if sentence.strip():
-                    yield sentence.lower() if lower else sentence
-
-
 def estimate(
     sentences: Iterable[str],
     order: int = 3,
@@ -71,11 +55,11 @@ def estimate(
     cutoffs: Sequence[int] = (0,),
     threshold: float = 0.0,
 ) -> tuple[NgramModel, list[int]]:
-    """A model of the text, and the orders for which the discounts are `FALLBACK_DISCOUNTS`.
+    """Estimate a model. Returns it and the orders whose discounts are `FALLBACK_DISCOUNTS`. Raises LanguageModelError.
 
-    vocabulary: the most frequent words to keep, the others become <unk>; None keeps all.
-    cutoffs: for each order, the last also for those above; n-grams that occur so often or less are left out.
-    threshold: leave out n-grams while each raises the perplexity by less than this fraction (see `entropy_prune`).
+    vocabulary: number of most frequent words to keep, others become <unk>; None keeps all.
+    cutoffs: by order, the last for those above too; n-grams with at most this count are left out.
+    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `entropy_prune`).
     """
     cutoffs = spread(cutoffs, order)
     words, tokens = number_words(sentences, vocabulary)
@@ -92,7 +76,7 @@ def estimate(
 
 
 def spread(cutoffs: Sequence[int], order: int) -> list[int]:
-    """One cut-off for each order: 0 for the words, then never falling, so that what stays keeps its contexts."""
+    """One cut-off for each order: 0 for the words, then not decreasing, so that the contexts of n-grams are kept."""
     if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
         given = ",".join(map(str, cutoffs))
         raise LanguageModelError(
@@ -102,7 +86,7 @@ def spread(cutoffs: Sequence[int], order: int) -> list[int]:
 
 
 def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:
-    """The words to keep, sorted, and the text as places in that list, each sentence between <s> and </s>."""
+    """The words to keep, sorted, and the text as indices into them, each sentence between <s> and </s>."""
     seen: defaultdict[str, int] = defaultdict(count().__next__)  # words by first occurrence
     start, end, _ = (seen[mark] for mark in (SENTENCE_START, SENTENCE_END, UNKNOWN))
     text = array("I")
@@ -185,9 +169,8 @@ def smooth(levels: Sequence[Ngrams], kept: Sequence[np.ndarray], start: int) -> 
 
 
 def estimate_discounts(counts: np.ndarray) -> tuple[float, float, float] | None:
-    """What to take from counts of 1, 2, and 3 or more (equation 17 there); None where that is undefined.
-
-    lmplz stops where no n-gram has a count of 1, 2 or 3, or a discount is outside 0…count.
+    """Discounts of counts of 1, 2, and 3 or more (equation 17 there); None if they are undefined: if no n-gram has a
+    count of 1, 2 or 3, or a discount is outside 0…count.
     """
     _, one, two, three, four = np.bincount(np.minimum(counts, 5), minlength=6)[:5].tolist()
     if not (one and two and three):
@@ -198,7 +181,7 @@ def estimate_discounts(counts: np.ndarray) -> tuple[float, float, float] | None:
 
 
 def select(levels: list[Ngrams], kept: Sequence[np.ndarray]) -> None:
-    """Leave out n-grams. The contexts of those that are kept are kept."""
+    """Leave out n-grams. The contexts of kept ones must be kept."""
     places = np.zeros(1, dtype=np.int64)
     for index, (ngrams, mask) in enumerate(zip(levels, kept, strict=True)):
         levels[index] = Ngrams(
@@ -213,14 +196,14 @@ def select(levels: list[Ngrams], kept: Sequence[np.ndarray]) -> None:
 
 
 def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray]:
-    """Which n-grams to keep; the back-off weights become those of a model of these only.
+    """Masks of the n-grams to keep; sets the back-off weights for these.
 
-    Stolcke 1998, "Entropy-based pruning of backoff language models": an n-gram goes if without it the perplexity of the
-    model rises by less than the fraction `threshold`. The probability of a context is its share of the text, not what
-    the model makes of it, since the lower orders of Kneser-Ney are not made for that (Chelba et al. 2010).
+    Stolcke 1998, "Entropy-based pruning of backoff language models": an n-gram is removed if the perplexity of the
+    model without it rises by less than the fraction `threshold`. The probability of a context is its share of the text,
+    not the model's, for which the lower orders of Kneser-Ney are not suited (Chelba et al. 2010).
     """
     kept = [np.ones(len(ngrams), dtype=bool) for ngrams in levels]
-    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of what is kept
+    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of kept n-grams
     for order in range(len(levels) - 1, 0, -1):
         below, ngrams = levels[order - 1], levels[order]
         prob, lower = ngrams.prob, below.prob[ngrams.suffix]
@@ -233,7 +216,7 @@ def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray
         needed = np.zeros(len(below), dtype=bool)
         needed[ngrams.context[kept[order]]] = True
 
-    lower = levels[0].prob  # what the smaller model gives to the n-grams of an order
+    lower = levels[0].prob  # probabilities of an order in the smaller model
     for (below, ngrams), mask in zip(pairwise(levels), kept[1:], strict=True):
         lower = lower[ngrams.suffix]
         left = unseen(ngrams, np.where(mask, ngrams.prob, 0), len(below))
@@ -243,5 +226,5 @@ def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray
 
 
 def unseen(ngrams: Ngrams, prob: np.ndarray, contexts: int) -> np.ndarray:
-    """What the probabilities after each context leave; never quite nothing, where rounding would say so."""
+    """1 − the sum of the probabilities after each context; at least 1e-12, whatever the rounding."""
     return np.maximum(1 - ngrams.by_context(prob, contexts), 1e-12)

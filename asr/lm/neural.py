@@ -1,9 +1,8 @@
 """A recurrent language model over the tokens of an acoustic model, run by onnxruntime.
 
-A folder, which `asr train` makes of a recipe for a language model: config.json (`NeuralConfig`), tokens.txt, model.onnx
-(tokens (B, T) int64 and a state in, log_probs (B, T, V) of the token after each and the next state out),
-weights.safetensors, MODEL_CARD.md. Id 0, the blank of the acoustic model, is the boundary here: it begins and ends
-every sentence.
+It is a folder that `asr train` writes: config.json (`NeuralConfig`), tokens.txt, model.onnx (tokens (B, T) int64 and
+state → log_probs (B, T, V) of the token after each, next state), weights.safetensors, MODEL_CARD.md. Id 0, the blank of
+the acoustic model, is the boundary here: it begins and ends every sentence.
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ BOUNDARY = BLANK_ID
 KIND = "language"  # in config.json, to tell it from an acoustic model's
 FORMAT = 1  # raised when an old `asr` could not run a new model
 BATCH = 64  # sequences that are scored together
-TOKENS_PER_WORD = 30  # at most, on average, of a text that is generated
+TOKENS_PER_WORD = 30  # limit on generated text, on average
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,10 @@ class NeuralConfig:
 class NeuralModel:
     """Log-probabilities of token sequences. Holds no state between calls; threads may share one.
 
-    Step by step, for shallow fusion say, in batches of B:
+        log_probs, states = model.advance([BOUNDARY] * B, model.start(B))  # (B, V): of the first token of each sentence
+        log_probs, states = model.advance(tokens, states)                  # of the token after `tokens`
 
-        states = model.start(B)
-        log_probs, states = model.advance([BOUNDARY] * B, states)      # (B, V): of each sentence's first token
-        log_probs, states = model.advance(tokens, states)              # of the one after `tokens`
-
-    States are float32 with the batch as first axis: index them as hypotheses branch and go.
+    States are float32 with the batch as first axis: index them as hypotheses branch and end.
     """
 
     def __init__(self, config: NeuralConfig, tokens: Tokens, session: "onnxruntime.InferenceSession"):
@@ -69,7 +65,7 @@ class NeuralModel:
 
     @classmethod
     def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
-        """Open a model's folder; `graph` is another graph than its own. LanguageModelError if it is none or damaged."""
+        """Open a model's folder; graph: another than its own. Raises LanguageModelError."""
         folder = Path(folder)
         path = folder / "config.json"
         try:
@@ -97,12 +93,9 @@ class NeuralModel:
 
     def advance(self, tokens: Sequence[int] | np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """tokens (B,), states → log_probs (B, V) of the tokens after them, next states."""
-        log_probs, states = self._run(np.asarray(tokens, dtype=np.int64)[:, None], states)
+        inputs = {"tokens": np.asarray(tokens, dtype=np.int64)[:, None], "state": states}
+        log_probs, states = self._session.run(None, inputs)
         return log_probs[:, 0], states
-
-    def _run(self, tokens: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        log_probs, states = self._session.run(None, {"tokens": tokens, "state": states})
-        return log_probs, states
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Natural log of the probability of each sequence of tokens as a whole sentence, its end included: (N,)."""
@@ -114,18 +107,18 @@ class NeuralModel:
         by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
         for begin in range(0, len(by_length), BATCH):
             rows = by_length[begin : begin + BATCH]
-            # Behind a sequence's end stands anything: what follows cannot change what went before.
+            # Padding may be any token: the model reads from left to right.
             tokens = np.full((len(rows), len(sequences[rows[-1]]) + 2), BOUNDARY, dtype=np.int64)
             for row, index in zip(tokens, rows, strict=True):
                 row[1 : len(sequences[index]) + 1] = sequences[index]
-            log_probs, _ = self._run(tokens[:, :-1], self.start(len(rows)))
+            log_probs, _ = self._session.run(None, {"tokens": tokens[:, :-1], "state": self.start(len(rows))})
             chosen = np.take_along_axis(log_probs, tokens[:, 1:, None], axis=2)[:, :, 0].astype(np.float64)
             for row, index in zip(chosen, rows, strict=True):
                 scores[index] = row[: len(sequences[index]) + 1]
         return scores
 
     def encode(self, text: str) -> list[int]:
-        """The tokens that training saw for a text. LanguageModelError names a character that has no token."""
+        """Tokens of a text, as in training. LanguageModelError names a character that has no token."""
         fold = {"lower": str.lower, "upper": str.upper}.get(self.config.tokenizer.get("case", ""), str)
         pieces = [piece for word in fold(text).split() for piece in self.tokens.pieces(word)]
         if self.config.tokenizer.get("kind") != "bpe":
@@ -136,16 +129,16 @@ class NeuralModel:
         return [self.tokens.ids[piece] for piece in pieces]
 
     def generate(self, prompt: str, words: int, temperature: float = 1.0, seed: int = 0) -> Iterator[str]:
-        """Sentences of so many words in all, of which the first begins with `prompt`, whose words do not count.
+        """Sentences of `words` words in total, the first one after `prompt`, whose words do not count.
 
-        Each token is drawn from the model's distribution p to the power of 1 / temperature; at 0 it is the likeliest.
+        Each token is drawn from p ^ (1 / temperature); at temperature 0 it is the most probable one.
         """
         generator = np.random.default_rng(seed)
-        sentence = self.encode(prompt)
-        given = len(prompt.split())
-        log_probs, state = self._run(np.array([[BOUNDARY, *sentence]]), self.start())
+        sentence, given, states = self.encode(prompt), len(prompt.split()), self.start()
+        for token in (BOUNDARY, *sentence):
+            log_probs, states = self.advance([token], states)
         for _ in range(words * TOKENS_PER_WORD):
-            token = _draw(log_probs[0, -1], temperature, generator)
+            token = _draw(log_probs[0], temperature, generator)
             written = self.tokens.text([*sentence, token]).split()
             if len(written) - given > words:
                 break
@@ -157,7 +150,7 @@ class NeuralModel:
                     return
             else:
                 sentence.append(token)
-            log_probs, state = self._run(np.array([[token]]), state)
+            log_probs, states = self.advance([token], states)
         yield self.tokens.text(sentence)
 
 

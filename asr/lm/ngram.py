@@ -1,15 +1,15 @@
-"""A back-off n-gram model: opened in an instant, queried word by word or in batches.
+"""A back-off n-gram model, queried word by word.
 
 The n-grams are a trie in breadth-first order. Node 0 is the empty context, then come all 1-grams, all 2-grams, and so
-on, each order sorted by context and word; so the children of a node are consecutive and need no pointers but to the
-first (as the sorted arrays of Heafield 2011, "KenLM: faster and smaller language model queries", section 3.2, but from
-the first word on, so that a context is one node). Arrays, by node:
+on, each order sorted by context and word, so that the children of a node are consecutive and only the first needs a
+pointer (like the sorted arrays of Heafield 2011, "KenLM: faster and smaller language model queries", section 3.2, but
+from the first word on: a context is one node). Arrays, by node:
 
     words      the last word of its n-gram; 16 bits for up to 65,536 words, else 32
     log_probs  natural log of its probability after its context
-    first      its first child; only of nodes below the highest order, as the next two
+    first      its first child; as the next two only below the highest order
     backoffs   natural log of its back-off weight
-    suffixes   its longest proper suffix in the model; only from 3-grams on, for a 2-gram it is the last word
+    suffixes   its longest proper suffix in the model; only from 3-grams on, that of a 2-gram is its last word
 
 A file (`asr.lm.binary`) holds these arrays and the vocabulary's.
 """
@@ -25,11 +25,11 @@ import numpy as np
 
 from asr.lm.vocabulary import Vocabulary
 
-CODES = 1 << 16  # values that 16 bits tell apart
-CACHED_SCORES = 1 << 16  # a beam asks for the same word after the same context, frame after frame
+CODES = 1 << 16  # different values of 16 bits
+CACHED_SCORES = 1 << 16  # beam search scores the same word after the same context in frame after frame
 ROOT = 0  # the empty context
 FEW = 50  # nodes
-MISSING = 1 << 32  # no node: beyond all that 32 bits can name
+MISSING = 1 << 32  # no node: larger than any 32-bit number
 
 
 @dataclass
@@ -50,9 +50,10 @@ class Level:
 
 
 class NgramModel:
-    """Scores of words after contexts. A state is the node of the longest context that can still make a difference:
-    one without longer n-grams and without a back-off weight is replaced by its suffix, so equal futures are equal
-    states (the state minimisation of Li & Khudanpur 2008, as in KenLM).
+    """Log-probabilities of words after contexts.
+
+    A context is an integer, the state: the node of its longest suffix that has longer n-grams or a back-off weight. So
+    contexts with the same continuations have the same state (state minimization, Li & Khudanpur 2008, as in KenLM).
     """
 
     def __init__(self, counts: Sequence[int], arrays: dict[str, np.ndarray]):
@@ -70,7 +71,7 @@ class NgramModel:
         self._log_probs, self._backoffs = arrays["log_probs"].data, arrays["backoffs"].data
         self._log_prob_table = arrays["log_prob_table"].data
         self._backoff_table = arrays["backoff_table"].data
-        self._coded = len(self._log_prob_table) > 0
+        self._quantized = len(self._log_prob_table) > 0
         self.score = lru_cache(CACHED_SCORES)(self._score)
         self.best = lru_cache(CACHED_SCORES)(self._best)
 
@@ -85,22 +86,14 @@ class NgramModel:
             "starts": np.cumsum([0, *map(len, words)], dtype=np.uint32),
             "words": np.concatenate([[0], *(level.word for level in levels)]),
             "first": np.cumsum(np.concatenate([[1, len(words)], *children]), dtype=np.uint32),
-            "suffixes": np.zeros(sum(counts[2:-1]), dtype=np.uint32),
+            "suffixes": _suffixes(levels[:-1], len(words)),
             "log_probs": np.concatenate([[0.0], *(level.log_prob for level in levels)], dtype=np.float32),
             "backoffs": np.concatenate([[0.0], *inner], dtype=np.float32),
             "log_prob_table": np.zeros(0, dtype=np.float32),
             "backoff_table": np.zeros(0, dtype=np.float32),
         }
         arrays["words"] = arrays["words"].astype(np.uint16 if len(words) <= 1 << 16 else np.uint32)
-        model = cls(counts, arrays)
-        begin = 1 + sum(counts[:2])
-        for below, level in pairwise(levels[1:-1]):
-            contexts = begin - len(below) + level.context
-            arrays["suffixes"][begin - model._third :][: len(level)] = model._find(
-                model._suffixes_of(contexts), level.word
-            )
-            begin += len(level)
-        return model
+        return cls(counts, arrays)
 
     def start(self) -> int:
         """The state at the beginning of a sentence."""
@@ -108,9 +101,9 @@ class NgramModel:
         return node if self._matters(node) else ROOT
 
     def _best(self, state: int, begin: int, end: int) -> float:
-        """`best(state, begin, end)`: the highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
+        """`best(state, begin, end)`: upper bound on the log-probs of the words of ids `begin` to `end` − 1.
 
-        An upper bound: words with an n-gram of their own also count as if they had none.
+        Not exact, since words with an n-gram of their own also count as if they had none.
         """
         if not state:
             first, last = begin + 1, end + 1
@@ -123,36 +116,35 @@ class NgramModel:
             few = last - first < FEW  # then Python is faster
             highest = max(self._log_probs[first:last]) if few else self.arrays["log_probs"][first:last].max()
             # The codes of numbers have the numbers' order.
-            best = float(self._log_prob_table[highest] if self._coded else highest)
+            best = float(self._log_prob_table[highest] if self._quantized else highest)
         if not state:
             return best
         return max(best, self._backoff(state) + self.best(self._suffix(state), begin, end))
 
     def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
-        """A number of nats, and the shortest context after which all are the same as after this one, less that number:
-        the log-probs of the words of ids `begin` to `end` − 1 and of <unk>, and the states that these lead to.
+        """Back-off cost and minimized state for a range of words.
 
-        The state minimisation above for a part of the vocabulary: nothing but back-off weights is lost with a context
-        that none of these words has an n-gram with.
+        After the returned state the words of ids `begin` to `end` − 1 and <unk> have the same log-probs, less the cost,
+        and lead to the same states: none of them has an n-gram with a longer context.
         """
-        paid, words = 0.0, self._words
+        cost, words = 0.0, self._words
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
             last = self._first[state + 1]
             first = bisect_left(words, begin, self._first[state], last)
             if first < last and words[first] < end:
                 break
-            paid += self._backoff(state)
+            cost += self._backoff(state)
             state = self._suffix(state)
-        return paid, state
+        return cost, state
 
     def _score(self, state: int, word: int) -> tuple[float, int]:
-        """`score(state, word)`: the natural log of the word's probability, and the state after it."""
+        """`score(state, word)`: natural log of the word's probability, and the state after it."""
         log_prob = 0.0
         while (child := self._child(state, word)) == MISSING:
             log_prob += self._backoff(state)
             state = self._suffix(state)
         value = self._log_probs[child]
-        log_prob += self._log_prob_table[value] if self._coded else value
+        log_prob += self._log_prob_table[value] if self._quantized else value
         while not self._matters(child):
             if child < self._inner:
                 child = self._suffix(child)
@@ -180,79 +172,18 @@ class NgramModel:
 
     def _backoff(self, node: int) -> float:
         value = self._backoffs[node]
-        return self._backoff_table[value] if self._coded else value
+        return self._backoff_table[value] if self._quantized else value
 
     def _matters(self, node: int) -> bool:
-        """Whether a context differs from its suffix."""
+        """Whether a context has longer n-grams or a back-off weight."""
         if node >= self._inner:
             return False
         return self._first[node] != self._first[node + 1] or self._backoff(node) != 0
 
-    def score_many(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`score` for arrays of equal length: log-probs, float64, and the states after them, int64."""
-        states, words = np.array(states, dtype=np.int64), np.asarray(words, dtype=np.int64)
-        log_probs = np.zeros(len(states))
-        children = np.empty_like(states)
-        pending = np.arange(len(states))
-        while len(pending):
-            children[pending] = self._children(states[pending], words[pending])
-            pending = pending[children[pending] == MISSING]
-            log_probs[pending] += self._values("backoff", states[pending])
-            states[pending] = self._suffixes_of(states[pending])
-        log_probs += self._values("log_prob", children)
-        pending = np.arange(len(states))
-        while len(pending := pending[~self._all_matter(children[pending])]):
-            inner = children[pending] < self._inner
-            contexts, others = pending[inner], pending[~inner]
-            children[contexts] = self._suffixes_of(children[contexts])
-            children[others] = ROOT
-            others = others[states[others] != ROOT]
-            states[others] = self._suffixes_of(states[others])
-            children[others] = self._children(states[others], words[others])
-        return log_probs, children
-
-    def _children(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """`_child` for arrays: one binary search for all, each in its own range."""
-        found = words + 1
-        searched = np.flatnonzero(nodes)
-        nodes, words = nodes[searched], words[searched]
-        first, stored = self.arrays["first"], self.arrays["words"]
-        low, end = first[nodes].astype(np.int64), first[nodes + 1].astype(np.int64)
-        high, last = end, len(stored) - 1
-        for _ in range(int((end - low).max(initial=0)).bit_length()):
-            middle = (low + high) >> 1
-            after = (low < high) & (stored[np.minimum(middle, last)] < words)
-            low, high = np.where(after, middle + 1, low), np.where(after, high, middle)
-        hit = (low < end) & (stored[np.minimum(low, last)] == words)
-        found[searched] = np.where(hit, low, MISSING)
-        return found
-
-    def _find(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """The nodes of the words, each after its context or after the longest suffix of it that has the word."""
-        found = self._children(contexts, words)
-        while len(pending := np.flatnonzero(found == MISSING)):
-            contexts[pending] = self._suffixes_of(contexts[pending])
-            found[pending] = self._children(contexts[pending], words[pending])
-        return found
-
-    def _suffixes_of(self, nodes: np.ndarray) -> np.ndarray:
-        """`_suffix` for an array."""
-        suffixes = np.where(nodes > self._unigrams, self.arrays["words"][nodes] + np.int64(1), ROOT)
-        far = nodes >= self._third
-        suffixes[far] = self.arrays["suffixes"][nodes[far] - self._third]
-        return suffixes
-
     def _values(self, kind: str, nodes: np.ndarray) -> np.ndarray:
         """kind: "log_prob" or "backoff"; of each node."""
         values = self.arrays[f"{kind}s"][nodes]
-        return self.arrays[f"{kind}_table"][values] if self._coded else values
-
-    def _all_matter(self, nodes: np.ndarray) -> np.ndarray:
-        """`_matters` for an array."""
-        matter = nodes < self._inner
-        contexts, first = nodes[matter], self.arrays["first"]
-        matter[matter] = (first[contexts] != first[contexts + 1]) | (self._values("backoff", contexts) != 0)
-        return matter
+        return self.arrays[f"{kind}_table"][values] if self._quantized else values
 
     def score_text(self, text: str, bos: bool = True, eos: bool = True) -> float:
         """Natural log of the probability of a sentence, as KenLM's `score` (log10 there) with the same arguments."""
@@ -267,7 +198,7 @@ class NgramModel:
             yield word, log_prob
 
     def levels(self) -> Iterator[Level]:
-        """What `of` was given."""
+        """The n-grams of each order, as `of` takes them."""
         contexts, end = np.zeros(len(self.vocabulary), dtype=np.int64), 1
         for order, count in enumerate(self.counts, start=1):
             begin, end = end, end + count
@@ -278,20 +209,39 @@ class NgramModel:
                 first = self.arrays["first"]
                 contexts = np.repeat(np.arange(count), first[begin + 1 : end + 1] - first[begin:end])
 
-    def coded(self) -> "NgramModel":
-        """The same with 16 bits for a number. The error of each is at most half of 1 / 65,536 of their range."""
-        if self._coded:
+    def quantized(self) -> "NgramModel":
+        """This model with 16 bits a number. The error is at most half of 1 / 65,536 of the range of the numbers."""
+        if self._quantized:
             return self
         arrays = dict(self.arrays)
         for kind in ("log_prob", "backoff"):
-            arrays[f"{kind}s"], arrays[f"{kind}_table"] = code(self.arrays[f"{kind}s"])
+            arrays[f"{kind}s"], arrays[f"{kind}_table"] = quantize(self.arrays[f"{kind}s"])
         return NgramModel(self.counts, arrays)
 
 
-def code(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers as 16-bit codes, and the table of what the codes stand for; exact where there are no more different ones.
+def _suffixes(levels: Sequence[Level], words: int) -> np.ndarray:
+    """The longest proper suffixes of the n-grams from 3-grams on: of each the node of the longest one in the levels."""
+    begins = [*accumulate((1, *map(len, levels)))]  # the first node of each order
+    contexts = [level.context + (begins[order - 1] if order else ROOT) for order, level in enumerate(levels)]
+    # Of node 1 and those after it: ascending, so that a binary search finds the node of any context and word.
+    each = (context * words + level.word for context, level in zip(contexts, levels, strict=True))
+    keys = np.concatenate([np.zeros(0, dtype=np.int64), *each])
+    suffixes = np.zeros(begins[-1], dtype=np.int64)
+    for order, level in enumerate(levels[1:], start=1):
+        context, pending = suffixes[contexts[order]], np.arange(len(level))
+        while len(pending):
+            key = context * words + level.word[pending]
+            place = np.searchsorted(keys, key)
+            found = keys[np.minimum(place, len(keys) - 1)] == key
+            suffixes[begins[order] + pending[found]] = place[found] + 1
+            context, pending = suffixes[context[~found]], pending[~found]
+    return suffixes[begins[min(2, len(levels))] :].astype(np.uint32)
 
-    Otherwise the table holds multiples of a step, 0 among them, and none in the gaps between the numbers.
+
+def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """16-bit codes of numbers, and the table of their values; exact if there are at most 65,536 different numbers.
+
+    Otherwise the table has multiples of a step, 0 among them, none in the gaps between the numbers.
     """
     table = np.unique(values).astype(np.float64)
     if len(table) <= CODES:

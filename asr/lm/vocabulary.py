@@ -1,7 +1,6 @@
 """The words of a language model, sorted by their UTF-8 bytes; a word's id is its rank.
 
-Words with a common prefix have consecutive ids, which is what a decoder needs to know whether any word starts with what
-it has spelled so far.
+Words with a common prefix have consecutive ids: a decoder finds the words that can follow from the letters so far.
 """
 
 from bisect import bisect_left
@@ -24,7 +23,7 @@ class Vocabulary:
     """
 
     def __init__(self, text: np.ndarray, starts: np.ndarray):
-        # Python cuts bytes, and reads items of a memoryview, several times faster than an array's.
+        # Slices of bytes and items of a memoryview are several times faster than those of an array.
         self._text, self._starts = text.tobytes(), starts.data
         special = [self.get(word) for word in SPECIAL]
         if None in special:
@@ -59,13 +58,9 @@ class Vocabulary:
     def narrow(self, prefix: str, within: range | None = None) -> range:
         """The ids of the words that start with `prefix`; if one of them is `prefix` itself, it comes first.
 
-        `within`: the result for a shorter prefix, which makes it faster.
+        `within`: the result for a shorter prefix, for speed.
         """
         spelled = prefix.encode("utf-8", "replace")
         low, high = (0, len(self)) if within is None else (within.start, within.stop)
         low = bisect_left(self._words, spelled, low, high)
         return range(low, bisect_left(self._words, spelled + AFTER_ALL, low, high))
-
-    def has_prefix(self, prefix: str) -> bool:
-        """Whether a word starts with `prefix`."""
-        return len(self.narrow(prefix)) > 0

@@ -19,6 +19,15 @@ from asr.model.tokens import Tokens
 
 FORMAT = 1  # raised when an old `asr` could not run a new bundle
 PACKAGED = Path(__file__).parents[1] / "pretrained"
+OLD_NAMES = {  # of fields, in version 0.1
+    "bands": "n_mels",
+    "directions": "bidirectional",
+    "lanes": "batch_size",
+    "licence": "license",
+    "size": "hidden_size",
+    "span": "bptt_length",
+    "variational": "variational_dropout",
+}
 LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this file and its MODEL_CARD.md
 
 
@@ -130,14 +139,19 @@ def load_bundle(name: str | Path) -> Bundle:
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json, those that version 0.1 wrote under other names by the present ones."""
-    names = {"licence": "license", "size": "hidden_size", "bands": "n_mels"}
-    renamed = {names.get(key, key): value for key, value in values.items()}
-    if isinstance(renamed.get("model"), dict):
-        renamed["model"] = current_names(renamed["model"])
-    if "directions" in renamed:
-        renamed["bidirectional"] = renamed.pop("directions") == 2
-    return renamed
+    """The fields of a config.json, with their present names."""
+    return dict(
+        current_field(name, current_names(value) if isinstance(value, dict) else value)
+        for name, value in values.items()
+    )
+
+
+def current_field(key: str, value: Any) -> tuple[str, Any]:
+    """The present name and value of a field of a bundle or a recipe; `key` may name its section: model.size."""
+    section, dot, name = key.rpartition(".")
+    if name == "directions":
+        value = value == 2 if value in (1, 2) else value
+    return f"{section}{dot}{OLD_NAMES.get(name, name)}", value
 
 
 def _decoder_config(values: dict[str, Any]) -> DecoderConfig:

@@ -5,7 +5,6 @@ and a look-ahead of a few frames above the recurrent stack is paid for with as m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.tokens import BLANK_ID
-from asr.nn.frontend import ENERGY_FLOOR, HOP_LENGTH, WINDOW_LENGTH, LogMel
+from asr.nn.config import AcousticConfig
+from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH, LogMel
 from asr.nn.lookahead import Lookahead
 from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
@@ -24,24 +24,6 @@ SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # 1,360: what 
 CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
 
 Augment = Callable[[Tensor], Tensor]
-
-
-@dataclass
-class AcousticConfig:
-    """Size and shape of the acoustic model."""
-
-    cell: str = "lstm"  # rnn, lstm or gru
-    bidirectional: bool = True  # reads the whole utterance; a unidirectional model can stream
-    layers: int = 4
-    hidden_size: int = 320  # of every layer, per direction
-    lookahead: int = 0  # frames of 40 ms that a unidirectional model waits for; its delay is one more
-    dropout: float = 0.1  # on the output of each recurrent layer
-    variational: bool = False  # one dropout mask for all frames of an utterance (Gal & Ghahramani 2016)
-    weight_dropout: float = 0.0  # share of the recurrent weights that a batch does without (Merity et al. 2018)
-    n_mels: int = 80  # mel bands
-    # Energy of a band below which all is the same. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
-    # too quiet much of the speech is below it.
-    energy_floor: float = ENERGY_FLOOR
 
 
 def output_lengths(lengths: Tensor) -> Tensor:
@@ -72,7 +54,7 @@ class AcousticModel(nn.Module):
         self.subsampling = ConvSubsampling(config.n_mels, config.hidden_size)
         self.recurrent = RecurrentStack(
             *(config.cell, config.hidden_size, config.layers, config.bidirectional),
-            *(config.dropout, config.variational, config.weight_dropout),
+            *(config.dropout, config.variational_dropout, config.weight_dropout),
         )
         self.lookahead = Lookahead(config.hidden_size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.hidden_size, vocabulary)
@@ -117,7 +99,7 @@ class AcousticModel(nn.Module):
         x = self.subsampling(features)
         outputs = self.graphs(x, here) if self.graphs and self.training else None
         if outputs is None:
-            outputs = self.recurrent.chosen(x, mirror, layer)
+            outputs = self.recurrent.outputs(x, mirror, layer)
         return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
 
     def start(self, batch: int) -> StreamState:

@@ -1,40 +1,32 @@
 """Log-mel features as a torch module, so that the exported graph takes a waveform.
 
-The discrete Fourier transform is a matrix product: every backend runs that fast, and no operator for
-it is needed in the exported graph.
+The discrete Fourier transform is a matrix product: fast on every backend, and an operator that every runtime has.
 """
 
 from collections.abc import Iterable
 
 import torch
-import torchaudio.functional as F
 from torch import Tensor, nn
 
 SAMPLE_RATE = 16_000  # Hz
 WINDOW_LENGTH = 400  # samples, 25 ms
 HOP_LENGTH = 160  # samples, 10 ms
 DFT_LENGTH = 512  # points: the window zero-padded, so that the lowest mel bands hold at least one bin
-# Frames are gathered in slices of this many samples: it divides both the window and the hop.
-SLICE_LENGTH = 80
-# Energy floor before the logarithm, about −80 dB of full scale: below it lie codec holes and digital
-# silence, which differ between files and say nothing about the words.
+SLICE_LENGTH = 80  # samples: frames are put together from slices; it divides both the window and the hop
+# Floor of the energy before the logarithm, about −80 dB of full scale. Below it lie codec holes and digital silence,
+# which differ between files and say nothing about the words.
 ENERGY_FLOOR = 1e-6
-# A band that hardly varies in the training data (the upper ones of telephone speech) must not become a huge number in
-# other recordings.
-MIN_DEVIATION = 0.5  # nats
-
-
-def frame_count(samples: int) -> int:
-    """Number of frames in `samples` samples: frame t needs samples [160 t, 160 t + 400) only."""
-    return max(0, (samples - WINDOW_LENGTH) // HOP_LENGTH + 1)
+# In nats. A band that hardly varies in the training data (the upper ones of telephone speech) would otherwise become
+# huge in other recordings.
+MIN_DEVIATION = 0.5
 
 
 class LogMel(nn.Module):
     """waveform (B, N) in −1…1 → log-mel (B, frames, n_mels), each band to zero mean and unit variance.
 
-    25 ms Hann window, 10 ms hop, no centring, power spectrum, Slaney mel filters with area
-    normalisation (librosa's default), natural logarithm with a floor. The mean and deviation of each
-    band come from training data (`fit`) and are part of the weights: nothing depends on the file.
+    25 ms Hann window, 10 ms hop, no centring: frame t is that of samples [160 t, 160 t + 400). Power spectrum, Slaney
+    mel filters with area normalisation (librosa's default), natural logarithm with a floor. Mean and standard deviation
+    of each band come from training data (`fit`) and are saved with the weights; nothing is normalised per file.
     """
 
     dft: Tensor
@@ -49,7 +41,10 @@ class LogMel(nn.Module):
         window = torch.hann_window(WINDOW_LENGTH, dtype=torch.float64)
         angle = torch.arange(WINDOW_LENGTH).unsqueeze(1) * torch.arange(bins) * (2 * torch.pi / DFT_LENGTH)
         dft = torch.cat([angle.double().cos(), -angle.double().sin()], dim=1) * window.unsqueeze(1)
-        mel = F.melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+        # Its import makes a tensor, after which torch no longer reads what `asr.train.process` sets.
+        from torchaudio.functional import melscale_fbanks
+
+        mel = melscale_fbanks(bins, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
         self.register_buffer("dft", dft.float(), persistent=False)  # (400, 2 · 257): real parts, imaginary parts
         self.register_buffer("mel", mel, persistent=False)  # (257, n_mels)
         self.register_buffer("mean", torch.zeros(n_mels))
@@ -59,7 +54,7 @@ class LogMel(nn.Module):
         """waveform (B, N), N a multiple of 80 and at least 400 → (B, frames, n_mels), not normalised."""
         slices = waveform.unflatten(1, (-1, SLICE_LENGTH))
         step = HOP_LENGTH // SLICE_LENGTH
-        # Slice k of every frame. The ends count from the back: a traced graph then keeps no length of its example.
+        # Slice k of every frame. Ends count from the back, so that a traced graph holds no length of its example.
         last = WINDOW_LENGTH // SLICE_LENGTH - 1
         parts = [slices[:, k : k - last or None : step] for k in range(last + 1)]
         spectrum = torch.cat(parts, dim=2) @ self.dft
@@ -68,13 +63,13 @@ class LogMel(nn.Module):
         return energy.clamp(min=self.floor).log()
 
     def forward(self, waveform: Tensor) -> Tensor:
-        # bf16 keeps 8 bits of a number: too few for a spectrum, so autocast stays out of here.
+        # No autocast: bfloat16 has 8 significant bits, too few for a spectrum.
         with torch.autocast(waveform.device.type, enabled=False), torch.no_grad():
             return (self.log_mel(waveform.float()) - self.mean) / self.deviation
 
     @torch.no_grad()
     def fit(self, waveforms: Iterable[Tensor]) -> None:
-        """Set mean and deviation from `waveforms`, each (samples,); those under one window are passed over."""
+        """Set mean and deviation from `waveforms`, each (samples,); those shorter than a window are skipped."""
         count, total, squares = 0, torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         for waveform in waveforms:
             usable = len(waveform) // SLICE_LENGTH * SLICE_LENGTH

@@ -1,8 +1,8 @@
 """CUDA graphs of the recurrent stack.
 
-A GPU computes a frame of an LSTM sooner than a CPU can launch the four kernels that it takes. A graph launches those of
-all frames, layers and directions at once, forward and backward. It is captured for one shape: batches are padded to one
-of a few shapes, which does not change their results.
+A GPU computes a frame of an LSTM faster than a CPU launches the four kernels for it. A CUDA graph launches those of all
+frames, layers and directions at once, forward and backward. A graph has one shape: batches are padded to one of a few,
+which does not change their results.
 """
 
 from collections.abc import Callable
@@ -16,42 +16,41 @@ from asr.nn.recurrent import RecurrentStack, reversed_frames
 
 CHECK_ROWS = 16
 TOLERANCE = 0.02  # relative, of half precision
-FRAMES = (64, 80, 96, 128, 160, 192, 256, 320, 416, 576)  # numbers of frames for which graphs are captured
+FRAMES = (64, 80, 96, 128, 160, 192, 256, 320, 416, 576)  # captured lengths
 
 
 def padded_frames(frames: int) -> int:
-    """The number of frames that a batch of so many is padded to; the same if there is no graph for it."""
+    """Length to which a batch of so many frames is padded; `frames` itself if it is longer than all graphs."""
     return next((padded for padded in FRAMES if padded >= frames), frames)
 
 
 def row_count(rows: int) -> int:
-    """Rounded up to a multiple of 8, for which half-precision products are fast."""
+    """Rounded up to a multiple of 8, for which half-precision matrix products are fast."""
     return -(-rows // 8) * 8
 
 
 class RecurrentGraphs:
-    """`RecurrentStack.chosen` in training, by graphs where there is one for the batch's shape.
+    """`RecurrentStack.outputs` in training, with a CUDA graph where there is one for the shape of the batch.
 
-    A graph's gradients lie in its own memory until its next use: they must have been used by then, so an update has
-    one batch.
+    The next use of a graph overwrites its gradients, so an update may have one batch only.
     """
 
-    def __init__(self, stack: RecurrentStack, layer: int | None, frame_limit: int, most_rows: int, dtype: torch.dtype):
-        """Capture the graphs. RuntimeError if that is not possible, or if they would compute something else.
+    def __init__(self, stack: RecurrentStack, layer: int | None, max_frames: int, max_rows: int, dtype: torch.dtype):
+        """Capture the graphs. RuntimeError if that fails, or if they compute something else than the layers.
 
         Args:
-            stack: on the GPU, in training.
-            layer: as of `AcousticModel.encode`, always the same.
-            frame_limit: frames of a padded batch, at most.
-            most_rows: of a batch.
+            stack: on the GPU, in training mode.
+            layer: of `RecurrentStack.outputs`.
+            max_frames: of a padded batch, all rows together.
+            max_rows: of a batch.
             dtype: of autocast.
         """
         self.stack = stack
         self.layer = layer
-        self.pool = torch.cuda.graph_pool_handle()  # one memory for all: an update uses one graph
+        self.pool = torch.cuda.graph_pool_handle()  # shared, since an update uses one graph
         self._check(dtype)
-        self.rows = {frames: row_count(max(1, min(most_rows, frame_limit // frames))) for frames in FRAMES}
-        # The largest first: the others then fit into its memory.
+        self.rows = {frames: row_count(max(1, min(max_rows, max_frames // frames))) for frames in FRAMES}
+        # The largest first: its memory is enough for the others.
         self.captured = {frames: self._capture(self.rows[frames], frames, dtype) for frames in reversed(FRAMES)}
 
     def _capture(self, rows: int, frames: int, dtype: torch.dtype) -> Callable[..., tuple[Tensor, ...]]:
@@ -60,21 +59,21 @@ class RecurrentGraphs:
         x = torch.zeros(rows, frames, size, device=device, dtype=dtype, requires_grad=True)
         mirror = reversed_frames(torch.full((rows,), frames, device=device), frames)
         with torch.autocast("cuda", dtype, cache_enabled=False):
-            capture: Any = torch.cuda.make_graphed_callables  # its annotations do not say what it returns
+            capture: Any = torch.cuda.make_graphed_callables  # its return type is not annotated
             return capture(
                 _Outputs(self.stack, self.layer),
                 (x, mirror),
                 num_warmup_iters=1,
-                allow_unused_input=True,  # the stack's final norm, which comes later
+                allow_unused_input=True,  # the final norm of the stack, applied later
                 pool=self.pool,
             )
 
     def _check(self, dtype: torch.dtype) -> None:
-        """Compare a small graph, without dropout, with the layers themselves."""
-        shares = {module: module.p for module in self.stack.modules() if isinstance(module, nn.Dropout)}
+        """Compare the outputs and gradients of a small graph, without dropout, with those of the layers."""
+        dropouts = {module: module.p for module in self.stack.modules() if isinstance(module, nn.Dropout)}
         weights = [weight for weight in self.stack.layers.parameters() if weight.requires_grad]
         try:
-            for module in shares:
+            for module in dropouts:
                 module.p = 0.0
             graph = self._capture(CHECK_ROWS, FRAMES[0], dtype)
             size, device = self.stack.norm.normalized_shape[0], self.stack.norm.weight.device
@@ -89,14 +88,14 @@ class RecurrentGraphs:
                 )
                 results.append([value.float().clone() for value in (*outputs, *gradients)])
         finally:
-            for module, share in shares.items():
-                module.p = share
+            for module, dropout in dropouts.items():
+                module.p = dropout
         for one, other in zip(*results, strict=True):
             if not torch.linalg.vector_norm(one - other) <= TOLERANCE * torch.linalg.vector_norm(other):
                 raise RuntimeError("a CUDA graph of the recurrent layers computes something else than the layers")
 
     def __call__(self, x: Tensor, lengths: Tensor) -> list[Tensor] | None:
-        """x (B, T, size), lengths (B,) on the GPU → [(B, T, size)] as of `encode`; None if there is no graph for it."""
+        """x (B, T, size), lengths (B,) on the GPU → the outputs, (B, T, size) each; None if no graph has the shape."""
         rows, frames, _ = x.shape
         padded = padded_frames(frames)
         if padded not in self.captured or rows > self.rows[padded]:
@@ -108,7 +107,7 @@ class RecurrentGraphs:
 
 
 class _Outputs(nn.Module):
-    """The outputs of the stack that are used, as a module, which `make_graphed_callables` asks for."""
+    """`RecurrentStack.outputs` as a module, which `make_graphed_callables` needs."""
 
     def __init__(self, stack: RecurrentStack, layer: int | None):
         super().__init__()
@@ -116,4 +115,4 @@ class _Outputs(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor, mirror: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.stack.chosen(x, mirror, self.layer))
+        return tuple(self.stack.outputs(x, mirror, self.layer))

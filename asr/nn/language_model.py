@@ -1,32 +1,21 @@
-"""The recurrent language model: token by token the log-probabilities of the next one (Mikolov et al. 2010).
+"""Recurrent language model: log-probabilities of the next token (Mikolov et al. 2010).
 
-Its tokens are those of an acoustic model. The blank, which no text has, is the boundary here: it begins every sentence
-and ends it, so id 0 as the next token means "the sentence ends".
+It has the tokens of an acoustic model. Id 0, the blank there, is the sentence boundary here: every text begins and ends
+with it.
 """
-
-from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.nn.config import LanguageConfig
 from asr.nn.recurrent import STATES, RecurrentStack
-
-
-@dataclass
-class LanguageConfig:
-    """Size and shape of a recurrent language model."""
-
-    cell: str = "lstm"  # rnn, lstm or gru
-    layers: int = 2
-    hidden_size: int = 512  # of every layer
-    dropout: float = 0.1  # on the embedding and on the output of each recurrent layer
 
 
 class LanguageModel(nn.Module):
     """forward(tokens (B, T) int64, state) → log_probs (B, T, vocabulary) of the token after each, next state.
 
-    The state (B, layers · states, size) holds h of each layer, for LSTMs h and c of each; `start` has the first one.
-    Any cutting of a text into pieces gives the same log-probabilities. They and the state are float32 under autocast.
+    The state (B, layers · states, size) holds h of each layer, for LSTMs h and c; `start` gives the initial one. A text
+    may be cut anywhere without changing its log-probabilities. They and the state are float32, under autocast too.
     """
 
     def __init__(self, config: LanguageConfig, vocabulary: int):
@@ -38,7 +27,7 @@ class LanguageModel(nn.Module):
         self.head = nn.Linear(config.hidden_size, vocabulary)
 
     def start(self, batch: int) -> Tensor:
-        """The state before a text."""
+        """Initial state (B, layers · states, size): zeros."""
         config = self.config
         return self.head.weight.new_zeros(batch, config.layers * STATES[config.cell], config.hidden_size)
 

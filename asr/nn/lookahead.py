@@ -1,4 +1,4 @@
-"""Look-ahead convolution: what a unidirectional model may know of the near future."""
+"""Look-ahead convolution: gives a unidirectional model some frames of future context."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ class Lookahead(nn.Conv1d):
     """x (B, T + frames, size) → (B, T, size): yₜ = Σⱼ wⱼ ⊙ xₜ₊ⱼ for j = 0 … frames.
 
     A depthwise ("row") convolution over the outputs of the recurrent layers (Wang et al. 2016, "Lookahead convolution
-    layer for unidirectional recurrent neural networks"). It starts as the present frame alone.
+    layer for unidirectional recurrent neural networks"), initialised as the identity.
     """
 
     def __init__(self, size: int, frames: int):

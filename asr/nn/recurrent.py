@@ -1,7 +1,6 @@
 """The recurrent stack: plain RNN, LSTM or GRU layers in one or two directions.
 
-Each layer carries a hidden state h from frame to frame; W and U are learned, σ is the logistic function,
-⊙ the elementwise product. h₀ (and c₀) are zero at the start of an utterance.
+W, U and b are learned, σ is the logistic function, ⊙ the elementwise product; h₀ and c₀ are zero.
 
     rnn    hₜ = tanh(W xₜ + U hₜ₋₁ + b)                                   (Elman 1990)
     lstm   iₜ, fₜ, oₜ = σ(W xₜ + U hₜ₋₁ + b), one W, U, b per gate         (Hochreiter & Schmidhuber 1997;
@@ -11,10 +10,10 @@ Each layer carries a hidden state h from frame to frame; W and U are learned, σ
            nₜ = tanh(W xₜ + b + rₜ ⊙ (U hₜ₋₁ + b′))
            hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
 
-∂hₜ/∂hₜ₋₁ of the plain RNN is diag(1 − hₜ²) U: over many frames its powers vanish or explode with the singular
-values of U. Orthogonal U starts them at 1; the additive cₜ of the LSTM (with forget bias 1, so that it starts
-by remembering: Jozefowicz et al. 2015) and the convex mix of the GRU keep a path on which they stay near 1.
-What still explodes is clipped by the trainer, which logs the norm of the gradient.
+∂hₜ/∂hₜ₋₁ of the plain RNN is diag(1 − hₜ²) U: over many frames the product of these vanishes or explodes with the
+singular values of U. Orthogonal U starts them at 1. The additive cₜ of the LSTM (with an initial forget bias of 1:
+Jozefowicz et al. 2015) and the convex combination of the GRU keep a path on which the product stays near 1. The trainer
+clips gradients that explode, and logs their norm.
 """
 
 from collections.abc import Callable
@@ -27,31 +26,27 @@ from torch import Tensor, nn
 from asr.nn.gru import GRU
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": GRU}
-STATES = {"rnn": 1, "lstm": 2, "gru": 1}  # vectors that a layer carries from frame to frame: h, and c
+STATES = {"rnn": 1, "lstm": 2, "gru": 1}  # state vectors of a layer: h, for LSTMs also c
 
 
 def make_cell(cell: str, size: int) -> nn.RNNBase:
     """One direction of one layer, `size` in and out; recurrent weights orthogonal gate by gate, forget bias 1."""
     module = CELLS[cell](size, size, batch_first=True)
+    initializers = {"weight_hh": nn.init.orthogonal_, "weight_ih": nn.init.xavier_uniform_}
     for name, parameter in module.named_parameters():
-        if name.startswith("weight_hh"):
-            for gate in parameter.detach().split(size):
-                nn.init.orthogonal_(gate)
-        elif name.startswith("weight_ih"):
-            for gate in parameter.detach().split(size):
-                nn.init.xavier_uniform_(gate)
-        else:
-            nn.init.zeros_(parameter)
-            if cell == "lstm" and name.startswith("bias_ih"):
-                # PyTorch orders the gates i, f, g, o and adds both biases: one of them carries the 1.
-                nn.init.ones_(parameter.detach()[size : 2 * size])
+        initialize = initializers.get(name.removesuffix("_l0"), nn.init.zeros_)
+        for gate in parameter.detach().split(size):
+            initialize(gate)
+        if cell == "lstm" and name == "bias_ih_l0":
+            # PyTorch orders the gates i, f, g, o and adds both biases: one of them carries the 1.
+            nn.init.ones_(parameter.detach()[size : 2 * size])
     return module
 
 
 def reversed_frames(lengths: Tensor, frames: int) -> Tensor:
-    """Where each frame of a batch goes, (B · frames,), counted through all rows, for `mirrored`.
+    """Index (B · frames,) into the frames of a batch, for `mirrored`: row b's first lengths[b] frames in reverse order.
 
-    The first lengths[b] frames of row b change places, its padding stays.
+    Padding stays in its place.
     """
     position = torch.arange(frames, device=lengths.device).unsqueeze(0)
     opposite = lengths.unsqueeze(1) - 1 - position
@@ -60,36 +55,36 @@ def reversed_frames(lengths: Tensor, frames: int) -> Tensor:
 
 
 def mirrored(x: Tensor, mirror: Tensor) -> Tensor:
-    """x (B, T, size) with its rows reversed; mirrored twice it is as before. A frame is copied as a whole."""
+    """x (B, T, size) with each row reversed by the index of `reversed_frames`; twice gives x again."""
     return x.flatten(0, 1).index_select(0, mirror).view_as(x)
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` in half its time on a CPU, where that draws number after number: here 64 random bits make four."""
+    """`nn.Dropout`, twice as fast on a CPU: a random 64-bit integer serves four elements instead of one."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cuda or not (self.training and 0 < self.p < 1):
             return super().forward(x)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # all that 64 bits can be
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)  # any 64 bits
         drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
         return x * (drawn >= round(self.p * 2**16) - 2**15).to(x.dtype).div_(1 - self.p)
 
 
 class VariationalDropout(nn.Dropout):
-    """x (B, T, size): one mask for all frames of an utterance (Gal & Ghahramani 2016; Semeniuta et al. 2016)."""
+    """On x (B, T, size), one mask for all frames of an utterance (Gal & Ghahramani 2016; Semeniuta et al. 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * super().forward(torch.ones_like(x[:, :1]))
 
 
-def run_with_dropped_weights(cell: nn.RNNBase, x: Tensor, share: float) -> Tensor:
-    """Outputs (B, T, size) of a cell that lacks a share of its recurrent weights (Merity et al. 2018, "AWD-LSTM").
+def run_with_weight_dropout(cell: nn.RNNBase, x: Tensor, dropout: float) -> Tensor:
+    """Outputs (B, T, size) of a cell with dropout on its recurrent weights (Merity et al. 2018, "AWD-LSTM").
 
-    The same ones are missing at every frame and in the whole batch, so the fast kernel of the cell remains.
+    One mask for all frames and the whole batch, so the fast kernel of the cell can be used.
     """
     weights = cast(list[Tensor], cell._flat_weights)
     cell._flat_weights = [
-        F.dropout(weight, share) if name.startswith("weight_hh") else weight
+        F.dropout(weight, dropout) if name.startswith("weight_hh") else weight
         for name, weight in zip(cell._flat_weights_names, weights, strict=True)
     ]
     try:
@@ -101,9 +96,8 @@ def run_with_dropped_weights(cell: nn.RNNBase, x: Tensor, share: float) -> Tenso
 class RecurrentLayer(nn.Module):
     """x + dropout(RNN(LayerNorm(x))), shape (B, T, size) in and out; two directions are summed.
 
-    The backward direction is a forward cell over length-reversed frames. Packed sequences would do the same
-    but leave the fast CPU kernel. Since frames after a row's end come last in both directions, they never
-    reach its real frames: padding does not change a result.
+    The backward direction is a forward cell over reversed frames. Packed sequences would do the same without the fast
+    CPU kernel. Padding comes last in both directions, so it does not change a result.
     """
 
     def __init__(
@@ -112,18 +106,18 @@ class RecurrentLayer(nn.Module):
         size: int,
         bidirectional: bool,
         dropout: float,
-        variational: bool = False,
+        variational_dropout: bool = False,
         weight_dropout: float = 0.0,
     ):
         super().__init__()
         self.norm = nn.LayerNorm(size)
         self.forward_cell = make_cell(cell, size)
         self.backward_cell = make_cell(cell, size) if bidirectional else None
-        self.dropout = VariationalDropout(dropout) if variational else Dropout(dropout)
+        self.dropout = VariationalDropout(dropout) if variational_dropout else Dropout(dropout)
         self.weight_dropout = weight_dropout
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
-        """`mirror` (B · T,) is that of `reversed_frames`; it is only read by bidirectional layers."""
+        """`mirror` (B · T,): of `reversed_frames`; unidirectional layers do not read it."""
         normalized = self.norm(x)
         output = self._run(self.forward_cell, normalized)
         if self.backward_cell is not None:
@@ -132,11 +126,11 @@ class RecurrentLayer(nn.Module):
 
     def _run(self, cell: nn.RNNBase, x: Tensor) -> Tensor:
         if self.training and self.weight_dropout:
-            return run_with_dropped_weights(cell, x, self.weight_dropout)
+            return run_with_weight_dropout(cell, x, self.weight_dropout)
         return cell(x)[0]
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` of one direction that goes on from a state: x (B, T, size) → the same, next state.
+        """Unidirectional `forward` from a state on: x (B, T, size) → the same, next state.
 
         The state is h, shape (B, 1, size), or h and c of an LSTM, shape (B, 2, size).
         """
@@ -155,30 +149,27 @@ class RecurrentStack(nn.Module):
         layers: int,
         bidirectional: bool,
         dropout: float,
-        variational: bool = False,
+        variational_dropout: bool = False,
         weight_dropout: float = 0.0,
     ):
         super().__init__()
         self.layers = nn.ModuleList(
-            RecurrentLayer(cell, size, bidirectional, dropout, variational, weight_dropout) for _ in range(layers)
+            RecurrentLayer(cell, size, bidirectional, dropout, variational_dropout, weight_dropout)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:
         return self.norm(self.outputs(x, mirror)[-1])
 
-    def outputs(self, x: Tensor, mirror: Tensor) -> list[Tensor]:
-        """Of each layer, (B, T, size), before the final LayerNorm."""
+    def outputs(self, x: Tensor, mirror: Tensor, layer: int | None = None) -> list[Tensor]:
+        """Outputs (B, T, size) before the final LayerNorm: of a layer, counted from 1, if one is named; of the last."""
         outputs = []
-        for layer in self.layers:
-            x = layer(x, mirror)
-            outputs.append(x)
-        return outputs
-
-    def chosen(self, x: Tensor, mirror: Tensor, layer: int | None) -> list[Tensor]:
-        """The last one of `outputs`, behind that of a layer, counted from 1, if one is named."""
-        outputs = self.outputs(x, mirror)
-        return outputs[-1:] if layer is None else [outputs[layer - 1], outputs[-1]]
+        for number, module in enumerate(self.layers, 1):
+            x = module(x, mirror)
+            if number == layer:
+                outputs.append(x)
+        return [*outputs, x]
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, size), state (B, layers · states, size) → the same shapes; see `RecurrentLayer.step`."""

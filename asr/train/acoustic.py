@@ -1,4 +1,4 @@
-"""Training of the acoustic model: recordings and their texts, CTC, word errors of the greedy decoder."""
+"""Training of the acoustic model: recordings and their texts, CTC loss, word error rate of the greedy decoder."""
 
 import random
 from bisect import bisect
@@ -9,10 +9,11 @@ from pathlib import Path
 from statistics import fmean as mean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.data.augment.spec import SpecAugment
+from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
@@ -26,23 +27,19 @@ from asr.train import distributed
 from asr.train.config import AcousticRecipe
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
+from asr.train.report.saturation import Saturation
 from asr.train.runs import LAST
-from asr.train.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
-ONLY_BLANKS = (
-    "the model still writes only blanks, so all dev texts are empty: normal in the first epochs; if it lasts, lower "
-    "optimizer.learning_rate, or look for texts that do not belong to their audio"
-)
+FIRST_EPOCHS = 5  # in which a model may well write only blanks
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
-    too_short: int  # utterances of this epoch too short for their text after speed perturbation
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
@@ -62,11 +59,18 @@ class AcousticEpoch(Epoch):
 
     @property
     def advice(self) -> str:
-        return ONLY_BLANKS if self.only_blanks else ""
+        if not self.only_blanks:
+            return ""
+        if self.epoch <= FIRST_EPOCHS:
+            return "all dev texts are empty: the model still writes only blanks, which is normal in the first epochs"
+        return (
+            "all dev texts are empty: the model still writes only blanks; lower optimizer.learning_rate, or look for "
+            "texts that do not belong to their audio"
+        )
 
 
 class AcousticTask(Task):
-    """`carried` counts the utterances of the epoch that were too short for their text."""
+    """Learns from recordings and their texts. Nothing is `carried`."""
 
     epoch_type = AcousticEpoch
     unit = "s audio"
@@ -96,7 +100,7 @@ class AcousticTask(Task):
         self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
         self.epoch_amount = self.data.seconds * recipe.data.passes
         self.epoch_batches = self.data.batches * recipe.data.passes
-        self.carried = {"too_short": torch.tensor(0)}
+        self.carried: dict[str, Tensor] = {}
 
     def _prepare_data(self, begun: bool, source: TrainedModel | None) -> None:
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
@@ -134,7 +138,7 @@ class AcousticTask(Task):
             self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
-        """The entries to learn from: without texts of a model that was less sure than asked, a share of the others."""
+        """The training entries: of pseudo-labels the confident ones, then the share that the recipe asks for."""
         least, recipe = self.recipe.data.min_confidence, self.recipe
         sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
         if not sure:
@@ -174,23 +178,20 @@ class AcousticTask(Task):
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
-        if not done:
-            self.carried["too_short"].zero_()
         learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
 
-    def count(self, batch: Batch) -> int:
-        return int(self._counts(batch).sum())
+    def count(self, batch: Batch) -> tuple[int, int]:
+        tokens = self._tokens(batch)
+        return int(tokens.sum()), int((tokens == 0).sum())
 
-    def _counts(self, batch: Batch) -> Tensor:
-        return batch.target_lengths * self._usable(batch)
-
-    def _usable(self, batch: Batch) -> Tensor:
-        return frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+    def _tokens(self, batch: Batch) -> Tensor:
+        """Tokens of each utterance, (B,); 0 for one too short for its text."""
+        usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+        return batch.target_lengths * usable
 
     def loss(self, batch: Batch) -> Tensor:
-        self.carried["too_short"] += (~self._usable(batch)).sum()
         return self.objective(self.model, batch, self.augment).sum()
 
     @torch.no_grad()
@@ -213,8 +214,9 @@ class AcousticTask(Task):
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:
                         losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
-                        measured += zip(seconds, losses, self._counts(batch).tolist(), strict=True)
-                    texts = self._decode(decoder, log_probs.cpu(), lengths)
+                        measured += zip(seconds, losses, self._tokens(batch).tolist(), strict=True)
+                    rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+                    texts = [greedy_text(decoder, row[:length]) for row, length in rows]
                     only_blanks = only_blanks and not any(texts)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
@@ -223,18 +225,9 @@ class AcousticTask(Task):
             "dev_wer": wers.pop(self.recipe.data.dev),
             "more_wer": wers,
             "only_blanks": only_blanks,
-            "too_short": int(self.carried["too_short"]),
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
-
-    def _decode(self, decoder: GreedyDecoder, log_probs: Tensor, lengths: Tensor) -> list[str]:
-        texts = []
-        for row, length in enumerate(lengths.tolist()):
-            state = decoder.reset()
-            decoder.advance(state, log_probs[row, :length].numpy())
-            texts.append(decoder.finish(state)[0].text)
-        return texts
 
     def _reported(self, batch: Batch) -> Batch:
         """Say once of each recording that it cannot be read; the run goes on without it."""
@@ -245,13 +238,17 @@ class AcousticTask(Task):
         return batch
 
 
+def greedy_text(decoder: GreedyDecoder, log_probs: np.ndarray) -> str:
+    state = decoder.reset()
+    decoder.advance(state, log_probs)
+    return decoder.finish(state)[0].text
+
+
 def loss_by_seconds(measured: Iterable[tuple[float, float, int]]) -> dict[str, float]:
     """(seconds, loss, tokens) of each utterance → loss per token of those below 2 s, from 2 to 4 s, …, if there are."""
-    edges = ["0", *map(str, LENGTHS), ""]
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0])
     for seconds, loss, tokens in measured:
         sums[bisect(LENGTHS, seconds)][0] += loss
         sums[bisect(LENGTHS, seconds)][1] += tokens
-    return {
-        f"{edges[place]}-{edges[place + 1]}": loss / tokens for place, (loss, tokens) in sorted(sums.items()) if tokens
-    }
+    edges = ["0", *map(str, LENGTHS), ""]
+    return {f"{edges[i]}-{edges[i + 1]}": loss / tokens for i, (loss, tokens) in sorted(sums.items()) if tokens}

@@ -53,7 +53,7 @@ class Utilization:
                 self.samples.append(torch.cuda.utilization(self.device) / 100)
 
     def mean(self) -> float:
-        """Since the last `restart`; 0 where nobody can tell."""
+        """Since the last `restart`; 0 where it is unknown."""
         if self.device.type == "cuda":
             return sum(self.samples) / max(1, len(self.samples))
         elapsed = time.monotonic() - self.started

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.files import replacing
 from asr.train import distributed
-from asr.train.config import Recipe
 from asr.train.log import EpochStats
-from asr.train.optim import MovingAverage, decay_done
+from asr.train.optim import decay_done
 from asr.train.runs import BEST, LAST
-from asr.train.task import Epoch, Task
+
+if TYPE_CHECKING:
+    from asr.train.trainer import Trainer
 
 CONSTANT = "constant.safetensors"  # weights from before the decay of the learning rate, half precision
 WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that are never older than a minute
@@ -91,7 +92,7 @@ def load_checkpoint(
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Put what `read_weights` finds into `model`, return the progress. RecipeError if it does not fit."""
+    """Load the weights as they were validated, return the progress. RecipeError if they do not fit."""
     weights, progress = read_weights(path)
     _fill(model, weights, path)
     return progress
@@ -138,90 +139,73 @@ def _instead(path: Path) -> str:
 
 
 class Saver:
-    """Saves and restores model, optimizer, moving average and what the task carries from batch to batch.
+    """Saves and restores the run of a trainer: its model, optimizer, moving average, statistics, and task's `carried`.
 
     Only the main process writes.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        task: Task,
-        optimizer: torch.optim.Optimizer,
-        average: MovingAverage | None,
-        scaler: torch.amp.GradScaler,
-    ):
-        self.recipe = recipe
-        self.folder = recipe.folder
-        self.task = task
-        self.optimizer = optimizer
-        self.average = average
-        self.scaler = scaler
+    def __init__(self, trainer: "Trainer"):
+        self.trainer = trainer
+        self.folder = trainer.folder
         self.saved = self.windowed = time.monotonic()
-        self.batches = recipe.accumulate * distributed.count()  # that make an update, in all processes
-
-    @property
-    def best_weights(self) -> nn.Module:
-        """The model that is validated, kept as the best and exported: the moving average where there is one."""
-        return self.average.module if self.average else self.task.model
+        self.batches = trainer.recipe.accumulate * distributed.count()  # that make an update, in all processes
 
     @property
     def due(self) -> bool:
-        return distributed.is_main() and time.monotonic() - self.saved >= 60 * self.recipe.checkpoint_minutes
+        return distributed.is_main() and time.monotonic() - self.saved >= 60 * self.trainer.recipe.checkpoint_minutes
 
-    def save(self, curve: Sequence[Epoch], stats: EpochStats, name: str = LAST) -> None:
+    def save(self, name: str = LAST) -> None:
         """All that the run needs to go on."""
-        distributed.collect(self.task.carried.values())
+        trainer = self.trainer
         if distributed.is_main():
-            carried = self.task.carried | (self.average.state() if self.average else {})
-            progress = self._progress(curve, stats)
-            save_checkpoint(self.folder / name, self.task.model, self.optimizer, progress, carried)
+            save_checkpoint(self.folder / name, trainer.model, trainer.optimizer, self._progress(), self._carried())
             self.saved = time.monotonic()
 
-    def save_epoch(self, curve: Sequence[Epoch], stats: EpochStats, best: bool, done: float) -> None:
+    def save_epoch(self, best: bool) -> None:
         """At the end of an epoch, also the best weights, and the checkpoints of the last epochs, to be averaged."""
-        if best:
-            distributed.collect(self.task.carried.values())
+        trainer, keep = self.trainer, self.trainer.recipe.keep_last
         if best and distributed.is_main():
-            progress = self._progress(curve, stats)
-            save_checkpoint(self.folder / BEST, self.best_weights, self.optimizer, progress, self.task.carried)
-        if self.recipe.keep_last > 1:
-            self.save(curve, stats, kept_checkpoint(self.folder, len(curve)).name)
-            kept = {kept_checkpoint(self.folder, len(curve) - back) for back in range(self.recipe.keep_last)}
-            for old in set(kept_checkpoints(self.folder)) - kept if distributed.is_main() else ():
+            path, carried = self.folder / BEST, trainer.task.carried
+            save_checkpoint(path, trainer.best_weights, trainer.optimizer, self._progress(), carried)
+        if keep > 1:
+            kept = [kept_checkpoint(self.folder, len(trainer.curve) - back) for back in range(keep)]
+            self.save(kept[0].name)
+            for old in set(kept_checkpoints(self.folder)) - set(kept) if distributed.is_main() else ():
                 old.unlink()
-        self.save(curve, stats)
-        self.save_weights(curve, stats, done, now=True)
+        self.save()
 
-    def save_weights(self, curve: Sequence[Epoch], stats: EpochStats, done: float, now: bool = False) -> None:
+    def save_weights(self, done: float, now: bool = False) -> None:
         """The best weights alone: every minute where the run has a budget, and once before a decay begins.
 
         done: share of the run. now: also within the minute.
         """
-        if not distributed.is_main():
-            return
-        if self.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
-            save_half(self.folder / WINDOW, self.best_weights, self._progress(curve, stats))
+        optimizer, names = self.trainer.recipe.optimizer, []
+        if self.trainer.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
+            names.append(WINDOW)
             self.windowed = time.monotonic()
-        optimizer = self.recipe.optimizer
         decays = optimizer.schedule == "constant" and decay_done(optimizer, done)
         if decays and not (self.folder / CONSTANT).exists():
-            save_half(self.folder / CONSTANT, self.best_weights, self._progress(curve, stats))
+            names.append(CONSTANT)
+        for name in names if distributed.is_main() else ():
+            save_half(self.folder / name, self.trainer.best_weights, self._progress())
 
-    def _progress(self, curve: Sequence[Epoch], stats: EpochStats) -> dict[str, Any]:
+    def _carried(self) -> dict[str, Tensor]:
+        average = self.trainer.average
+        return self.trainer.task.carried | (average.state() if average else {})
+
+    def _progress(self) -> dict[str, Any]:
         return {
-            "curve": [asdict(epoch) for epoch in curve],
-            "tokens": self.task.tokens.symbols,
-            "stats": asdict(stats),
+            "curve": [asdict(epoch) for epoch in self.trainer.curve],
+            "tokens": self.trainer.task.tokens.symbols,
+            "stats": asdict(self.trainer.stats),
             "batches": self.batches,
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.trainer.scaler.state_dict(),
         }
 
-    def restore(self) -> tuple[list[Any], EpochStats]:
-        """Load the last checkpoint; returns the curve and the current epoch. RecipeError if it is of another run."""
-        last, tokens = self.folder / LAST, self.task.tokens.symbols
-        carried = self.task.carried | (self.average.state() if self.average else {})
-        progress = load_checkpoint(last, self.task.model, self.optimizer, carried)
+    def restore(self) -> None:
+        """Load the last checkpoint. RecipeError if it is of another run."""
+        trainer, last, tokens = self.trainer, self.folder / LAST, self.trainer.task.tokens.symbols
+        progress = load_checkpoint(last, trainer.model, trainer.optimizer, self._carried())
         if tuple(progress.get("tokens", tokens)) != tokens:
             raise RecipeError(f"{last}: made with other tokens; a run keeps its tokenizer, set another name")
         if (batches := progress.get("batches", self.batches)) != self.batches:
@@ -230,13 +214,13 @@ class Saver:
                 "processes); start as many processes as before, or set accumulate"
             )
         try:
-            curve = [self.task.epoch_type(**epoch) for epoch in progress["curve"]]
-            # Older versions called it "running", or saved whole epochs only.
-            saved = progress.get("stats") or progress.get("running")
-            stats = EpochStats(**saved) if saved else EpochStats(curve[-1].step, curve[-1].minutes)
+            trainer.curve = [trainer.task.epoch_type(**epoch) for epoch in progress["curve"]]
+            if stats := progress.get("stats") or progress.get("running"):  # its name in older versions
+                trainer.stats = EpochStats(**stats)
+            else:  # still older ones saved whole epochs only
+                trainer.stats = EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
             if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
-                self.scaler.load_state_dict(state)
-            return curve, stats
+                trainer.scaler.load_state_dict(state)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise RecipeError(
                 f"{last}: made by another version of asr; go on with that, or set another name"

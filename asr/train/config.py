@@ -1,31 +1,56 @@
-"""What a recipe may say: every field with its default. `asr.train.recipe` reads what differs from a YAML."""
+"""A recipe: every field with its default and its limits, and how it is read and written.
 
-from dataclasses import dataclass, field
+A YAML file says what differs from the defaults, `a.b=value` on the command line what differs from the file.
+"""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig
-from asr.nn.ctc_model import AcousticConfig
-from asr.nn.language_model import LanguageConfig
+from asr.errors import RecipeError, one_line
+from asr.files import replacing
+from asr.model.bundle import current_field
+from asr.nn.config import AcousticConfig, Count, CountOrZero, LanguageConfig, NotNegative, Positive, Share
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class ObjectiveConfig:
-    """What is minimised: CTC and, each with a weight above 0, terms that are known to help a recurrent CTC model.
+    """Training loss: CTC and, each with a weight above 0, terms that are known to help a recurrent CTC model.
 
     (1 − intermediate − smoothing − distillation) · CTC + each weight · its term, as in asr/train/loss.py.
     """
 
-    intermediate: float = 0.0  # CTC of a lower layer, through the same output layer (Lee & Watanabe 2021, who take 0.3)
-    intermediate_layer: int = 0  # which, counted from 1; 0 is the middle one
+    intermediate: Share = 0.0  # CTC of a lower layer, through the same output layer (Lee & Watanabe 2021, who take 0.3)
+    intermediate_layer: CountOrZero = 0  # number of this layer, counted from 1; 0 is the middle one
     # Agreement of two copies of each utterance with other masks and dropout (Yao et al. 2024, "CR-CTC", who take 0.2
     # and 2.5 times as many time masks). It begins when the masks do; from then on a step costs twice as much.
-    consistency: float = 0.0
-    smoothing: float = 0.0  # label smoothing: each frame's Kullback-Leibler divergence from uniform (Kim et al. 2018)
-    # What a teacher says, mostly one of two directions to one that streams (Kim et al. 2018). Frame by frame, but the
-    # student may be up to `delay` frames of 40 ms late, as it must hear more (Kurata & Audhkhasi 2018; Li et al. 2025).
-    distillation: float = 0.0
+    consistency: NotNegative = 0.0
+    smoothing: Share = 0.0  # label smoothing: each frame's Kullback-Leibler divergence from uniform (Kim et al. 2018)
+    # Frame by frame, the outputs of a teacher, mostly a bidirectional one for a model that streams (Kim et al. 2018).
+    # The student may be up to `delay` frames of 40 ms late, since it sees less of the future (Kurata & Audhkhasi 2018;
+    # Li et al. 2025).
+    distillation: Share = 0.0
     teacher: str = ""  # a packaged name, a bundle's or a run's folder, with the same tokens
-    delay: int = 0
+    delay: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> "ObjectiveConfig":
+        if bool(self.distillation) != bool(self.teacher):
+            raise ValueError(
+                f"objective.distillation is {self.distillation} and objective.teacher '{self.teacher}'; "
+                "set both or neither, for example 0.3 and en-bilstm"
+            )
+        return self
 
 
 @dataclass
@@ -38,41 +63,55 @@ class OptimizerConfig:
     constant.safetensors: another run goes on from there (`init_from`).
     """
 
-    learning_rate: float = 1.5e-3  # at the peak
-    weight_decay: float = 0.01
-    schedule: str = "cosine"  # or constant
-    warmup: float = 0.08  # share of the run
-    decay: float = 0.25  # share of the run, of the constant schedule
-    clip: float = 1.0  # gradient norm
+    learning_rate: Positive = 1.5e-3  # at the peak
+    weight_decay: NotNegative = 0.01
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Share = 0.08  # share of the run
+    decay: Share = 0.25  # share of the run, of the constant schedule
+    clip: Positive = 1.0  # gradient norm
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> "OptimizerConfig":
+        if self.schedule == "constant" and self.warmup + self.decay > 1:
+            raise ValueError("optimizer.warmup and optimizer.decay are more than the whole run; lower one")
+        return self
+
+
+def _check_name(name: str) -> str:
+    if name in ("", "..") or Path(name).name != name:
+        raise ValueError("it becomes a folder below output and may hold no slash")
+    return name
 
 
 @dataclass
 class Recipe:
-    """What the training loop needs to know, whatever is trained."""
+    """Fields of every recipe, whatever is trained."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
     kind: str = ""  # acoustic or language
-    name: str = "model"
+    name: Annotated[str, AfterValidator(_check_name)] = "model"
     language: str = "en"
     description: str = ""  # one sentence for the model card
     license: str = "unstated"  # of the weights, for the model card
     attribution: str = ""  # of the data, for the model card
     output: str = "runs"  # the run's folder is OUTPUT/NAME
-    seed: int = 1
-    epochs: int = 20
-    # float32, bfloat16 (autocast), or auto: bfloat16 on CUDA and on processors with AMX tiles, where it
-    # is fast; on other processors it is slower than float32. float16 with a scaled loss (Micikevicius et al. 2018), for
-    # older CUDA; its first updates may be skipped until the scale fits.
-    precision: str = "auto"
-    threads: int = 0  # CPU threads, 0 leaves the choice to torch
-    checkpoint_minutes: float = 10.0  # the run is saved so often, at the end of an epoch, and when it is told to stop
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 1
+    epochs: Count = 20
+    # auto is bfloat16 (autocast) on CUDA and on processors with AMX tiles, where it is fast, and float32 on other
+    # processors, where bfloat16 is slower. float16 with a scaled loss (Micikevicius et al. 2018) is for older CUDA; its
+    # first updates may be skipped until the scale fits.
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: CountOrZero = 0  # CPU threads, 0 leaves the choice to torch
+    checkpoint_minutes: NotNegative = 10.0  # time between checkpoints; one is also saved after each epoch and at a stop
     # Above 0, the run ends after so many minutes, measuring and saving included, if not after `epochs`. The schedule
     # then goes by the time, and window.safetensors has weights of half precision that are never older than a minute.
-    budget_minutes: float = 0.0
-    keep_last: int = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
-    accumulate: int = 1  # batches whose gradients make one update, in each process
-    max_skipped: int = 10  # updates in a row that may be skipped because the loss or the gradient is not finite
+    budget_minutes: NotNegative = 0.0
+    keep_last: Count = 1  # above 1, the checkpoints of the last so many epochs are kept too, for `asr average`
+    accumulate: Count = 1  # batches whose gradients make one update, in each process
+    max_skipped: CountOrZero = 10  # updates in a row that may be skipped because the loss or gradient is not finite
     # Moving average of the weights, for instance 0.999 (Polyak & Juditsky 1992): validated and exported in their place.
-    ema_decay: float = 0.0
+    ema_decay: Annotated[Share, Field(lt=1)] = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     @property
@@ -82,9 +121,9 @@ class Recipe:
 
 @dataclass
 class AcousticRecipe(Recipe):
-    """Of a model that hears."""
+    """Recipe for an acoustic model."""
 
-    kind: str = "acoustic"
+    kind: Literal["acoustic"] = "acoustic"
     # Fine-tuning: a packaged name, a bundle's or a run's folder. Weights and normalisation of the features are taken
     # from there; the tokens and the output layer too, if the tokenizer's settings are the same.
     init_from: str = ""
@@ -95,11 +134,158 @@ class AcousticRecipe(Recipe):
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     phones: PhonesConfig = field(default_factory=PhonesConfig)
 
+    @model_validator(mode="after")
+    def _check_sections(self) -> "AcousticRecipe":
+        objective, layers = self.objective, self.model.layers
+        if self.augment.join_share and self.augment.join_seconds > self.data.max_seconds:
+            raise ValueError(
+                f"augment.join_seconds is {self.augment.join_seconds}, longer than any utterance may be; "
+                f"at most data.max_seconds, {self.data.max_seconds}"
+            )
+        if objective.intermediate and not 1 <= (objective.intermediate_layer or layers // 2) < layers:
+            raise ValueError(
+                f"objective.intermediate_layer is {objective.intermediate_layer}, of {layers} layers; "
+                "objective.intermediate needs one below the last, or set that to 0"
+            )
+        if objective.consistency and not self.augment.mask_below_wer:
+            raise ValueError(
+                "objective.consistency compares copies with different masks, but augment.mask_below_wer is 0, "
+                "which never masks; set it to 1"
+            )
+        if objective.intermediate + objective.smoothing + objective.distillation + self.phones.weight >= 1:
+            raise ValueError(
+                "objective.intermediate, smoothing and distillation and phones.weight together leave nothing for CTC; "
+                "their sum must be below 1"
+            )
+        if not self.data.in_memory and (self.data.passes > 1 or self.phones.weight):
+            raise ValueError("data.passes and phones.weight need data.in_memory=true")
+        return self
+
 
 @dataclass
 class LanguageRecipe(Recipe):
-    """Of a recurrent language model."""
+    """Recipe for a recurrent language model."""
 
-    kind: str = "language"
+    kind: Literal["language"] = "language"
     data: TextConfig = field(default_factory=TextConfig)
     model: LanguageConfig = field(default_factory=LanguageConfig)
+
+
+KINDS: dict[str, type[AcousticRecipe] | type[LanguageRecipe]] = {
+    "acoustic": AcousticRecipe,
+    "language": LanguageRecipe,
+}
+# Fields that may change when a run is resumed: how long and how it runs, not what it learns from and with.
+RESUMABLE = (
+    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
+    *("data.ngram", "description", "license", "attribution", "keep_last", "budget_minutes"),
+    "accumulate",  # times the processes it is the same: `Trainer` sees to that
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice; a date is text."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+
+
+def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
+    """Defaults, then the YAML at `path`, then overrides like `optimizer.clip=2`. Errors are RecipeError, one line."""
+    sources = [(str(path), _read(path))]
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
+        try:
+            sources.append((f"'{override}'", _flat({key: yaml.load(text, _Loader)})))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"'{override}': the value is not valid YAML") from error
+    kind = sources[0][1].get("kind", "acoustic")
+    if str(kind) not in KINDS:
+        raise RecipeError(f"{path}: kind is {kind!r}; it should be {' or '.join(map(repr, KINDS))}")
+    known = _flat(asdict(KINDS[kind]()))
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for where, given in sources:
+        for name, value in given.items():
+            key, value = current_field(name, value)
+            if key != name:
+                log.warning("%s: %s is now %s", where, name, key)
+            if key not in known:
+                raise RecipeError(f"{where}: {_unknown(key, value, known)}")
+            origin[key] = where
+            section, _, field_name = key.rpartition(".")
+            (values.setdefault(section, {}) if section else values)[field_name] = value
+    try:
+        recipe = TypeAdapter(KINDS[kind]).validate_python(values)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, origin, path)) from error
+    if not recipe.data.train or not recipe.data.dev:
+        files = "manifests" if kind == "acoustic" else "texts"
+        raise RecipeError(f"{path}: data.train and data.dev must name {files}, for example data.dev=dev.jsonl")
+    return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Its values by dotted keys."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror or error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict | None):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {values!r}")
+    return _flat(values or {})
+
+
+def _flat(values: dict[Any, Any], section: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{section}{name}.") if isinstance(value, dict) else {f"{section}{name}": value}
+    return flat
+
+
+def _unknown(key: str, value: Any, known: Iterable[str]) -> str:
+    if any(name.startswith(f"{key}.") for name in known):
+        return f"{key} is {value!r}; it should be a section of keys and values"
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _explain(error: ValidationError, origin: dict[str, str], path: Path) -> str:
+    """The first of the errors: where, key, value, and what is allowed. A check over several fields says it itself."""
+    first = error.errors()[0]
+    key = ".".join(part for part in first["loc"] if isinstance(part, str))
+    item = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
+    allowed = re.sub(r"^\w+ should", "it should", first["msg"].replace(" after validation", ""))
+    if first["type"] == "list_type":
+        allowed = "it should be a list, as [a, b]"
+    elif first["type"] == "value_error":
+        allowed = str(first["ctx"]["error"])
+    return f"{origin[key]}: {key}{item} is {first['input']!r}; {allowed}" if key in origin else f"{path}: {allowed}"
+
+
+def check_resumed(recipe: Recipe, saved: Path) -> None:
+    """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
+    try:
+        before = dict(current_field(key, value) for key, value in _read(saved).items())
+    except RecipeError as error:
+        raise RecipeError(f"{one_line(error)}; copy the run's recipe again, or set another name") from error
+    before = _flat(asdict(type(recipe)())) | before  # fields may be newer than the run
+    for key, new in _flat(asdict(recipe)).items():
+        if key not in RESUMABLE and (old := before[key]) != new:
+            raise RecipeError(f"{saved}: {key} was {old}, not {new}; a run goes on as it began, set name for another")
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every field, defaults included: the run's own record, without which it could not be resumed."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
+        yaml.safe_dump(asdict(recipe), file, sort_keys=False, allow_unicode=True, width=120)

@@ -70,7 +70,7 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
 
 
 def digest(entries: Sequence[Entry]) -> str:
-    """Of what is decoded: the recordings' names, sizes and times. Texts may change without a new decoding."""
+    """Of the recordings' names, sizes and times. Texts may change without a new decoding."""
     digest = hashlib.sha256()
     for entry in entries:
         source = _source(entry)

@@ -1,10 +1,10 @@
-"""From a checkpoint to its bundle: graphs, weights, measured error rates, model card."""
+"""A checkpoint becomes a bundle: graph, weights, figures measured on the dev data, MODEL_CARD.md."""
 
-import hashlib
+import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,36 +12,46 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
-from asr.data.manifest import Entry, read_manifest
-from asr.data.shards import read_list, read_training
-from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL
+from asr.data.config import TokenizerConfig
+from asr.data.manifest import read_manifest
+from asr.data.sentences import read_texts
+from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, bundle_tokenizer
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import RecipeError, one_line
 from asr.evaluate.live import transcribe_live
+from asr.evaluate.perplexity import Perplexity, known_words, neural_perplexity, ngram_perplexity
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
+from asr.lm.binary import load_model
+from asr.lm.neural import NeuralConfig, NeuralModel
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.tokens import Tokens
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
-from asr.nn.export import export_onnx, quantize_weights, save_weights
+from asr.nn.export import export_language_model, export_onnx, quantize_weights, save_weights
 from asr.nn.frontend import SAMPLE_RATE
+from asr.nn.language_model import LanguageModel
 from asr.recognize.offline import Recognition, Recognizer
 from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
 from asr.train.acoustic import AcousticEpoch
 from asr.train.checkpoint import load_weights
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.language import LanguageEpoch
+from asr.train.report.card import manifest_line, render, text_line
 from asr.train.runs import Record
 from asr.train.task import Epoch, best_epoch
 
-# int8 weights become the bundle's graph if they cost less than this much WER on dev.
-INT8_MAX_LOSS = 0.003
-FLOAT_GRAPH, INT8_GRAPH = "model.float.onnx", "model.int8.onnx"
+# int8 weights become the bundle's graph if on dev they cost less than this much WER, or raise the perplexity per word
+# by less than this share.
+INT8_MAX_WER_LOSS = 0.003
+INT8_MAX_PERPLEXITY_RISE = 0.01
+BEAM = f"beam {BEAM_WIDTH}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """How a bundle does on the dev data."""
+    """Results of a bundle on the dev data."""
 
     rates: dict[str, Evaluation]  # by graph and decoder
     utterances: list[Utterance]  # of the bundle's own graph and the greedy decoder
@@ -55,212 +65,221 @@ def make_bundle(
     record: Record,
     console: Console,
 ) -> Measured:
-    """Write the bundle of a checkpoint in its run's folder; an older bundle at `target` is replaced."""
-    with bundle_folder(checkpoint.parent, target) as work:
-        measured = fill_bundle(work, recipe, curve, checkpoint, record, console)
+    """Write the bundle of a checkpoint in its run's folder; an older bundle at `target` is replaced. RecipeError."""
+    with bundle_folder(checkpoint.parent, target) as folder:
+        for name in (TOKENIZER_MODEL, PHONES_MODEL):
+            if (checkpoint.parent / name).exists():
+                shutil.copy(checkpoint.parent / name, folder)
+        vocabulary = len(Tokens.load(folder / "tokens.txt"))
+        model = AcousticModel(recipe.model, vocabulary, recipe.phones.vocabulary if recipe.phones.weight else 0)
+        progress = load_weights(checkpoint, model)
+        graphs = write_graphs(model, folder, export_onnx)
+        config = BundleConfig(
+            name=recipe.name,
+            language=recipe.language,
+            description=recipe.description,
+            license=recipe.license,
+            sample_rate=SAMPLE_RATE,
+            frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
+            streaming=not recipe.model.bidirectional,
+            model=asdict(recipe.model),
+            tokenizer=asdict(recipe.tokenizer),
+            lookahead=recipe.model.lookahead,
+        )
+        write_config(folder, config)
+        console.print("measuring the bundle on the dev data")
+        measured, chosen, graph = measure_graphs(folder, graphs, recipe.data.dev, config.streaming)
+        greedy, beam = (measured.rates[f"{chosen}, {decoder}"] for decoder in ("greedy", BEAM))
+        metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
+        write_config(folder, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
+        train = [manifest_line("trained on", path) for path in recipe.data.train]
+        render(
+            "acoustic_card.md",
+            folder / "MODEL_CARD.md",
+            **{"recipe": recipe, "record": record, "curve": curve, "config": config, "rates": measured.rates},
+            parameters=count_parameters(model),
+            graph=graph,
+            weights=describe_weights(progress, curve),
+            data=[*train, manifest_line("validated on", recipe.data.dev)],
+        )
     for name, result in measured.rates.items():
         console.print(f"{name}: {result}")
     return measured
 
 
-@contextmanager
-def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
-    """A new folder with the run's tokens.txt, to be filled; at the end it becomes `target`."""
-    work = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        work.mkdir(parents=True)
-        shutil.copy(run / "tokens.txt", work)
-    except OSError as error:
-        raise RecipeError(f"{work}: cannot be made ({one_line(error)}); make room, or write elsewhere") from error
-    yield work
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(work, target)
+def measure_graphs(folder: Path, graphs: dict[str, Path], manifest: str, live: bool) -> tuple[Measured, str, str]:
+    """Choose the bundle's graph by the greedy decoder's errors, and measure it with the beam decoder and live.
+
+    Returns the results, and those of `choose_graph`.
+    """
+    utterances = {name: measure(folder, manifest, "greedy", graph) for name, graph in graphs.items()}
+    rates = {f"{name}, greedy": evaluate(recognized) for name, recognized in utterances.items()}
+    chosen, weights = choose_graph(graphs, rates["int8, greedy"].wer - rates["float32, greedy"].wer, INT8_MAX_WER_LOSS)
+    if live:
+        name = f"{chosen}, greedy, live in chunks of {CHUNK_SECONDS * 1000:.0f} ms"
+        rates[name] = evaluate(measure(folder, manifest, "greedy", live=True))
+    rates[f"{chosen}, {BEAM}"] = evaluate(measure(folder, manifest, "beam"))
+    return Measured(rates, utterances[chosen]), chosen, weights
 
 
-def fill_bundle(
-    work: Path,
-    recipe: AcousticRecipe,
-    curve: list[AcousticEpoch],
+def make_language_bundle(
+    recipe: LanguageRecipe,
+    curve: list[LanguageEpoch],
     checkpoint: Path,
+    target: Path,
     record: Record,
     console: Console,
-) -> Measured:
-    """All of a bundle but its tokens."""
-    run, tokens = checkpoint.parent, Tokens.load(work / "tokens.txt")
-    for name in (TOKENIZER_MODEL, PHONES_MODEL):
-        if (run / name).exists():
-            shutil.copy(run / name, work)
-    model = AcousticModel(recipe.model, len(tokens), recipe.phones.vocabulary if recipe.phones.weight else 0)
-    held = describe_checkpoint(load_weights(checkpoint, model), curve)
-    save_weights(model, work / "weights.safetensors")
-    export_onnx(model, work / FLOAT_GRAPH)
-    quantize_weights(work / FLOAT_GRAPH, work / INT8_GRAPH)
-    shutil.copy(work / FLOAT_GRAPH, work / "model.onnx")
-    config = BundleConfig(
-        name=recipe.name,
-        language=recipe.language,
-        description=recipe.description,
-        license=recipe.license,
-        sample_rate=SAMPLE_RATE,
-        frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
-        streaming=not recipe.model.bidirectional,
-        model=asdict(recipe.model),
-        tokenizer=asdict(recipe.tokenizer),
-        lookahead=recipe.model.lookahead,
-    )
-    write_config(work, config)
+) -> dict[str, Perplexity]:
+    """The same of a language model. Returns its perplexities by graph, and that of the recipe's n-gram model."""
+    data = recipe.data
+    with bundle_folder(checkpoint.parent, target) as folder:
+        tokens = Tokens.load(folder / "tokens.txt")
+        model = LanguageModel(recipe.model, len(tokens))
+        progress = load_weights(checkpoint, model)
+        graphs = write_graphs(model, folder, export_language_model)
+        acoustic = load_bundle(data.tokenizer_from)
+        config = NeuralConfig(
+            name=recipe.name,
+            language=recipe.language,
+            description=recipe.description,
+            license=recipe.license,
+            model=asdict(recipe.model),
+            tokenizer=acoustic.config.tokenizer,
+        )
+        config.save(folder)
+        console.print("measuring the model on the dev text")
+        rule = TextRule(replace(TokenizerConfig(**acoustic.config.tokenizer), unknown=data.unknown))
+        sentences = list(read_texts(data.dev, rule))
+        encoded = [*map(bundle_tokenizer(acoustic).encode, sentences)]
+        ngram = load_model(data.ngram) if data.ngram else None
+        known = known_words(sentences, ngram)
+        results = {
+            name: neural_perplexity(NeuralModel.load(folder, graph), encoded, known) for name, graph in graphs.items()
+        }
+        rise = results["int8"].per_word / results["float32"].per_word - 1
+        chosen, graph = choose_graph(graphs, rise, INT8_MAX_PERPLEXITY_RISE)
+        result = results[chosen]
+        metrics = {"dev_perplexity_token": result.per_token, "dev_perplexity_word": result.per_word}
+        replace(config, metrics={name: round(value, 3) for name, value in metrics.items()}).save(folder)
+        perplexities = {f"{recipe.name}, {name}": result for name, result in results.items()}
+        if ngram is not None:
+            perplexities[f"`{data.ngram}`, order {ngram.order}"] = ngram_perplexity(ngram, sentences)
+        render(
+            "language_card.md",
+            folder / "MODEL_CARD.md",
+            **{"recipe": recipe, "record": record, "curve": curve, "perplexities": perplexities},
+            parameters=count_parameters(model),
+            graph=graph,
+            weights=describe_weights(progress, curve),
+            data=[*(text_line("trained on", path) for path in data.train), text_line("validated on", data.dev)],
+            tokens=len(tokens),
+            sentences=len(sentences),
+            words=sum(len(sentence.split()) for sentence in sentences),
+            unknown=sum(int((~mask).sum()) for mask in known),
+            seen=curve[-1].epoch * data.epoch_batches * data.batch_size * data.bptt_length,
+        )
+    for name, result in perplexities.items():
+        console.print(f"{name}: {result}")
+    return perplexities
 
-    console.print("measuring the bundle on the dev data")
-    heard = {
-        "float32": measure(work, recipe.data.dev, "greedy", work / FLOAT_GRAPH),
-        "int8": measure(work, recipe.data.dev, "greedy", work / INT8_GRAPH),
-    }
-    results = {f"{name}, greedy": evaluate(utterances) for name, utterances in heard.items()}
-    loss = results["int8, greedy"].wer - results["float32, greedy"].wer
-    chosen = "int8" if loss < INT8_MAX_LOSS else "float32"
-    if chosen == "int8":
-        os.replace(work / INT8_GRAPH, work / "model.onnx")
+
+@contextmanager
+def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
+    """A new folder with the run's tokens.txt, to be filled; at the end it becomes `target`, by renaming.
+
+    RecipeError if `target` is anything but missing, an empty folder, or a bundle, which is replaced. If the process is
+    killed, the older bundle is at `target` or, between two renames, beside it, and the next export puts it back.
+    """
+    target = target.resolve()
+    aside = target.parent / f".{target.name}.export"
+    new, old = aside / "new", aside / "old"
+
+    def check() -> None:
+        if target.exists() and not is_replaceable(target):
+            raise RecipeError(f"{target}: is there and is not a model bundle; name a new or an empty folder")
+
+    def clean_up() -> None:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    try:
+        clean_up()
+        check()
+        new.mkdir(parents=True)
+        shutil.copy(run / "tokens.txt", new)
+        yield new
+        check()  # it took minutes
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    except OSError as error:
+        raise RecipeError(f"{target}: the bundle cannot be made ({one_line(error)})") from error
+    finally:
+        clean_up()
+
+
+def is_replaceable(folder: Path) -> bool:
+    """Whether nothing is lost with a folder: it is empty, or a bundle of an acoustic or a language model."""
+    if not folder.is_dir():
+        return False
+    found = list(folder.iterdir())
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if found else None
+    except (OSError, ValueError):
+        return False
+    ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "tokenizer"}
+    return not found or (ours and not any(path.is_dir() for path in found))
+
+
+def write_graphs(model: Any, folder: Path, export: Callable[[Any, Path], None]) -> dict[str, Path]:
+    """Write weights.safetensors, model.onnx with weights in float32, and beside it a graph with weights in int8."""
+    graphs = {"float32": folder / "model.onnx", "int8": folder / "model.int8.onnx"}
+    save_weights(model, folder / "weights.safetensors")
+    export(model, graphs["float32"])
+    quantize_weights(graphs["float32"], graphs["int8"])
+    return graphs
+
+
+def choose_graph(graphs: dict[str, Path], loss: float, max_loss: float) -> tuple[str, str]:
+    """Take the int8 weights if they lose less than `max_loss`. Returns their form, and that with the size."""
+    chosen = "int8" if loss < max_loss else "float32"
+    graphs[chosen].replace(graphs["float32"])
+    graphs["int8"].unlink(missing_ok=True)
+    return chosen, f"{chosen}, {graphs['float32'].stat().st_size / 1e6:.1f} MB"
+
+
+def measure(
+    bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None, live: bool = False
+) -> list[Utterance]:
+    """Recognise a manifest as users do; a damaged recording counts with the text up to there, as in `asr evaluate`.
+
+    graph: another one than the bundle's own. live: chunk by chunk, by its own graph.
+    """
+    entries = read_manifest(Path(manifest))
+    if live:
+        stream = StreamingRecognizer(load_bundle(bundle), decoder, endpoint=None)
+        recognitions: Iterable[Recognition] = (transcribe_live(stream, entry.audio) for entry in entries)
     else:
-        os.replace(work / FLOAT_GRAPH, work / "model.onnx")
-    if config.streaming:
-        live = f"{chosen}, greedy, live in chunks of {CHUNK_SECONDS * 1000:.0f} ms"
-        results[live] = evaluate(measure_streaming(work, recipe.data.dev))
-    results[f"{chosen}, beam {BEAM_WIDTH}"] = evaluate(measure(work, recipe.data.dev, "beam"))
-    greedy, beam = results[f"{chosen}, greedy"], results[f"{chosen}, beam {BEAM_WIDTH}"]
-    metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
-    write_config(work, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
-    delay = config.delay_seconds if config.streaming else None
-    megabytes = (work / "model.onnx").stat().st_size / 1e6
-    card = model_card(recipe, model, curve, results, f"{chosen}, {megabytes:.1f} MB", held, record, delay)
-    (work / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    return Measured(results, heard[chosen])
-
-
-def describe_checkpoint(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
-    """What a model card says that the bundle holds."""
-    if "averaged" in progress:
-        return f"the mean of {', '.join(progress['averaged'])}"
-    epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
-    if batches:
-        return f"what {epoch} epochs and {batches:,} batches made"
-    best = bool(curve) and epoch == best_epoch(curve).epoch
-    return f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}"
-
-
-def measure(bundle: Path, manifest: str, decoder: DecoderName, graph: Path | None = None) -> list[Utterance]:
-    """What the exported graph hears on a manifest, by the same code that users run."""
-    recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
-    entries = read_manifest(Path(manifest))
-    # A damaged recording counts with the text up to there, as in `asr evaluate`.
-    return _pair(entries, recognizer.transcribe_all(entry.audio for entry in entries))
-
-
-def measure_streaming(bundle: Path, manifest: str) -> list[Utterance]:
-    """The same of a live model that hears each recording chunk by chunk, with the greedy decoder."""
-    recognizer = StreamingRecognizer(load_bundle(bundle), "greedy", endpoint=None)
-    entries = read_manifest(Path(manifest))
-    return _pair(entries, (transcribe_live(recognizer, entry.audio) for entry in entries))
-
-
-def _pair(entries: Iterable[Entry], recognitions: Iterable[Recognition]) -> list[Utterance]:
+        recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
+        recognitions = recognizer.transcribe_all(entry.audio for entry in entries)
     pairs = ((entry, recognition.transcript) for entry, recognition in zip(entries, recognitions, strict=True))
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
 
 
-def model_card(
-    recipe: AcousticRecipe,
-    model: AcousticModel,
-    curve: list[AcousticEpoch],
-    results: dict[str, Evaluation],
-    weights: str,
-    held: str,
-    record: Record,
-    delay: float | None,
-) -> str:
-    """MODEL_CARD.md: what the model is, what it learned from, how it was made, how well it does.
-
-    weights: in which form the graph holds them, and its size. held: which epoch's they are. delay: seconds that a live
-    model is behind its audio.
-    """
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    config = recipe.model
-    directions = "bidirectional" if config.bidirectional else "unidirectional"
-    latency = (
-        ""
-        if delay is None
-        else f"\n| delay | {delay * 1000:.0f} ms: a frame of 40 ms and {config.lookahead} frames of look-ahead |"
-    )
-    units = "characters" if recipe.tokenizer.kind == "characters" else f"{recipe.tokenizer.vocabulary} BPE tokens"
-    manifests = "\n".join(f"- {manifest_line('trained on', path)}" for path in recipe.data.train)
-    if recipe.init_from:
-        before = f"- began with the weights of `{recipe.init_from}`, whose license and attribution hold for these too"
-        manifests = f"{before}\n{manifests}"
-    rows = "\n".join(
-        f"| {name} | {result.wer:.2%} | {result.interval[0]:.2%} – {result.interval[1]:.2%} | {result.cer:.2%} | "
-        f"{result.substitutions} | {result.deletions} | {result.insertions} |"
-        for name, result in results.items()
-    )
-    epochs = "\n".join(
-        f"| {epoch.epoch} | {epoch.step} | {epoch.train_loss:.3f} | {epoch.dev_loss:.3f} | {epoch.dev_wer:.2%} | "
-        f"{epoch.gradient_norm:.2f} | {epoch.speed:.0f} | {epoch.minutes:.0f} |"
-        for epoch in curve
-    )
-    options = "[--decoder greedy | --lm NONE]" if delay is None else "[--decoder greedy [--streaming] | --lm NONE]"
-    first = next(iter(results.values()))
-    return f"""# {recipe.name}
-
-{recipe.description}
-
-| | |
-| --- | --- |
-| language | {recipe.language} |
-| model | {config.layers} {directions} {config.cell} layers of {config.hidden_size}, CTC over {units} |
-| parameters | {parameters:,} |
-| input | 16 kHz mono, {config.n_mels} log-mel bands, one output frame per 40 ms |{latency}
-| graph | `model.onnx`, weights in {weights}; `weights.safetensors` holds them in half precision |
-| license of the weights | {recipe.license} |
-| data | {recipe.attribution or "see below"} |
-
-## Error rates
-
-On `{recipe.data.dev}`: {first.utterances} utterances, {first.seconds / 3600:.2f} h, {first.reference_words:,} words.
-No language model; 95 % interval by bootstrap over utterances. The best epoch was chosen on the same data, so the
-figures flatter the model a little.
-
-| graph and decoder | WER | 95 % interval | CER | substitutions | deletions | insertions |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows}
-
-`asr evaluate --model FOLDER {options} {recipe.data.dev}`, with this folder, prints these figures.
-
-## Training
-
-    {record.command}
-
-{manifests}
-- {manifest_line("validated on", recipe.data.dev)}
-- {record.machine}
-
-The bundle holds {held}. Losses are in nats per token, dev WER is greedy with the float32
-model, speed is in seconds of audio per second, minutes are since the start, validation included.
-
-| epoch | steps | train loss | dev loss | dev WER | gradient norm | speed | minutes |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-{epochs}
-"""
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def manifest_line(role: str, path: str) -> str:
-    entries = read_training(path)
-    known = [entry.seconds for entry in entries if entry.seconds is not None]
-    hours = f", {sum(known) / 3600:.2f} h" if len(known) == len(entries) else ""
-    return f"{role} `{path}`: {len(entries):,} utterances{hours}, SHA-256 {digest(path)[:12]}…"
-
-
-def digest(path: str) -> str:
-    """SHA-256 of a file, or of the lists of shards, in hexadecimal."""
-    return hashlib.sha256(read_list(path)).hexdigest()
+def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
+    """Of a model card: which epochs' weights the bundle holds, from the progress of the checkpoint."""
+    if "averaged" in progress:
+        return f"the mean of {', '.join(progress['averaged'])}"
+    epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
+    if batches:
+        return f"the weights after {epoch} epochs and {batches:,} batches"
+    best = bool(curve) and epoch == best_epoch(curve).epoch
+    return f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}"
 
 
 def machine() -> str:

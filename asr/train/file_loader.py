@@ -39,7 +39,7 @@ class DistributedBatches:
 
 
 def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
-    """Loads what `draw_train` and `draw_eval` draw. cuts: of the training, for babble."""
+    """Loader for `draw_train` and `draw_eval`. cuts: of the training data, for babble."""
     augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
     return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
 

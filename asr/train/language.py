@@ -22,7 +22,7 @@ from asr.model.bundle import load_bundle
 from asr.nn.language_model import LanguageModel, token_losses
 from asr.train import distributed
 from asr.train.config import LanguageRecipe
-from asr.train.saturation import Saturation
+from asr.train.report.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 DEV_BATCH = 64  # sentences
@@ -78,8 +78,8 @@ class LanguageTask(Task):
         begin = len(curve) * self.epoch_batches
         return map(self.stream.__getitem__, range(begin + done, begin + self.epoch_batches))
 
-    def count(self, batch: TokenBatch) -> int:
-        return batch.targets.numel()
+    def count(self, batch: TokenBatch) -> tuple[int, int]:
+        return batch.targets.numel(), 0
 
     def loss(self, batch: TokenBatch) -> Tensor:
         log_probs, hidden = self.model(batch.inputs.to(self.device), self.carried["hidden"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an u
 BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
 AUDIO = "audio"  # the folder of decoded audio, below the recipe's output
 EVAL_SECONDS = {"cuda": 2000.0, "cpu": 200.0}  # of audio in a batch that is only measured
+Manifests = Sequence[tuple[str, Sequence[Entry]]]  # each with its entries, in the order of its lines
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,8 @@ class TrainingLoader(CorpusLoader):
         gain_only: without rooms, noise and codecs.
         """
         passes = self.recipe.data.passes
-        drawn = (
-            (number, rows)
-            for number in range((epoch - 1) * passes + 1, epoch * passes + 1)
-            for rows in self._draw(number)
-        )
+        numbers = range((epoch - 1) * passes + 1, epoch * passes + 1)
+        drawn = ((number, rows) for number in numbers for rows in self._draw(number))
         here = islice(drawn, done + distributed.rank(), None, distributed.count())
         change = self.gain if gain_only else self.augment
         loaded = (self._load(rows, number, change) for number, rows in here)
@@ -237,31 +236,23 @@ class CorpusData:
         recipe: AcousticRecipe,
         tokenizer: Tokenizer,
         phones: Tokenizer | None,
-        train: Sequence[tuple[str, Sequence[Entry]]],
+        train: Manifests,
         chosen: Container[str],
-        dev: Sequence[Sequence[tuple[str, Sequence[Entry]]]],
+        dev: Sequence[Manifests],
         device: torch.device,
         say: Callable[[str], None],
     ):
-        """train: manifests with their entries; chosen: ids of those to learn from; dev: such lists, one a dev set.
-
-        RecipeError if no utterance of a set can be used, or the recipe has a change to the audio that cannot be made
-        for a whole batch.
+        """chosen: ids of those to learn from. RecipeError if no utterance of a set can be used, or the recipe has a
+        change to the audio that cannot be made for a whole batch.
         """
         check(recipe.augment)
         folder = Path(recipe.output) / AUDIO
 
-        def read(
-            name: str,
-            sources: Sequence[tuple[str, Sequence[Entry]]],
-            phones: Tokenizer | None = None,
-            max_seconds: float = math.inf,
-            chosen: Container[str] | None = None,
-        ) -> tuple[Corpus, list[Utterance], torch.device]:
-            corpus = Corpus(sources, folder)
+        def read(name: str, manifests: Manifests, *rules: Any) -> tuple[Corpus, list[Utterance], torch.device]:
+            corpus = Corpus(manifests, folder)
             for problem in corpus.problems.values():
                 say(f"left out: {problem}")
-            usable, left_out = usable_utterances(corpus, tokenizer, phones, max_seconds, chosen)
+            usable, left_out = usable_utterances(corpus, tokenizer, *rules)
             where = "the GPU" if corpus.move_to(device) else "memory"
             hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
             say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
@@ -270,9 +261,9 @@ class CorpusData:
             return corpus, usable, device
 
         with distributed.main_first():  # which decodes and simulates for all
-            found = read("train", train, phones, recipe.data.max_seconds, chosen)
-            self.training = TrainingLoader(*found, recipe, folder, say)
-            self.dev_sets = [CorpusLoader(*read("dev", sources)) for sources in dev]
+            corpus = read("train", train, phones, recipe.data.max_seconds, chosen)
+            self.training = TrainingLoader(*corpus, recipe, folder, say)
+            self.dev_sets = [CorpusLoader(*read("dev", manifests)) for manifests in dev]
         self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
         self.batches = self.training.batches
         self.train, self.sample = self.training.epoch, self.training.sample

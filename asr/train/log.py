@@ -1,4 +1,4 @@
-"""What a run says and writes of itself: statistics of the epoch, files of lines, TensorBoard, progress."""
+"""Logging of a run: statistics of the current epoch, console, JSON lines, TensorBoard, progress bar."""
 
 import json
 import math
@@ -30,6 +30,7 @@ class EpochStats:
     skipped_in_a_row: int = 0
     loss: float = 0.0  # sums from here on
     tokens: int = 0
+    too_short: int = 0
     norm: float = 0.0
     clipped: int = 0
     amount: float = 0.0
@@ -57,6 +58,7 @@ class EpochStats:
             "train_loss": self.loss / max(1, self.tokens),
             "gradient_norm": self.norm / max(1, self.updates),
             "clipped": self.clipped / max(1, self.updates),
+            "too_short": self.too_short,
             "skipped": self.skipped,
             "speed": self.amount / max(self.seconds, 1e-9),
             "waiting": self.waited / max(self.seconds, 1e-9),

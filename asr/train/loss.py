@@ -96,7 +96,7 @@ def smoothing(log_probs: Tensor, frames: Tensor) -> Tensor:
 def distillation(student: Tensor, teacher: Tensor, frames: Tensor, delay: int) -> Tensor:
     """Divergence of the student from the teacher, (B, T, V) each → (B,), at the delay that suits an utterance best.
 
-    A student that hears less of the future spikes later: held to the teacher's frames it would have to guess (Kurata &
+    A student that sees less of the future spikes later: at the teacher's frames it would have to guess (Kurata &
     Audhkhasi 2018, "Improved knowledge distillation from bi-directional to uni-directional LSTM CTC"), so it is allowed
     a range of delays, as by Li et al. 2025, "Delayed-KD". Here an utterance has one: student frame t + d answers to
     teacher frame t, for the d from 0 to `delay` with the least divergence, a mean over the frames that have a partner.

@@ -1,4 +1,4 @@
-"""What an update is made with: learning rate, clipping by layers' norms, moving average, precision."""
+"""How weights are updated: learning rate, gradient clipping, moving average, precision."""
 
 import math
 import re

@@ -13,15 +13,15 @@ from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, BpeTokenizer, Toke
 from asr.errors import RecipeError, one_line
 from asr.model.bundle import load_bundle, packaged_models
 from asr.model.tokens import WORD_START, Tokens
-from asr.nn.ctc_model import AcousticConfig, AcousticModel
+from asr.nn.config import AcousticConfig
+from asr.nn.ctc_model import AcousticModel
 from asr.train.checkpoint import PHONES, read_weights
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
 
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that no weight depends on.
-REGULARISERS = ("dropout", "variational", "weight_dropout")
+REGULARISERS = ("dropout", "variational_dropout", "weight_dropout")
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,11 @@ class TrainedModel:
 
     def has_tokenizer(self, config: TokenizerConfig) -> bool:
         """Whether a tokenizer of this config is the one it has."""
-        return _spelling(config) == _spelling(self.tokenizer_config)
-
-
-def _spelling(config: TokenizerConfig) -> tuple[object, ...]:
-    size = config.vocabulary if config.kind == "bpe" else None
-    return config.kind, config.case, frozenset(config.alphabet) - {" "}, size
+        ours, theirs = (
+            (each.kind, each.case, set(each.alphabet) - {" "}, each.kind == "bpe" and each.vocabulary)
+            for each in (self.tokenizer_config, config)
+        )
+        return ours == theirs
 
 
 def load_trained(name: str) -> TrainedModel:

@@ -1,6 +1,6 @@
-"""Settings of the whole process that trains: environment, threads, memory, warnings, signals, random generators.
+"""Settings of the whole process: environment, threads, memory, warnings, signals, random generators.
 
-Programs that train make them; importing `asr.train` or constructing a `Trainer` changes none.
+Programs that train call this module; importing `asr.train` or constructing a `Trainer` changes no setting.
 """
 
 import ctypes
@@ -29,12 +29,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 INT_MAX = 2**31 - 1
 
 
-def prepare_process() -> None:
-    """Call it before torchaudio is imported: that makes the first tensor, when torch reads its environment."""
+def prepare_process(threads: int = 0) -> None:
+    """Call it before the first tensor is made, when torch reads its environment. threads: 0 leaves them to torch."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
     warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
+    if threads:
+        torch.set_num_threads(threads)
     keep_freed_memory()
 
 

@@ -1,7 +1,4 @@
-"""A whole run: recipe → training → bundle and report; the bundle of any of its checkpoints.
-
-Most modules are imported where they are used: `prepare_process` must come before torchaudio.
-"""
+"""A whole run: recipe → training → bundle and report; the bundle of any of its checkpoints."""
 
 import shlex
 from collections.abc import Iterator
@@ -14,23 +11,26 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from asr.errors import RecipeError, describe_os_error
+from asr.train import distributed
+from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
+from asr.train.export import machine, make_bundle, make_language_bundle
+from asr.train.language import LanguageEpoch, LanguageTask
 from asr.train.process import prepare_process, stop_signals
+from asr.train.report.page import write_acoustic_page, write_language_page
 from asr.train.runs import BEST, RECIPE, Record, read_curve
+from asr.train.trainer import Trainer
 
 LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
 
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
     """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
-    prepare_process()
-    from asr.train.recipe import load_recipe
-
     train(load_recipe(path, overrides), shlex.join(["asr", "train", str(path), *overrides]), resume)
 
 
 def resume_run(folder: Path, overrides: list[str]) -> None:
     """`asr train --resume RUN`: go on with the run in this folder, by its own recipe."""
-    prepare_process()
     recipe = load_own_recipe(folder, overrides)
     folder = folder.resolve()
     if recipe.folder.resolve() != folder:  # another current directory, or the folder has moved
@@ -40,33 +40,21 @@ def resume_run(folder: Path, overrides: list[str]) -> None:
     train(recipe, load_record(folder, recipe).command, resume=True)
 
 
-def train(recipe: Any, command: str, resume: bool) -> None:
+def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -> None:
     """Train, then make bundle and report. command: for the model card."""
-    import torch
-
-    from asr.train.acoustic import AcousticTask
-    from asr.train.config import AcousticRecipe
-    from asr.train.distributed import processes
-    from asr.train.export import machine, make_bundle
-    from asr.train.language import LanguageTask
-    from asr.train.language_report import make_language_bundle
-    from asr.train.page import write_acoustic_page, write_language_page
-    from asr.train.trainer import Trainer
-
+    prepare_process(recipe.threads)
     console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
     best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
-    acoustic = isinstance(recipe, AcousticRecipe)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    with processes(), alone(recipe.folder):
-        trainer = Trainer(AcousticTask if acoustic else LanguageTask, recipe, console, resume)
+    task = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
+    with distributed.processes(), alone(recipe.folder):
+        trainer = Trainer(task, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
         with stop_signals() as stop:
             curve = trainer.run(stop)
     if not trainer.main:
         return
-    if acoustic:
+    if isinstance(recipe, AcousticRecipe):
         measured = make_bundle(recipe, curve, best, bundle, record, console)
         page = write_acoustic_page(recipe, curve, record, measured, bundle)
     else:
@@ -79,8 +67,6 @@ def train(recipe: Any, command: str, resume: bool) -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """RecipeError if a run has this folder already, for instance of a job that was started twice."""
-    from asr.train import distributed
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -102,12 +88,6 @@ def alone(folder: Path) -> Iterator[None]:
 
 def export_checkpoint(source: Path, output: Path | None) -> None:
     """`asr export`: the best checkpoint of a run's folder, or another one in it, as the end of the run makes it."""
-    from asr.train.acoustic import AcousticEpoch
-    from asr.train.config import AcousticRecipe
-    from asr.train.export import make_bundle
-    from asr.train.language import LanguageEpoch
-    from asr.train.language_report import make_language_bundle
-
     checkpoint = source / BEST if source.is_dir() else source
     run = checkpoint.parent
     if not checkpoint.is_file():
@@ -122,15 +102,13 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
     say_where(recipe, target, console)
 
 
-def load_own_recipe(run: Path, overrides: list[str]) -> Any:
-    from asr.train.recipe import load_recipe
-
+def load_own_recipe(run: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
     if not (run / RECIPE).is_file():
         raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
     return load_recipe(run / RECIPE, overrides)
 
 
-def load_record(run: Path, recipe: Any) -> Record:
+def load_record(run: Path, recipe: AcousticRecipe | LanguageRecipe) -> Record:
     try:
         return Record.load(run)
     except FileNotFoundError:  # trained by an older version
@@ -148,8 +126,8 @@ def make_console() -> Console:
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
-def say_where(recipe: Any, bundle: Path, console: Console) -> None:
+def say_where(recipe: AcousticRecipe | LanguageRecipe, bundle: Path, console: Console) -> None:
     use = f"asr transcribe --model {bundle} FILE"
-    if recipe.kind == "language":
+    if isinstance(recipe, LanguageRecipe):
         use = f'asr lm generate {bundle} --prompt "once upon a"'
     console.print(f"the model is in {bundle}: try  {use}")

@@ -1,4 +1,4 @@
-"""Interface between the training loop and what is trained."""
+"""Interface between the training loop and a task: a model, its data, loss and validation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ Say = Callable[[str], None]  # one line to the user
 class Batch(Protocol):
     @property
     def ids(self) -> list[str]:
-        """What is in it, for messages. A batch without any is passed over."""
+        """Names of its utterances, for messages. A batch without any is skipped."""
 
     @property
     def amount(self) -> float:
@@ -36,10 +36,11 @@ class Epoch(ABC):
     speed: float  # of the task's unit per second of training
     minutes: float  # of training and validation so far
     clipped: float = 0.0  # share of the updates whose gradient was clipped
+    too_short: int = 0  # utterances of this epoch too short for their text after speed perturbation
     skipped: int = 0  # updates of this epoch without effect, since loss or gradient were not finite
     waiting: float = 0.0  # share of the training time without a batch
     utilization: float = 0.0  # of the device that trains, `asr.train.budget.Utilization`
-    saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.saturation`
+    saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.report.saturation`
 
     @property
     @abstractmethod
@@ -65,7 +66,7 @@ def best_epoch(curve: Sequence[E]) -> E:
 
 
 class Task(ABC):
-    """A model, the data that it learns from, its loss, and its validation. RecipeError where recipe or data are wrong.
+    """A model with its data, loss and validation. RecipeError where recipe or data are wrong.
 
     `carried`: tensors that a batch leaves to the ones after it; checkpoints hold them as they hold the model.
     """
@@ -89,8 +90,8 @@ class Task(ABC):
         """The `Batch`es of the epoch after those of the curve, without the first `done`; the same ones every time."""
 
     @abstractmethod
-    def count(self, batch: Any) -> int:
-        """Tokens that the loss is the sum of."""
+    def count(self, batch: Any) -> tuple[int, int]:
+        """Tokens that the loss is the sum of; utterances without a loss, since they are too short for their text."""
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:

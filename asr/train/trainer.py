@@ -12,24 +12,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asr.data.workers import explained as translate_worker_errors
+from asr.data.workers import translate_worker_errors
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
-from asr.train import distributed
+from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import CONSTANT, LAST, WINDOW, Saver
-from asr.train.config import Recipe
+from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.log import EpochStats, RunLog
-from asr.train.optim import (
-    MovingAverage,
-    check_kernels,
-    choose_precision,
-    clip_gradients,
-    layer_norms,
-    learning_rate,
-    make_scaler,
-)
 from asr.train.process import seed_all
-from asr.train.recipe import check_resumed, save_recipe
 from asr.train.runs import RECIPE, SKIPPED
 from asr.train.task import Batch, Task, best_epoch
 
@@ -50,6 +40,7 @@ class PendingUpdate:
 
     rate: float
     tokens: int
+    too_short: int
     values: Tensor
 
 
@@ -61,7 +52,7 @@ class Trainer:
     at any moment and resumed equals one that was not, bit for bit.
 
     In a run of several processes (`asr.train.distributed`) each has a trainer, and all do the same but for the batches
-    that they learn from; the main one writes, speaks and validates.
+    that they learn from; the main one writes the files, prints and validates.
     """
 
     def __init__(self, task: Callable[..., Task], recipe: Recipe, console: Console, resume: bool = False):
@@ -76,8 +67,8 @@ class Trainer:
         self.log = RunLog(self.folder, console, self.main)
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        self.precision = choose_precision(recipe.precision, self.device)
-        self.scaler = make_scaler(self.precision, self.device)
+        self.precision = optim.choose_precision(recipe.precision, self.device)
+        self.scaler = optim.make_scaler(self.precision, self.device)
         self.curve: list[Any] = []  # of the task's epoch_type
         self.stats = EpochStats()
         self.utilization = Utilization(self.device)
@@ -86,15 +77,15 @@ class Trainer:
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
             self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
-        optimizer = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
-        )
-        self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
-        self.saver = Saver(recipe, self.task, self.optimizer, self.average, self.scaler)
-        check_kernels(self.saver.best_weights, self.device)
+            self.model.parameters(), weight_decay=recipe.optimizer.weight_decay, fused=True
+        )  # `update` sets the rate
+        self.average = optim.MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.best_weights = self.average.module if self.average else self.model  # are validated, kept, exported
+        optim.check_kernels(self.best_weights, self.device)
+        self.saver = Saver(self)
         if begun:
-            self.curve, self.stats = self.saver.restore()
+            self.saver.restore()
         elif self.main:
             for name in (CONSTANT, WINDOW):  # of a run that left no checkpoint
                 (self.folder / name).unlink(missing_ok=True)
@@ -130,7 +121,9 @@ class Trainer:
                     self._finish_epoch()
         except OSError as error:
             room = "make room, then " if is_disk_full(error) else ""
-            raise RecipeError(f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}--resume") from error
+            raise RecipeError(
+                f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}start again with --resume"
+            ) from error
         if not self.curve:
             raise RecipeError(f"budget_minutes={self.recipe.budget_minutes} is over before an update is made; raise it")
         return self.curve
@@ -144,20 +137,20 @@ class Trainer:
         with self.log.progress(title, self.task.epoch_amount, self.task.unit) as progress:
             self.model.train()
             self.utilization.restart()
-            drawn = self._draw(batches)
+            drawn = self.draw(batches)
             while drawn and not self._time_is_up:
-                rate = learning_rate(self.recipe.optimizer, self._done)
+                rate = optim.learning_rate(self.recipe.optimizer, self._done)
                 update = self.update(drawn.batches, rate) if drawn.usable else None
-                following = self._draw(batches)  # while the device computes
+                following = self.draw(batches)  # while the device computes
                 if update:
-                    loss = self._record(drawn, update)
+                    loss = self.record(drawn, update)
                     stats.seconds = time.monotonic() - self.epoch_started
                     progress.show(stats.amount, loss, stats.amount / stats.seconds)
                 stats.batches += drawn.taken
                 self._save_if_due()
                 drawn = following
 
-    def _draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
+    def draw(self, batches: Iterator[Batch]) -> UpdateBatches | None:
         """The batches of the next update; None if no process has any left."""
         started = time.monotonic()
         drawn = list(islice(batches, self.recipe.accumulate))
@@ -174,10 +167,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        (tokens,) = map(int, distributed.totals(sum(self.task.count(batch) for batch in batches)))
+        counts = [self.task.count(batch) for batch in batches]
+        tokens, too_short = map(int, distributed.totals(sum(n for n, _ in counts), sum(short for _, short in counts)))
         loss = torch.zeros((), device=self.device)
         for batch in batches:
-            # Dropout and masks are those of the batch, whichever process learns from it and after what.
+            # Dropout and masks depend on the batch, not on the process or on the batches before.
             seed_all(self.recipe.seed, len(self.curve) + 1, *batch.ids)
             half = self.precision != "float32"
             with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=half):
@@ -187,19 +181,20 @@ class Trainer:
         distributed.sum_up(loss)
         distributed.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
-        values = torch.cat([loss.unsqueeze(0), clip_gradients(self.model, self.recipe.optimizer.clip)])
+        values = torch.cat([loss.unsqueeze(0), optim.clip_gradients(self.model, self.recipe.optimizer.clip)])
         # The fused optimizer leaves all as it was where this is 1, without a wait for the device.
         self.optimizer.found_inf = (~values[:2].isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.scaler.update()
-        return PendingUpdate(rate, tokens, values)
+        return PendingUpdate(rate, tokens, too_short, values)
 
-    def _record(self, drawn: UpdateBatches, update: PendingUpdate) -> float:
+    def record(self, drawn: UpdateBatches, update: PendingUpdate) -> float:
         """Wait for an update, count and log it. Returns the loss per token."""
         stats, clip = self.stats, self.recipe.optimizer.clip
         loss, norm, *norms = update.values.tolist()  # the one wait for the device
         per_token = loss / max(1, update.tokens)
         stats.amount += drawn.amount
+        stats.too_short += update.too_short
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._record_skipped(drawn, loss, norm)
             return per_token
@@ -208,7 +203,7 @@ class Trainer:
         stats.count_update(loss, update.tokens, norm, norm > clip)
         self.utilization.sample()
         values = {"loss": per_token, "learning_rate": update.rate, "gradient_norm": norm, "clipped": int(norm > clip)}
-        self.log.update(stats.step, len(self.curve) + 1, values | {"layer_norm": layer_norms(self.model, norms)})
+        self.log.update(stats.step, len(self.curve) + 1, values | {"layer_norm": optim.layer_norms(self.model, norms)})
         return per_token
 
     def _record_skipped(self, drawn: UpdateBatches, loss: float, norm: float) -> None:
@@ -229,18 +224,18 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Fields of the epoch on dev data, in all processes."""
         with self.budget.timing("validation"):
-            return distributed.from_main(self.task.validate(self.saver.best_weights) if self.main else None)
+            return distributed.from_main(self.task.validate(self.best_weights) if self.main else None)
 
     def _finish_epoch(self) -> None:
         """Validate and save the epoch."""
         number, stats = len(self.curve) + 1, self.stats
         with self.budget.timing("saving before"):
-            self.saver.save(self.curve, stats)  # validation takes a while
+            self.saver.save()  # validation takes a while
         measured = self._validate()
         done = self._done if self.recipe.budget_minutes else number / self.recipe.epochs
         epoch = self.task.epoch_type(
             epoch=number,
-            learning_rate=learning_rate(self.recipe.optimizer, done),
+            learning_rate=optim.learning_rate(self.recipe.optimizer, done),
             minutes=stats.minutes + (time.monotonic() - self.epoch_started) / 60,
             utilization=self.utilization.mean(),
             **stats.summary(),
@@ -249,7 +244,8 @@ class Trainer:
         self.curve.append(epoch)
         self.stats = EpochStats(epoch.step, epoch.minutes, skipped_in_a_row=stats.skipped_in_a_row)
         with self.budget.timing("saving after"):
-            self.saver.save_epoch(self.curve, self.stats, best_epoch(self.curve) is epoch, self._done)
+            self.saver.save_epoch(best=best_epoch(self.curve) is epoch)
+            self.saver.save_weights(self._done, now=True)
         self.log.curve(self.curve)
         self.log.epoch(epoch, self.task.unit)
         if any(distributed.totals(self.stop.is_set())):
@@ -259,10 +255,10 @@ class Trainer:
         """Save if it is time, or if the run is to stop: a signal may have come to any process."""
         stopping, due = map(bool, distributed.totals(self.stop.is_set(), self.saver.due))
         if stopping or due:
-            self.saver.save(self.curve, self.stats)
+            self.saver.save()
         if stopping:
             self._end()
-        self.saver.save_weights(self.curve, self.stats, self._done)
+        self.saver.save_weights(self._done)
 
     def _end(self) -> None:
         where = f" and {self.stats.batches} batches" if self.stats.batches else ""
@@ -287,15 +283,15 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         several = f", {distributed.count()} processes" if distributed.count() > 1 else ""
         self.log.say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
-        epochs = self.recipe.epochs - len(self.curve)
         updates = math.ceil(self.task.epoch_batches / self.saver.batches)
+        ahead = updates * (self.recipe.epochs - len(self.curve)) - self.stats.updates
         if self.recipe.budget_minutes:
             left = max(0.0, self.recipe.budget_minutes - self.stats.spent / 60)
-            self.log.say(f"trains for {left:.3g} minutes; an epoch is about {updates:,} updates")
-        elif epochs > 0:
-            self.log.say(f"about {max(1, epochs * updates):,} updates to make: {epochs} epochs of about {updates:,}")
+            self.log.say(f"{left:.3g} minutes to train, about {updates:,} updates an epoch")
+        elif ahead > 0:
+            self.log.say(f"about {ahead:,} updates to make, {updates:,} an epoch")
 
     def _say_for_task(self, text: str) -> None:
-        """At first all processes would say the same, later each speaks of its own batches."""
+        """Before training all processes would print the same; later each reports its own batches."""
         if self.main or self.started:
             self.log.console.print(text)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from program import Command
 
-from asr.lm.binary import write_mapped
+from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 
 
@@ -24,7 +24,7 @@ def doubtful(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A language model that knows "map" better than "nap"."""
-    write_mapped(estimate(iter(["a map", "the map", "a nap", "map"]), order=2)[0], tmp_path / "words.lm")
+    save_model(estimate(iter(["a map", "the map", "a nap", "map"]), order=2)[0], tmp_path / "words.lm")
     return tmp_path / "words.lm"
 
 

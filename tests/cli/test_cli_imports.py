@@ -8,7 +8,18 @@ import carrier
 import pytest
 
 # All that only training, scoring or the microphone needs.
-HEAVY = ("torch", "torchaudio", "lhotse", "librosa", "onnx", "omegaconf", "sentencepiece", "jiwer", "sounddevice")
+HEAVY = (
+    "torch",
+    "torchaudio",
+    "lhotse",
+    "librosa",
+    "onnx",
+    "pydantic",
+    "yaml",
+    "sentencepiece",
+    "jiwer",
+    "sounddevice",
+)
 
 
 def python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,7 +53,7 @@ except SystemExit as stop:
     assert imported(code, "transcribe", "--model", carrier_bundle, path) == set()
 
 
-@pytest.mark.parametrize("package", ["torch", "omegaconf"])
+@pytest.mark.parametrize("package", ["torch", "pydantic"])
 def test_training_without_its_packages_says_what_to_install(package: str, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: none\n")

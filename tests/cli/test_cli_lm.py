@@ -48,7 +48,8 @@ def test_options_make_smaller_models(run: Command, text: Path, tmp_path: Path) -
     assert counts("--order", "2") == "2, 11 1-grams, 16 2-grams"
     assert counts("--vocabulary", "3").startswith("3, 6 1-grams")
     assert counts("--prune", "0,2") == counts("--prune", "0 2 2") == "3, 11 1-grams, 1 2-grams, 0 3-grams"
-    assert counts("--keep-case").startswith("3, 13 1-grams")
+    assert counts("--as-is") == counts("--keep-case")
+    assert counts("--as-is").startswith("3, 13 1-grams")
     assert counts("--threshold", "0.5") == "3, 11 1-grams, 0 2-grams, 0 3-grams"
 
 
@@ -64,6 +65,21 @@ def test_every_way_in_gives_the_same_model(run: Command, text: Path, tmp_path: P
         paths = [name if name == "-" else tmp_path / name for name in texts]
         out_of(run, "build", *paths, "-o", tmp_path / "again.lm", "--force", stdin=TEXT.encode())
         assert (tmp_path / "again.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
+
+
+def test_case_and_punctuation_are_normalized_in_both_commands(run: Command, text: Path, tmp_path: Path) -> None:
+    written = TEXT.replace("The cat", "“The CAT”,").replace("dog sat", "dog—sat!").replace("a dog", "’a dog’…")
+    (tmp_path / "written.txt").write_text(written, encoding="utf-8")
+    out_of(run, "build", text, "--output", tmp_path / "text.lm")
+    out_of(run, "build", tmp_path / "written.txt", "--output", tmp_path / "written.lm")
+    assert (tmp_path / "written.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
+    plain, normalized, as_is = (
+        out_of(run, "info", tmp_path / "text.lm", "--perplexity", *arguments).splitlines()[1]
+        for arguments in ([text], [tmp_path / "written.txt"], [tmp_path / "written.txt", "--as-is"])
+    )
+    assert plain == normalized != as_is
+    assert "unknown words 0.00%" in plain
+    assert "unknown words 0.00%" not in as_is
 
 
 def test_arpa_is_written_by_its_name_and_converted_back(run: Command, text: Path, tmp_path: Path) -> None:
@@ -132,7 +148,7 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["convert", "text.txt", "--output", "."], ".: cannot be written (Is a directory)"),
         (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
-        (["info", "missing.lm"], "missing.lm: cannot read"),
+        (["info", "missing.lm"], "missing.lm: cannot be read"),
         (["info", "text.txt"], "text.txt: not a language model"),
         (["generate", "missing"], "missing: cannot read a recurrent language model"),
         (["generate", "text.txt"], "text.txt: cannot read a recurrent language model"),

@@ -41,7 +41,7 @@ def test_prepared_manifests_are_named_and_pass_the_check(run: Command, recording
     checked = run("prepare", "check", out / "train.jsonl", "--dev", out / "dev.jsonl")
     assert checked.code == 0
     assert "text in dev" in checked.out
-    assert "must be mended" not in checked.out
+    assert "errors" not in checked.out
 
 
 def test_recordings_are_packed_into_shards(run: Command, recordings: Path, tmp_path: Path):
@@ -79,7 +79,7 @@ def test_the_alphabet_may_come_from_a_recipe(run: Command, recordings: Path, tmp
 def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     listed = run("prepare", "--help").out
     names = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]
-    assert names == [*CORPORA, "csv", "folder", "check", "shar"]
+    assert names == [*CORPORA, "csv", "folder", "lhotse", "check", "shar"]
     assert "openslr.org/51" in run("prepare", "tedlium", "--help").out
     assert run("prepare").code == 2
 
@@ -159,10 +159,8 @@ def test_manifests_that_are_there_are_kept_unless_forced(run: Command, recording
 
 def test_a_table_is_not_replaced_by_a_manifest(run: Command, recordings: Path):
     table = recordings / "train.jsonl"
-    rows = [f"{path},{path.stem} {path.parent.name},{path.parent.name}\n" for path in recordings.rglob("*.wav")]
-    table.write_text(
-        "audio,text,speaker\n" + "".join(rows).replace("0 ", "no ").replace("1 ", "one ").replace("2 ", "two ")
-    )
+    rows = [f"{path},said by {path.parent.name},{path.parent.name}\n" for path in recordings.rglob("*.wav")]
+    table.write_text("audio,text,speaker\n" + "".join(rows))
     before = table.read_bytes()
     result = run("prepare", "csv", table, recordings, "--force")
     assert (result.code, len(result.errors)) == (1, 1)

@@ -55,7 +55,7 @@ def test_no_runs_are_one_line(run: Command, tmp_path: Path) -> None:
 def test_listing_runs_needs_neither_torch_nor_yaml(runs: Path) -> None:
     code = """
 import sys
-for package in ("torch", "yaml", "omegaconf", "safetensors"):
+for package in ("torch", "yaml", "pydantic", "safetensors"):
     sys.modules[package] = None
 from asr.cli.main import main
 main()

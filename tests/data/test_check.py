@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_corpus import write_audio
 
-from asr.data.check import MUST_BE_MENDED, Report, check
+from asr.data.check import ERRORS, Report, check
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry
 from asr.errors import RecipeError
@@ -52,7 +52,7 @@ def test_nothing_is_found_in_good_manifests(tmp_path: Path, good: list):
     manifest = write(tmp_path / "train.jsonl", good)
     report = check([manifest], None, TokenizerConfig(), lambda path, seconds: heard.append((path, seconds)))
     assert (report.utterances, report.seconds, report.findings) == (3, pytest.approx(1.8), [])
-    assert not report.must_be_mended
+    assert not report.has_errors
     assert str(report) == "3 utterances, 0.00 h: 0 findings"
     assert heard == [(tmp_path / f"u{number}.wav", 0.6) for number in range(3)]
 
@@ -96,7 +96,7 @@ def test_each_fault_is_found_and_only_that(tmp_path: Path, good: list, kind: str
     soundfile.write(tmp_path / "copy.flac", soundfile.read(good[0]["audio"])[0], RATE)
     report = checked(tmp_path, [*good[:2], good[2] | {"id": "bad"} | change])
     assert found(report) == [(kind, "bad")]
-    assert report.must_be_mended == (kind in MUST_BE_MENDED)
+    assert report.has_errors == (kind in ERRORS)
 
 
 def test_what_dev_shares_with_train_is_found(tmp_path: Path, good: list):
@@ -114,7 +114,7 @@ def test_what_dev_shares_with_train_is_found(tmp_path: Path, good: list):
         ("text in dev", "u1"),
         ("speaker in dev", "u1"),
     ]
-    assert report.must_be_mended
+    assert report.has_errors
 
 
 def test_dev_that_is_trained_on_is_found(tmp_path: Path, good: list):
@@ -127,7 +127,7 @@ def test_what_may_be_right_does_not_fail(tmp_path: Path, good: list):
     dev = [{"audio": str(write_audio(tmp_path / "new.wav", 0.6, seed=9)), "text": TEXT}]
     report = checked(tmp_path, good, dev)
     assert set(report.counts) == {"text in dev"}
-    assert not report.must_be_mended
+    assert not report.has_errors
 
 
 def test_every_id_that_is_there_twice_is_found(tmp_path: Path, good: list):
@@ -138,7 +138,7 @@ def test_every_id_that_is_there_twice_is_found(tmp_path: Path, good: list):
         ("id twice", "u2", "lines 3, 7"),
         ("id twice", "a", "lines 6, 9"),
     ]
-    assert report.must_be_mended
+    assert report.has_errors
 
 
 def test_a_line_that_cannot_be_read_is_a_finding_and_other_manifests_are_still_checked(tmp_path: Path, good: list):
@@ -164,11 +164,11 @@ def test_the_table_and_the_json_tell_the_same(tmp_path: Path, good: list):
     report = checked(tmp_path, [*good, {"id": "x", "audio": "x.wav", "text": TEXT}, {"audio": "y.wav", "text": "7"}])
     told = json.loads(json.dumps(report.as_json()))
     assert told["counts"] == {"alphabet": 1, "no file": 2}
-    assert told["must_be_mended"] is True
+    assert told["has_errors"] is True
     assert [finding["id"] for finding in told["findings"]] == ["y", "x", "y"]
     table = str(report)
-    assert "must be mended" in table
-    assert "may be right" not in table
+    assert "errors" in table
+    assert "warnings" not in table
     assert "        2  no file         audio that is not there" in table
     assert f"first: {tmp_path / 'train.jsonl'}: x: {tmp_path / 'x.wav'}" in table
 

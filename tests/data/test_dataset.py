@@ -21,7 +21,7 @@ from asr.data.config import AugmentConfig, TokenizerConfig
 from asr.data.dataset import load_samples, make_cut, perturb, usable_cuts
 from asr.data.manifest import Entry
 from asr.data.tokenizer import CharacterTokenizer, TextRule
-from asr.data.workers import WorkerLoader, explained
+from asr.data.workers import WorkerLoader, translate_worker_errors
 from asr.errors import RecipeError
 from asr.nn.frontend import SAMPLE_RATE
 from asr.train.config import AcousticRecipe
@@ -243,7 +243,13 @@ def test_utterances_of_one_length_can_be_batched(recipe: AcousticRecipe, tmp_pat
 def test_an_utterance_longer_than_a_batch_is_a_batch_of_its_own(recipe: AcousticRecipe):
     recipe.data.batch_seconds = 0.9
     for epoch in (1, 2):
-        assert sum(len(batch.ids) for batch in train_batches(recipe, epoch)) == len(TEXTS)
+        batches = train_batches(recipe, epoch)
+        assert sorted(name for batch in batches for name in names(batch)) == [
+            f"u{index}" for index in range(len(TEXTS))
+        ]
+        longer = [batch for batch in batches if batch.lengths.max() > 0.9 * SAMPLE_RATE]
+        assert [len(batch.ids) for batch in longer] == [1] * len(longer)
+        assert longer
 
 
 @pytest.mark.parametrize(
@@ -334,7 +340,7 @@ def test_a_worker_that_is_stuck_ends_the_run_with_one_line(tmp_path: Path, monke
     batches = WorkerLoader(Stuck(), workers=1).load([0])
     with (
         pytest.raises(RecipeError, match="run: no batch has come for 1 s: the storage hangs"),
-        explained(tmp_path / "run"),
+        translate_worker_errors(tmp_path / "run"),
     ):
         next(batches)
 

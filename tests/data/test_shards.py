@@ -20,7 +20,7 @@ from asr.data.shards import read_recording, read_training, write_shards
 from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import AudioError, RecipeError
 from asr.train.config import AcousticRecipe
-from asr.train.export import digest, manifest_line
+from asr.train.report.card import digest, manifest_line
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
@@ -114,6 +114,8 @@ def test_confidence_and_speaker_are_kept_and_what_cannot_be_read_is_left_out(tmp
     with pytest.raises(RecipeError, match="no recording can be read"):
         write_shards(manifest, tmp_path / "other")
     assert not list(tmp_path.glob("other*"))
+    with pytest.raises(RecipeError, match=r"a\.wav/out: cannot write \(.*Not a directory.*\); name another folder"):
+        write_shards(manifest, tmp_path / "a.wav/out")
 
 
 @pytest.mark.parametrize("source", ["memory://nothing", ".", "nonsense://there/x", "s3x://bucket"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.data.config import TokenizerConfig
-from asr.data.tokenizer import BpeTokenizer, CharacterTokenizer, TextRule, Tokenizer, make_tokenizer
+from asr.data.tokenizer import BpeTokenizer, CharacterTokenizer, TextRule, Tokenizer, make_tokenizer, train_bpe
 from asr.errors import RecipeError
 from asr.model.tokens import BLANK_ID
 
@@ -25,7 +25,7 @@ def sentences(count: int = 200) -> list[str]:
 
 @pytest.fixture(scope="module")
 def bpe() -> BpeTokenizer:
-    return BpeTokenizer.train(TokenizerConfig(vocabulary=48), sentences())
+    return BpeTokenizer(train_bpe(TokenizerConfig(vocabulary=48), sentences()))
 
 
 def round_trip(tokenizer: Tokenizer, words: list[str]) -> None:
@@ -101,7 +101,7 @@ def test_dropped_characters_are_counted():
 )
 def test_a_vocabulary_that_does_not_suit_the_text_is_one_line(vocabulary: int, texts: Callable[[], list[str]]):
     with pytest.raises(RecipeError) as caught:
-        BpeTokenizer.train(TokenizerConfig(vocabulary=vocabulary), texts())
+        train_bpe(TokenizerConfig(vocabulary=vocabulary), texts())
     assert str(caught.value).startswith(f"tokenizer.vocabulary={vocabulary} does not suit the training text")
     assert "\n" not in str(caught.value)
 
@@ -141,6 +141,7 @@ def test_a_letter_and_its_accent_are_the_letter_of_the_alphabet():
 
 
 def test_a_letter_that_the_bpe_model_never_saw_is_an_error_not_a_blank():
-    tokenizer = BpeTokenizer.train(TokenizerConfig(vocabulary=30, alphabet="abcdefgh"), ["abc def gh", "bad cab"] * 9)
+    config = TokenizerConfig(vocabulary=30, alphabet="abcdefgh")
+    tokenizer = BpeTokenizer(train_bpe(config, ["abc def gh", "bad cab"] * 9))
     with pytest.raises(RecipeError, match="cannot spell “zebra”"):
         tokenizer.encode("zebra")

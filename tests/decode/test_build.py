@@ -12,7 +12,7 @@ import pytest
 from asr import Final, StreamingRecognizer, load_model
 from asr.decode.build import CalibratedDecoder, DecoderOptions, make_decoder
 from asr.errors import AsrError, BundleError, LanguageModelError
-from asr.lm.binary import write_mapped
+from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.lm.neural import NeuralModel
 from asr.model.bundle import (
@@ -43,7 +43,7 @@ NAP_OR_MAP = doubtful("take a nap", 7, "m")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lm") / "small.lm"
     model, _ = estimate(iter(SENTENCES), order=2)
-    write_mapped(model, path)
+    save_model(model, path)
     return path
 
 

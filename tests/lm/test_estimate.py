@@ -1,6 +1,5 @@
 """Estimation against a slow reference written from the paper, and against what any model must fulfil."""
 
-import gzip
 import lzma
 import math
 from collections import Counter, defaultdict
@@ -13,9 +12,8 @@ import numpy as np
 import pytest
 
 from asr.errors import LanguageModelError
-from asr.lm.arpa import write_arpa
-from asr.lm.binary import load_model, write_mapped
-from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, read_sentences, smooth
+from asr.lm.binary import load_model, save_model
+from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, smooth
 from asr.lm.ngram import ROOT, NgramModel
 
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
@@ -91,6 +89,10 @@ def state_after(model: NgramModel, words: Ngram) -> int:
     return state
 
 
+def log_probs_after(model: NgramModel, state: int, words: np.ndarray) -> np.ndarray:
+    return np.array([model.score(state, word)[0] for word in words.tolist()])
+
+
 def contexts_of(text: Sequence[str], longest: int) -> list[Ngram]:
     """Some that occur, and some that do not."""
     sentences = [("<s>", *sentence.split()) for sentence in text[:40]]
@@ -143,7 +145,7 @@ def test_probabilities_sum_to_one_after_any_context(settings: dict) -> None:
     model, _ = estimate(TEXT, **settings)
     words = np.delete(np.arange(len(model.vocabulary)), model.vocabulary.sentence_start)
     for context in contexts_of(TEXT, 3):
-        log_probs, _ = model.score_many(np.full(len(words), state_after(model, context)), words)
+        log_probs = log_probs_after(model, state_after(model, context), words)
         assert np.exp(log_probs).sum() == pytest.approx(1, abs=TOLERANCE)
 
 
@@ -159,8 +161,8 @@ def test_entropy_pruning_leaves_out_what_costs_least() -> None:
     for number in range(0, len(trigrams), 50):
         context, last = trigrams.context[number], trigrams.word[number]
         state = 1 + len(words) + int(context)
-        full = np.exp(model.score_many(np.full(len(everything), state), everything)[0])
-        below = np.exp(model.score_many(np.full(len(everything), 1 + bigrams.word[context]), everything)[0])
+        full = np.exp(log_probs_after(model, state, everything))
+        below = np.exp(log_probs_after(model, 1 + int(bigrams.word[context]), everything))
         explicit = np.isin(everything, trigrams.word[trigrams.context == context]) & (everything != last)
         without = np.where(explicit, full, (1 - full[explicit].sum()) / (1 - below[explicit].sum()) * below)
         share = bigrams.count[context] / len(tokens)
@@ -198,7 +200,7 @@ def test_a_text_too_small_for_its_own_discounts_takes_fixed_ones(text: list[str]
     assert fallbacks == [1, 2, 3]
     words = np.delete(np.arange(len(model.vocabulary)), model.vocabulary.sentence_start)
     for context in product(("<s>", "a", "b"), ("a", "b")):
-        log_probs, _ = model.score_many(np.full(len(words), state_after(model, context)), words)
+        log_probs = log_probs_after(model, state_after(model, context), words)
         assert np.isfinite(log_probs).all()
         assert np.exp(log_probs).sum() == pytest.approx(1, abs=TOLERANCE)
 
@@ -222,43 +224,6 @@ def test_what_cannot_be_estimated_is_one_line(text: list[str], settings: dict, p
     assert "\n" not in str(error.value)
 
 
-def test_sentences_are_read_from_plain_and_compressed_files_without_blank_lines(tmp_path: Path) -> None:
-    content = "ÄB c\n\n  \r\nd'E\r\n f".encode()
-    (tmp_path / "plain").write_bytes(content)
-    (tmp_path / "gz").write_bytes(gzip.compress(content))
-    (tmp_path / "xz").write_bytes(lzma.compress(content))
-    for name in ("plain", "gz", "xz"):
-        assert [line.split() for line in read_sentences([tmp_path / name], lower=False)] == [
-            ["ÄB", "c"],
-            ["d'E"],
-            ["f"],
-        ]
-    assert [line.split() for line in read_sentences([tmp_path / "xz"] * 2, lower=True)] == [
-        ["äb", "c"],
-        ["d'e"],
-        ["f"],
-    ] * 2
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"a\n\xff\n", ":2: not UTF-8"),
-        (gzip.compress(b"some words")[:-9], "truncated or damaged"),
-        (lzma.compress(b"some words")[:-20], "truncated or damaged"),
-        (gzip.compress(b"some words")[:12] + b"!" * 9, "truncated or damaged"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_text_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None, problem: str) -> None:
-    path = tmp_path / "text"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(LanguageModelError, match=problem) as error:
-        list(read_sentences([path], lower=True))
-    assert str(error.value).startswith(str(path))
-
-
 @pytest.fixture(scope="module")
 def real_text() -> list[str]:
     if not REAL_TEXT.is_file():
@@ -271,10 +236,10 @@ def test_a_model_of_real_text_scores_as_in_kenlm_in_all_forms(real_text: list[st
     kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm, which needs a C++ compiler")
     model, fallbacks = estimate(real_text[::2], 3, vocabulary=5000)
     assert fallbacks == []
-    write_arpa(model, tmp_path / "real.arpa")
-    write_mapped(model, tmp_path / "real.lm")
+    save_model(model, tmp_path / "real.arpa")
+    save_model(model, tmp_path / "real.lm")
     reference = kenlm.Model(str(tmp_path / "real.arpa"))
-    for form in (load_model(tmp_path / "real.arpa"), load_model(tmp_path / "real.lm"), model.coded()):
+    for form in (load_model(tmp_path / "real.arpa"), load_model(tmp_path / "real.lm"), model.quantized()):
         for sentence in real_text[1::50]:
             scores = [log_prob / math.log(10) for _, log_prob in form.score_words(sentence)]
             expected = [score for score, _, _ in reference.full_scores(sentence)]
@@ -284,7 +249,7 @@ def test_a_model_of_real_text_scores_as_in_kenlm_in_all_forms(real_text: list[st
 def test_a_model_of_real_text_has_kenlms_states(real_text: list[str], tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm, which needs a C++ compiler")
     model, _ = estimate(real_text[::2], 3, vocabulary=5000)
-    write_arpa(model, tmp_path / "real.arpa")
+    save_model(model, tmp_path / "real.arpa")
     reference = kenlm.Model(str(tmp_path / "real.arpa"))
     pairs = set()
     for sentence in real_text[1::20]:

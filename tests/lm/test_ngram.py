@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import LanguageModelError
-from asr.lm.arpa import write_arpa
-from asr.lm.binary import MAGIC, load_model, write_mapped
-from asr.lm.ngram import CODES, MISSING, ROOT, NgramModel, code
+from asr.lm.binary import MAGIC, load_model, save_model
+from asr.lm.ngram import CODES, MISSING, ROOT, NgramModel, quantize
 
 TOLERANCE = 1e-5
 LN10 = math.log(10)
@@ -105,25 +104,15 @@ def test_scores_and_states_are_those_of_kenlm(folder: Path, arpa: Arpa, sentence
 
 @settings(deadline=None, max_examples=40)
 @given(arpas(ORDERS))
-def test_many_scores_at_once_are_the_single_ones(folder: Path, arpa: Arpa) -> None:
-    model = load_model(arpa.write(folder / "many.arpa"))
-    states = {state_after(model, words) for length in range(3) for words in product((*WORDS, "unheard"), repeat=length)}
-    pairs = list(product(sorted(states), range(len(model.vocabulary))))
-    log_probs, following = model.score_many(*np.array(pairs).T)
-    assert list(zip(log_probs.tolist(), following.tolist(), strict=True)) == [model.score(*pair) for pair in pairs]
-
-
-@settings(deadline=None, max_examples=40)
-@given(arpas(ORDERS))
 def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
     model = load_model(arpa.write(folder / "plain.arpa"))
     (folder / "packed").write_bytes(gzip.compress(arpa.text().encode()))
-    write_mapped(model, folder / "mapped")
-    write_mapped(model.coded(), folder / "coded")  # exact: so few numbers have a code each
-    write_arpa(model, folder / "written.arpa")
-    write_arpa(load_model(folder / "coded"), folder / "written.arpa.gz")
+    save_model(model, folder / "binary")
+    save_model(model.quantized(), folder / "quantized")  # exact: so few numbers have a code each
+    save_model(model, folder / "written.arpa")
+    save_model(load_model(folder / "quantized"), folder / "written.arpa.gz")
     assert (folder / "written.arpa.gz").read_bytes().startswith(b"\x1f\x8b")
-    for name in ("packed", "mapped", "coded", "written.arpa", "written.arpa.gz"):
+    for name in ("packed", "binary", "quantized", "written.arpa", "written.arpa.gz"):
         other = load_model(folder / name)
         assert other.counts == model.counts
         for level, expected in zip(other.levels(), model.levels(), strict=True):
@@ -184,19 +173,19 @@ def test_a_shortened_context_differs_by_one_number_for_all_the_words_it_is_for(
 
 @settings(deadline=None, max_examples=20)
 @given(arpas(ORDERS))
-def test_the_best_of_a_range_bounds_the_scores_of_a_coarsely_coded_model_too(folder: Path, arpa: Arpa) -> None:
+def test_the_best_of_a_range_bounds_the_scores_of_a_coarsely_quantized_model_too(folder: Path, arpa: Arpa) -> None:
     model = load_model(arpa.write(folder / "coarse.arpa"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asr.lm.ngram.CODES", 8)
-        coded = model.coded()
-    ranges = list(combinations(range(len(coded.vocabulary) + 1), 2))
-    for state in {state_after(coded, words) for length in range(3) for words in product(WORDS, repeat=length)}:
+        quantized = model.quantized()
+    ranges = list(combinations(range(len(quantized.vocabulary) + 1), 2))
+    for state in {state_after(quantized, words) for length in range(3) for words in product(WORDS, repeat=length)}:
         for begin, end in ranges:
-            highest = max(coded.score(state, word)[0] for word in range(begin, end))
-            assert coded.best(state, begin, end) >= highest - TOLERANCE
+            highest = max(quantized.score(state, word)[0] for word in range(begin, end))
+            assert quantized.best(state, begin, end) >= highest - TOLERANCE
             if state == ROOT:
-                assert coded.best(state, begin, end) == highest
-        assert coded.best(state, 2, 2) == -math.inf  # no word at all
+                assert quantized.best(state, begin, end) == highest
+        assert quantized.best(state, 2, 2) == -math.inf  # no word at all
 
 
 def test_a_context_that_makes_no_difference_is_forgotten(small: NgramModel) -> None:
@@ -220,7 +209,7 @@ def test_capital_unk_is_unk(tmp_path: Path) -> None:
 def test_codes_keep_numbers_within_a_hundred_thousandth_of_their_range_and_zero_as_it_is() -> None:
     generator = np.random.default_rng(0)
     values = np.concatenate([[-228.0, 0.0, 1.0], -10 * generator.random(300_000)]).astype(np.float32)
-    codes, table = code(values)
+    codes, table = quantize(values)
     assert (codes.dtype, table.dtype) == (np.uint16, np.float32)
     assert len(table) <= CODES
     assert np.abs(table[codes] - values).max() < 11e-5  # the gap down to -228 costs nothing
@@ -231,7 +220,7 @@ def test_a_model_with_more_words_than_16_bits_can_name(tmp_path: Path) -> None:
     words = [f"w{number:06}" for number in range(70_000)]
     ngrams = {(word,): (-5.0, -0.5) for word in ("<unk>", "<s>", "</s>", *words)}
     arpa = Arpa(2, ngrams | {("w000007", "w069999"): (-0.25, 0.0)})
-    write_mapped(load_model(arpa.write(tmp_path / "large.arpa")), tmp_path / "large.lm")
+    save_model(load_model(arpa.write(tmp_path / "large.arpa")), tmp_path / "large.lm")
     model = load_model(tmp_path / "large.lm")
     assert model.score_text("w000007 w069999", bos=False, eos=False) == pytest.approx(-5.25 * LN10)
     assert model.score_text("w000008 w069999", bos=False, eos=False) == pytest.approx(-10.5 * LN10)
@@ -239,7 +228,7 @@ def test_a_model_with_more_words_than_16_bits_can_name(tmp_path: Path) -> None:
 
 
 def test_the_file_is_mapped_for_reading_and_not_copied(small: NgramModel, tmp_path: Path) -> None:
-    write_mapped(small, tmp_path / "small.lm")
+    save_model(small, tmp_path / "small.lm")
     for array in load_model(tmp_path / "small.lm").arrays.values():
         assert not array.flags.writeable
         base = array
@@ -249,15 +238,15 @@ def test_the_file_is_mapped_for_reading_and_not_copied(small: NgramModel, tmp_pa
 
 
 def test_an_older_file_stays_while_an_open_model_uses_it(small: NgramModel, tmp_path: Path) -> None:
-    write_mapped(small, tmp_path / "small.lm")
+    save_model(small, tmp_path / "small.lm")
     opened = load_model(tmp_path / "small.lm")
-    write_mapped(small.coded(), tmp_path / "small.lm")
+    save_model(small.quantized(), tmp_path / "small.lm")
     assert opened.score_text("a b") == small.score_text("a b")
     assert [path.name for path in tmp_path.glob("small.lm*")] == ["small.lm"]
 
 
 def test_a_file_cut_anywhere_is_one_line(small: NgramModel, tmp_path: Path) -> None:
-    write_mapped(small, tmp_path / "whole.lm")
+    save_model(small, tmp_path / "whole.lm")
     path = tmp_path / "cut.lm"
     for whole in ((tmp_path / "whole.lm").read_bytes(), SMALL.text().rstrip().encode(), gzip.compress(b"a" * 9)):
         for length in range(len(whole)):
@@ -280,7 +269,7 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["missing.lm", "."])
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(LanguageModelError, match=r"cannot be read|cannot read"):
+    with pytest.raises(LanguageModelError, match="cannot be read"):
         load_model(tmp_path / name)
 
 

@@ -10,15 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.nn.frontend import (
-    DFT_LENGTH,
-    ENERGY_FLOOR,
-    HOP_LENGTH,
-    SAMPLE_RATE,
-    WINDOW_LENGTH,
-    LogMel,
-    frame_count,
-)
+from asr.nn.frontend import DFT_LENGTH, ENERGY_FLOOR, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH, LogMel
 
 BANDS = 80
 # torch.stft and librosa put the 400-sample window in the middle of the 512 points of the transform, this model at
@@ -87,15 +79,15 @@ def test_a_frame_depends_on_its_own_400_samples_only(frame: int):
 
 @given(slices=st.integers(5, 60))
 @settings(deadline=None, max_examples=20)
-def test_frame_count_is_the_number_of_whole_windows(slices: int):
+def test_there_is_a_frame_for_every_whole_window(slices: int):
     samples = 80 * slices
     starts = [start for start in range(0, samples, HOP_LENGTH) if start + WINDOW_LENGTH <= samples]
-    assert frame_count(samples) == len(starts) == LogMel(BANDS).log_mel(torch.zeros(1, samples)).shape[1]
+    assert LogMel(BANDS).log_mel(torch.zeros(1, samples)).shape[1] == len(starts)
 
 
-@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 0), (399, 0), (400, 1), (559, 1), (560, 2), (16_000, 98)])
-def test_frame_count_of_any_number_of_samples(samples: int, frames: int):
-    assert frame_count(samples) == frames
+@pytest.mark.parametrize(("samples", "frames"), [(400, 1), (480, 1), (560, 2), (16_000, 98)])
+def test_frames_of_some_numbers_of_samples(samples: int, frames: int):
+    assert LogMel(BANDS).log_mel(torch.zeros(1, samples)).shape[1] == frames
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-7])

@@ -42,7 +42,7 @@ def test_padding_to_the_shape_of_a_graph_changes_nothing(
             module.p = 0.0
     lengths = torch.tensor([70, 3, 50])
     x = torch.randn(3, 70, 16)
-    outputs, expected = graphs(x, lengths), stack.chosen(x, reversed_frames(lengths, 70), layer)
+    outputs, expected = graphs(x, lengths), stack.outputs(x, reversed_frames(lengths, 70), layer)
     assert outputs is not None
     assert len(outputs) == len(expected) == (1 if layer is None else 2)
     for one, other in zip(outputs, expected, strict=True):
@@ -76,7 +76,7 @@ def test_outputs_and_gradients_are_those_of_the_layers(cell: str, bidirectional:
     for graphed in (True, False):
         stack.zero_grad()
         with torch.autocast("cuda", torch.float16):
-            outputs = graphs(x, lengths) if graphed else stack.chosen(x, reversed_frames(lengths, 70), 2)
+            outputs = graphs(x, lengths) if graphed else stack.outputs(x, reversed_frames(lengths, 70), 2)
         assert outputs is not None
         inside = (torch.arange(70, device="cuda") < lengths.unsqueeze(1)).unsqueeze(2)
         total: Tensor = sum((output.float() * inside).square().sum() for output in outputs)  # type: ignore[assignment]

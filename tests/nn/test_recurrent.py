@@ -190,7 +190,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(share: float, dtype: torch.
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_variational_dropout_drops_the_same_units_at_every_frame(cell: str, bidirectional: bool):
     torch.manual_seed(0)
-    layer = RecurrentLayer(cell, 12, bidirectional, 0.4, variational=True)
+    layer = RecurrentLayer(cell, 12, bidirectional, 0.4, variational_dropout=True)
     x, mirror = torch.randn(5, 9, 12), reversed_frames(torch.tensor([9, 9, 4, 1, 9]), 9)
     added = layer(x, mirror) - x
     whole = layer.eval()(x, mirror) - x

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.nn.frontend import SAMPLE_RATE
-from asr.train.breakdown import LENGTHS, SNR_LIMIT, estimate_snr, group, group_by_value
+from asr.train.report.breakdown import LENGTHS, SNR_LIMIT, estimate_snr, group, group_by_value
 
 
 def test_groups_have_the_errors_of_their_utterances():

@@ -18,10 +18,9 @@ from asr.errors import AsrError, RecipeError
 from asr.model.bundle import load_bundle
 from asr.train.budget import FIRST_RESERVE, MARGIN, Budget, Utilization
 from asr.train.checkpoint import BEST, CONSTANT, LAST, WINDOW, save_half
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, save_recipe
 from asr.train.optim import FINAL_LEARNING_RATE
 from asr.train.pretrained import load_trained
-from asr.train.recipe import save_recipe
 from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
@@ -174,14 +173,14 @@ def test_weights_from_before_the_decay_are_kept(
     budget_recipe.optimizer.decay = decay
     clock = Clock(monkeypatch, lambda number: 1.0)
     trainer = make_trainer(budget_recipe)
-    record, averages = trainer._record, []
+    record, averages = trainer.record, []
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
-        averages.append({name: value.half() for name, value in trainer.saver.best_weights.state_dict().items()})
+        averages.append({name: value.half() for name, value in trainer.best_weights.state_dict().items()})
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     trainer.run()
     constant, final = load_file(budget_recipe.folder / CONSTANT), weights_of(budget_recipe.folder / LAST)
     assert all(value.dtype == torch.float16 for value in constant.values())
@@ -386,7 +385,7 @@ def test_resuming_keeps_the_count_of_utterances_too_short_for_their_text(
             make_trainer(budget_recipe).run()
     Clock(monkeypatch, lambda number: 1.0)
     trainer = make_trainer(budget_recipe, resume=True)
-    assert int(trainer.task.carried["too_short"]) > 0
+    assert trainer.stats.too_short > 0
     (epoch,) = trainer.run()
     batches = list(islice(trainer.task.data.train(1, 0), epoch.step))
     assert epoch.too_short == sum(name.startswith("tight@") for batch in batches for name in batch.ids)

@@ -1,9 +1,11 @@
 """Checkpoints: everything comes back, a crash leaves the old one, a wrong one is one clear line."""
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 import asr.train.checkpoint
@@ -110,6 +112,37 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch:
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing takes the room that is left
     assert load_checkpoint(path, model, optimizer, {}) == PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "(No space left on device), the one before is kept; make room",
+        ),
+        (
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+            "(No space left on device), the one before",
+        ),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "make room and go on with --resume"),
+        (
+            OSError(errno.EACCES, "", "/runs/x"),
+            "(Permission denied: /runs/x), the one before is kept; go on with --resume",
+        ),
+        (SafetensorError("(os error 5)"), "(Input/output error), the one before is kept; go on with --resume"),
+    ],
+)
+def test_the_advice_to_make_room_is_for_a_full_disk(
+    path: Path, error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asr.train.checkpoint, "save_file", refused)
+    with pytest.raises(RecipeError) as caught:
+        save_checkpoint(path, *make(), {}, {})
+    assert said in str(caught.value)
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_else(path: Path):

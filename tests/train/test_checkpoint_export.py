@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from asr.train.checkpoint import (
     write_checkpoint,
 )
 from asr.train.config import AcousticRecipe
-from asr.train.run import export_checkpoint
+from asr.train.export import bundle_folder
+from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import Record
 
 
@@ -94,6 +96,120 @@ def test_the_best_epoch_exports_to_the_runs_own_bundle(finished_run: Path, run: 
     files = {path.name: path.read_bytes() for path in (run / "elsewhere/mine").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (finished_run / "bundle").iterdir()}
     assert not (run / "bundle-best").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.txt": "years of work"},
+        {"config.json": '{"model_type": "llama"}'},
+        {"config.json": "[]"},
+        {"config.json": "{"},
+        {".hidden": ""},
+    ],
+)
+def test_a_folder_that_is_no_bundle_stays_as_it_is(run: Path, tmp_path: Path, files: dict[str, str]):
+    target = tmp_path / "target"
+    target.mkdir()
+    for name, text in files.items():
+        (target / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as problem:
+        export_checkpoint(run, target)
+    assert one_line(problem) == f"{target}: is there and is not a model bundle; name a new or an empty folder"
+    assert contents(target) == {name: text.encode() for name, text in files.items()}
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "target"}
+
+
+def test_a_bundle_with_a_folder_in_it_stays_as_it_is(run: Path):
+    (run / "bundle/notes").mkdir()
+    before = contents(run / "bundle")
+    with pytest.raises(RecipeError, match="is not a model bundle"):
+        export_checkpoint(run, run / "bundle")
+    assert contents(run / "bundle") == before
+
+
+def test_a_file_in_place_of_the_bundle_stays_as_it_is(run: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for target in (tmp_path / "file", tmp_path / "file/bundle"):
+        with pytest.raises(RecipeError) as problem:
+            export_checkpoint(run, target)
+        assert one_line(problem).startswith(f"{target}: ")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_empty_folder_and_a_bundle_are_replaced(run: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(run / "bundle", tmp_path / "older")
+    (tmp_path / "older/words.lm").write_text("of the older one", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "older")
+    for target in ("empty", "link"):
+        with bundle_folder(run, tmp_path / target) as folder:
+            (folder / "config.json").write_text("new", encoding="utf-8")
+    for target in ("empty", "older"):
+        assert {path.name for path in (tmp_path / target).iterdir()} == {"tokens.txt", "config.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "empty", "older", "link"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of this process")
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_nothing_is_lost_when_an_export_is_killed(run: Path, renames: int):
+    """After so many of its renames. The next export, which fails, finds what there was."""
+    bundle = run / "bundle"
+    old, new = contents(bundle), {name: (bundle / name).read_bytes() for name in ("tokens.txt", "config.json")}
+    child = os.fork()
+    if not child:
+        try:
+            export_and_die(run, bundle, renames)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    places = {0: (bundle, ".bundle.export/new"), 1: (".bundle.export/old", ".bundle.export/new"), 2: (None, bundle)}
+    for place, expected in zip(places[renames], (old, new), strict=True):
+        assert place is None or contents(run / place) == expected
+    with pytest.raises(RecipeError, match="fails"), bundle_folder(run, bundle):
+        raise RecipeError("fails")
+    assert contents(bundle) == (new if renames == 2 else old)
+    assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
+
+
+def export_and_die(run: Path, bundle: Path, renames: int) -> None:
+    done = 0
+    rename, remove = os.replace, shutil.rmtree
+
+    def killed(*arguments: Path, **_: bool) -> None:
+        nonlocal done
+        if done == renames:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+        (rename if len(arguments) > 1 else remove)(*arguments)
+
+    with bundle_folder(run, bundle) as folder:
+        shutil.copy(bundle / "config.json", folder)
+        os.replace = shutil.rmtree = killed
+
+
+def test_a_run_of_version_0_1_is_exported_and_goes_on(finished_run: Path, tmp_path: Path):
+    run = shutil.copytree(finished_run, tmp_path / "finished")
+    text = (run / "recipe.yaml").read_text(encoding="utf-8")
+    for new, old in (
+        ("license:", "licence:"),
+        ("hidden_size: 16", "size: 16"),
+        ("n_mels:", "bands:"),
+        ("bidirectional: true", "directions: 2"),
+    ):
+        assert new in text
+        text = text.replace(new, old)
+    (run / "recipe.yaml").write_text(text, encoding="utf-8")
+    export_checkpoint(run, tmp_path / "exported")
+    for file in (finished_run / "bundle").iterdir():
+        assert (tmp_path / "exported" / file.name).read_bytes() == file.read_bytes()
+    (tmp_path / "old.yaml").write_text(text, encoding="utf-8")
+    run_recipe(tmp_path / "old.yaml", [f"output={tmp_path}", "epochs=4"], resume=True)
+    assert len((run / "curve.jsonl").read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_an_epoch_that_is_not_the_best_says_which_it_is_and_leaves_the_runs_bundle(run: Path):

@@ -1,5 +1,6 @@
 """The corpus in memory: decoded once, as recognition reads it, and kept beside the runs."""
 
+import errno
 import os
 import signal
 from collections import Counter
@@ -199,6 +200,20 @@ def test_decoded_audio_that_is_cut_off_is_one_line(corpus: Path, tmp_path: Path)
     with pytest.raises(RecipeError, match="delete the files of that name and start again") as caught:
         decode_manifest(corpus, tmp_path / "audio", workers=1)
     assert one_line(caught).startswith(str(file))
+
+
+@pytest.mark.parametrize(("code", "advice"), [(errno.ENOSPC, "make room"), (errno.EIO, "delete the files")])
+def test_what_the_system_refuses_while_decoding_is_said(
+    corpus: Path, tmp_path: Path, code: int, advice: str, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(corpus_module, "replacing", refused)
+    with pytest.raises(RecipeError) as caught:
+        decode_manifest(corpus, tmp_path / "audio", workers=1)
+    assert f"({os.strerror(code)}: " in one_line(caught)
+    assert f"); {advice}" in one_line(caught)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path):

@@ -15,9 +15,8 @@ from tiny_corpus import write_audio, write_manifest
 from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said, start_two
 
 from asr.errors import RecipeError
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, save_recipe
 from asr.train.distributed import processes
-from asr.train.recipe import save_recipe
 from asr.train.runs import read_curve
 
 pytestmark = [

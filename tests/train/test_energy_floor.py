@@ -16,9 +16,8 @@ from asr.model.bundle import load_bundle
 from asr.nn.ctc_model import AcousticConfig, AcousticModel
 from asr.nn.export import export_onnx
 from asr.nn.frontend import LogMel
-from asr.train.config import AcousticRecipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.pretrained import load_trained
-from asr.train.recipe import load_recipe
 from asr.train.run import export_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")

@@ -27,8 +27,7 @@ from torch import Tensor
 from asr.data.batch import Batch
 from asr.errors import RecipeError
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe
-from asr.train.recipe import load_recipe
+from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
 
@@ -139,7 +138,7 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
     monkeypatch.setattr(AcousticTask, "loss", spoilt)
     memory_recipe.epochs = 1
     trainer = make_trainer(memory_recipe)
-    record, states, spoilt_ones = trainer._record, [], []
+    record, states, spoilt_ones = trainer.record, [], []
 
     def watched(drawn: Any, *rest: Any) -> float:
         result = record(drawn, *rest)
@@ -147,7 +146,7 @@ def test_an_update_that_is_not_finite_leaves_weights_moments_and_average_as_they
         spoilt_ones.append("u3@1.1" in drawn.batches[0].ids)
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     (epoch,) = trainer.run()
     assert (sum(spoilt_ones), epoch.skipped) == (1, 1)
     number = spoilt_ones.index(True)
@@ -178,14 +177,14 @@ def test_a_scaled_loss_that_is_not_finite_though_its_gradient_is_leaves_all_as_i
     memory_recipe.epochs = 1
     trainer = make_trainer(memory_recipe)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    record, states = trainer._record, []
+    record, states = trainer.record, []
 
     def watched(*arguments: Any) -> float:
         result = record(*arguments)
         states.append(state_of(trainer))
         return result
 
-    monkeypatch.setattr(trainer, "_record", watched)
+    monkeypatch.setattr(trainer, "record", watched)
     (epoch,) = trainer.run()
     assert epoch.skipped == 1
     assert [name for name, value in states[1].items() if not torch.equal(value, states[2][name])] == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_runs import make_trainer
 from torch import Tensor
 
-from asr.data.augment.spec import SpecAugment
+from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch
 from asr.data.config import AugmentConfig
 from asr.errors import RecipeError

@@ -12,13 +12,13 @@ import pytest
 
 from asr.evaluate.wer import evaluate
 from asr.model.bundle import load_bundle
-from asr.nn.language_model import LanguageConfig
-from asr.train import plots
+from asr.nn.config import LanguageConfig
 from asr.train.acoustic import AcousticEpoch
-from asr.train.config import AcousticRecipe, LanguageRecipe
-from asr.train.export import Measured, digest, measure
-from asr.train.page import write_acoustic_page
-from asr.train.recipe import load_recipe, save_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
+from asr.train.export import Measured, measure
+from asr.train.report import plots
+from asr.train.report.card import digest
+from asr.train.report.page import write_acoustic_page
 from asr.train.run import load_curve, run_recipe
 from asr.train.runs import Record, read_curve
 
@@ -99,6 +99,16 @@ def test_the_tables_hold_the_curve_and_the_error_rates_of_the_bundle(finished_ru
     assert set(rates) >= {"float32, greedy", "int8, beam 32"}
 
 
+def test_the_saturation_of_every_cell_is_shown(finished_run: Path, page: Page):
+    names, *rows = page.tables["saturation"]
+    curve = read_curve(finished_run)
+    assert names == ["epoch", *curve[-1]["saturation"]]
+    assert {"recurrent.1.forward.hidden", "recurrent.1.backward.gates"} <= set(names)
+    assert rows == [
+        [str(epoch["epoch"]), *(f"{100 * share:.2f} %" for share in epoch["saturation"].values())] for epoch in curve
+    ]
+
+
 def test_every_breakdown_holds_every_utterance_and_word_once(page: Page):
     words = page.tables["rates"][1][7]
     for name in ("by-speaker", "by-length", "by-signal-to-noise-ratio"):
@@ -133,7 +143,7 @@ def test_it_says_how_the_run_was_made(finished_run: Path, page: Page):
 
 
 def test_the_same_run_gives_the_same_page(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("asr.train.page.WORST", 1)
+    monkeypatch.setattr("asr.train.report.page.WORST", 1)
     first, second = (rewrite(finished_run, tmp_path / name) for name in ("one", "two"))
     assert first.read_text(encoding="utf-8").replace("/one/", "/two/") == second.read_text(encoding="utf-8")
 
@@ -196,7 +206,8 @@ def test_a_language_models_page_has_its_perplexities(language_recipe: LanguageRe
     run_recipe(tmp_path / "lm.yaml", [], resume=False)
     page = Page(language_recipe.folder / "report.html")
     metrics = json.loads((language_recipe.folder / "bundle/config.json").read_text())["metrics"]
-    assert f"{metrics['dev_perplexity_word']:.2f}" in {row[2] for row in page.tables["perplexities"]}
+    measured = [float(row[2]) for row in page.tables["perplexities"][1:]]
+    assert metrics["dev_perplexity_word"] in [pytest.approx(value, abs=0.0056) for value in measured]  # both rounded
     assert [row[4] for row in page.tables["epochs"][1:]] == [
         f"{epoch['dev_perplexity']:.2f}" for epoch in read_curve(language_recipe.folder)
     ]

@@ -12,7 +12,7 @@ from tiny_runs import make_trainer, said
 from asr.data.config import TokenizerConfig
 from asr.errors import AsrError, RecipeError
 from asr.model.bundle import PACKAGED
-from asr.nn.ctc_model import AcousticConfig
+from asr.nn.config import AcousticConfig
 from asr.train.config import AcousticRecipe
 from asr.train.pretrained import load_trained
 
@@ -40,7 +40,7 @@ def run(recipe: AcousticRecipe) -> Path:
 def test_a_run_begins_with_all_that_another_run_learned(run: Path, recipe: AcousticRecipe, tmp_path: Path):
     other = [(write_audio(tmp_path / f"o{text}.wav", 1.0), text) for text in ("bbbb", "aaaa", "bbaa", "aabb")]
     recipe.data.train = [str(write_manifest(tmp_path / "other.jsonl", other))]  # would make another tokenizer
-    recipe.model.dropout, recipe.model.variational = 0.3, True  # no weight depends on them
+    recipe.model.dropout, recipe.model.variational_dropout = 0.3, True  # no weight depends on them
     trainer = make_trainer(recipe)
     best = load_file(run / "best.safetensors")
     assert all(torch.equal(value, best[f"model.{name}"]) for name, value in trainer.model.state_dict().items())

@@ -43,7 +43,7 @@ def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     chosen.ema_decay, chosen.keep_last = 0.9, 2
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
         chosen.data.workers = 1
-        chosen.model.layers, chosen.model.variational, chosen.model.weight_dropout = 2, True, 0.2
+        chosen.model.layers, chosen.model.variational_dropout, chosen.model.weight_dropout = 2, True, 0.2
         chosen.objective = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.01)
     threads = torch.get_num_threads()
     make_trainer(chosen).run()

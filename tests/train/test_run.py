@@ -1,6 +1,7 @@
 """From a recipe to a bundle that reads speech back: the whole way once, on a few real utterances."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from asr.evaluate.live import transcribe_live
 from asr.model.bundle import load_bundle
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
-from asr.train.recipe import load_recipe
-from asr.train.run import alone, run_recipe
+from asr.train.config import load_recipe
+from asr.train.run import alone, resume_run, run_recipe
+from asr.train.runs import read_curve
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
 
@@ -104,12 +106,12 @@ def test_a_live_models_card_has_its_delay_and_both_error_rates(live_run: Path):
 
 def test_a_bundle_holds_all_its_files_and_nothing_pickled(run: Path):
     files = {file.name: file for file in (run / "bundle").iterdir()}
-    assert {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"} <= files.keys()
+    assert {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"} == files.keys()
     for name, file in files.items():
         assert not name.endswith((".pt", ".pth", ".pkl", ".ckpt", ".bin"))
         start = file.read_bytes()[:4]
         assert not start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04"))
-    assert not (run / "bundle.partial").exists()
+    assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
 
 
 def test_the_config_says_what_the_model_is(run: Path):
@@ -173,3 +175,26 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="file/run: cannot be made"), alone(tmp_path / "file/run"):
         pytest.fail("a folder in a file")
+
+
+def test_a_run_is_resumed_by_its_folder_alone(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also from another directory, and after it was moved."""
+    moved = tmp_path / "elsewhere" / "finished"
+    shutil.copytree(finished_run, moved)
+    monkeypatch.chdir(moved.parent)
+    resume_run(Path("finished"), ["epochs=4"])
+    assert [line["epoch"] for line in read_curve(moved)] == [1, 2, 3, 4]
+    assert load_recipe(moved / "recipe.yaml", []).epochs == 4
+    assert len(read_curve(finished_run)) == 3
+    card = (moved / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"asr train {finished_run.parents[1] / 'recipe.yaml'} seed=5" in card  # the command that began it
+
+
+def test_a_folder_that_cannot_be_resumed_is_one_line(finished_run: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"no recipe\.yaml there; name the folder of a run"):
+        resume_run(tmp_path, [])
+    with pytest.raises(RecipeError, match="seed was 5, not 6"):
+        resume_run(finished_run, ["seed=6"])
+    shutil.copytree(finished_run, tmp_path / "renamed")
+    with pytest.raises(RecipeError, match="renamed: holds the run 'finished'; rename the folder to that"):
+        resume_run(tmp_path / "renamed", [])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from asr.nn.ctc_model import AcousticConfig, AcousticModel, output_lengths
 from asr.nn.language_model import LanguageConfig, LanguageModel
 from asr.nn.recurrent import CELLS, make_cell
-from asr.train.saturation import EVERY, Saturation
+from asr.train.report.saturation import EVERY, Saturation
 
 SIZE = 8
 

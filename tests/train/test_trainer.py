@@ -3,6 +3,8 @@
 import errno
 import json
 import math
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,23 @@ def test_a_run_goes_on_from_a_checkpoint_that_knows_whole_epochs_only(recipe: Ac
     # The schedule of one epoch was another, so only what is counted is the same.
     resumed = make_trainer(recipe, resume=True).run()
     assert [epoch.step for epoch in resumed] == [epoch.step for epoch in straight]
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_the_older_name_of_its_statistics(
+    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    recipe.checkpoint_minutes = 0.0
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 2)
+        with pytest.raises(Stopped):
+            make_trainer(recipe).run()
+    last = recipe.folder / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    older = {"running" if name == "stats" else name: value for name, value in progress.items()}
+    assert "running" in older
+    save_file(load_file(last), last, metadata={"progress": json.dumps(older)})
+    assert asdict(make_trainer(recipe, resume=True).stats) == progress["stats"]
 
 
 def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: AcousticRecipe):
@@ -387,16 +406,25 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
     assert [line["step"] for line in step_lines(recipe)] == list(range(1, epoch.step + 1))
 
 
-def test_a_disk_without_room_for_events_is_one_line(
-    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "(No space left on device: events.out); make room, then start again with --resume"),
+        (errno.EDQUOT, "(Disk quota exceeded: events.out); make room, then start again with --resume"),
+        (errno.EACCES, "(Permission denied: events.out); start again with --resume"),
+        (errno.EIO, "(Input/output error: events.out); start again with --resume"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_that_says_it(
+    recipe: AcousticRecipe, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    def full(writer: RecordWriter, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refused(writer: RecordWriter, data: bytes) -> None:
+        raise OSError(code, os.strerror(code), "events.out")
 
-    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(RecordWriter, "write", refused)
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe).run()
-    assert one_line(caught) == (f"{recipe.folder}: cannot go on (No space left on device); make room, then --resume")
+    assert one_line(caught) == f"{recipe.folder}: cannot go on {said}"
     assert capfd.readouterr().err == ""
 
 
@@ -464,10 +492,10 @@ def test_the_scale_of_a_float16_loss_changes_no_figure_and_is_resumed(
 ):
     recipe.epochs, recipe.model.cell = 1, "gru"
     (exact,) = make_trainer(recipe).run()
-    monkeypatch.setattr("asr.train.trainer.choose_precision", lambda precision, device: "float16")
+    monkeypatch.setattr("asr.train.optim.choose_precision", lambda precision, device: "float16")
     recipe.name = "half"
     trainer = make_trainer(recipe)
-    trainer.scaler = trainer.saver.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     (epoch,) = trainer.run()
     assert epoch.skipped == 0
     assert epoch.train_loss == pytest.approx(exact.train_loss, rel=0.02)
@@ -492,3 +520,42 @@ def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
     losses = {trainer.task.validate(trainer.model)["dev_loss"] for _ in range(2)}
     trainer.precision = "float32"
     assert losses == {trainer.task.validate(trainer.model)["dev_loss"]}
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_run_says_how_many_updates_it_will_make(recipe: AcousticRecipe, in_memory: bool):
+    recipe.data.in_memory, recipe.augment.speeds, recipe.data.buckets = in_memory, [1.0], 1
+    recipe.data.batch_seconds, recipe.data.max_batch, recipe.accumulate = 100.0, 2, 2
+    trainer = make_trainer(recipe)
+    curve = trainer.run()
+    assert curve[-1].step == 6
+    assert "about 6 updates to make, 2 an epoch" in said(trainer)
+    recipe.epochs = 4
+    resumed = make_trainer(recipe, resume=True)
+    resumed.run()
+    assert "about 2 updates to make, 2 an epoch" in said(resumed)
+
+
+def test_a_run_with_a_budget_says_how_many_minutes_it_has(recipe: AcousticRecipe):
+    recipe.budget_minutes, recipe.epochs = 0.5, 1
+    trainer = make_trainer(recipe)
+    trainer.run()
+    assert "0.5 minutes to train, about" in said(trainer)
+
+
+def test_a_model_that_writes_only_blanks_is_said_to(recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch):
+    recipe.epochs = 1
+    blank, letters = make_trainer(recipe), make_trainer(recipe)
+    with torch.no_grad():
+        blank.model.head.bias[0] += 100.0
+        letters.model.head.bias[-1] += 100.0
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: None)
+    (epoch,) = blank.run()
+    assert epoch.only_blanks
+    assert epoch.dev_wer == 1.0
+    assert said(blank).count("still writes only blanks, which is normal in the first epochs") == 1
+    assert "lower optimizer.learning_rate" in replace(epoch, epoch=6).advice
+    (recipe.folder / "last.safetensors").unlink()
+    (epoch,) = letters.run()
+    assert not epoch.only_blanks
+    assert "only blanks" not in said(letters)

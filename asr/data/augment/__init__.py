@@ -1,1 +1,4 @@
-"""Augmentation of whole batches on their device: use `BatchAugment`, `change_speed` and `check` from `batch`."""
+"""Augmentation. `waveform` changes one utterance, in numpy; `batch` a whole batch, in torch, and masks features.
+
+Both make the choices of `draws` for the name of an utterance; `room` simulates rooms, `filters` works on batches.
+"""

@@ -1,17 +1,16 @@
-"""Augmentation of a whole batch of waveforms at a time, as torch operations on the device where the batch is."""
+"""Augmentation of a whole batch at a time, as torch operations on its device: waveforms, then features."""
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from asr.data.augment.draws import SLOPES, Noise, draw_gain, draw_noise, happens
 from asr.data.augment.filters import (
     LARGEST_DENOMINATOR,
-    SLOPES,
     changed_length,
-    coloured,
+    colored,
     convolve,
     inside,
     move,
@@ -22,27 +21,18 @@ from asr.data.augment.filters import (
 )
 from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
+from asr.nn.frontend import HOP_LENGTH, SAMPLE_RATE
 
-VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
 CODECS = ("telephone", "telephone-mu-law")  # those that are computed here
-
-
-@dataclass
-class Mix:
-    """Noise that is added to one utterance."""
-
-    source: str
-    snr_db: float
-    spans: list[Tensor]  # of recordings, each as long as the utterance, int16; none for coloured noise
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 
 
 class BatchAugment:
     """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share of utterances, then the volume.
 
-    The counterpart of `asr.data.augment.waveform.WaveformAugment` for a batch. The choices for an utterance follow
-    from its name by the same random generators and are the same: which changes, volume, source and ratio of the
-    noise, voices and their spans, codec. Only rooms are drawn from a bank, and the samples of coloured noise come from
-    a generator on the device, which is seeded by the names of the batch.
+    The counterpart of `asr.data.augment.waveform.WaveformAugment` for a batch, with the same draws for the name of an
+    utterance. Only rooms are drawn from a bank, and the samples of colored noise come from a generator on the device,
+    which is seeded by the names of the batch.
     """
 
     def __init__(
@@ -66,13 +56,13 @@ class BatchAugment:
             RecipeError: a change that is not possible here, or has no recordings or rooms.
         """
         check(config)
+        self.recordings: dict[str, Sequence[Tensor]] = {**noises, "babble": voices}
         for source in config.noises:
-            if source not in SLOPES and not len(voices if source == "babble" else noises.get(source, ())):
+            if source not in SLOPES and not len(self.recordings.get(source, ())):
                 raise RecipeError(f"augment.noises: there are no recordings for '{source}'; take it out")
         if config.rooms and (rooms is None or not len(rooms)):
             raise RecipeError("augment.rooms: there are no impulse responses; take the rooms out")
         self.config = config
-        self.recordings: dict[str, Sequence[Tensor]] = {**noises, "babble": voices}
         self.rooms = rooms
         self.generator = torch.Generator(device)
 
@@ -87,64 +77,52 @@ class BatchAugment:
         Returns:
             (B, N) float32, zero after lengths[b]. Rows of zeros stay as they are.
         """
+        config = self.config
         self.generator.manual_seed(random.Random(" ".join(names)).getrandbits(63))
         changed = waveforms.clone()
-        if self.config.rooms:
-            self._reverberate(changed, lengths, names)
-        if self.config.noises:
-            self._add_noise(changed, lengths, names)
-        if self.config.codecs:
-            self._code(changed, lengths, names)
-        low, high = gain_range(self.config.gain_db)
-        gains = [10 ** (random.Random(name).uniform(low, high) / 20) for name in names]
+        for kind, share, change in (
+            ("room", config.room_share if config.rooms else 0.0, self._reverberate),
+            ("noise", config.noise_share if config.noises else 0.0, self._add_noise),
+            ("codec", config.codec_share if config.codecs else 0.0, self._code),
+        ):
+            draws = {row: happens(kind, share, name) for row, name in enumerate(names) if lengths[row]}
+            if chosen := {row: draw for row, draw in draws.items() if draw}:
+                change(changed, lengths, chosen)
+        gains = [draw_gain(config.gain_db, name) for name in names]
         return changed.mul_(on_device(gains, waveforms.device).unsqueeze(1))
 
-    def _reverberate(self, waveforms: Tensor, lengths: Sequence[int], names: Sequence[str]) -> None:
+    def _reverberate(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
         """Convolution with a room of the bank, as loud as before."""
         assert self.rooms is not None
-        draws = _draws("room", self.config.room_share, lengths, names)
-        if not draws:
-            return
         rows = Rows(waveforms, lengths, list(draws))
         numbers = on_device([draw.randrange(len(self.rooms)) for draw in draws.values()], rows.device, torch.long)
         wet = convolve(rows.samples, self.rooms[numbers]).mul_(rows.inside)
         loudness, wet_loudness = _norm(rows.samples), _norm(wet)
         rows.replace(torch.where(wet_loudness > 0, wet.mul_(loudness / wet_loudness), rows.samples))
 
-    def _add_noise(self, waveforms: Tensor, lengths: Sequence[int], names: Sequence[str]) -> None:
-        """Noise, in groups of rows whose noise is made in the same way: coloured, babble, recorded."""
-        groups: dict[str, dict[int, Mix]] = {}
-        for row, draw in _draws("noise", self.config.noise_share, lengths, names).items():
-            mix = self._draw_mix(lengths[row], draw)
-            group = "coloured" if mix.source in SLOPES else "babble" if mix.source == "babble" else "recorded"
-            groups.setdefault(group, {})[row] = mix
-        for group, mixes in groups.items():
-            rows = Rows(waveforms, lengths, list(mixes))
-            if group == "coloured":
-                slopes = [SLOPES[mix.source] for mix in mixes.values()]
-                noise = coloured(rows.lengths, slopes, rows.samples.shape[1], self.generator).mul_(rows.inside)
+    def _add_noise(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
+        """Noise, in groups of rows whose noise is made in the same way: colored, babble, recorded."""
+        groups: dict[str, dict[int, Noise]] = {}
+        for row, draw in draws.items():
+            noise = draw_noise(self.config, self.recordings, lengths[row], draw)
+            noise.spans = [_repeated(span, lengths[row]) for span in noise.spans]
+            group = "colored" if noise.source in SLOPES else "babble" if noise.source == "babble" else "recorded"
+            groups.setdefault(group, {})[row] = noise
+        for group, noises in groups.items():
+            rows = Rows(waveforms, lengths, list(noises))
+            if group == "colored":
+                slopes = [SLOPES[noise.source] for noise in noises.values()]
+                added = colored(rows.lengths, slopes, rows.samples.shape[1], self.generator).mul_(rows.inside)
             else:
-                noise = _sum_spans([mix.spans for mix in mixes.values()], rows.samples.shape[1], rows.device)
-            ratios = on_device([10 ** (-mix.snr_db / 20) for mix in mixes.values()], rows.device).unsqueeze(1)
-            loudness, noise_loudness = _norm(rows.samples), _norm(noise)
+                added = _sum_spans([noise.spans for noise in noises.values()], rows.samples.shape[1], rows.device)
+            ratios = on_device([10 ** (-noise.snr_db / 20) for noise in noises.values()], rows.device).unsqueeze(1)
+            loudness, noise_loudness = _norm(rows.samples), _norm(added)
             scale = torch.where(noise_loudness > 0, loudness / noise_loudness * ratios, 0.0)
-            rows.replace(rows.samples.addcmul_(noise, scale))
+            rows.replace(rows.samples.addcmul_(added, scale))
 
-    def _draw_mix(self, length: int, draw: random.Random) -> Mix:
-        """In the order in which `asr.data.augment.noise.Noises` draws."""
-        source = draw.choice(self.config.noises)
-        mix = Mix(source, draw.uniform(*self.config.snr_db), [])
-        if source not in SLOPES:
-            for _ in range(draw.randint(*VOICES) if source == "babble" else 1):
-                recording = draw.choice(self.recordings[source])
-                if len(recording):
-                    start = draw.randrange(max(1, len(recording) - length + 1))
-                    mix.spans.append(_repeated(recording[start : start + length], length))
-        return mix
-
-    def _code(self, waveforms: Tensor, lengths: Sequence[int], names: Sequence[str]) -> None:
+    def _code(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
         groups: dict[str, list[int]] = {}
-        for row, draw in _draws("codec", self.config.codec_share, lengths, names).items():
+        for row, draw in draws.items():
             groups.setdefault(draw.choice(self.config.codecs), []).append(row)
         for codec, chosen in groups.items():
             rows = Rows(waveforms, lengths, chosen)
@@ -196,14 +174,6 @@ def change_speed(waveforms: Tensor, lengths: Sequence[int], speeds: Sequence[flo
     return changed, changed_lengths
 
 
-def gain_range(gain_db: float | Sequence[float]) -> tuple[float, float]:
-    """From … to, dB; one number g means −g … g."""
-    if isinstance(gain_db, int | float):
-        return -gain_db, gain_db
-    low, high = gain_db
-    return low, high
-
-
 def check(config: AugmentConfig) -> None:
     """RecipeError, one line, for a change that cannot be made for a whole batch."""
     if any(tempo != 1.0 for tempo in config.tempos):
@@ -221,10 +191,31 @@ def check(config: AugmentConfig) -> None:
             )
 
 
-def _draws(kind: str, share: float, lengths: Sequence[int], names: Sequence[str]) -> dict[int, random.Random]:
-    """By row, the generator of each utterance to which a change happens."""
-    draws = {row: random.Random(f"{kind} {name}") for row, name in enumerate(names) if lengths[row]}
-    return {row: draw for row, draw in draws.items() if draw.random() < share}
+class SpecAugment:
+    """SpecAugment (Park et al. 2019) without time warping: bands and stretches of time set to their mean, which is 0.
+
+    Masks features (B, frames, n_mels), drawn anew for every utterance.
+    """
+
+    def __init__(self, config: AugmentConfig):
+        self.config = config
+
+    def __call__(self, features: Tensor) -> Tensor:
+        frames, n_mels = features.shape[1:]
+        config = self.config
+        time_masks = round(config.time_masks_per_second * frames / FRAMES_PER_SECOND)
+        masked = _masks(features, config.frequency_masks, config.frequency_width, n_mels).unsqueeze(1)
+        masked = masked | _masks(features, time_masks, config.time_width, frames).unsqueeze(2)
+        return features.masked_fill(masked, 0.0)
+
+
+def _masks(features: Tensor, count: int, width: int, length: int) -> Tensor:
+    """(B, length) bool: the union of `count` spans of 0…width positions per utterance."""
+    shape = (len(features), count, 1)
+    spans = (torch.rand(shape, device=features.device) * (min(width, length) + 1)).floor()
+    starts = (torch.rand(shape, device=features.device) * (length - spans + 1)).floor()
+    position = torch.arange(length, device=features.device)
+    return ((position >= starts) & (position < starts + spans)).any(1)
 
 
 def _norm(samples: Tensor) -> Tensor:
@@ -243,9 +234,8 @@ def _sum_spans(spans: Sequence[Sequence[Tensor]], samples: int, device: torch.de
     The spans are joined by one call into (rows, the most spans of a row, samples).
     """
     most = max(1, *(len(row) for row in spans))
-    silence = torch.zeros(
-        samples, dtype=torch.int16, device=next((span.device for row in spans for span in row), device)
-    )
+    where = next((span.device for row in spans for span in row), device)
+    silence = torch.zeros(samples, dtype=torch.int16, device=where)
     pieces: list[Tensor] = []
     for row in spans:
         for span in row:

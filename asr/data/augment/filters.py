@@ -13,18 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asr.data.augment.draws import TELEPHONE_BAND, TELEPHONE_ORDER, TELEPHONE_RATE
 from asr.nn.frontend import SAMPLE_RATE
 
-SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude of noise falls with the frequency to this power
 # Lengths of transforms, four an octave: few, since a GPU plans each new shape for milliseconds, and with small factors.
 FAST_LENGTHS = sorted(factor << power for factor in (4, 5, 6, 7) for power in range(29))
 # Resampling keeps this share of the lower of the two bandwidths, as soxr's "HQ" does, and removes the rest by a smooth
 # slope that ends at the Nyquist frequency.
 PASSBAND = 0.913
 RINGING = SAMPLE_RATE // 10  # samples until the response of a filter here has faded; transforms are circular
-TELEPHONE_RATE = 8000  # hertz
-TELEPHONE_BAND = 300.0, 3400.0  # hertz
-TELEPHONE_ORDER = 6  # of the Butterworth prototype, as in asr.data.augment.codec
 LARGEST_DENOMINATOR = 100  # of a speed as a fraction
 
 
@@ -96,7 +93,7 @@ def convolve(waveforms: Tensor, responses: Tensor) -> Tensor:
     return waveform(spectrum(waveforms, size).mul_(spectrum(responses, size)), size, rows, samples)
 
 
-def coloured(lengths: Sequence[int], slopes: Sequence[float], samples: int, generator: torch.Generator) -> Tensor:
+def colored(lengths: Sequence[int], slopes: Sequence[float], samples: int, generator: torch.Generator) -> Tensor:
     """Gaussian noise (B, samples), amplitude ~ frequency^-slope; nothing below the first frequency of each length.
 
     The samples are on the generator's device; their level is arbitrary.

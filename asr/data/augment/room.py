@@ -12,11 +12,11 @@ from scipy.signal import oaconvolve
 
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read
-from asr.data.augment.recordings import list_recordings
+from asr.data.augment.draws import list_recordings
 from asr.errors import RecipeError
 
-SMALLEST, LARGEST = (3.0, 3.0, 2.4), (8.0, 6.0, 3.5)  # metres
-TO_A_WALL = 0.5  # metres, at least, from speaker and microphone
+SMALLEST, LARGEST = (3.0, 3.0, 2.4), (8.0, 6.0, 3.5)  # meters
+TO_A_WALL = 0.5  # meters, at least, from speaker and microphone
 REFLECTIONS = 25  # of a sound, at most: with more, a room that rings for half a second takes four times as long
 LONGEST_RESPONSE = SAMPLE_RATE // 2  # samples of a response in a bank
 
@@ -26,8 +26,8 @@ class Rooms:
 
     def __init__(self, sources: Sequence[str], reverberation: Sequence[float]):
         self.sources = sources
-        self.shortest, self.longest = reverberation
-        self.responses = list_recordings(sources)
+        self.reverberation = reverberation
+        self.recordings = list_recordings(sources)
         if "simulated" in sources:
             try:
                 import pyroomacoustics
@@ -41,8 +41,21 @@ class Rooms:
         """The same in a room that is drawn. AudioError for an unreadable impulse response."""
         source = draw.choice(self.sources)
         if source == "simulated":
-            return reverberate(samples, simulate(draw.uniform(self.shortest, self.longest), draw))
-        return reverberate(samples, read(draw.choice(self.responses[source])))
+            return reverberate(samples, self.simulate(draw))
+        return reverberate(samples, read(draw.choice(self.recordings[source])))
+
+    def simulate(self, draw: random.Random) -> np.ndarray:
+        return simulate(draw.uniform(*self.reverberation), draw)
+
+    def for_bank(self, seed: int, number: int) -> np.ndarray:
+        """The response of that number in a bank, from its direct sound on."""
+        source = self.sources[number % len(self.sources)]
+        if source == "simulated":
+            response = self.simulate(random.Random(f"bank {seed} {number}"))
+        else:
+            recordings = self.recordings[source]
+            response = read(recordings[number // len(self.sources) % len(recordings)])
+        return direct_sound_on(response)[:LONGEST_RESPONSE] if response.any() else np.zeros(1, np.float32)
 
 
 def simulate(reverberation: float, draw: random.Random) -> np.ndarray:
@@ -66,11 +79,15 @@ def simulate(reverberation: float, draw: random.Random) -> np.ndarray:
     return room.rir[0][0].astype(np.float32)
 
 
+def direct_sound_on(response: np.ndarray) -> np.ndarray:
+    return response[np.abs(response).argmax() :]
+
+
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """The convolution, as long and as loud as the samples and without delay: it begins with the direct sound."""
     if not response.any():
         return samples
-    wet = oaconvolve(samples, response[np.abs(response).argmax() :])[: len(samples)]
+    wet = oaconvolve(samples, direct_sound_on(response))[: len(samples)]
     energy, wet_energy = (np.sum(np.square(sound, dtype=np.float64)) for sound in (samples, wet))
     return wet * np.float32(np.sqrt(energy / wet_energy))
 
@@ -92,9 +109,9 @@ def room_bank(
         AudioError: a recorded response that cannot be read.
     """
     rooms = Rooms(sources, reverberation)
-    for recordings in rooms.responses.values():
+    for recordings in rooms.recordings.values():
         random.Random(seed).shuffle(recordings)
-    response = partial(_bank_response, rooms, seed)
+    response = partial(rooms.for_bank, seed)
     workers = min(workers or len(os.sched_getaffinity(0)), count)
     if workers == 1 or "simulated" not in sources:
         responses = [response(number) for number in range(count)]
@@ -105,20 +122,3 @@ def room_bank(
     for row, samples in zip(bank, responses, strict=True):
         row[: len(samples)] = samples
     return bank
-
-
-def _bank_response(rooms: Rooms, seed: int, number: int) -> np.ndarray:
-    """The response of that number in a bank, from its direct sound on."""
-    source = rooms.sources[number % len(rooms.sources)]
-    if source == "simulated":
-        import pyroomacoustics
-
-        pyroomacoustics.constants.set("num_threads", 1)  # of this process, which may be new
-        draw = random.Random(f"bank {seed} {number}")
-        response = simulate(draw.uniform(rooms.shortest, rooms.longest), draw)
-    else:
-        recordings = rooms.responses[source]
-        response = read(recordings[number // len(rooms.sources) % len(recordings)])
-    if not response.any():  # with which nothing is changed
-        return np.zeros(1, np.float32)
-    return response[np.abs(response).argmax() :][:LONGEST_RESPONSE]

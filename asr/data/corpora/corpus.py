@@ -1,14 +1,14 @@
-"""A corpus on the disk → manifests, one for each of its splits."""
+"""Writes the manifests of a corpus, one for each split."""
 
 import json
 import os
-import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from http.client import HTTPException
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import soundfile
 
 from asr.audio.sources import duration
 from asr.data.manifest import Entry
@@ -16,37 +16,38 @@ from asr.errors import RecipeError, one_line
 from asr.files import replacing
 
 DEV_SHARE = (0.05, 0.1)  # of the utterances, where the corpus itself sets none aside
-DOWNLOAD_ERRORS = (OSError, HTTPException, EOFError, tarfile.TarError, RuntimeError)  # the last for a wrong checksum
+MISSING = 0.1  # seconds that a recording may lack at its end
 
 Splits = dict[str, Iterable[Entry]]
-Key = Callable[[Entry], str | None]
 
 
 @dataclass(frozen=True)
 class Corpus:
     """How one corpus is read.
 
-    origin: what SRC must hold, and where it comes from.
-    read: (the corpus's folder, the folder for what must be written) → its splits by name. A text is what was said;
-    an empty one, where that cannot be told, leaves its utterance out. Raises RecipeError.
-    download: into a folder, where the corpus has a stable public address.
+    about: one line for a list of corpora.
+    origin: what the source folder must hold, and where it comes from.
+    read: (the corpus's folder, the folder for files that it writes) → its splits by name. An utterance with an empty
+    text is left out and counted. Raises RecipeError.
+    folder: that its archives unpack to: SRC may be this one or the one above it.
+    download: into a folder, where the corpus has a stable public address; may return the corpus's folder.
     """
 
-    about: str  # short enough for a list
+    about: str
     origin: str
     read: Callable[[Path, Path], Splits]
-    folder: str = ""  # that its archives unpack to: SRC may be this one or the one above it
-    download: Callable[[Path], object] | None = None
+    folder: str = ""
+    download: Callable[[Path], Path | None] | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One manifest that was written."""
+    """A manifest that was written; left_out: ids of utterances whose text is unknown or ambiguous."""
 
     manifest: Path
     utterances: int
     seconds: float  # of those whose length is known
-    left_out: list[str]  # ids of utterances without a text that says what was spoken
+    left_out: list[str]
 
     def __str__(self) -> str:
         line = f"{self.manifest}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
@@ -58,25 +59,26 @@ class Prepared:
 
 def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) -> list[Prepared]:
     """Write OUTPUT/SPLIT.jsonl for every split of the corpus at `source`. Raises RecipeError."""
+    roots = [source / corpus.folder, source]
     if download:
-        _download(corpus, source)
-    root = source / corpus.folder
-    if not root.exists():
-        root = source
-    if not root.exists():
+        roots.insert(0, _download(corpus, source) or roots[0])
+    root = next((root for root in roots if root.exists()), None)
+    if root is None:
         raise RecipeError(f"{source}: not found; it should hold {corpus.origin}")
     splits = corpus.read(root.absolute(), output)
     output.mkdir(parents=True, exist_ok=True)
     return [_write(output / f"{split}.jsonl", entries) for split, entries in splits.items()]
 
 
-def _download(corpus: Corpus, folder: Path) -> None:
+def _download(corpus: Corpus, folder: Path) -> Path | None:
     if corpus.download is None:
         raise RecipeError(f"there is no stable address to download this corpus from; unpack {corpus.origin} yourself")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        corpus.download(folder)
-    except DOWNLOAD_ERRORS as error:
+        return corpus.download(folder)
+    except RecipeError:
+        raise
+    except Exception as error:  # each address has its own
         reason = one_line(error) or type(error).__name__
         raise RecipeError(
             f"{folder}: the download failed ({reason}); try again, without archives that may be damaged, or unpack"
@@ -84,21 +86,24 @@ def _download(corpus: Corpus, folder: Path) -> None:
         ) from error
 
 
-def unpacked_by_hand(folder: Path, archive: Path) -> bool:
-    """Whether `folder` came here without a download; Lhotse would delete it and download it again."""
-    return folder.is_dir() and not archive.exists()
+def by_speaker(entry: Entry) -> str | None:
+    return entry.speaker
 
 
-def hold_out(entries: Iterable[Entry], *keys: Key) -> Splits:
+def by_text(entry: Entry) -> str | None:
+    return entry.text or None
+
+
+def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> Splits:
     """Set aside dev data by a rule that needs no random numbers: whole groups, those of one speaker for example.
 
     Groups go to dev in the order of the CRC-32 of their names until dev has 5 % of the utterances, passing over those
     that would take it beyond 10 %; where all would, the smallest goes. Utterances whose key is None stay in train.
-    A key by which dev would be more than half gives way to the next one.
+    A key by which dev would be more than half gives way to the next one; without keys: the speaker, then the text.
     """
     entries = list(entries)
     least, most = (max(1, round(share * len(entries))) for share in DEV_SHARE)
-    for key in keys:
+    for key in keys or (by_speaker, by_text):
         sizes = Counter(name for entry in entries if (name := key(entry)) is not None)
         chosen: set[str] = set()
         held = 0
@@ -112,6 +117,29 @@ def hold_out(entries: Iterable[Entry], *keys: Key) -> Splits:
         if dev and 2 * len(dev) <= len(entries):
             return {"train": [entry for entry in entries if key(entry) not in chosen], "dev": dev}
     raise RecipeError("nothing could be set aside as dev data: there are too few different speakers and texts")
+
+
+def cut(entry: Entry, start: float, end: float, folder: Path, channel: int = 0) -> Entry:
+    """The part of its audio from `start` to `end`, in seconds, as FOLDER/RECORDING/ID.flac; no text, no file.
+
+    The text becomes empty where the recording ends before the part. Raises RecipeError for audio that cannot be read.
+    """
+    path = folder / entry.audio.stem / f"{entry.id}.flac"
+    if not entry.text:
+        return replace(entry, audio=path)
+    try:
+        with soundfile.SoundFile(entry.audio) as sound:
+            first, last = (round(time * sound.samplerate) for time in (start, end))
+            sound.seek(first)
+            samples = sound.read(last - first, dtype="int16", always_2d=True)[:, channel]
+        if not len(samples):
+            raise ValueError(f"nothing from {start} to {end} s")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, sound.samplerate, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise RecipeError(f"{entry.audio}: cannot be cut ({one_line(error)}); unpack the archive again") from error
+    seconds = len(samples) / sound.samplerate
+    return replace(entry, audio=path, seconds=seconds, text=entry.text if seconds > end - start - MISSING else "")
 
 
 def _write(path: Path, entries: Iterable[Entry]) -> Prepared:

@@ -4,9 +4,10 @@ import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from asr.audio.sources import find_audio
-from asr.data.corpora.corpus import Corpus, Splits, hold_out
+from asr.data.corpora.corpus import Corpus, hold_out
 from asr.data.manifest import Entry
 from asr.data.text import language_of, spoken_words
 from asr.errors import RecipeError
@@ -17,7 +18,7 @@ def csv_corpus(language: str) -> Corpus:
     return Corpus(
         "Your own recordings, listed in a table",
         "a CSV file with the columns audio, text and perhaps speaker",
-        lambda table, _output: _split(_listed(table, language_of(language))),
+        lambda table, _output: hold_out(_listed(table, language_of(language))),
     )
 
 
@@ -26,41 +27,42 @@ def folder_corpus(language: str) -> Corpus:
     return Corpus(
         "Your own recordings, each beside its text",
         "recordings, and their texts in .txt files of the same names; folders in it are speakers",
-        lambda folder, _output: _split(_beside(folder, language_of(language))),
+        lambda folder, _output: hold_out(_beside(folder, language_of(language))),
     )
 
 
-def _split(entries: Iterator[Entry]) -> Splits:
-    """No speaker is in train and dev; where only one or none is known, no text is."""
-    return hold_out(entries, lambda entry: entry.speaker, lambda entry: entry.text or None)
+def read_table(table: Path, columns: tuple[str, ...], **options: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Each row of a table in UTF-8, behind its place for messages: FILE:LINE. RecipeError for one without a column.
 
-
-def _listed(table: Path, language: str) -> Iterator[Entry]:
+    options: of csv.DictReader; without a delimiter, it is the comma, semicolon or tab, whatever the header has most.
+    """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=max("\t;,", key=header.count))
-            if missing := {"audio", "text"} - set(rows.fieldnames or ()):
+            rows = csv.DictReader(file, **{"delimiter": max("\t;,", key=header.count)} | options)
+            if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
                 found = ", ".join(rows.fieldnames or ()) or "none"
-                raise RecipeError(f"{table}: no column {min(missing)} (found: {found}); name it in the first row")
+                raise RecipeError(f"{table}: no column {missing[0]} (found: {found}); name it in the first row")
             for row in rows:
-                if not row["audio"] or row["text"] is None:
-                    raise RecipeError(f"{table}:{rows.line_num}: no audio or no text; fill the row, or delete it")
-                if any(row.get(None) or ()):  # a comma in the text would cut it there
-                    raise RecipeError(
-                        f"{table}:{rows.line_num}: more fields than columns; put such a text in quotation marks"
-                    )
-                if "\n" in row["audio"] + row["text"]:  # a quotation mark that nothing closes takes in the rows below
-                    raise RecipeError(
-                        f"{table}:{rows.line_num}: a field of several lines; close its quotes, or make it one line"
-                    )
-                name = row["audio"].strip()
-                text = spoken_words(row["text"], language)
-                speaker = row.get("speaker") or None
-                yield Entry(os.path.splitext(name)[0], table.parent / name, text, None, speaker)
+                if any(row[column] is None for column in columns):
+                    raise RecipeError(f"{table}:{rows.line_num}: no {' or no '.join(columns)}; fill or delete the row")
+                yield f"{table}:{rows.line_num}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"{table}: cannot be read ({error}); save it as CSV in UTF-8") from error
+
+
+def _listed(table: Path, language: str) -> Iterator[Entry]:
+    for place, row in read_table(table, ("audio", "text")):
+        if not row["audio"]:
+            raise RecipeError(f"{place}: no audio; fill or delete the row")
+        if any(row.get(None) or ()):  # a comma in the text would cut it there
+            raise RecipeError(f"{place}: more fields than columns; put such a text in quotation marks")
+        if "\n" in row["audio"] + row["text"]:  # a quotation mark that nothing closes takes in the rows below
+            raise RecipeError(f"{place}: a field of several lines; close its quotes, or make it one line")
+        name = row["audio"].strip()
+        text = spoken_words(row["text"], language)
+        yield Entry(os.path.splitext(name)[0], table.parent / name, text, None, row.get("speaker") or None)
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:

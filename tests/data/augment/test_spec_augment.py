@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.data.augment.spec import SpecAugment
+from asr.data.augment.batch import SpecAugment
 from asr.data.config import AugmentConfig
 
 FRAMES, BANDS = 400, 80

@@ -17,12 +17,10 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.audio.sources import read
 from asr.data.augment import batch as batch_module
 from asr.data.augment import filters
-from asr.data.augment import noise as noise_module
-from asr.data.augment.batch import BatchAugment, change_speed, check, gain_range
-from asr.data.augment.codec import _code, through
-from asr.data.augment.noise import SLOPES
+from asr.data.augment.batch import BatchAugment, change_speed, check
+from asr.data.augment.draws import SLOPES, TELEPHONE_RATE, draw_gain
 from asr.data.augment.room import reverberate, room_bank, simulate
-from asr.data.augment.waveform import WaveformAugment
+from asr.data.augment.waveform import WaveformAugment, _through_libsndfile, encode_decode
 from asr.data.config import AugmentConfig
 from asr.data.dataset import load_samples, make_cut, perturb
 from asr.data.manifest import Entry
@@ -129,8 +127,10 @@ def test_the_volume_is_that_of_a_single_utterance(sounds: list[np.ndarray]):
 
 
 def test_one_number_of_decibels_is_both_ways():
-    assert gain_range(6.0) == (-6.0, 6.0)
-    assert gain_range([-40.0, 6.0]) == (-40.0, 6.0)
+    assert draw_gain(6.0, "a") == draw_gain([-6.0, 6.0], "a")
+    gains = [20 * np.log10(draw_gain([-40.0, 6.0], str(number))) for number in range(200)]
+    assert -40 <= min(gains) < -35
+    assert 3 < max(gains) <= 6
 
 
 @pytest.mark.parametrize("source", ["babble", "recorded"])
@@ -147,7 +147,7 @@ def test_noise_of_recordings_is_that_of_a_single_utterance(
         assert ratio_db(expected, row[: len(sound)].numpy()) > 110
 
 
-def test_everything_but_rooms_and_coloured_noise_is_that_of_a_single_utterance(
+def test_everything_but_rooms_and_colored_noise_is_that_of_a_single_utterance(
     sounds: list[np.ndarray], recordings: dict[Path, np.ndarray], voices: list[Tensor], manifest: str
 ):
     config = AugmentConfig(noises=["babble", manifest], codecs=["telephone"], noise_share=0.5, codec_share=0.5)
@@ -178,7 +178,7 @@ def test_noise_is_at_the_ratio_drawn(
 
 
 @pytest.mark.parametrize(("colour", "per_octave"), [("white", 0.0), ("pink", -3.0), ("brown", -6.0)])
-def test_coloured_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: float):
+def test_colored_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: float):
     waveforms, lengths = pad([to_float(some_sound(samples)) for samples in (160_000, 150_000)])
     augment = BatchAugment(quiet(noises=[colour], snr_db=[-20.0, -20.0]), [], {}, None)
     noise = (augment(waveforms, lengths, names_of(2)) - waveforms)[0]
@@ -189,17 +189,12 @@ def test_coloured_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: f
     assert np.diff(levels) == pytest.approx(per_octave, abs=0.5)
 
 
-def test_coloured_noise_has_nothing_slower_than_the_utterance():
+def test_colored_noise_has_nothing_slower_than_the_utterance():
     samples = filters.fast_length(160_000)  # nothing is cut off, which would leak into other frequencies
-    slow = filters.coloured([samples // 8], [1.0], samples, torch.Generator().manual_seed(1))[0]
+    slow = filters.colored([samples // 8], [1.0], samples, torch.Generator().manual_seed(1))[0]
     spectrum = torch.fft.rfft(slow).abs()
     assert not (spectrum[:8] > 1e-3 * spectrum.max()).any()
     assert spectrum[8:12].min() > 1e-3 * spectrum.max()
-
-
-def test_constants_are_those_of_the_augmentation_of_one_utterance():
-    assert batch_module.VOICES == noise_module.VOICES
-    assert filters.SLOPES == noise_module.SLOPES
 
 
 def test_silent_and_empty_recordings_add_nothing(sounds: list[np.ndarray]):
@@ -236,7 +231,7 @@ def test_the_telephone_is_that_of_a_single_utterance(speech: list[np.ndarray], c
         waveforms, lengths = pad(sounds)
         changed = BatchAugment(quiet(codecs=[codec]), [], {}, None)(waveforms, lengths, names_of(len(sounds)))
         for sound, row in zip(sounds, changed, strict=True):
-            expected, found = through(sound, codec), row[: len(sound)].numpy()
+            expected, found = encode_decode(sound, codec), row[: len(sound)].numpy()
             assert ratio_db(expected[800:-800], found[800:-800]) > least_db
             assert ratio_db(expected, found) > 35
 
@@ -244,7 +239,7 @@ def test_the_telephone_is_that_of_a_single_utterance(speech: list[np.ndarray], c
 def test_mu_law_is_that_of_libsndfile_bit_for_bit():
     line = np.linspace(-3, 3, 100_001).astype(np.float32)
     for scale in (0.001, 0.3, 1.0):
-        expected = _code(line * np.float32(scale), filters.TELEPHONE_RATE, "WAV", "ULAW", None)
+        expected = _through_libsndfile(line * np.float32(scale), TELEPHONE_RATE, "WAV", "ULAW", None)
         found = filters._mu_law(torch.from_numpy(line * np.float32(scale)).unsqueeze(0))[0]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 

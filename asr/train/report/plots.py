@@ -1,4 +1,4 @@
-"""The pictures of a run's report, each as a data URI."""
+"""Figures of a run's report, each as a data URI."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from asr.nn.frontend import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
 from asr.train.runs import STEPS
 from asr.train.task import Epoch
 
-POINTS = 500  # of a curve; neighbouring updates are averaged to so many
+POINTS = 500  # of a curve, at most; neighboring updates are averaged
 SHOWN_POSTERIOR = 0.2  # a token that is never this likely is not drawn
 # Nothing random and no date: the same run gives the same page.
 STYLE: dict[Any, Any] = {"svg.hashsalt": "asr", "svg.fonttype": "none", "font.size": 8, "axes.grid": True}
@@ -33,84 +33,74 @@ def data_uri(figure: Figure, format: str) -> str:
 
 
 def read_steps(folder: Path) -> dict[str, np.ndarray]:
-    """By name, the series of `steps.jsonl`, each of shape (at most POINTS,); nothing where there is no such file."""
+    """The series of `steps.jsonl` by name, each averaged to shape (at most POINTS,); empty without such a file."""
     path = folder / STEPS
-    if not path.is_file():
-        return {}
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         values = json.loads(line)
         layers = {f"layers.{name}": norm for name, norm in values.pop("layer_norm", {}).items()}
         rows.append({name: float(value) for name, value in (values | layers).items()})
-    if not rows:
-        return {}
-    series = {name: np.array([row.get(name, np.nan) for row in rows]) for name in rows[0]}
+    series = {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else ())}
     parts = min(POINTS, len(rows))
     return {name: np.array([part.mean() for part in np.array_split(values, parts)]) for name, values in series.items()}
 
 
 def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, label: str, unit: str) -> str:
-    """Losses, the dev measure, learning rate, gradient norms and speed over the updates of a run."""
+    """Losses, the dev measure, learning rate, gradient norms and speed over the updates of a run.
+
+    steps: from `read_steps`; where they were not recorded, the epochs' figures are drawn instead. measure: the field of
+    the epochs that says how good the model is; label: its title. unit: of the speed.
+    """
+    at = [epoch.step for epoch in epochs]
+
+    def draw(axes: Axes, title: str, name: str, update: str = "", color: str | None = None) -> None:
+        axes.set_title(title)
+        if update in steps:
+            axes.plot(steps["step"], steps[update], color="0.7", label="updates")
+        style = "." if update in steps and name == update else ".-"
+        axes.plot(at, [getattr(epoch, name) for epoch in epochs], style, color=color, label=name.removesuffix("_loss"))
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 5.4), layout="constrained")
         loss, result, rate, norm, layers, speed = figure.subplots(2, 3).flat
-        at = [epoch.step for epoch in epochs]
-        x = steps.get("step", np.zeros(0))
-
-        loss.set_title("loss, nats per token")
-        if "loss" in steps:
-            loss.plot(x, steps["loss"], color="0.75", label="updates")
-        loss.plot(at, [epoch.train_loss for epoch in epochs], ".-", label="train")
-        loss.plot(at, [epoch.dev_loss for epoch in epochs], ".-", label="dev")
+        draw(loss, "loss, nats per token", "train_loss", "loss")
+        draw(loss, "loss, nats per token", "dev_loss")
         loss.legend()
-        result.set_title(label)
-        result.plot(at, [getattr(epoch, measure) for epoch in epochs], ".-", color="C1")
-        result.set_ylim(bottom=0)
-        _series(rate, "learning rate", x, steps, "learning_rate", at, [epoch.learning_rate for epoch in epochs])
-        _series(norm, "gradient norm", x, steps, "gradient_norm", at, [epoch.gradient_norm for epoch in epochs])
+        draw(result, label, measure, color="C1")
+        draw(rate, "learning rate", "learning_rate", "learning_rate")
+        clipped = f", {steps['clipped'].mean():.0%} clipped" if "clipped" in steps else ""
+        draw(norm, f"gradient norm{clipped}", "gradient_norm", "gradient_norm")
         norm.set_yscale("log")
-        if "clipped" in steps:
-            norm.set_title(f"gradient norm, {steps['clipped'].mean():.0%} clipped")
+        draw(speed, f"speed, {unit} per second", "speed", color="C2")
+        for axes in (result, speed):
+            axes.set_ylim(bottom=0)
         names = [name for name in steps if name.startswith("layers.")]
         layers.set_title("gradient norm of each layer")
         for name, color in zip(names, matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(names))), strict=True):
-            layers.plot(x, steps[name], color=color, label=name.removeprefix("layers."), linewidth=0.8)
+            layers.plot(steps["step"], steps[name], color=color, label=name.removeprefix("layers."), linewidth=0.8)
         if names:
             layers.set_yscale("log")
             layers.legend(fontsize=6)
         else:
             layers.text(0.5, 0.5, "not recorded", ha="center", transform=layers.transAxes)
-        speed.set_title(f"speed, {unit} per second")
-        speed.plot(at, [epoch.speed for epoch in epochs], ".-", color="C2")
-        speed.set_ylim(bottom=0)
         for axes in figure.axes:
             axes.set_xlabel("updates")
         return data_uri(figure, "svg")
 
 
-def _series(
-    axes: Axes, title: str, x: np.ndarray, steps: dict[str, np.ndarray], name: str, at: list[int], values: list[float]
-) -> None:
-    """Every update where that is recorded, else the epochs."""
-    axes.set_title(title)
-    if name in steps:
-        axes.plot(x, steps[name], color="0.6")
-    axes.plot(at, values, ".-" if name not in steps else ".")
-
-
 def utterance(samples: np.ndarray, log_probs: np.ndarray, tokens: Tokens, frame_seconds: float) -> str:
-    """Log-mel spectrogram, and below it what the model makes of each frame.
+    """Log-mel spectrogram, and below it the model's probabilities of the tokens in each frame.
 
-    samples: float32 (n,), 16 kHz. log_probs: (frames, tokens), natural log. Tokens are in the order in which they are
-    first heard, so that what is read runs down a diagonal.
+    samples: float32 (n,), 16 kHz. log_probs: (frames, tokens), natural log. Tokens are in the order of the first frames
+    in which they are likely, so that the text runs down a diagonal.
     """
     mel = librosa.feature.melspectrogram(
         y=samples, sr=SAMPLE_RATE, n_fft=DFT_LENGTH, win_length=WINDOW_LENGTH, hop_length=HOP_LENGTH, n_mels=80
     )
     seconds = len(samples) / SAMPLE_RATE
     posteriors = np.exp(log_probs)
-    heard = np.flatnonzero(posteriors.max(axis=0, initial=0) >= SHOWN_POSTERIOR)
-    rows = sorted(heard, key=lambda token: (token != BLANK_ID, (posteriors[:, token] >= SHOWN_POSTERIOR).argmax()))
+    likely = np.flatnonzero(posteriors.max(axis=0, initial=0) >= SHOWN_POSTERIOR)
+    rows = sorted(likely, key=lambda token: (token != BLANK_ID, (posteriors[:, token] >= SHOWN_POSTERIOR).argmax()))
     with matplotlib.rc_context(STYLE | {"axes.grid": False, "font.size": 7}):
         heights = [1.6, 0.5 + 0.11 * len(rows)]
         figure = Figure(figsize=(11, sum(heights) + 0.4), layout="constrained")

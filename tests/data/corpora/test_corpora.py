@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.audio.sources import read
-from asr.data.corpora import CORPORA
+from asr.data.corpora import CORPORA, csv_corpus, folder_corpus
 from asr.data.corpora.corpus import Prepared, hold_out, prepare
-from asr.data.corpora.own import csv_corpus, folder_corpus
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import RecipeError
 

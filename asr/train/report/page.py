@@ -1,63 +1,48 @@
 """report.html, the page about a finished run: one file, which needs nothing else and no network."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from asr.audio.sources import read
 from asr.data.manifest import Entry, read_manifest
 from asr.data.shards import read_list
 from asr.errors import AudioError
+from asr.evaluate.perplexity import Perplexity
 from asr.evaluate.wer import Utterance, report, word_errors
 from asr.files import replacing
 from asr.nn.frontend import SAMPLE_RATE
 from asr.recognize.offline import Recognizer
-from asr.train import plots
 from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.breakdown import LENGTHS, SNRS, Group, estimate_snr, group, group_by_value
 from asr.train.config import AcousticRecipe, LanguageRecipe
-from asr.train.export import Measured, digest
+from asr.train.export import Measured
 from asr.train.language import LanguageEpoch, LanguageTask
+from asr.train.report import plots
+from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
+from asr.train.report.card import digest, render
 from asr.train.runs import RECIPE, Record
 from asr.train.task import Epoch, best_epoch
 
-TEMPLATE = Path(__file__).with_name("page.html")
 PAGE = "report.html"
 WORST = 10  # utterances that are shown
 SHOWN_SECONDS = 20.0  # of their audio
 SPEAKERS = 30  # those with the highest error rates are listed
-PACKAGES = ("asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
-
-
-@dataclass(frozen=True)
-class Example:
-    """A badly recognised utterance: its words aligned, and its picture, or why there is none."""
-
-    aligned: str
-    picture: str
-    note: str
+PACKAGES = ("recurrent-asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
 
 
 def write_acoustic_page(
     recipe: AcousticRecipe, curve: list[AcousticEpoch], record: Record, measured: Measured, bundle: Path
 ) -> Path:
-    """RUN/report.html of an acoustic model; `bundle` is measured on the recipe's dev data."""
+    """Write RUN/report.html of an acoustic model; `bundle` is measured on the recipe's dev data."""
     entries = read_manifest(recipe.data.dev)
     errors, words = word_errors(measured.utterances)
-    snrs = np.array([_snr(entry) for entry in entries])
     seconds = np.array([utterance.seconds for utterance in measured.utterances])
     speakers = group([entry.speaker or "unknown" for entry in entries], errors, words)
     speakers.sort(key=lambda speaker: (-np.nan_to_num(speaker.wer), speaker.name))
-    breakdown: dict[str, list[Group]] = {
-        "speaker": speakers[:SPEAKERS],
-        "length": group_by_value(seconds, LENGTHS, "s", errors, words),
-        "signal-to-noise ratio": group_by_value(snrs, SNRS, "dB", errors, words),
-    }
     excess = errors - words * errors.sum() / words.sum()  # by the count alone the longest would be the worst
     worst = sorted(np.flatnonzero(errors), key=lambda index: (-excess[index], entries[index].id))[:WORST]
     recognizer = Recognizer(bundle, "greedy")
@@ -68,50 +53,46 @@ def write_acoustic_page(
         rates=measured.rates,
         picture=plots.curves(curve, plots.read_steps(recipe.folder), "dev_wer", "dev WER, greedy", AcousticTask.unit),
         unit=AcousticTask.unit,
-        breakdown=breakdown,
+        breakdown={
+            "speaker": speakers[:SPEAKERS],
+            "length": group_by_value(seconds, LENGTHS, "s", errors, words),
+            "signal-to-noise ratio": group_by_value(np.array([*map(_snr, entries)]), SNRS, "dB", errors, words),
+        },
         more_speakers=max(0, len(speakers) - SPEAKERS),
         worst=[_example(measured.utterances[i], entries[i], recognizer) for i in worst],
     )
 
 
 def write_language_page(
-    recipe: LanguageRecipe, curve: list[LanguageEpoch], record: Record, rows: Sequence[str]
+    recipe: LanguageRecipe, curve: list[LanguageEpoch], record: Record, perplexities: Mapping[str, Perplexity]
 ) -> Path:
-    """The same of a language model. rows: its perplexities, as in its model card."""
+    """Write RUN/report.html of a language model."""
     steps = plots.read_steps(recipe.folder)
     return _write(
         recipe,
         curve,
         record,
-        perplexities=[[cell.strip() for cell in row.strip("|").split("|")] for row in rows],
+        perplexities=perplexities,
         picture=plots.curves(curve, steps, "dev_perplexity", "dev perplexity per word", LanguageTask.unit),
         unit=LanguageTask.unit,
     )
 
 
 def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], record: Record, **parts: Any) -> Path:
-    """What every page has: command, curve, versions, data, recipe."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        recipe=recipe,
-        record=record,
-        epochs=[asdict(epoch) for epoch in curve],
-        best=best_epoch(curve).epoch,
-        versions={name: _version(name) for name in PACKAGES},
-        data=_data(recipe),
-        written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
-        **parts,
-    )
-    path = recipe.folder / PAGE
-    with replacing(path) as part:
-        part.write_text(page + "\n", encoding="utf-8")
-    return path
-
-
-def _data(recipe: AcousticRecipe | LanguageRecipe) -> list[tuple[str, str, int, str]]:
-    """Role, path, bytes and SHA-256 of each manifest, list of shards or text."""
+    """The parts of every page: command, curve, versions, data, recipe; and those of one kind of model."""
     roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
-    return [(role, path, len(read_list(path)), digest(path)) for role, path in roles]
+    with replacing(recipe.folder / PAGE) as part:
+        render(
+            "page.html",
+            part,
+            **{"recipe": recipe, "record": record, "epochs": [asdict(epoch) for epoch in curve]},
+            best=best_epoch(curve).epoch,
+            versions={name: _version(name) for name in PACKAGES},
+            data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
+            written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
+            **parts,
+        )
+    return recipe.folder / PAGE
 
 
 def _version(package: str) -> str:
@@ -128,15 +109,16 @@ def _snr(entry: Entry) -> float:
         return np.nan
 
 
-def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> Example:
+def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> dict[str, str]:
+    """A badly recognized utterance: its words aligned, and its picture, or a note why there is none."""
     picture = note = ""
     try:
         samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
+        bundle = recognizer.bundle
         log_probs = recognizer.log_probs(samples, SAMPLE_RATE)
-        config = recognizer.bundle.config
-        picture = plots.utterance(samples, log_probs, recognizer.bundle.tokens, config.frame_seconds)
+        picture = plots.utterance(samples, log_probs, bundle.tokens, bundle.config.frame_seconds)
         if utterance.seconds > SHOWN_SECONDS:
             note = f"the picture shows the first {SHOWN_SECONDS:.0f} of {utterance.seconds:.0f} s"
     except AudioError as error:
         note = f"no picture: {error}"
-    return Example(report([utterance]), picture, note)
+    return {"aligned": report([utterance]), "picture": picture, "note": note}

@@ -9,13 +9,12 @@ from typing import Any
 from urllib.error import URLError
 
 import lhotse.recipes.librispeech
+import lhotse.recipes.ljspeech
 import pytest
 import torchaudio.datasets.speechcommands
 from corpus_trees import TREES, commonvoice, librispeech, own_folder, record, speechcommands, write
 
-from asr.data.corpora import CORPORA
-from asr.data.corpora.corpus import prepare
-from asr.data.corpora.own import csv_corpus, folder_corpus
+from asr.data.corpora import CORPORA, csv_corpus, folder_corpus, prepare
 from asr.data.manifest import read_manifest
 from asr.errors import AsrError
 
@@ -43,9 +42,13 @@ def test_a_source_that_is_not_there_or_something_else_is_one_line(name: str, tmp
 @pytest.mark.parametrize(
     ("name", "damaged", "mentioned"),
     [
-        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198-0001.flac", "1 recordings for 2 lines"),
-        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198.trans.txt", "train-clean-5"),
-        ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", "17 recordings for 18 lines"),
+        ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198-0001.flac", "/198/19-198-0001.flac (1 problems)"),
+        (
+            "mini-librispeech",
+            "LibriSpeech/train-clean-5/19/198/19-198.trans.txt",
+            "train-clean-5: cannot be read (No",
+        ),
+        ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", "wavs/LJ003-0002.wav (1 problems)"),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "metadata.csv"),
         ("commonvoice", "clips/common_voice_en_bob.mp3", "common_voice_en_bob.mp3"),
         ("commonvoice", "test.tsv", "test.tsv"),
@@ -92,7 +95,8 @@ def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
     TREES["mini-librispeech"](tmp_path / "src")
     record(tmp_path / "src/LibriSpeech/train-clean-5/19/227/19-227-0000.flac")
     problem(
-        lambda: prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out"), "19/227: recordings without"
+        lambda: prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out"),
+        "19-227-0000.flac: a recording without a text",
     )
 
 
@@ -185,7 +189,24 @@ def test_what_was_unpacked_by_hand_is_neither_deleted_nor_fetched(tmp_path: Path
 
     monkeypatch.setattr(lhotse.recipes.librispeech, "resumable_download", fetch)
     librispeech(tmp_path / "src")
+    (tmp_path / "src/dev-other.tar.gz").touch()  # of another part
     assert len(prepare(CORPORA["mini-librispeech"], tmp_path / "src", tmp_path / "out", download=True)) == 2
+
+
+def test_a_download_goes_on_beside_other_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    TREES["ljspeech"](tmp_path / "server")
+    (tmp_path / "src/an4").mkdir(parents=True)
+    urls: list[str] = []
+
+    def fetch(url: str, filename: Path, **_options: Any) -> None:
+        urls.append(url)
+        with tarfile.open(filename, "w:bz2") as tar:
+            tar.add(tmp_path / "server/LJSpeech-1.1", arcname="LJSpeech-1.1")
+
+    monkeypatch.setattr(lhotse.recipes.ljspeech, "resumable_download", fetch)
+    for _ in range(2):
+        assert len(prepare(CORPORA["ljspeech"], tmp_path / "src", tmp_path / "out", download=True)) == 2
+    assert len(urls) == 1
 
 
 def test_speech_commands_are_downloaded_and_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,11 +17,9 @@ from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio, write_augm
 from tiny_runs import assert_equal_checkpoints, make_trainer
 
 from asr.audio.sources import read
-from asr.data.augment.codec import through
-from asr.data.augment.noise import SLOPES, Noises, add_noise, coloured
+from asr.data.augment.draws import SLOPES
 from asr.data.augment.room import Rooms, reverberate, simulate
-from asr.data.augment.tempo import change_tempo
-from asr.data.augment.waveform import WaveformAugment
+from asr.data.augment.waveform import Noises, WaveformAugment, add_noise, change_tempo, colored, encode_decode
 from asr.data.batch import Batch
 from asr.data.config import CODECS, NOISES, AugmentConfig, TokenizerConfig
 from asr.data.dataset import join, load_samples, make_cut, perturb
@@ -47,6 +45,10 @@ def some_sound(seconds: float = 1.0, seed: int = 1) -> np.ndarray:
     length = round(seconds * SAMPLE_RATE)
     swell = 0.1 + np.sin(np.arange(length) / 2_000) ** 2
     return (0.1 * swell * np.random.default_rng(seed).standard_normal(length)).astype(np.float32)
+
+
+def noises_of(source: str, lowest: float, highest: float) -> AugmentConfig:
+    return AugmentConfig(noises=[source], snr_db=[lowest, highest])
 
 
 def power(samples: np.ndarray) -> float:
@@ -80,15 +82,15 @@ def delay(samples: np.ndarray, changed: np.ndarray) -> int:
 @settings(max_examples=30, deadline=None)
 def test_noise_is_at_the_ratio_asked_for(ratio: float, loudness: float, slope: float, seed: int):
     samples = some_sound()
-    noise = np.float32(loudness) * coloured(len(samples), slope, random.Random(seed))
+    noise = np.float32(loudness) * colored(len(samples), slope, random.Random(seed))
     noisy = add_noise(samples, noise, ratio)
     assert noisy.dtype == np.float32
     assert snr_db(samples, noisy) == pytest.approx(ratio, abs=0.1)
 
 
 @pytest.mark.parametrize(("colour", "per_octave"), [("white", 0.0), ("pink", -3.0), ("brown", -6.0)])
-def test_coloured_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: float):
-    noise = coloured(10 * SAMPLE_RATE, SLOPES[colour], random.Random(1))
+def test_colored_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: float):
+    noise = colored(10 * SAMPLE_RATE, SLOPES[colour], random.Random(1))
     levels = [level_db(noise, low, 2 * low) for low in (125, 250, 500, 1000, 2000, 4000)]
     assert np.diff(levels) == pytest.approx(per_octave, abs=0.5)
 
@@ -97,7 +99,7 @@ def test_coloured_noise_falls_by_so_many_db_an_octave(colour: str, per_octave: f
 def test_every_source_of_noise_keeps_to_the_range_and_varies(source: str, tmp_path: Path):
     voices = [write_audio(tmp_path / f"v{index}.wav", 0.5 + index, seed=index) for index in range(3)]
     manifest = write_manifest(tmp_path / "noise.jsonl", [(path, "") for path in voices])
-    noises = Noises([str(manifest) if source == "manifest" else source], (5.0, 15.0), voices)
+    noises = Noises(noises_of(str(manifest) if source == "manifest" else source, 5.0, 15.0), voices)
     samples = some_sound(1.5)
     ratios = [snr_db(samples, noises(samples, random.Random(seed))) for seed in range(20)]
     assert all(4.9 < ratio < 15.1 for ratio in ratios)
@@ -107,7 +109,7 @@ def test_every_source_of_noise_keeps_to_the_range_and_varies(source: str, tmp_pa
 def test_babble_is_of_the_voices(tmp_path: Path):
     voices = [write_audio(tmp_path / f"v{index}.wav", 2.0, seed=index) for index in (1, 3)]  # tones of 220 and 440 Hz
     samples = some_sound(1.5)
-    babble = Noises(["babble"], (10.0, 10.0), voices)(samples, random.Random(5)) - samples
+    babble = Noises(noises_of("babble", 10.0, 10.0), voices)(samples, random.Random(5)) - samples
     tones = level_db(babble, 210, 230), level_db(babble, 430, 450)
     assert min(tones) > level_db(babble, 800, 8000) + 20
     assert abs(tones[0] - tones[1]) < 15
@@ -118,7 +120,7 @@ def test_recorded_silence_and_an_empty_recording_add_nothing(tmp_path: Path):
     for index, seconds in enumerate((0.0, 0.5)):
         path = tmp_path / f"{index}.wav"
         soundfile.write(path, np.zeros(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
-        noises = Noises([str(write_manifest(tmp_path / f"{index}.jsonl", [(path, "")]))], (0.0, 0.0), [])
+        noises = Noises(noises_of(str(write_manifest(tmp_path / f"{index}.jsonl", [(path, "")])), 0.0, 0.0), [])
         assert np.array_equal(noises(samples, random.Random(1)), samples)
 
 
@@ -171,7 +173,7 @@ def test_simulated_rooms_without_their_library_are_one_line(monkeypatch: pytest.
 def test_a_codec_keeps_the_length_and_the_place(name: str, length: int):
     time = np.arange(length) / SAMPLE_RATE
     samples = (0.3 * np.sin(2 * np.pi * (300 + 1_000 * time) * time)).astype(np.float32)
-    coded = through(samples, name)
+    coded = encode_decode(samples, name)
     assert coded.shape == (length,)
     assert coded.dtype == np.float32
     assert not np.array_equal(coded, samples)
@@ -181,8 +183,8 @@ def test_a_codec_keeps_the_length_and_the_place(name: str, length: int):
 
 @pytest.mark.parametrize("name", [name for name in CODECS if name.startswith("telephone")])
 def test_a_telephone_leaves_the_band_from_300_to_3400_hz(name: str):
-    noise = 0.1 * coloured(4 * SAMPLE_RATE, 0.0, random.Random(1))
-    heard = through(noise, name)
+    noise = 0.1 * colored(4 * SAMPLE_RATE, 0.0, random.Random(1))
+    heard = encode_decode(noise, name)
     inside = level_db(heard, 500, 3_000)
     assert inside == pytest.approx(level_db(noise, 500, 3_000), abs=3)
     below, above, beyond = (level_db(heard, *band) for band in ((20, 150), (3_700, 3_950), (4_200, 8_000)))
@@ -194,7 +196,7 @@ def test_a_telephone_leaves_the_band_from_300_to_3400_hz(name: str):
 
 def test_what_is_beyond_full_scale_is_not_clipped_by_a_codec():
     samples = 20 * some_sound()
-    assert np.abs(through(samples, "telephone-mu-law")).max() > 1.5
+    assert np.abs(encode_decode(samples, "telephone-mu-law")).max() > 1.5
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])

@@ -1,4 +1,4 @@
-"""Where the errors are: by speaker, by length, by signal-to-noise ratio."""
+"""Error rates by speaker, by length, by signal-to-noise ratio."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH
 LENGTHS = (0.0, 2.0, 5.0, 10.0, 15.0, np.inf)  # seconds
 SNRS = (-np.inf, 5.0, 10.0, 15.0, 20.0, 30.0, np.inf)  # dB
 NOISE_FLOOR_PERCENTILE = 10
-SNR_LIMIT = 60.0  # dB; of digital silence nothing more can be said
+SNR_LIMIT = 60.0  # dB; where the pauses are digital silence
 
 
 @dataclass(frozen=True)
 class Group:
-    """Utterances that have something in common. wer and interval are fractions, NaN without reference words."""
+    """Error rate of a group of utterances. wer and interval are fractions, NaN without reference words."""
 
     name: str
     utterances: int
@@ -45,7 +45,10 @@ def group(names: Sequence[Hashable], errors: np.ndarray, words: np.ndarray) -> l
 def group_by_value(
     values: np.ndarray, edges: Sequence[float], unit: str, errors: np.ndarray, words: np.ndarray
 ) -> list[Group]:
-    """The same by where each utterance's value lies between the edges, ascending; those without one (NaN) last."""
+    """Error rates of the utterances between each two edges, ascending; those without a value (NaN) last.
+
+    values: of each utterance, in `unit`, shape (utterances,).
+    """
     names = [f"{low:g} – {high:g} {unit}" for low, high in pairwise(edges)]
     names[0], names[-1] = f"below {edges[1]:g} {unit}", f"{edges[-2]:g} {unit} and more"
     bins = np.where(np.isnan(values), len(names), np.searchsorted(edges, values, side="right") - 1)
@@ -54,7 +57,7 @@ def group_by_value(
 
 
 def estimate_snr(samples: np.ndarray) -> float:
-    """Signal-to-noise ratio in dB of float32 (samples,) at 16 kHz that holds speech and pauses; NaN if it is too short.
+    """Signal-to-noise ratio in dB of float32 (samples,) at 16 kHz with speech and pauses; NaN if it is too short.
 
     The power of the noise is the 10th percentile of the power of frames of 25 ms, that of the signal the mean over all
     frames less the noise, as in energy-percentile estimators (NIST's stnr). Noise that is not steady counts as signal;

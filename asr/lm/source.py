@@ -1,0 +1,64 @@
+"""Reads text and ARPA files: plain, gzip or xz, from a file, a pipe or standard input. Each is opened and read once."""
+
+import gzip
+import io
+import lzma
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from asr.errors import LanguageModelError, one_line
+from asr.lm.vocabulary import SPECIAL
+from asr.normalize import normalize
+
+STDIN = "-"
+normalize_word = lru_cache(1 << 17)(normalize)  # a text has few different words: fifteen times as fast as its lines
+GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"  # the first bytes of compressed files, whatever their names say
+
+
+@contextmanager
+def open_source(path: Path | str) -> Iterator[IO[bytes]]:
+    """The decompressed bytes of a file, a pipe, or `-`, standard input. LanguageModelError if they cannot be read."""
+    try:
+        if str(path) == STDIN and sys.stdin is None:
+            raise LanguageModelError("-: there is no standard input; name a file")
+        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open(path, "rb") as file:
+            # A second buffer: that of a pipe itself peeks at no more than was written first, perhaps one byte.
+            whole: Any = io.BufferedReader(file)
+            first = whole.peek(len(XZ))
+            if first.startswith(GZIP):
+                yield gzip.GzipFile(fileobj=whole)  # type: ignore[misc]
+            else:
+                yield lzma.LZMAFile(whole) if first.startswith(XZ) else whole  # noqa: SIM115 (closed with the file)
+            whole.detach()  # leaves standard input open
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise LanguageModelError(f"{path}: truncated or damaged ({one_line(error)}); copy or make it again") from error
+    except OSError as error:
+        raise LanguageModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def read_sentences(paths: Iterable[Path | str], as_is: bool = False) -> Iterator[str]:
+    """The lines of UTF-8 texts that have words in them, each normalized (`asr.normalize`) if not `as_is`.
+
+    Raises LanguageModelError, which names the file and, where it helps, the line.
+    """
+    for path in paths:
+        with open_source(path) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    # Some editors begin a file with a byte order mark, which would be a part of the first word.
+                    sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
+                if not as_is:
+                    if "<" in sentence and (marks := set(SPECIAL).intersection(sentence.split())):
+                        raise LanguageModelError(
+                            f"{path}:{number}: the text has {marks.pop()} in it; remove such marks"
+                        )
+                    sentence = " ".join(filter(None, map(normalize_word, sentence.split())))
+                if sentence.strip():
+                    yield sentence
