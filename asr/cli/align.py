@@ -1,4 +1,4 @@
-"""`asr align`: a recording and its text in, the time of each word out."""
+"""`asr align`: times of the words of a known text."""
 
 import os
 import sys
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from asr.audio.sources import STANDARD_INPUT, duration
 from asr.cli import options
-from asr.cli.outputs import write_text
+from asr.cli.messages import audio_progress, name_in, printable
+from asr.cli.outputs import Guard, check_writable, write_text
 from asr.errors import AsrError
 from asr.output.writers import render
 from asr.recognize.align import align as align_text
@@ -17,29 +19,32 @@ from asr.recognize.offline import Recognizer
 
 
 def align(
-    audio: Annotated[str, typer.Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE|-", help="What is spoken there: the words, or a text file of them.")
-    ],
+    audio: Annotated[str, Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
+    text: Annotated[str, Argument(metavar="TEXT|FILE|-", help="Words spoken there, or a text file of them.")],
+    output: options.Output = None,
+    format: options.WordFormat = None,
+    force: options.Force = False,
     model: options.Model = options.MODEL,
-    format: Annotated[options.Format, typer.Option(help="What to write.")] = options.WORD_TIMES,
-    output: Annotated[Path | None, typer.Option(help="Write there, not to standard output.")] = None,
+    language: options.Language = None,
+    threads: options.Threads = 0,
 ) -> None:
     """Write when each word of a known text is spoken.
 
     Words keep their case and punctuation. Numbers and signs must be written as they are spoken. A confidence far below
-    that of its neighbours shows a word that is spoken otherwise, or not at all.
+    that of its neighbors shows a word that is spoken otherwise, or not at all.
     """
     if audio == text == STANDARD_INPUT:
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
-    options.check_names(format, [audio])
+    chosen = options.chosen_format(format, output, "ctm")
+    options.check_names(chosen, [audio])
     words = read_text(text)
     if output is not None:
-        write_text(output, "", mode="a")  # known before the work
-    recognizer = Recognizer(model, "greedy")
-    with options.audio_progress(lambda: [duration(audio)]) as on_progress:
+        Guard([audio, text], force).check(output)
+        check_writable(output)
+    recognizer = Recognizer(options.load_model(model, language), "greedy", threads=threads)
+    with audio_progress(lambda: [duration(audio)]) as on_progress:
         transcript = align_text(recognizer, audio, words, on_progress=on_progress)
-    written = render(transcript, format.value, options.name_in(format, audio))
+    written = render(transcript, chosen, name_in(chosen, audio))
     if output is not None:
         write_text(output, written)
     else:
@@ -52,7 +57,7 @@ def read_text(source: str) -> str:
         if len(source.split()) == 1 and (os.sep in source or Path(source).suffix[1:].isalnum()):
             raise AsrError(f"{source}: no such file; name an existing one, or give the words that are spoken")
         return source
-    name = options.printable("standard input" if source == STANDARD_INPUT else source)
+    name = printable("standard input" if source == STANDARD_INPUT else source)
     try:
         if source != STANDARD_INPUT:
             content = Path(source).read_bytes()

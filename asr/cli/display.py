@@ -43,7 +43,7 @@ class Display:
             self._live.stop()
 
     def show(self, samples: np.ndarray, events: list[Event]) -> None:
-        """The samples (n,) that were heard last, and what became of them."""
+        """Update the display by the latest samples (n,) and the events that they led to."""
         for event in events:
             self._partial = event if isinstance(event, Partial) else None
         self._peak = float(np.fmax.reduce(np.abs(samples), initial=self._peak))  # fmax, because it passes over NaN
@@ -64,7 +64,7 @@ class Display:
             self._live = self._start()  # a new one: a Live that is started again erases lines that are not its own
 
     def _start(self) -> "Live":
-        # Here, because who listens into a pipe should not wait for imports that are not needed.
+        # Here, because these imports are not needed where standard error is a pipe.
         from rich.console import Console
         from rich.live import Live
 

@@ -1,28 +1,25 @@
-"""`asr export`: a checkpoint in, a model bundle out."""
+"""`asr export`: bundle of a checkpoint."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from asr.cli.options import training_packages
+from asr.cli.messages import training_packages
 
 
 def export(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="RUN|CHECKPOINT", help="A run's folder (its best epoch) or a checkpoint in one."),
-    ],
+    source: Annotated[Path, Argument(metavar="RUN|CHECKPOINT", help="A run's folder (best epoch), or a checkpoint.")],
     output: Annotated[
-        Path | None,
-        typer.Option(help="The folder to write, else RUN/bundle, or RUN/bundle-NAME of a checkpoint."),
+        Path | None, Option("--output", "-o", help="Folder to write, else RUN/bundle or RUN/bundle-NAME.")
     ] = None,
 ) -> None:
-    """Make the bundle of any checkpoint of a run, measured on the dev data, as the end of the run does.
+    """Make the model bundle of a run's checkpoint.
 
-    Of a run with ema_decay that is the moving average, which was validated. The data of the run's recipe must be where
-    it was. A bundle that is there is replaced.
+    It is measured on the dev data as at the end of the run, so the data of the run's recipe must be where it was. Of a
+    run with ema_decay the moving average is taken, which was validated. A bundle that is there is replaced.
     """
     with training_packages():
         from asr.train.run import export_checkpoint
-    export_checkpoint(source, output)
+
+        export_checkpoint(source, output)

@@ -1,4 +1,4 @@
-"""`asr listen`: speech in, text out while it is spoken."""
+"""`asr listen`: text of what is spoken, while it is spoken."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
@@ -13,106 +14,92 @@ from typing import Annotated, Self
 
 import numpy as np
 import typer
+from typer import Option
 
 from asr.audio import microphone
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import STANDARD_INPUT, read_blocks
 from asr.cli import options
+from asr.cli.command import with_groups
 from asr.cli.display import Display
-from asr.cli.outputs import AudioOutput, TextOutput
+from asr.cli.messages import complain, printable
+from asr.cli.outputs import AudioOutput, Guard, TextOutput
 from asr.errors import AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
-from asr.recognize.offline import DEFAULT_MODEL
 from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
 
-OVERRUN_SECONDS = 1.0  # between two lines about lost audio
+OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
 
+@dataclass(frozen=True)
+class Endpoints:
+    """When an utterance ends, in seconds."""
+
+    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech
+    before_speech: Annotated[float, Option(help="Silence before the first word after which to start afresh.")] = (
+        ENDPOINT.before_speech
+    )
+    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance
+
+    def rules(self) -> Endpoint:
+        try:
+            return Endpoint(self.after_speech, self.before_speech, self.max_utterance)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+
+@with_groups
 def listen(
-    list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the microphones and end.")] = False,
-    device: Annotated[
-        str | None, typer.Option(help="A microphone's number or a part of its name; else the system's default.")
-    ] = None,
+    *,
+    list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
+    device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|-", help="Listen to a recording instead; to - when it is read to its end."),
+        str | None, Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting.")
     ] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Take as long for --input as it lasts, not as fast as possible.")
-    ] = False,
+    realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
+    output: Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")] = None,
+    format: options.LiveFormat = None,
+    save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
+    force: options.Force = False,
     model: options.Model = STREAMING_MODEL,
-    decoder: options.Decoder = options.DECODER,
-    beam_width: options.BeamWidth = options.BEAM,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    rescore: options.Rescore = None,
+    language: options.Language = None,
+    decoding: options.Decoding,
     second_pass: Annotated[
-        bool, typer.Option("--second-pass", help=f"Recognise each finished utterance again with {DEFAULT_MODEL}.")
-    ] = False,
-    after_speech: Annotated[
-        float, typer.Option(help="Seconds of silence that end an utterance.")
-    ] = ENDPOINT.after_speech,
-    before_speech: Annotated[
-        float, typer.Option(help="Seconds of silence before the first word after which to start afresh.")
-    ] = ENDPOINT.before_speech,
-    max_utterance: Annotated[
-        float, typer.Option(help="Seconds after which an utterance is cut.")
-    ] = ENDPOINT.max_utterance,
-    format: Annotated[
-        options.LiveFormat, typer.Option(help="What to write; in json an object a line.")
-    ] = options.LIVE_FORMAT,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Write there as it comes, not to standard output; a terminal still shows the text."),
+        str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
     ] = None,
-    save_audio: Annotated[
-        Path | None, typer.Option(help="Keep what was heard: a .wav, .flac, .ogg or .mp3 file.")
-    ] = None,
+    endpoints: Endpoints,
+    threads: options.Threads = 0,
 ) -> None:
-    """Write the words spoken into a microphone, while they are spoken.
+    """Write the words spoken into a microphone as they come.
 
     Finished utterances go to standard output, everything else to standard error. On a terminal the utterance in
     progress is shown there, the words that may still change dimmed. Ctrl-C finishes the last sentence; a second
-    one ends at once.
+    one ends at once. Dropped audio (overruns) is counted and reported.
     """
     if list_devices:
         silence_libraries()
         print_devices()
         return
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
-    check_usage(device, input, realtime, output, save_audio)
-    try:
-        endpoint = Endpoint(after_speech, before_speech, max_utterance)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    source: Source
-    if input is None:
-        silence_libraries()
-        source = microphone.Microphone(microphone.find_device(device))
-        name = options.printable(source.device.name)
-    else:
-        source = Recording(input, realtime)
-        name = options.printable("standard input" if input == STANDARD_INPUT else input)
-    recognizer = StreamingRecognizer(
-        model,
-        decoding,
-        endpoint,
-        second_pass=DEFAULT_MODEL if second_pass else None,
-    )
-    with (
-        closing(TextOutput(output, LIVE_FORMATS[format.value](name))) as text,
-        closing(AudioOutput(save_audio)) as audio,
-    ):
+    check_usage(device, input, realtime)
+    decoder = decoding.options()
+    endpoint = endpoints.rules()
+    Guard([input, *decoding.files], force).check(output, save_audio)
+    source = open_source(device, input, realtime)
+    name = printable(source.name if isinstance(source, Recording) else source.device.name)
+    bundle = options.load_model(model, language)
+    second = options.load_model(second_pass, language) if second_pass is not None else None
+    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second, threads)
+    writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name)
+    with closing(TextOutput(output, writer)) as text, closing(AudioOutput(save_audio)) as audio:
         with ended_by_signals(source.stop), source:  # after the model is loaded, or the first words would be late
             audio.begin(source.rate)
             text.begin()
-            options.complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
+            complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
             with Display() as display:
                 failure = recognize(source, recognizer, text, audio, display)
         if source.overruns:
-            options.complain(f"audio was lost {source.overruns} times in all")
+            complain(f"audio was dropped {source.overruns} times in all")
     if failure is not None:
         raise failure
     if text.failed or audio.failed:
@@ -140,9 +127,7 @@ def print_devices() -> None:
         print(f"{device.number:3}  {device.name}, {device.rate} Hz{' (default)' if device.default else ''}")
 
 
-def check_usage(
-    device: str | None, input: str | None, realtime: bool, output: Path | None, save_audio: Path | None
-) -> None:
+def check_usage(device: str | None, input: str | None, realtime: bool) -> None:
     """BadParameter for options that contradict each other."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
         raise typer.BadParameter("the recording has no name", param_hint="--input")
@@ -150,11 +135,13 @@ def check_usage(
         raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
     if realtime and input is None:
         raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
-    files = {"--input": input if input != STANDARD_INPUT else None, "--output": output, "--save-audio": save_audio}
-    given = [(option, os.path.realpath(path)) for option, path in files.items() if path is not None]
-    for number, (option, path) in enumerate(given):
-        if path in [other for _, other in given[:number]]:
-            raise typer.BadParameter(f"{path} is already the file of another option", param_hint=option)
+
+
+def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
+    if input is not None:
+        return Recording(input, realtime)
+    silence_libraries()
+    return microphone.Microphone(microphone.find_device(device))
 
 
 class Recording:
@@ -168,6 +155,7 @@ class Recording:
     overruns = 0  # a file waits
 
     def __init__(self, source: str, realtime: bool):
+        self.name = "standard input" if source == STANDARD_INPUT else source
         self._chunks = _chunks(source)
         self._first: list[np.ndarray] = []
         self._realtime = realtime
@@ -183,7 +171,7 @@ class Recording:
     def __iter__(self) -> Iterator[np.ndarray]:
         due = time.monotonic()
         for chunk in chain(self._first, self._chunks):
-            due += len(chunk) / self.rate  # nobody hears a chunk before it is spoken to its end
+            due += len(chunk) / self.rate  # a chunk is complete when it has been spoken
             if self._realtime:
                 time.sleep(max(0.0, due - time.monotonic()))
             if self._stopped:
@@ -226,7 +214,7 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 def recognize(
     source: Source, recognizer: StreamingRecognizer, text: TextOutput, audio: AudioOutput, display: Display
 ) -> AsrError | None:
-    """All that the source hands out, to the end of its last sentence; what made it end early, if anything did."""
+    """Write the text of a source, to the end of its last sentence; the error if it ended early."""
 
     def write_finals(events: list[Event]) -> None:
         for event in events:
@@ -234,7 +222,7 @@ def recognize(
                 with display.aside():
                     text.add(event.segment)
 
-    lost, silent_until = 0, 0.0
+    dropped, silent_until = 0, 0.0
     failure: AsrError | None = None
     try:
         for samples in source:
@@ -242,12 +230,12 @@ def recognize(
             events = recognizer.accept(samples, source.rate)
             write_finals(events)
             display.show(samples, events)
-            if source.overruns > lost and time.monotonic() >= silent_until:
-                options.complain(
-                    f"audio was lost {source.overruns - lost} times: the machine is too slow;"
+            if source.overruns > dropped and time.monotonic() >= silent_until:
+                complain(
+                    f"audio was dropped {source.overruns - dropped} times: the machine is too slow;"
                     " close other programs, or listen with --decoder greedy"
                 )
-                lost, silent_until = source.overruns, time.monotonic() + OVERRUN_SECONDS
+                dropped, silent_until = source.overruns, time.monotonic() + OVERRUN_SECONDS
     except (AudioError, DeviceError) as error:
         failure = error
     write_finals(recognizer.finish())

@@ -1,37 +1,22 @@
-"""The command `asr`."""
+"""The program `asr`: its streams, warnings, errors and exit codes."""
 
+import errno
 import io
 import os
 import sys
+import warnings
+from contextlib import suppress
 
-import typer
-
-from asr.cli.align import align
-from asr.cli.average import average
-from asr.cli.evaluate import evaluate
-from asr.cli.export import export
-from asr.cli.listen import listen
-from asr.cli.lm import lm
-from asr.cli.models import models
-from asr.cli.options import complain
-from asr.cli.prepare import prepare
-from asr.cli.runs import runs
-from asr.cli.train import train
-from asr.cli.transcribe import transcribe
+from asr.cli.messages import complain
 from asr.errors import AsrError
 
-app = typer.Typer(
-    help="Speech to text: transcribe recordings, listen to a microphone, time texts, measure models, train new ones.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (transcribe, listen, align, evaluate, train, runs, average, export, models):
-    app.command()(command)
-app.add_typer(lm, name="lm")
-app.add_typer(prepare, name="prepare")
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or write elsewhere"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions"),
+    errno.EROFS: "this disk cannot be written to; write elsewhere",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n"),
+    errno.EIO: "the disk or the device may be failing",
+}
 
 
 def main() -> None:
@@ -42,14 +27,26 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # any text in any locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    # PYTHONWARNINGS=error is for the tests of programs: it would end this one at the first deprecation in a library.
+    warnings.filters[:] = [item for item in warnings.filters if item[0] != "error"]  # type: ignore[index]
     try:
-        app()  # turns Ctrl-C and a reader that went away into an exit code by itself
+        from asr.cli.app import app  # here, after the warnings are set
+
+        app(prog_name="asr")  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
         complain(error)
-        sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}cannot write: {error.strerror or error}; make room, or write elsewhere")
-        # What could not be written is still in the buffer; Python would try again at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+        complain(explain(error))
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is still in the buffer; Python would try again at exit, and complain
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(1)
+
+
+def explain(error: OSError) -> str:
+    """What happened, to which file, and what to do about it where that is known."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return f"{where}{error.strerror or str(error) or type(error).__name__}{advice}"

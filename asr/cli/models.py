@@ -1,19 +1,33 @@
-"""`asr models`: what comes with the package."""
+"""`asr models`: list of the packaged models."""
 
+from asr.cli.messages import print_table
+from asr.cli.options import language_name
 from asr.model.bundle import load_bundle, packaged_models
+
+COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
 
 
 def models() -> None:
-    """List the packaged models."""
-    for name in packaged_models():
-        bundle = load_bundle(name)
-        size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
-        mode = (
-            f"files and live ({bundle.config.delay_seconds * 1000:.0f} ms delay)"
-            if bundle.config.streaming
-            else "files"
+    """List the packaged models and their error rates.
+
+    WER is the word error rate on the model's dev data, with the decoder that runs by default.
+    """
+    bundles = [load_bundle(name) for name in packaged_models()]
+    rows = [COLUMNS]
+    for bundle in bundles:
+        config = bundle.config
+        wer = config.metrics.get("dev_wer_default")
+        rows.append(
+            (
+                config.name,
+                language_name(bundle),
+                "files and live" if config.streaming else "files",
+                f"{config.delay_seconds * 1000:.0f} ms" if config.streaming else "–",
+                f"{sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6:.0f} MB",
+                "–" if wer is None else f"{wer:.1%}",
+                config.license,
+            )
         )
-        wer = bundle.config.metrics.get("dev_wer")
-        measured = "" if wer is None else f", WER {wer:.1%} on its dev data (greedy)"
-        print(f"{name}  {bundle.config.language}, {mode}, {size:.0f} MB{measured}, {bundle.config.license}")
-        print(f"    {bundle.config.description}")
+    print_table(rows)
+    for bundle in bundles:
+        print(f"\n{bundle.config.name}: {bundle.config.description}")

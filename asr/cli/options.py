@@ -1,20 +1,23 @@
-"""Options, messages and the progress bar that several commands share."""
+"""Options that several commands share; a group of them is a dataclass (`asr.cli.command.with_groups`)."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from asr.audio.sources import STANDARD_INPUT
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER, DecoderOptions
 from asr.errors import AsrError, one_line
-from asr.output.writers import EXACT_NAMES, FORMATS, LIVE_FORMATS
-from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnProgress
+from asr.model.bundle import Bundle, load_bundle
+from asr.output.writers import FORMATS, LIVE_FORMATS
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL
+
+LANGUAGES = {"en": "English"}  # codes of the packaged models
 
 
 class DecoderChoice(StrEnum):
@@ -22,123 +25,90 @@ class DecoderChoice(StrEnum):
     beam = "beam"
 
 
-Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
-LiveFormat = StrEnum("LiveFormat", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
+DECODER = DecoderChoice(DEFAULT_DECODER)
+FormatChoice = StrEnum("FormatChoice", {name: name for name in FORMATS})  # type: ignore[misc]
+LiveFormatChoice = StrEnum("LiveFormatChoice", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
 
-Model = Annotated[str, typer.Option(help="A packaged model's name (see `asr models`) or a bundle's folder.")]
-Decoder = Annotated[
-    DecoderChoice, typer.Option(help="beam asks a language model and makes fewer errors; greedy is fastest.")
+FORMAT_HELP = "Format to write; without it that of --output's suffix, else {}."
+Format = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("txt"))]
+WordFormat = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("ctm"))]
+LiveFormat = Annotated[
+    LiveFormatChoice | None, Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line.")
 ]
-BeamWidth = Annotated[int, typer.Option(min=1, max=1024, help="Hypotheses that the beam decoder keeps.")]
-LanguageModel = Annotated[
-    str | None,
-    typer.Option("--lm", help="For beam: a packaged language model's name, a file, or NONE; else the model's own."),
-]
-Hotwords = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="For beam: words and phrases to prefer, as in 'Ivanhoe, knee jerk:8'."),
-]
-HotwordsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The same from a file, one a line.")]
-Rescore = Annotated[
-    Path | None,
-    typer.Option(metavar="FOLDER", help="For beam: a recurrent language model that weighs the hypotheses again."),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Windows recognised together; the text does not depend on it.")]
+Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
+Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
+Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
+Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
+Threads = Annotated[int, Option(min=0, help="Processor threads; 0 for one per core.")]
+BatchSize = Annotated[int, Option(min=1, help="Windows recognized together; the text does not depend on it.")]
 
 MODEL = DEFAULT_MODEL
-DECODER = DecoderChoice(DEFAULT_DECODER)
-BEAM = BEAM_WIDTH
 BATCH = BATCH_SIZE
-FORMAT = Format("txt")
-LIVE_FORMAT = LiveFormat("txt")
-WORD_TIMES = Format("ctm")
 
 
-def decoder_options(
-    decoder: DecoderChoice,
-    beam_width: int,
-    lm: str | None,
-    hotwords: str | None,
-    hotwords_file: Path | None,
-    rescore: Path | None,
-    nbest: int = 1,
-) -> DecoderOptions:
-    """What the options say. BadParameter for those that need another decoder, AsrError for a file that is none."""
-    text = hotwords or ""
-    if hotwords_file is not None:
-        try:
-            text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
-    given = {
-        "--lm": lm is not None,
-        "--hotwords": bool(text.strip()),
-        "--rescore": rescore is not None,
-        "--nbest": nbest > 1,
-    }
-    if decoder is DecoderChoice.greedy and any(given.values()):
-        option = next(option for option, used in given.items() if used)
-        raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-    return DecoderOptions(decoder.value, beam_width, lm, text, nbest, rescore)
+@dataclass(frozen=True)
+class Decoding:
+    """How log-probabilities become words."""
+
+    decoder: Annotated[DecoderChoice, Option(help="beam: uses a language model, more accurate; greedy: fastest.")] = (
+        DECODER
+    )
+    beam_width: Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
+    lm: Annotated[
+        str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
+    ] = None
+    hotwords: Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")] = None
+    hotwords_file: Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")] = None
+    rescore: Annotated[
+        Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")
+    ] = None
+
+    @property
+    def files(self) -> tuple[str | Path | None, ...]:
+        """Files that these options read."""
+        return self.lm, self.hotwords_file
+
+    def options(self, nbest: int = 1) -> DecoderOptions:
+        """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
+        text = self.hotwords or ""
+        if self.hotwords_file is not None:
+            try:
+                text += "\n" + self.hotwords_file.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise AsrError(f"{self.hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
+        given = {
+            "--lm": self.lm is not None,
+            "--hotwords": bool(text.strip()),
+            "--rescore": self.rescore is not None,
+            "--nbest": nbest > 1,
+        }
+        if self.decoder is DecoderChoice.greedy and any(given.values()):
+            option = next(option for option, used in given.items() if used)
+            raise typer.BadParameter("goes with --decoder beam", param_hint=option)
+        return DecoderOptions(self.decoder.value, self.beam_width, self.lm, text, nbest, self.rescore)
 
 
-def check_names(format: Format, sources: Iterable[str]) -> None:
+def load_model(model: str, language: str | None) -> Bundle:
+    """The bundle of a packaged name or a folder. AsrError if there is none, or for a language that it does not know."""
+    bundle = load_bundle(model)
+    known = language_name(bundle)
+    spoken = (language or known).lower().replace("_", "-").split("-")[0]  # de of de-AT
+    if spoken not in (known.lower(), bundle.config.language):
+        raise AsrError(f"{bundle.config.name}: {known} only; for '{language}' name another model with --model")
+    return bundle
+
+
+def language_name(bundle: Bundle) -> str:
+    return LANGUAGES.get(bundle.config.language, bundle.config.language)
+
+
+def chosen_format(choice: StrEnum | None, output: str | Path | None, default: str, known: Mapping = FORMATS) -> str:
+    """The format that was asked for, or that the output's suffix names. A file named .txt may hold any."""
+    suffix = Path(output or "").suffix[1:].lower()
+    return choice.value if choice else suffix if suffix in known and suffix != "txt" else default
+
+
+def check_names(format: str, sources: Iterable[str]) -> None:
     """BadParameter if a manifest would have to name audio that is no file."""
-    if format.value == "jsonl" and STANDARD_INPUT in sources:
+    if format == "jsonl" and STANDARD_INPUT in sources:
         raise typer.BadParameter("standard input cannot be named in jsonl; save it as a file first", param_hint="-")
-
-
-def complain(problem: object) -> None:
-    """One line on standard error, if anybody reads that."""
-    if sys.stderr is not None:  # `print` would take standard output instead
-        with suppress(OSError, ValueError):
-            print(f"asr: {problem}", file=sys.stderr, flush=True)
-
-
-def printable(name: str) -> str:
-    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in name)
-
-
-def name_in(format: Format, name: str) -> str:
-    """A file's name as the format can hold it: in JSON as it is, so that the file is found again, unless not UTF-8."""
-    exact = format.value in EXACT_NAMES and name.encode("utf-8", "replace").decode() == name
-    return name if exact else printable(name)
-
-
-@contextmanager
-def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProgress | None]:
-    """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
-
-    `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.
-    """
-    if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
-        yield None
-        return
-    # Here, because a short transcription in a pipe should not wait for imports that it does not need.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    seconds = lengths()
-    known = [length for length in seconds if length is not None]
-    with Progress(
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed:.0f} s of audio"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
-        redirect_stdout=sys.stdout.isatty(),
-    ) as progress:
-        task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
-        yield lambda _source, done: progress.advance(task, done)
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """AsrError that says what to install if one of the imports inside fails."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise AsrError(f"training needs more packages ({error.name} is missing): pip install 'asr[train]'") from error

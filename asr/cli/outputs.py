@@ -1,8 +1,12 @@
-"""The files that commands write: a text at once, and what `asr listen` hears, while it listens."""
+"""The files that commands write, and what they must not replace."""
 
+import errno
 import io
+import os
+import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,8 +14,10 @@ import numpy as np
 import soundfile
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.cli import options
+from asr.audio.sources import STANDARD_INPUT
+from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
+from asr.files import replacing
 from asr.output.transcript import Segment
 from asr.output.writers import LiveWriter
 
@@ -19,11 +25,81 @@ from asr.output.writers import LiveWriter
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
 
 
-class TextOutput:
-    """Where finished utterances go, each as one complete piece: a file, or standard output.
+class Guard:
+    """Keeps a command's outputs from replacing what it reads, and without `force` from replacing anything.
 
-    When the file cannot be written any more, what is there stays and the rest goes to standard output.
-    Raises AsrError when it cannot be written to begin with.
+    An empty file has nothing to lose; a pipe or a device is written to.
+    """
+
+    def __init__(self, reads: Iterable[str | Path | None], force: bool):
+        self._force = force
+        self._used = {identity: source for source in reads if source for identity in _identities(source)}
+
+    def refusal(self, target: Path) -> str | None:
+        """Why the target must not be written; None if it may be."""
+        for identity in _identities(target):
+            if identity in self._used:
+                return f"{target}: is the same file as {self._used[identity]}; choose another --output"
+        if not self._force and target.is_file() and target.stat().st_size:
+            return f"{target}: exists; choose another name, or replace it with --force"
+        return None
+
+    def check(self, *targets: Path | None) -> None:
+        """AsrError for the first target that must not be written, or is the same as one before it."""
+        for target in filter(None, targets):
+            if problem := self.refusal(target):
+                raise AsrError(problem)
+            self._used |= dict.fromkeys(_identities(target), target)
+
+
+def _identities(name: str | Path) -> list[object]:
+    """What all names of one file have in common: its path without links, and its number on the disk if it exists."""
+    is_input, found = str(name) == STANDARD_INPUT, list[object]()
+    with suppress(OSError, ValueError):  # also for words that are no file's name
+        found += [] if is_input else [os.path.realpath(name)]
+        status = os.stat(0 if is_input else name)
+        found += (
+            [] if stat.S_ISCHR(status.st_mode) else [(status.st_dev, status.st_ino)]
+        )  # a terminal is read and written
+    return found
+
+
+def check_writable(path: Path, option: str = "--output", make_folder: bool = False) -> None:
+    """Try to write beside `path`, before hours of work are done for nothing. AsrError."""
+    with _explained(path.parent if make_folder else path, option):
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_file() or not path.exists():  # else it is a pipe or a device
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
+    with _explained(path, "--output"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _explained(path: Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be written ({error.strerror or error}); choose another {option}") from error
+
+
+class TextOutput:
+    """Writes finished utterances, each as one complete piece, to a file or to standard output.
+
+    An older file stays until `begin`. When a file cannot be written any more, what is there stays and the rest goes to
+    standard output. AsrError when it cannot be written to begin with.
     """
 
     def __init__(self, path: Path | None, writer: LiveWriter):
@@ -32,16 +108,12 @@ class TextOutput:
         self._size = 0  # bytes of complete pieces
         self.failed = False
         if path is not None:
-            try:
-                self._file = io.FileIO(path, "a")  # an older text stays until there is a new one
-            except OSError as error:
-                raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+            check_writable(path)
 
     def begin(self) -> None:
-        """Replace what the file held."""
-        if self._file is not None:
-            with suppress(OSError):  # a pipe has no older text
-                self._file.truncate(0)
+        if self._path is not None:
+            with _explained(self._path, "--output"):
+                self._file = io.FileIO(self._path, "w")
         self._write(self._writer.begin(), "")
 
     def add(self, segment: Segment) -> None:
@@ -65,7 +137,7 @@ class TextOutput:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            options.complain(
+            complain(
                 f"{self._path}: cannot be written ({error.strerror});"
                 " what is there stays, the rest goes to standard output"
             )
@@ -79,9 +151,9 @@ class TextOutput:
 
 
 class AudioOutput:
-    """The audio as heard, in a file that grows; when it cannot grow any more, one line says so and listening goes on.
+    """Writes audio to a file in the format of its suffix. AsrError when it cannot be written to begin with.
 
-    The name's suffix is the format. Raises AsrError when it cannot be written to begin with.
+    An older file stays until `begin`. When the file cannot grow any more, one line says so and listening goes on.
     """
 
     def __init__(self, path: Path | None):
@@ -90,25 +162,22 @@ class AudioOutput:
         self.failed = False
         if path is not None:
             self._open(io.BytesIO(), SAMPLE_RATE).close()
-            try:
-                path.open("ab").close()  # as above, an older recording stays for now
-            except OSError as error:
-                raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --save-audio") from error
+            check_writable(path, "--save-audio")
 
     def begin(self, rate: int) -> None:
-        """Replace what the file held by audio at `rate` hertz."""
+        """rate: of the samples, in hertz."""
         if self._path is not None:
             self._file = self._open(str(self._path), rate)
 
     def write(self, samples: np.ndarray) -> None:
         """Samples (n,), −1…1."""
         if self._file is not None:
-            with self._failure_told(self._file):
+            with self._stop_on_failure(self._file):
                 self._file.write(samples)
 
     def close(self) -> None:
         if self._file is not None:
-            with self._failure_told(self._file):
+            with self._stop_on_failure(self._file):
                 self._file.close()
 
     def _open(self, target: str | io.BytesIO, rate: int) -> soundfile.SoundFile:
@@ -121,25 +190,16 @@ class AudioOutput:
             ) from error
 
     @contextmanager
-    def _failure_told(self, file: soundfile.SoundFile) -> Iterator[None]:
-        """Tell of the first failure, and write no more."""
+    def _stop_on_failure(self, file: soundfile.SoundFile) -> Iterator[None]:
+        """Report the first failure, and write no more."""
         try:
             yield
         except SOUNDFILE_ERRORS as error:
-            options.complain(f"{self._path}: cannot be written ({_reason(error)}); audio from here on is not saved")
+            complain(f"{self._path}: cannot be written ({_reason(error)}); audio from here on is not saved")
             self._file, self.failed = None, True
             with suppress(*SOUNDFILE_ERRORS):
                 file.close()
 
 
 def _reason(error: BaseException) -> str:
-    return one_line(getattr(error, "error_string", "") or str(error) or "no room")
-
-
-def write_text(path: Path, text: str, mode: str = "w") -> None:
-    """AsrError if it cannot be written. With mode "a" and no text it is only tried."""
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+    return one_line(getattr(error, "error_string", "") or str(error) or "only a part could be written")

@@ -1,92 +1,90 @@
-"""`asr prepare`: corpora to manifests, and manifests looked over before a training.
+"""`asr prepare`: manifests of corpora, and checks of them.
 
 The imports that only these commands need are inside: the other commands start faster.
 """
 
+import dataclasses
 import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
+from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli.options import audio_progress, training_packages
+from asr.cli.command import Command
+from asr.cli.messages import audio_progress, training_packages
+from asr.cli.options import Force
+from asr.cli.outputs import Guard
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
-    from asr.data.corpora import Corpus
+    from asr.data.corpora.corpus import Corpus, Splits
 
-Source = Annotated[Path, typer.Argument(metavar="SRC")]
-Output = Annotated[Path, typer.Argument(metavar="OUT")]
-Download = Annotated[bool, typer.Option("--download", help="First download it into SRC, as far as it is not there.")]
-Language = Annotated[str, typer.Option(help="Of the texts; in English, numbers are spelled out and accents go.")]
+Source = Annotated[Path, Argument(metavar="SRC")]
+Output = Annotated[Path, Argument(metavar="OUT")]
+Download = Annotated[bool, Option("--download", help="First download it into SRC, as far as it is not there.")]
+Language = Annotated[str, Option(help="Language of the texts. English: numbers are spelled out.")]
 
 
 class CorpusGroup(TyperGroup):
-    """A command for each corpus beside those written below; the readers are imported when one is asked for."""
+    """A command for each corpus beside those written below; the readers are imported when one is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*known_corpora(), *super().list_commands(ctx)]
+        from asr.data.corpora import CORPORA
+
+        return [*CORPORA, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        corpus = known_corpora().get(cmd_name)
-        if corpus is None:
-            return super().get_command(ctx, cmd_name)
-
-        def read_corpus(source: Source, output: Output, download: Download = False) -> None:
-            run(corpus, source, output, download)
-
-        one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name, help=describe(corpus))(read_corpus)
-        return typer.main.get_command(one)
-
-
-def known_corpora() -> "dict[str, Corpus]":
-    with training_packages():
         from asr.data.corpora import CORPORA
-    return CORPORA
 
+        if cmd_name not in CORPORA:
+            return super().get_command(ctx, cmd_name)
+        corpus = CORPORA[cmd_name]
 
-def describe(corpus: "Corpus") -> str:
-    return f"""{corpus.about}
+        def read_corpus(source: Source, output: Output, download: Download = False, force: Force = False) -> None:
+            run(corpus, source, output, force, download)
 
-    SRC holds {corpus.origin}. OUT is the folder for the manifests, one for each split.
-    """
+        about = f"{corpus.about}\n\nSRC holds {corpus.origin}. OUT is the folder for the manifests, one a split.\n"
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(cmd_name, cls=Command, help=about)(read_corpus)
+        return typer.main.get_command(one)
 
 
 prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and check them.", no_args_is_help=True)
 
 
-@prepare.command("csv")
-def read_csv(source: Source, output: Output, language: Language = "en") -> None:
+@prepare.command("csv", cls=Command)
+def read_csv(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
     """Your own recordings, listed in a table.
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
     """
     from asr.data.corpora import csv_corpus
 
-    run(csv_corpus(language), source, output)
+    run(csv_corpus(language), source, output, force)
 
 
-@prepare.command("folder")
-def read_folder(source: Source, output: Output, language: Language = "en") -> None:
+@prepare.command("folder", cls=Command)
+def read_folder(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
     """Your own recordings, each beside its text.
 
     SRC is a folder of recordings with their texts, a.wav and a.txt; folders in it are speakers.
     """
     from asr.data.corpora import folder_corpus
 
-    run(folder_corpus(language), source, output)
+    run(folder_corpus(language), source, output, force)
 
 
-@prepare.command("lhotse")
+@prepare.command("lhotse", cls=Command)
 def read_lhotse(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As in `lhotse prepare NAME`, such as libritts or vctk.")],
+    name: Annotated[str, Argument(metavar="NAME", help="As in `lhotse prepare NAME`, such as libritts or vctk.")],
     source: Source,
     output: Output,
     language: Language = "en",
     download: Download = False,
+    force: Force = False,
 ) -> None:
     """Any corpus that Lhotse has a recipe for.
 
@@ -95,21 +93,20 @@ def read_lhotse(
     """
     from asr.data.corpora import lhotse_corpus
 
-    run(lhotse_corpus(name, language), source, output, download)
+    run(lhotse_corpus(name, language), source, output, force, download)
 
 
-@prepare.command()
+@prepare.command(cls=Command)
 def check(
-    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="What a model is to learn from.")],
-    dev: Annotated[Path | None, typer.Option(help="The dev manifest, which must share nothing with them.")] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Take the alphabet of this recipe instead of a to z and the apostrophe.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object with every finding.")] = False,
+    manifests: Annotated[list[Path], Argument(metavar="MANIFEST...", help="Training data.")],
+    dev: Annotated[Path | None, Option(help="Dev data, which must share nothing with the training data.")] = None,
+    recipe: Annotated[Path | None, Option(help="Recipe whose alphabet is used; else a to z and '.")] = None,
+    json: Annotated[bool, Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
-    """Validate training data: bad files, texts outside the alphabet, what train and dev share, ….
+    """Validate training data; errors and warnings.
 
-    Every recording is decoded. Exits 1 when there are errors; warnings are only shown.
+    Finds bad files, texts outside the alphabet, what train and dev share, …. Every recording is decoded. The exit code
+    is 1 if there are errors; warnings are only shown.
     """
     with training_packages():
         from asr.data.check import check as check_manifests
@@ -124,23 +121,30 @@ def check(
         raise typer.Exit(1)
 
 
-@prepare.command()
+@prepare.command(cls=Command)
 def shar(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What a model is to learn from.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    manifest: Annotated[Path, Argument(metavar="MANIFEST", help="Training data.")],
+    output: Annotated[Path, Argument(metavar="OUT", help="A new folder.")],
 ) -> None:
-    """Pack recordings into large files, which training reads from a disk or from object storage (Lhotse Shar).
+    """Pack recordings into large files (Lhotse Shar).
 
-    Copy OUT wherever you like, and set data.train to its folder or URL. Recordings that cannot be read are left out.
+    Training reads them from a disk or from object storage: copy OUT wherever you like, and set data.train to its folder
+    or URL. Recordings that cannot be read are left out.
     """
     with training_packages():
         from asr.data.shards import write_shards
     print(write_shards(manifest, output))
 
 
-def run(corpus: "Corpus", source: Path, output: Path, download: bool = False) -> None:
+def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: bool = False) -> None:
+    """Read a corpus and write its manifests."""
     with training_packages():
         from asr.data.corpora import prepare
 
-        for prepared in prepare(corpus, source, output, download):
+        def read(root: Path, folder: Path) -> "Splits":
+            splits = corpus.read(root, folder)
+            Guard([source], force).check(*(folder / f"{split}.jsonl" for split in splits))
+            return splits
+
+        for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
             print(prepared)

@@ -1,11 +1,11 @@
-"""`asr runs`: what was trained here."""
+"""`asr runs`: list of training runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr.cli import options
+from asr.cli.messages import complain, print_table, printable
 from asr.train.runs import Run, find_runs
 
 COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed")
@@ -14,18 +14,15 @@ COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed"
 def runs(
     folder: Annotated[Path, typer.Argument(help="A folder with runs at any depth, or a run's own.")] = Path("runs"),
 ) -> None:
-    """List training runs, how far each came and its best result; the latest last.
+    """List training runs and their results, the latest last.
 
     A damaged run gives lines on standard error as well, and the exit code is 1.
     """
     found = find_runs(folder)
-    rows = [COLUMNS, *map(cells, found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table([COLUMNS, *map(cells, found)])
     damage = [line for run in found for line in run.damage]
     for line in damage:
-        options.complain(line)
+        complain(line)
     if damage:
         raise typer.Exit(1)
 
@@ -36,7 +33,7 @@ def cells(run: Run) -> tuple[str, ...]:
         best = f"WER {run.best:.2%}" if run.kind == "acoustic" else f"perplexity {run.best:.1f}"
         best += f" (epoch {run.best_epoch})"
     return (
-        options.printable(str(run.folder)),
+        printable(str(run.folder)),
         run.kind,
         f"{run.epochs} of {run.planned or '?'}",
         best,

@@ -1,85 +1,108 @@
-"""`asr transcribe`: recordings in, text out."""
+"""`asr transcribe`: text of recordings."""
 
-import tempfile
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
+from asr.cli.command import with_groups
+from asr.cli.messages import audio_progress, complain, name_in, printable
+from asr.cli.outputs import Guard, check_writable, write_text
 from asr.errors import AsrError
-from asr.files import replacing
 from asr.output.writers import render
 from asr.recognize.offline import Recognizer
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
+NAMED = 3  # files that exist: so many have a line each
+
+Files = list[tuple[str, Path]]  # names as they are read, and paths as they are written
 
 
+@with_groups
 def transcribe(
+    *,
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input."),
+        list[str], Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input.")
     ],
-    model: options.Model = options.MODEL,
-    decoder: options.Decoder = options.DECODER,
-    beam_width: options.BeamWidth = options.BEAM,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    rescore: options.Rescore = None,
-    nbest: Annotated[int, typer.Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
-    format: Annotated[options.Format, typer.Option(help="What to write.")] = options.FORMAT,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="Write NAME.FORMAT files there, not to standard output.")
+    output: Annotated[
+        str | None,
+        Option("--output", "-o", metavar="FILE|FOLDER", help="File to write; a folder for several recordings."),
     ] = None,
+    output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
+    format: options.Format = None,
+    force: options.Force = False,
+    model: options.Model = options.MODEL,
+    language: options.Language = None,
+    decoding: options.Decoding,
+    nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = options.BATCH,
+    threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken in audio files.
 
-    Text goes to standard output, everything else to standard error. A file that cannot be read gives
-    one line there; the others are still done, and the exit code is 1. The lines of jsonl are a manifest to
-    train from, with a confidence each; recordings that cannot be read to their end are not in it.
+    Text goes to standard output, everything else to standard error. A file that cannot be read gives one line there;
+    the others are still done, and the exit code is 1. `-` reads all of standard input before starting. Files that exist
+    are kept unless --force is given. The lines of jsonl are a manifest to train from, with a confidence each;
+    recordings that cannot be read to their end are not in it.
     """
-    if nbest > 1 and format.value != "json":
+    chosen = options.chosen_format(format, output, "txt")
+    if nbest > 1 and chosen != "json":
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
-    options.check_names(format, sources)
+    options.check_names(chosen, sources)
+    decoder = decoding.options(nbest)
     files, failed = expand(sources)
-    if output_dir is None and len(files) > 1 and format.value not in SEVERAL_TO_STDOUT:
-        raise typer.BadParameter(f"{format.value} of several recordings needs --output-dir", param_hint="--format")
-    targets = output_paths(files, output_dir, format.value) if output_dir is not None else {}
-    if output_dir is not None:
-        check_writable(output_dir)
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, nbest)
-    recognizer = Recognizer(model, decoding, batch_size)
-    with options.audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
-        for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
-            name = str(recognition.source)
-            if recognition.error is not None:
-                failed = True
-                options.complain(recognition.error)
-                if not recognition.transcript.segments or format.value == "jsonl":
-                    continue
-            text = render(recognition.transcript, format.value, options.name_in(format, name))
-            if name in targets:
-                try:
-                    write(targets[name], text)
-                except AsrError as error:
-                    failed = True
-                    options.complain(error)
-            else:
-                heading = f"{options.printable(name)}\t" if format.value == "txt" and len(files) > 1 else ""
-                print(heading + text, end="", flush=True)
-    if failed:
+    several = len(files) + failed > 1
+    folder = output_folder(output, output_dir)
+    targets = output_paths(files, folder, output, chosen)
+    left, kept = without_kept(files, targets, Guard([*dict(files), *decoding.files], force))
+    recognizer = Recognizer(options.load_model(model, language), decoder, batch_size, threads)
+    written, errors = transcribe_files(recognizer, left, targets, chosen, len(files) > 1)
+    failed += errors
+    if folder is not None and several:
+        counts = {"kept": kept, "failed": failed}
+        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+        complain(f"{written} written to {os.path.join(folder, '')}{rest}")
+    if failed or kept:
         raise typer.Exit(1)
 
 
-def expand(sources: list[str]) -> tuple[list[tuple[str, Path]], bool]:
-    """Files to read with their names for output, and whether a source failed; folders give the audio below them."""
-    files: list[tuple[str, Path]] = []
-    failed = False
+def transcribe_files(
+    recognizer: Recognizer, files: Files, targets: dict[str, Path], format: str, several: bool
+) -> tuple[int, int]:
+    """Write each file's text to its target or to standard output; how many were written there, and how many failed."""
+    written = failed = 0
+    with audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
+        for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
+            name = str(recognition.source)
+            if recognition.error is not None:
+                failed += 1
+                complain(recognition.error)
+                if not recognition.transcript.segments or format == "jsonl":
+                    continue
+            text = render(recognition.transcript, format, name_in(format, name))
+            if name not in targets:
+                heading = f"{printable(name)}\t" if format == "txt" and several else ""
+                print(heading + text, end="", flush=True)
+                continue
+            try:
+                write_text(targets[name], text)
+                written += 1
+            except AsrError as error:
+                failed += 1
+                complain(error)
+    return written, failed
+
+
+def expand(sources: list[str]) -> tuple[Files, int]:
+    """The files to read, of folders the audio below them; and how many sources failed."""
+    files: Files = []
+    failed = 0
     for source in sources:
         if not source:  # an unset shell variable; Path("") would be the current folder
             raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
@@ -88,14 +111,35 @@ def expand(sources: list[str]) -> tuple[list[tuple[str, Path]], bool]:
             continue
         found = find_audio(source)
         if not found:
-            failed = True
-            options.complain(f"{source}: no audio files in this folder")
+            failed += 1
+            complain(f"{source}: no audio files in this folder")
         files += [(str(path), path.relative_to(source)) for path in found]
     return list(dict(files).items()), failed
 
 
-def output_paths(files: list[tuple[str, Path]], folder: Path, format: str) -> dict[str, Path]:
-    """Where each file's text goes: NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix."""
+def output_folder(output: str | None, output_dir: str | None) -> Path | None:
+    """The folder to write to: --output-dir, or an --output that is a folder or ends like one."""
+    if output_dir is not None:
+        if output is not None:
+            raise typer.BadParameter("--output and --output-dir exclude each other", param_hint="--output-dir")
+        return Path(output_dir)
+    is_folder = output is not None and (output.endswith(("/", os.sep)) or os.path.isdir(output))
+    return Path(output or "") if is_folder else None
+
+
+def output_paths(files: Files, folder: Path | None, output: str | None, format: str) -> dict[str, Path]:
+    """Where each file's text goes, tried before the work: none for standard output.
+
+    In a folder NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix.
+    """
+    if folder is None:
+        if len(files) > 1 and (output or format not in SEVERAL_TO_STDOUT):
+            what = f"{len(files)} recordings need" if output else f"{format} of several recordings needs"
+            raise typer.BadParameter(f"{what} a folder, as in --output texts/", param_hint="--output")
+        paths = {name: Path(output) for name, _ in files} if output else {}
+        for path in paths.values():
+            check_writable(path)
+        return paths
     stems = Counter(relative.with_suffix("") for _, relative in files)
     paths = {}
     for name, relative in files:
@@ -104,24 +148,15 @@ def output_paths(files: list[tuple[str, Path]], folder: Path, format: str) -> di
     twice = [path for path, count in Counter(paths.values()).items() if count > 1]
     if twice:
         raise AsrError(f"two of the files would both be written to {twice[0]}; transcribe them in separate commands")
+    check_writable(folder / "new", make_folder=True)
     return paths
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder and try it, before hours of audio are recognised for nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise AsrError(f"{folder}: cannot be written ({error.strerror}); choose another --output-dir") from error
-
-
-def write(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AsrError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from error
+def without_kept(files: Files, targets: dict[str, Path], guard: Guard) -> tuple[Files, int]:
+    """The files whose targets may be written, and how many others there are, the first of which messages name."""
+    problems = {name: problem for name, path in targets.items() if (problem := guard.refusal(path))}
+    for problem in [*problems.values()][:NAMED]:
+        complain(problem)
+    if len(problems) > NAMED:
+        complain(f"{len(problems) - NAMED} more are kept likewise")
+    return [file for file in files if file[0] not in problems], len(problems)

@@ -1,0 +1,1 @@
+"""How well a model does: `wer` (error rates, alignments), `live` (streaming), `tune` (best weights for decoding)."""

@@ -1,9 +1,9 @@
 """Word and character error rates, with alignments and confidence intervals.
 
-Rates are fractions of the reference (0.123 is 12.3 %) and may exceed 1; per cent appears only in printed text.
+Rates are fractions of the reference (0.123 is 12.3 %) and may exceed 1; only printed text is in per cent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,17 @@ import numpy as np
 from asr.errors import AsrError
 from asr.normalize import normalize
 
-if TYPE_CHECKING:  # jiwer costs as much start-up time as numpy; `asr` imports it only when it scores
+if TYPE_CHECKING:  # jiwer takes as long to import as numpy: only scoring does
     import jiwer
-
 
 BOOTSTRAP_RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
-REPORT_COLUMNS = 100  # an aligned line longer than this is folded
+REPORT_COLUMNS = 100  # aligned lines are folded at this width
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said (`reference`), what was recognised (`hypothesis`), and the length of the audio in seconds."""
+    """The spoken text (reference), the recognized text (hypothesis), and the length of the audio in seconds."""
 
     id: str
     reference: str
@@ -35,9 +34,9 @@ class Utterance:
 class Evaluation:
     """Error rates of a set of utterances.
 
-    `wer` and `cer` are fractions: all errors over all reference words (characters, spaces between words
-    included). `interval` is the 95 % confidence interval of the WER. `rtf`, processing time over audio time,
-    is for the caller who measured it: `dataclasses.replace(evaluation, rtf=…)`.
+    wer, cer: all errors over all reference words, or characters with the spaces between words.
+    interval: the 95 % confidence interval of the WER.
+    rtf: processing time over audio time, if the caller measured it and set it with `dataclasses.replace`.
     """
 
     wer: float
@@ -66,30 +65,24 @@ class Evaluation:
 
 
 def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
-    """Score utterances after `normalize`. Each is aligned by itself with the fewest word errors (Levenshtein).
+    """Score utterances after `normalize`, each aligned by itself with the fewest word errors (Levenshtein).
 
-    The words of a hypothesis without a reference count as insertions.
-
-    Raises AsrError when no utterance has a reference word: there is then nothing to divide by.
+    The words of a hypothesis without a reference are insertions. AsrError if no utterance has a reference word.
     """
     import jiwer
 
     utterances = list(utterances)
     words = _align(utterances)
     counts = np.array([_word_counts(chunks) for chunks in words.alignments], dtype=np.int64).reshape(-1, 3)
-    errors = counts.sum(axis=1)
     lengths = np.array([len(reference) for reference in words.references], dtype=np.int64)
     if lengths.sum() == 0:
         raise AsrError(f"none of the {len(utterances)} utterances has a reference word; add reference texts to score")
-    characters = jiwer.process_characters(
-        [" ".join(reference) for reference in words.references],
-        [" ".join(hypothesis) for hypothesis in words.hypotheses],
-    )
-    substitutions, deletions, insertions = (int(count) for count in counts.sum(axis=0))
+    characters = jiwer.process_characters([*map(" ".join, words.references)], [*map(" ".join, words.hypotheses)])
+    substitutions, deletions, insertions = counts.sum(axis=0).tolist()
     return Evaluation(
-        wer=float(errors.sum() / lengths.sum()),
+        wer=float(counts.sum() / lengths.sum()),
         cer=float(characters.cer),
-        interval=bootstrap_interval(errors, lengths),
+        interval=bootstrap_interval(counts.sum(axis=1), lengths),
         substitutions=substitutions,
         deletions=deletions,
         insertions=insertions,
@@ -101,10 +94,22 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
 
 def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray]:
     """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
-    words = _align(list(utterances))
+    words = _align(utterances)
     errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
-    lengths = [len(reference) for reference in words.references]
-    return np.array(errors, dtype=np.int64), np.array(lengths, dtype=np.int64)
+    return np.array(errors, dtype=np.int64), np.array([*map(len, words.references)], dtype=np.int64)
+
+
+def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
+    """For each utterance, correct words: position in the hypothesis → position in the reference."""
+    return [
+        {
+            chunk.hyp_start_idx + offset: chunk.ref_start_idx + offset
+            for chunk in chunks
+            if chunk.type == "equal"
+            for offset in range(chunk.hyp_end_idx - chunk.hyp_start_idx)
+        }
+        for chunks in _align(utterances).alignments
+    ]
 
 
 def bootstrap_interval(
@@ -112,25 +117,25 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of the error rate, resampling whole utterances (Bisani & Ney 2004, section 3).
 
-    errors, lengths: word errors and reference words per utterance, each of shape (utterances,). Words inside an
-    utterance err together, which is why utterances and not words are drawn. Utterances of one speaker do too,
-    so on a test set of few speakers the true uncertainty is larger.
+    errors, lengths: word errors and reference words of each utterance, both of shape (utterances,). Errors within an
+    utterance depend on each other, so utterances are drawn, not words. So do those of one speaker: with few speakers
+    the true uncertainty is larger.
     """
     generator = np.random.default_rng(seed)
     sums = np.empty((resamples, 2))
     counts = np.stack([errors, lengths], axis=1)
     for resample in sums:  # one at a time: all index rows together would be gigabytes for a large corpus
         resample[:] = counts[generator.integers(len(counts), size=len(counts))].sum(axis=0)
-    sums = sums[sums[:, 1] > 0]  # a draw of nothing but empty references has no rate
+    sums = sums[sums[:, 1] > 0]  # a draw of empty references only has no rate
     tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
     return float(low), float(high)
 
 
 def report(utterances: Iterable[Utterance]) -> str:
-    """Every utterance aligned in sclite's manner, the most word errors first, then the highest rate, then the id.
+    """Every utterance aligned as by sclite, the most word errors first, then the highest rate, then the id.
 
-    Errors are in upper case, `***` stands where a word is missing; a long alignment is folded.
+    Errors are in upper case, `***` stands for a missing word; a long alignment is folded.
     """
     utterances = list(utterances)
     if not utterances:
@@ -152,48 +157,43 @@ def report(utterances: Iterable[Utterance]) -> str:
     return "\n".join(block for _, block in sorted(blocks))
 
 
-def _align(utterances: Sequence[Utterance]) -> "jiwer.WordOutput":
+def _align(utterances: Iterable[Utterance]) -> "jiwer.WordOutput":
     import jiwer
 
-    return jiwer.process_words(
-        [normalize(utterance.reference) for utterance in utterances],
-        [normalize(utterance.hypothesis) for utterance in utterances],
-    )
+    pairs = [(normalize(utterance.reference), normalize(utterance.hypothesis)) for utterance in utterances]
+    return jiwer.process_words([reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs])
 
 
 def _word_counts(chunks: "Sequence[jiwer.AlignmentChunk]") -> tuple[int, int, int]:
     """Substitutions, deletions and insertions of one alignment."""
     counts = {"substitute": 0, "delete": 0, "insert": 0, "equal": 0}
     for chunk in chunks:
-        reference_words = chunk.ref_end_idx - chunk.ref_start_idx
-        counts[chunk.type] += reference_words or chunk.hyp_end_idx - chunk.hyp_start_idx
+        counts[chunk.type] += chunk.ref_end_idx - chunk.ref_start_idx or chunk.hyp_end_idx - chunk.hyp_start_idx
     return counts["substitute"], counts["delete"], counts["insert"]
 
 
 def _columns(
     reference: Sequence[str], hypothesis: Sequence[str], chunks: "Iterable[jiwer.AlignmentChunk]"
-) -> list[tuple[str, str]]:
-    """The alignment as (reference word, hypothesis word) pairs, errors in upper case, `***` for a gap."""
-    columns: list[tuple[str, str]] = []
+) -> Iterator[tuple[str, str]]:
+    """The alignment as pairs of a reference and a hypothesis word, errors in upper case, `***` for a gap."""
     for chunk in chunks:
-        said = list(reference[chunk.ref_start_idx : chunk.ref_end_idx])
-        heard = list(hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        above = list(reference[chunk.ref_start_idx : chunk.ref_end_idx])
+        below = list(hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx])
         if chunk.type != "equal":
-            said = [word.upper() for word in said] or ["***"] * len(heard)
-            heard = [word.upper() for word in heard] or ["***"] * len(said)
-        columns += zip(said, heard, strict=True)
-    return columns
+            above = [word.upper() for word in above] or ["***"] * len(below)
+            below = [word.upper() for word in below] or ["***"] * len(above)
+        yield from zip(above, below, strict=True)
 
 
 def _aligned_lines(columns: Iterable[tuple[str, str]]) -> list[str]:
     lines = [["REF:"], ["HYP:"]]
     used = len("REF:")
-    for said, heard in columns:
-        width = max(len(said), len(heard))
+    for above, below in columns:
+        width = max(len(above), len(below))
         if used + 1 + width > REPORT_COLUMNS and len(lines[-1]) > 1:
             lines += [["REF:"], ["HYP:"]]
             used = len("REF:")
-        lines[-2].append(said.ljust(width))
-        lines[-1].append(heard.ljust(width))
+        lines[-2].append(above.ljust(width))
+        lines[-1].append(below.ljust(width))
         used += 1 + width
     return [" ".join(line).rstrip() for line in lines]

@@ -33,7 +33,7 @@ LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """How the bundle is decoded best, as tools/tune_decoder.py found on dev data."""
+    """How the bundle is decoded best, as `asr tune` found on dev data."""
 
     lm: str = ""  # a packaged language model's name, or a file in the bundle's folder; nothing for none
     lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import threading
 from pathlib import Path
 
 import carrier
@@ -126,3 +128,41 @@ def test_textgrid_is_not_for_what_is_still_being_spoken(
     result = run("listen", "--model", streaming_carrier_bundle, "--input", talk, "--format", "textgrid")
     assert (result.code, result.out) == (2, "")
     assert "textgrid" in result.err
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_neither_the_recording_nor_the_text_is_replaced(
+    align: Command, talk: Path, tmp_path: Path, force: list[str]
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text(SPOKEN)
+    (tmp_path / "link.ctm").symlink_to(talk)
+    (tmp_path / "hard.ctm").hardlink_to(words)
+    before = talk.read_bytes()
+    for name, same in (("talk.wav", talk), ("words.txt", words), ("link.ctm", talk), ("hard.ctm", words)):
+        result = align(talk, words, "--output", tmp_path / name, *force)
+        assert (result.code, result.out) == (1, "")
+        assert result.errors == [f"asr: {tmp_path / name}: is the same file as {same}; choose another --output"]
+    assert (talk.read_bytes(), words.read_text()) == (before, SPOKEN)
+
+
+def test_an_output_that_exists_is_replaced_only_by_force(align: Command, talk: Path, tmp_path: Path) -> None:
+    output = tmp_path / "talk.ctm"
+    output.write_text("by hand\n")
+    result = align(talk, SPOKEN, "--output", output)
+    assert (result.code, result.out) == (1, "")
+    assert result.errors == [f"asr: {output}: exists; choose another name, or replace it with --force"]
+    assert output.read_text() == "by hand\n"
+    assert align(talk, SPOKEN, "--output", output, "--force").code == 0
+    assert output.read_text() == align(talk, SPOKEN).out
+
+
+def test_text_and_recording_can_come_through_pipes(align: Command, talk: Path, tmp_path: Path) -> None:
+    def feed(name: str, content: bytes) -> Path:
+        os.mkfifo(tmp_path / name)
+        threading.Thread(target=(tmp_path / name).write_bytes, args=(content,), daemon=True).start()
+        return tmp_path / name
+
+    expected = align(talk, TEXT, "--format", "txt").out
+    assert align(talk, feed("text", TEXT.encode()), "--format", "txt").out == expected
+    assert align(feed("audio", talk.read_bytes()), TEXT, "--format", "txt").out == expected

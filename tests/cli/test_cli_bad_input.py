@@ -136,7 +136,7 @@ def test_odd_file_names_are_done(transcribe: Command, tmp_path: Path, name: str,
     assert "other" in second
     assert "\t".join(first.split("\t")[1:]) == ("fine" if format == "txt" else "")
     saved = transcribe(tmp_path / "in", "--format", format, "--output-dir", tmp_path / "out")
-    assert (saved.code, saved.out, saved.err) == (0, "", "")
+    assert (saved.code, saved.out, saved.errors) == (0, "", [f"asr: 2 written to {tmp_path / 'out'}/"])
     assert "fine" in (tmp_path / "out" / name).with_suffix(f".{format}").read_text()
 
 
@@ -152,15 +152,24 @@ def test_an_error_line_about_an_odd_file_name_can_be_printed(transcribe: Command
     [
         (["transcribe"], "Missing argument"),
         (["transcribe", "a.wav", "--format", "docx"], "docx"),
-        (["transcribe", "a.wav", "b.wav", "--format", "srt"], "--output-dir"),
-        (["transcribe", "a.wav", "b.wav", "--format", "vtt"], "--output-dir"),
+        (["transcribe", "a.wav", "b.wav", "--format", "srt"], "srt of several recordings needs a folder"),
+        (["transcribe", "a.wav", "b.wav", "--format", "vtt"], "vtt of several recordings needs a folder"),
+        (["transcribe", "a.wav", "b.wav", "--output", "texts"], "2 recordings need a folder"),
+        (["transcribe", "a.wav", "--output", "a.txt", "--output-dir", "."], "--output-dir"),
+        (["transcribe", "a.wav", "--threads", "-1"], "--threads"),
+        (["transcribe", "a.wav", "--output"], "--output needs a value: File to write"),
+        (["transcribe", "a.wav", "--lm", "--force"], "--lm needs a value: "),
         (["transcribe", "a.wav", "--beam-width", "0"], "--beam-width"),
         (["transcribe", "a.wav", "--batch-size", "0"], "--batch-size"),
         (["transcribe", "a.wav", "--batch-size", "many"], "--batch-size"),
         (["transcribe", "a.wav", "--decoder", "magic"], "magic"),
         (["transcribe", "a.wav", "--colour"], "--colour"),
         (["evaluate"], "Missing argument"),
-        (["train"], "Missing argument"),
+        (["train"], "RECIPE"),
+        (["train", "epochs=3"], "RECIPE"),
+        (["train", "recipe.yaml", "--resume"], "--resume needs a value: Continue the run in this folder"),
+        (["train", "recipe.yaml", "--resume", "runs/a"], "leave out recipe.yaml"),
+        (["evaluate", "dev.jsonl", "--no-endpoints"], "goes with --streaming"),
         (["translate", "a.wav"], "translate"),
     ],
 )

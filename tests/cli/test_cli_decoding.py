@@ -61,7 +61,7 @@ def test_json_holds_the_alternatives_with_their_scores(transcribe: Command, doub
 
 
 def test_json_holds_what_rescoring_added(transcribe: Command, doubtful: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="makes the model: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="makes the model: pip install 'recurrent-asr[train]'")
     from neural_model import write_model
 
     folder = write_model(tmp_path / "recurrent", "characters")

@@ -1,10 +1,14 @@
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import carrier
 import pytest
 from program import Command
+
+from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 
 
 @pytest.fixture
@@ -82,7 +86,9 @@ def test_an_older_report_stays_until_there_is_a_new_one(evaluate: Command, manif
     report.write_text("of yesterday")
     assert evaluate(manifest, "--model", tmp_path / "none", "--output", report).code == 1
     assert report.read_text() == "of yesterday"
-    assert evaluate(manifest, "--output", report).code == 0
+    assert evaluate(manifest, "--output", report).code == 1
+    assert report.read_text() == "of yesterday"
+    assert evaluate(manifest, "--output", report, "--force").code == 0
     assert "of yesterday" not in report.read_text()
 
 
@@ -152,14 +158,16 @@ def test_a_live_model_heard_chunk_by_chunk_has_the_errors_of_the_files(
     live, files = evaluate_live(manifest, "--decoder", decoder), evaluate(manifest, "--decoder", decoder)
     assert (live.code, live.err) == (0, "")
     assert live.out.split(", RTF")[0] == files.out.split(", RTF")[0]
-    assert ", flicker " in live.out
-    assert "flicker" not in files.out
+    assert ", instability " in live.out
+    assert "instability" not in files.out
 
 
-def test_flicker_is_in_the_json_of_live_models_only(evaluate: Command, evaluate_live: Command, manifest: Path) -> None:
+def test_instability_is_in_the_json_of_live_models_only(
+    evaluate: Command, evaluate_live: Command, manifest: Path
+) -> None:
     live, files = (json.loads(command(manifest, "--json").out) for command in (evaluate_live, evaluate))
-    assert 0 < live["flicker"] < 1  # words are shown while they grow
-    assert live.keys() - files.keys() == {"flicker"}
+    assert 0 < live["instability"] < 1  # words are shown while they grow
+    assert live.keys() - files.keys() == {"instability"}
     assert live["wer"] == files["wer"]
 
 
@@ -186,3 +194,48 @@ def test_a_model_for_whole_recordings_cannot_be_heard_chunk_by_chunk(evaluate: C
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
     assert "choose a live model" in line
+
+
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_neither_the_manifest_nor_its_audio_is_replaced(
+    evaluate: Command, manifest: Path, tmp_path: Path, options: list[str]
+) -> None:
+    audio = tmp_path / "data/clips/a.wav"
+    before = manifest.read_bytes(), audio.read_bytes()
+    for path in (manifest, audio):
+        result = evaluate(manifest, "--output", path, *options)
+        assert (result.code, result.out) == (1, "")
+        assert result.errors == [f"asr: {path}: is the same file as {path}; choose another --output"]
+    assert (manifest.read_bytes(), audio.read_bytes()) == before
+
+
+def test_streaming_ends_utterances_as_listening_does_unless_told_otherwise(
+    evaluate_live: Command, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    accept = StreamingRecognizer.accept
+
+    def spy(self: StreamingRecognizer, *given: Any) -> Any:
+        used.append(self.endpoint)
+        return accept(self, *given)
+
+    monkeypatch.setattr(StreamingRecognizer, "accept", spy)
+    assert evaluate_live(manifest).code == evaluate_live(manifest, "--endpoints").code == 0
+    assert set(used) == {ENDPOINT}
+    used.clear()
+    assert evaluate_live(manifest, "--no-endpoints").code == 0
+    assert set(used) == {None}
+
+
+def test_manifest_and_hotwords_can_come_through_pipes(evaluate: Command, tmp_path: Path) -> None:
+    audio = carrier.save(tmp_path / "a.wav", "a knee jerk")
+
+    def feed(name: str, text: str) -> Path:
+        os.mkfifo(tmp_path / name)
+        threading.Thread(target=(tmp_path / name).write_text, args=(text,), daemon=True).start()
+        return tmp_path / name
+
+    line = json.dumps({"audio": str(audio), "text": "a knee jerk"}) + "\n"
+    result = evaluate(feed("manifest", line), "--hotwords-file", feed("hotwords", "knee jerk:8\n"))
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("WER 0.00%")

@@ -67,7 +67,7 @@ def test_training_without_its_packages_says_what_to_install(package: str, tmp_pa
 
 
 def test_a_missing_recipe_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="training needs torch: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="training needs torch: pip install 'recurrent-asr[train]'")
     done = python("from asr.cli.main import main; main()", "train", tmp_path / "missing.yaml")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()

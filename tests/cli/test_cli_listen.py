@@ -171,13 +171,25 @@ def test_the_endpoint_rules_can_be_set(listen: Command, tmp_path: Path) -> None:
 def test_a_second_pass_goes_over_the_finished_utterances(
     listen: Command, talk: Path, carrier_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr.cli.listen.DEFAULT_MODEL", str(carrier_bundle))
     original, asked = Recognizer.transcribe_all, []
     monkeypatch.setattr(
         Recognizer, "transcribe_all", lambda *given, **options: asked.append(1) or original(*given, **options)
     )
-    assert listen("--input", talk, "--second-pass").out == "one two three\nand the rest\n"
+    assert listen("--input", talk, "--second-pass", carrier_bundle).out == "one two three\nand the rest\n"
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("arguments", [["--input", "a.wav", "--second-pass"], ["--second-pass", "--input", "a.wav"]])
+def test_a_second_pass_without_its_model_says_so(listen: Command, arguments: list[str]) -> None:
+    result = listen(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "Error: --second-pass needs a value: Model that" in result.err
+
+
+def test_a_second_pass_that_does_not_exist_is_one_line(listen: Command, talk: Path) -> None:
+    result = listen("--input", talk, "--second-pass", "en-nothing")
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "en-nothing" in result.err
 
 
 def test_standard_input_can_be_listened_to(listen: Command, talk: Path) -> None:
@@ -208,8 +220,37 @@ def test_an_older_output_stays_until_listening_begins(listen: Command, talk: Pat
     before = output.read_bytes(), audio.read_bytes()
     assert listen("--input", tmp_path / "none.wav", *options).code == 1
     assert (output.read_bytes(), audio.read_bytes()) == before
-    assert listen("--input", save(tmp_path / "b.wav", "b"), *options).code == 0
+    other = save(tmp_path / "b.wav", "b")
+    refused = listen("--input", other, *options)
+    assert refused.errors == [f"asr: {output}: exists; choose another name, or replace it with --force"]
+    assert (output.read_bytes(), audio.read_bytes()) == before
+    assert listen("--input", other, *options, "--force").code == 0
     assert output.read_text() == "b\n"
+    assert audio.stat().st_size < len(before[1])
+
+
+@pytest.mark.parametrize("option", ["--output", "--save-audio"])
+def test_an_input_is_never_an_output(listen: Command, talk: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "link.wav").symlink_to(talk)
+    (tmp_path / "hard.wav").hardlink_to(talk)
+    before = talk.read_bytes()
+    for name in ("talk.wav", "link.wav", "hard.wav", "../" + tmp_path.name + "/talk.wav"):
+        result = listen("--input", talk, option, tmp_path / name, "--force")
+        assert (result.code, result.out) == (1, "")
+        assert result.errors == [f"asr: {tmp_path / name}: is the same file as {talk}; choose another --output"]
+    assert talk.read_bytes() == before
+
+
+def test_text_and_audio_are_not_one_file(listen: Command, talk: Path, tmp_path: Path) -> None:
+    result = listen("--input", talk, "--output", tmp_path / "a.wav", "--save-audio", tmp_path / "./a.wav")
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_the_format_is_that_of_the_output_suffix(listen: Command, talk: Path, tmp_path: Path) -> None:
+    assert listen("-f", "srt", "--input", talk, "-o", tmp_path / "a").code == 0
+    assert listen("--input", talk, "-o", tmp_path / "a.srt").code == 0
+    assert (tmp_path / "a.srt").read_text() == (tmp_path / "a").read_text() != ""
 
 
 @pytest.mark.parametrize("suffix", ["wav", "WAV", "flac", "w64"])
@@ -301,10 +342,10 @@ def test_lost_audio_is_told_at_once_and_in_all(listen: Command, fake: type[FakeM
     result = listen()
     assert (result.code, result.out) == (0, "one two three\nand the\n")
     _, first, *others, last = result.errors
-    assert first.startswith("asr: audio was lost 1 times: the machine is too slow; ")
+    assert first.startswith("asr: audio was dropped 1 times: the machine is too slow; ")
     assert len(others) < 5  # not a line for each block
     total = round(len(fake.samples) / carrier.FRAME)
-    assert last == f"asr: audio was lost {total} times in all"
+    assert last == f"asr: audio was dropped {total} times in all"
 
 
 def test_the_model_is_loaded_before_the_microphone_opens(
@@ -459,8 +500,6 @@ def test_a_reader_that_leaves_is_no_error_message(
         (["--input", "a.wav", "--device", "usb"], "--device"),
         (["--realtime"], "--realtime"),
         (["--input", ""], "--input"),
-        (["--input", "a.wav", "--save-audio", "./a.wav"], "--save-audio"),
-        (["--output", "a.txt", "--save-audio", "a.txt"], "--save-audio"),
         (["--input", "a.wav", "--after-speech", "0"], "after_speech"),
         (["--input", "a.wav", "--max-utterance", "nan"], "max_utterance"),
         (["--input", "a.wav", "--format", "docx"], "docx"),

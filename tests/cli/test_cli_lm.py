@@ -40,7 +40,9 @@ def test_text_becomes_a_model_that_info_describes(run: Command, text: Path, tmp_
 def test_options_make_smaller_models(run: Command, text: Path, tmp_path: Path) -> None:
     def counts(*options: str) -> str:
         return (
-            out_of(run, "build", text, "--output", tmp_path / "out.lm", *options).split("order ")[1].rsplit(",", 1)[0]
+            out_of(run, "build", text, "--output", tmp_path / "out.lm", "--force", *options)
+            .split("order ")[1]
+            .rsplit(",", 1)[0]
         )
 
     assert counts("--order", "2") == "2, 11 1-grams, 16 2-grams"
@@ -61,7 +63,7 @@ def test_every_way_in_gives_the_same_model(run: Command, text: Path, tmp_path: P
     (tmp_path / "marked.txt").write_text(f"\ufeff{TEXT}", encoding="utf-8", newline="\r\n")  # as Windows writes it
     for texts in (["text.gz"], ["text.xz"], ["-"], ["first.txt", "second.txt"], ["marked.txt"]):
         paths = [name if name == "-" else tmp_path / name for name in texts]
-        out_of(run, "build", *paths, "--output", tmp_path / "again.lm", stdin=TEXT.encode())
+        out_of(run, "build", *paths, "-o", tmp_path / "again.lm", "--force", stdin=TEXT.encode())
         assert (tmp_path / "again.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
 
 
@@ -95,7 +97,7 @@ def test_arpa_is_written_by_its_name_and_converted_back(run: Command, text: Path
 @pytest.fixture(scope="module")
 def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recurrent model with random weights."""
-    pytest.importorskip("torch", reason="makes a model to test with: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="makes a model to test with: pip install 'recurrent-asr[train]'")
     from neural_model import write_model
 
     return write_model(tmp_path_factory.mktemp("recurrent") / "lm")
@@ -136,9 +138,14 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["build", "missing.txt", "--output", "out.lm"], "missing.txt: cannot be read"),
         (["build", "empty.txt", "--output", "out.lm"], "no words"),
         (["build", "text.txt", "--output", "none/out.lm"], "none/out.lm: cannot be written"),
-        (["build", "text.txt", "--output", "."], ".: cannot be written, it is a folder"),
-        (["build", "text.txt", "--output", "./text.txt"], "text.txt: is one of the texts"),
-        (["convert", "text.txt", "--output", "."], ".: cannot be written, it is a folder"),
+        (["build", "text.txt", "--output", "."], ".: cannot be written (Is a directory)"),
+        (["build", "text.txt", "--output", "./text.txt", "--force"], "text.txt: is the same file as text.txt"),
+        (["build", "text.txt", "--output", "link.txt", "--force"], "link.txt: is the same file as text.txt"),
+        (["build", "text.txt", "--output", "link.txt"], "link.txt: is the same file as text.txt"),
+        (["build", "empty.txt", "--output", "text.txt"], "text.txt: exists; "),
+        (["convert", "empty.txt", "--output", "text.txt"], "text.txt: exists; "),
+        (["convert", "text.txt", "--output", "link.txt", "--force"], "link.txt: is the same file as text.txt"),
+        (["convert", "text.txt", "--output", "."], ".: cannot be written (Is a directory)"),
         (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
         (["info", "missing.lm"], "missing.lm: cannot be read"),
@@ -152,6 +159,7 @@ def test_failures_are_one_line(
 ) -> None:
     monkeypatch.chdir(text.parent)
     (text.parent / "empty.txt").write_text("\n")
+    (text.parent / "link.txt").symlink_to(text)
     result = run("lm", *arguments)
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors

@@ -15,7 +15,7 @@ CORPORA = (
     *("speechcommands", "digits"),
 )
 
-pytest.importorskip("torch", reason="preparing corpora needs the training packages: pip install 'asr[train]'")
+pytest.importorskip("torch", reason="preparing corpora needs the training packages: pip install 'recurrent-asr[train]'")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
         (["voxforge", "--download", "there", "out"], "no stable address"),
         (["csv", ".", "out"], "cannot be read"),
         (["csv", "nowhere.csv", "out"], "nowhere.csv: not found"),
-        (["folder", "own", "own/ada/0.wav"], "own/ada/0.wav: cannot write"),
+        (["folder", "own", "own/ada/0.wav"], "own/ada/0.wav: File exists"),
         (["check", "nowhere.jsonl"], "nowhere.jsonl: cannot read the manifest"),
         (["check", "own/ada/0.wav"], None),
         (["check", "nowhere.jsonl", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
@@ -117,21 +117,55 @@ def test_wrong_usage_exits_with_2(run: Command, arguments: list[str]):
     assert run("prepare", *arguments).code == 2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "a.jsonl"], ["csv", "a.csv", "out"]])
-def test_without_the_training_packages_there_is_help_and_it_says_what_to_install(arguments: list[str], tmp_path: Path):
-    (tmp_path / "a.csv").write_text("audio,text\na.wav,the 1st\n")
-    missing = "import sys; sys.modules['unicode_rbnf'] = sys.modules['torch'] = sys.modules['lhotse'] = None\n"
-    code = f"{missing}from asr.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "prepare", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
-    if arguments == ["--help"]:
+def base_install(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`asr prepare` where none of the training packages can be imported."""
+    training = ("torch", "torchaudio", "lhotse", "librosa", "omegaconf", "scipy", "sentencepiece", "unicode_rbnf")
+    code = f"import sys; sys.modules |= dict.fromkeys({training})\nfrom asr.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "prepare", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_needs_no_training_packages():
+    for arguments in ([], ["csv"], ["an4"], ["check"]):
+        done = base_install(*arguments, "--help")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "voxforge" in done.stdout
-        return
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("asr: ")
-    assert "pip install" in line
+        assert "Usage" in done.stdout
+
+
+def test_without_the_training_packages_it_says_what_to_install(tmp_path: Path):
+    carrier.save(tmp_path / "own/a.wav", "words")
+    (tmp_path / "own/a.txt").write_text("room 7")
+    for arguments in (["check", "a.jsonl"], ["folder", tmp_path / "own", tmp_path / "out"]):
+        done = base_install(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("asr: ")
+        assert "pip install 'recurrent-asr[train]'" in line
+
+
+def test_manifests_that_are_there_are_kept_unless_forced(run: Command, recordings: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/dev.jsonl").write_text("chosen by hand\n")
+    result = run("prepare", "folder", recordings, tmp_path / "out")
+    assert (result.code, result.out) == (1, "")
+    assert result.errors == [
+        f"asr: {tmp_path / 'out/dev.jsonl'}: exists; choose another name, or replace it with --force"
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dev.jsonl"]
+    assert (tmp_path / "out/dev.jsonl").read_text() == "chosen by hand\n"
+    assert run("prepare", "folder", recordings, tmp_path / "out", "--force").code == 0
+    assert "chosen by hand" not in (tmp_path / "out/dev.jsonl").read_text()
+
+
+def test_a_table_is_not_replaced_by_a_manifest(run: Command, recordings: Path):
+    table = recordings / "train.jsonl"
+    rows = [f"{path},said by {path.parent.name},{path.parent.name}\n" for path in recordings.rglob("*.wav")]
+    table.write_text("audio,text,speaker\n" + "".join(rows))
+    before = table.read_bytes()
+    result = run("prepare", "csv", table, recordings, "--force")
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "is the same file as" in result.err
+    assert table.read_bytes() == before
 
 
 def test_a_log_has_no_progress_bars(run: Command, tmp_path: Path):

@@ -80,7 +80,7 @@ main()
 def test_what_cannot_be_averaged_or_exported_is_one_line(
     run: Command, runs: Path, arguments: list[str], expected: str
 ) -> None:
-    pytest.importorskip("torch", reason="checkpoints need the training packages: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="checkpoints need the training packages: pip install 'recurrent-asr[train]'")
     result = run(*(argument.replace("RUNS", str(runs)) for argument in arguments))
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors

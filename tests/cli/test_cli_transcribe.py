@@ -1,9 +1,11 @@
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import carrier
 import pytest
-from program import Command
+from program import PROGRAM, Command
 
 from asr.data.manifest import read_manifest
 from asr.model.bundle import load_bundle
@@ -83,9 +85,12 @@ def test_standard_input_is_read_for_a_dash(transcribe: Command, tmp_path: Path) 
     assert written(tmp_path / "out") == {"stdin.txt": "from a pipe\n"}
 
 
-def test_output_dir_mirrors_the_folders_and_prints_nothing(transcribe: Command, folder: Path, tmp_path: Path) -> None:
-    result = transcribe(folder, "--output-dir", tmp_path / "new/out")
-    assert (result.code, result.out, result.err) == (0, "", "")
+@pytest.mark.parametrize("option", ["--output-dir", "--output"])
+def test_an_output_folder_mirrors_the_folders_and_prints_a_count(
+    transcribe: Command, folder: Path, tmp_path: Path, option: str
+) -> None:
+    result = transcribe(folder, option, f"{tmp_path / 'new/out'}/")
+    assert (result.code, result.out, result.errors) == (0, "", [f"asr: 4 written to {tmp_path / 'new/out'}/"])
     assert written(tmp_path / "new/out") == {
         "one.txt": "one\n",
         "two.txt": "two\n",
@@ -130,8 +135,112 @@ def test_output_is_overwritten_whole_and_nothing_else_is_left(transcribe: Comman
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.txt").write_text("a long old text\n")
-    transcribe(path, "--output-dir", out)
+    refused = transcribe(path, "--output-dir", out)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.errors == [f"asr: {out / 'a.txt'}: exists; choose another name, or replace it with --force"]
+    assert written(out) == {"a.txt": "a long old text\n"}
+    assert transcribe(path, "--output-dir", out, "--force").code == 0
     assert written(out) == {"a.txt": "new\n"}
+
+
+def test_files_that_exist_are_kept_and_the_others_are_done(transcribe: Command, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert transcribe(folder / "one.wav", "-o", f"{out}/").code == 0
+    (out / "one.txt").write_text("corrected by hand\n")
+    result = transcribe(folder, "--output-dir", out)
+    assert result.code == 1
+    assert result.errors == [
+        f"asr: {out / 'one.txt'}: exists; choose another name, or replace it with --force",
+        f"asr: 3 written to {out}/, 1 kept",
+    ]
+    others = {"two.txt": "two\n", "below/three.txt": "three\n", "below/deeper/one.txt": "one\n"}
+    assert written(out) == {"one.txt": "corrected by hand\n", **others}
+    again = transcribe(folder, "--output-dir", out)
+    assert again.code == 1
+    assert [line.split(": ")[-1] for line in again.errors[-2:]] == [
+        "1 more are kept likewise",
+        f"0 written to {out}/, 4 kept",
+    ]
+
+
+def test_a_text_beside_its_recording_is_kept(transcribe: Command, folder: Path) -> None:
+    (folder / "one.txt").write_text("what was said\n")
+    result = transcribe(folder / "one.wav", folder / "two.wav", "-o", folder)
+    assert result.code == 1
+    assert (folder / "one.txt").read_text() == "what was said\n"
+    assert (folder / "two.txt").read_text() == "two\n"
+
+
+def test_no_recording_is_replaced_by_its_text(transcribe: Command, folder: Path) -> None:
+    recording = folder / "two.wav"
+    before = recording.read_bytes()
+    (folder / "link").symlink_to(recording)
+    (folder / "hard").hardlink_to(recording)
+    for name in ("two.wav", "link", "hard"):
+        for options in ([], ["--force"]):
+            result = transcribe(recording, "--output", folder / name, *options)
+            assert (result.code, result.out) == (1, "")
+            assert result.errors == [f"asr: {folder / name}: is the same file as {recording}; choose another --output"]
+    names = folder / "names.txt"
+    names.write_text("two\n")
+    assert transcribe(recording, "--hotwords-file", names, "--output", names, "--force").code == 1
+    assert (recording.read_bytes(), names.read_text()) == (before, "two\n")
+
+
+def test_standard_input_is_not_replaced_by_its_text(carrier_bundle: Path, tmp_path: Path) -> None:
+    recording = carrier.save(tmp_path / "a.wav", "words")
+    before = recording.read_bytes()
+    command = [*PROGRAM, "transcribe", "--model", carrier_bundle, "-", "--output", recording, "--force"]
+    with recording.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is the same file as -" in done.stderr
+    assert recording.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["-o", "--output"])
+def test_the_text_of_one_file_goes_to_an_output_file(
+    transcribe: Command, folder: Path, tmp_path: Path, option: str
+) -> None:
+    result = transcribe(folder / "one.wav", option, tmp_path / "a.txt")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (tmp_path / "a.txt").read_text() == "one\n"
+    missing = transcribe(folder / "one.wav", option, tmp_path / "none/a.txt")
+    assert missing.code == 1
+    assert "none/a.txt: cannot be written (No such file or directory)" in missing.err
+
+
+@pytest.mark.parametrize("format", ["srt", "json", "TextGrid"])
+def test_the_format_is_that_of_the_output_suffix(
+    transcribe: Command, folder: Path, tmp_path: Path, format: str
+) -> None:
+    assert transcribe(folder / "one.wav", "-o", tmp_path / f"a.{format}").code == 0
+    printed = transcribe(folder / "one.wav", "-f", format.lower()).out
+    assert (tmp_path / f"a.{format}").read_text() == printed
+    assert transcribe(folder / "one.wav", "-f", "vtt", "-o", tmp_path / f"b.{format}").code == 0
+    assert (tmp_path / f"b.{format}").read_text().startswith("WEBVTT")
+
+
+def test_a_pipe_as_output_is_written_to(carrier_bundle: Path, folder: Path) -> None:
+    command = [*PROGRAM, "transcribe", "--model", carrier_bundle, folder / "one.wav", "-o", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one\n", "")
+
+
+def test_the_closing_line_counts_what_failed(transcribe: Command, folder: Path, tmp_path: Path) -> None:
+    result = transcribe(folder / "one.wav", folder / "none.wav", folder / "two.wav", "-o", f"{tmp_path / 'out'}/")
+    assert result.code == 1
+    assert result.errors[-1] == f"asr: 2 written to {tmp_path / 'out'}/, 1 failed"
+
+
+@pytest.mark.parametrize("command", ["transcribe", "align"])
+def test_another_language_than_the_model_is_one_clear_line(run: Command, folder: Path, command: str) -> None:
+    words = ["one"] if command == "align" else []
+    result = run(command, folder / "one.wav", *words, "--language", "de")
+    assert (result.code, result.out) == (1, "")
+    assert result.errors == ["asr: en-bilstm: English only; for 'de' name another model with --model"]
+    for language in ("en", "en-US", "English"):
+        assert "only" not in run(command, folder / "none.wav", *words, "--language", language).err
 
 
 @pytest.mark.parametrize("blocked", ["file", "folder"])
@@ -155,7 +264,9 @@ def test_one_output_that_cannot_be_written_leaves_the_others_alone(
     (tmp_path / "out/one.txt").mkdir(parents=True)
     result = transcribe(folder / "one.wav", folder / "two.wav", "--output-dir", tmp_path / "out")
     assert result.code == 1
-    assert len(result.errors) == 1
+    assert len(result.errors) == 2
+    assert "one.txt: cannot be written (Is a directory)" in result.errors[0]
+    assert result.errors[1] == f"asr: 1 written to {tmp_path / 'out'}/, 1 failed"
     assert written(tmp_path / "out") == {"two.txt": "two\n"}
 
 
@@ -175,9 +286,10 @@ def test_an_unknown_model_lists_those_there_are(run: Command, folder: Path) -> N
 def test_models_lists_the_packaged_ones(run: Command) -> None:
     result = run("models")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("en-bilstm  en, files, ")
-    assert "WER" in result.out
-    assert "CC" in result.out
+    heading, bilstm, gru, *_ = result.out.splitlines()
+    assert heading.split() == ["model", "language", "for", "delay", "size", "WER", "license"]
+    assert re.fullmatch(r"en-bilstm +English +files +– +\d+ MB +2\d\.\d% +CC BY 4.0", bilstm)
+    assert re.fullmatch(r"en-gru +English +files and live +360 ms +\d+ MB +\d\d\.\d% +CC BY 4.0", gru)
 
 
 def test_jsonl_is_a_manifest_of_what_could_be_read_whole(transcribe: Command, folder: Path, tmp_path: Path) -> None:

@@ -115,9 +115,8 @@ def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> dict
     try:
         samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
         bundle = recognizer.bundle
-        picture = plots.utterance(
-            samples, recognizer.log_probs(samples, SAMPLE_RATE), bundle.tokens, bundle.config.frame_seconds
-        )
+        log_probs = recognizer.log_probs(samples, SAMPLE_RATE)
+        picture = plots.utterance(samples, log_probs, bundle.tokens, bundle.config.frame_seconds)
         if utterance.seconds > SHOWN_SECONDS:
             note = f"the picture shows the first {SHOWN_SECONDS:.0f} of {utterance.seconds:.0f} s"
     except AudioError as error:

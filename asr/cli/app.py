@@ -1,0 +1,48 @@
+"""The commands of `asr`."""
+
+from typing import Annotated
+
+import typer
+from typer import Option
+
+import asr
+from asr.cli.align import align
+from asr.cli.average import average
+from asr.cli.command import Command
+from asr.cli.evaluate import evaluate
+from asr.cli.export import export
+from asr.cli.listen import listen
+from asr.cli.lm import lm
+from asr.cli.models import models
+from asr.cli.prepare import prepare
+from asr.cli.runs import runs
+from asr.cli.train import train
+from asr.cli.transcribe import transcribe
+from asr.cli.tune import tune
+
+app = typer.Typer(
+    help="Speech to text: transcribe recordings, listen to a microphone, time texts, measure models, train new ones.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (transcribe, listen, align, evaluate, models, train, runs, average, export, tune):
+    app.command(cls=Command)(command)
+app.add_typer(lm, name="lm")
+app.add_typer(prepare, name="prepare")
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"asr {asr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

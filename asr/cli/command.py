@@ -1,0 +1,53 @@
+"""Commands as typer makes them, and what they lack: groups of options, argument help, advice on missing values."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import click
+from typer.core import TyperCommand
+
+
+class Command(TyperCommand):
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        assert self.callback is not None
+        declared = inspect.signature(self.callback).parameters
+        for argument in self.params:  # click 8.5 and later drop the help that typer gave them
+            if isinstance(argument, click.Argument):
+                argument.help = declared[str(argument.name)].annotation.__metadata__[0].help
+
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Nothing here: typer shows the arguments before the options, and click 8.5 would once more."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Wrong usage if an option comes without its value; click would take the option after it for that."""
+        options = {name: option for option in self.params for name in option.opts if isinstance(option, click.Option)}
+        for word, following in pairwise([*args, ""]):
+            if word in options and not options[word].is_flag and following in ("", *options):
+                ctx.fail(f"{word} needs a value: {options[word].help}")
+        return super().parse_args(ctx, args)
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of each dataclass among its parameters as options of their own."""
+    declared = inspect.signature(command).parameters
+    groups = {
+        name: inspect.signature(item.annotation).parameters
+        for name, item in declared.items()
+        if hasattr(item.annotation, "__dataclass_fields__")
+    }
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, options in groups.items():
+            values[name] = declared[name].annotation(**{option: values.pop(option) for option in options})
+        command(**values)
+
+    parameters = [each for name, item in declared.items() for each in groups.get(name, {name: item}).values()]
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in keywords}
+    return run

@@ -1,0 +1,76 @@
+"""What commands print beside their results: messages, a progress bar, tables."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from asr.errors import AsrError
+from asr.output.writers import EXACT_NAMES
+
+if TYPE_CHECKING:
+    from asr.recognize.offline import OnProgress
+
+
+def complain(problem: object) -> None:
+    """One line on standard error, if anybody reads that."""
+    if sys.stderr is not None:  # `print` would take standard output instead
+        with suppress(OSError, ValueError):
+            print(f"asr: {problem}", file=sys.stderr, flush=True)
+
+
+def printable(name: str) -> str:
+    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def name_in(format: str, name: str) -> str:
+    """A file's name as the format can hold it: in JSON as it is, so that the file is found again, unless not UTF-8."""
+    exact = format in EXACT_NAMES and name.encode("utf-8", "replace").decode() == name
+    return name if exact else printable(name)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator["OnProgress | None"]:
+    """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
+
+    `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
+        yield None
+        return
+    # Here, because a short transcription in a pipe should not wait for imports that it does not need.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    seconds = lengths()
+    known = [length for length in seconds if length is not None]
+    with Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:.0f} s of audio"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
+        yield lambda _source, done: progress.advance(task, done)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """AsrError that says what to install if one of the imports inside fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise AsrError(
+            f"training needs more packages ({error.name} is missing): pip install 'recurrent-asr[train]'"
+        ) from error

@@ -1,0 +1,73 @@
+"""`asr tune`: how a bundle is decoded best, on dev data."""
+
+import dataclasses
+import filecmp
+import shlex
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from asr.cli import options
+from asr.cli.messages import audio_progress, complain
+from asr.data.manifest import read_manifest
+from asr.errors import AsrError
+from asr.files import replacing
+from asr.model.bundle import Bundle, find_language_model, load_bundle, packaged_language_models, write_config
+from asr.recognize.offline import Recognizer
+
+HEADING = "## Decoding"  # of the model card's last part, which is written anew
+
+
+def tune(
+    folder: Annotated[Path, Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    manifest: Annotated[Path, Argument(help="Dev data: JSON Lines with audio, text and speaker.")],
+    lm: Annotated[
+        list[str] | None, Option("--lm", help="Packaged language model or file; of several the best is taken.")
+    ] = None,
+    rescore: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
+    ] = None,
+    threads: options.Threads = 0,
+) -> None:
+    """Find a bundle's best decoding weights and calibration.
+
+    The weights are those with the fewest word errors on the dev data; then confidences are calibrated. config.json and
+    the part "Decoding" of MODEL_CARD.md are written anew, a language model's file is copied beside them.
+    """
+    from asr.evaluate.tune import Sample, Tuner
+
+    if not folder.is_dir():
+        raise AsrError(f"{folder}: no such folder; name a bundle's")
+    bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
+    recognizer = Recognizer(bundle, "greedy", threads=threads)
+    with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
+        samples = []
+        for entry in entries:
+            log_probs = recognizer.log_probs(entry.audio, on_progress=on_progress)
+            samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
+    tuned = Tuner(bundle, samples, complain).tune(lm or [], str(rescore) if rescore else None)
+    named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
+    section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
+    print(section, end="")
+    config = dataclasses.replace(tuned.config, lm=bundled(bundle, tuned.config.lm))
+    metrics = bundle.config.metrics | {"dev_wer_default": round(tuned.wer, 4)}
+    write_config(folder, dataclasses.replace(bundle.config, decoder=config, metrics=metrics))
+    path = folder / "MODEL_CARD.md"
+    card = path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() if path.is_file() else f"# {bundle.config.name}"
+    with replacing(path) as part:
+        part.write_text(f"{card}\n\n{section}", encoding="utf-8")
+
+
+def bundled(bundle: Bundle, lm: str) -> str:
+    """Copy a language model's file into the bundle, which can then be moved; the name by which its config finds it."""
+    if not lm or lm in packaged_language_models():
+        return lm
+    source = find_language_model(lm, bundle)
+    target = bundle.path / source.name
+    if not target.exists():
+        shutil.copyfile(source, target)
+    elif not filecmp.cmp(source, target, shallow=False):
+        raise AsrError(f"{target}: is another file than {source}; rename the language model")
+    return source.name

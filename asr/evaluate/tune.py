@@ -1,0 +1,272 @@
+"""Decoding weights with the fewest word errors on dev data, and calibrated confidences.
+
+Hill climbing finds the language model's weight, the word bonus and the unknown-word score, for each language model
+given, and the weights of rescoring, with the best n-gram model and without. Then the line from confidences to
+probabilities (Platt 1999) is fitted. Log-probabilities are computed once, by the caller.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from asr.decode.base import Decoder, Hypothesis
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import NO_LM, DecoderOptions, make_decoder
+from asr.decode.calibration import log_odds
+from asr.decode.rescoring import RescoringDecoder
+from asr.decode.word_times import spell_words
+from asr.errors import AsrError
+from asr.evaluate.wer import Evaluation, Utterance, correct_words, evaluate
+from asr.model.bundle import Bundle, DecoderConfig
+from asr.normalize import normalize
+from asr.recognize.align import forced_align, spell
+
+STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
+RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}
+BINS = 10  # of the reliability table
+IDENTITY = (1.0, 0.0)  # slope and offset that leave confidences as they are
+UNCALIBRATED: dict[str, Any] = dict.fromkeys(("greedy_confidence", "beam_confidence", "rescored_confidence"), IDENTITY)
+CLOSE = 0.06  # seconds between two starts of a word that count as equal
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A dev recording: what was said, by whom, and its log-probabilities, float32 (frames, tokens)."""
+
+    id: str
+    text: str
+    speaker: str
+    log_probs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A decoder on the samples.
+
+    matches: of each sample, recognized word → spoken word. speakers, odds, correct: of every recognized word the
+    speaker, the log-odds of its confidence, and whether it was spoken there.
+    """
+
+    name: str
+    result: Evaluation
+    hypotheses: list[Hypothesis]
+    matches: list[dict[int, int]]
+    speakers: np.ndarray
+    odds: np.ndarray
+    correct: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """config: the best one. wer: of the decoder that then runs by default. card: the results, in Markdown."""
+
+    config: DecoderConfig
+    wer: float
+    card: str
+
+
+class Tuner:
+    """Tunes one bundle on samples; `say` is called with a line for each step."""
+
+    def __init__(self, bundle: Bundle, samples: Sequence[Sample], say: Callable[[str], object]):
+        self.bundle = bundle
+        self.samples = samples
+        self.say = say
+
+    def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
+        """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
+        found = [self.search_weights(DecoderConfig(lm=lm)) for lm in lms]
+        config = min(found, key=lambda item: item[0])[1] if found else DecoderConfig()
+        beam = f"beam {BEAM_WIDTH}"
+        decoders = {"greedy": DecoderOptions("greedy"), f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM)}
+        if config.lm:
+            decoders[f"{beam}, {config.lm}"] = DecoderOptions("beam", lm=config.lm)
+        rows = [self.measure(config, options, name) for name, options in decoders.items()]
+        default = rows[-1]
+        for lm in dict.fromkeys((NO_LM, config.lm or NO_LM)) if rescore else ():
+            options = DecoderOptions("beam", lm=lm, rescore=rescore)
+            config = self.search_rescoring(config, options)
+            name = f"{beam}, {'no n-grams' if lm == NO_LM else lm}, rescored: {rescoring_weights(config)}"
+            rows.append(self.measure(config, options, name))
+        calibrated = {"greedy_confidence": rows[0], "beam_confidence": default}
+        calibrated |= {"rescored_confidence": rows[-1]} if rescore else {}
+        lines: dict[str, Any] = {name: fit(row.odds, row.correct) for name, row in calibrated.items()}
+        return Tuned(replace(config, **lines), default.result.wer, describe(config, rows, self.start_errors(rows[-1])))
+
+    def decoder(self, config: DecoderConfig, options: DecoderOptions) -> Decoder:
+        """A decoder with this config, its confidences as they come."""
+        config = replace(config, **UNCALIBRATED)
+        return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
+
+    def states(self, decoder: Decoder) -> Iterator[Any]:
+        """The decoder's state at the end of each sample."""
+        for sample in self.samples:
+            state = decoder.reset()
+            decoder.advance(state, sample.log_probs)
+            yield state
+
+    def measure(self, config: DecoderConfig, options: DecoderOptions, name: str) -> Measured:
+        decoder = self.decoder(config, options)
+        hypotheses = [decoder.finish(state)[0] for state in self.states(decoder)]
+        utterances = self.utterances([best.text for best in hypotheses])
+        matches = correct_words(utterances)
+        words = [
+            (sample.speaker, log_odds(word.confidence), float(position in right))
+            for sample, best, right in zip(self.samples, hypotheses, matches, strict=True)
+            for position, word in enumerate(best.words)
+        ]
+        speakers, odds, correct = (np.array([word[column] for word in words]) for column in range(3))
+        return Measured(name, evaluate(utterances), hypotheses, matches, speakers, odds, correct)
+
+    def utterances(self, texts: Sequence[str]) -> list[Utterance]:
+        seconds = self.bundle.config.frame_seconds
+        return [
+            Utterance(sample.id, sample.text, text, len(sample.log_probs) * seconds)
+            for sample, text in zip(self.samples, texts, strict=True)
+        ]
+
+    def search_weights(self, config: DecoderConfig) -> tuple[float, DecoderConfig]:
+        """WER and config of the n-gram model's best weights."""
+
+        def wer(config: DecoderConfig) -> float:
+            result = self.measure(config, DecoderOptions("beam", lm=config.lm), "").result.wer
+            weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
+            self.say(f"{config.lm}: {weights}: WER {result:.2%}")
+            return result
+
+        return climb(config, wer, STEPS)
+
+    def search_rescoring(self, config: DecoderConfig, options: DecoderOptions) -> DecoderConfig:
+        """The config with the best weights of rescoring. Beam and recurrent model run once: these change neither."""
+        plain = replace(config, rescoring_weight=1.0, rescoring_bonus=0.0)
+        decoder = self.decoder(plain, replace(options, nbest=BEAM_WIDTH))
+        assert isinstance(decoder, RescoringDecoder)
+        parts = [decoder.parts(state) for state in self.states(decoder)]
+
+        def wer(config: DecoderConfig) -> float:
+            factor, bonus = config.rescoring_weight - 1, config.rescoring_bonus
+
+            def score(item: Hypothesis) -> float:
+                return item.score + factor * item.rescoring + bonus * len(item.words)
+
+            texts = [" ".join(max(part, key=score).text for part in each) for each in parts]
+            result = evaluate(self.utterances(texts)).wer
+            self.say(f"{options.lm}, rescored: {rescoring_weights(config)}: WER {result:.2%}")
+            return result
+
+        return climb(config, wer, RESCORING_STEPS)[1]
+
+    def start_errors(self, measured: Measured) -> np.ndarray:
+        """Seconds between the start of each correct word and that of forced alignment of the spoken text."""
+        errors = []
+        tokens, seconds = self.bundle.tokens, self.bundle.config.frame_seconds
+        for sample, best, matches in zip(self.samples, measured.hypotheses, measured.matches, strict=True):
+            if not matches:
+                continue
+            with suppress(AsrError):  # a text that cannot be spelled, or is too long for its audio
+                spelled = spell(normalize(sample.text).split(), tokens)
+                aligned = forced_align(sample.log_probs, [token for ids in spelled for token in ids])
+                starts = [word.start for word in spell_words(aligned, tokens, seconds)]
+                errors += [abs(best.words[recognized].start - starts[spoken]) for recognized, spoken in matches.items()]
+        return np.array(errors)
+
+
+def rescoring_weights(config: DecoderConfig) -> str:
+    return f"weight {config.rescoring_weight:g}, {config.rescoring_bonus:g} a word"
+
+
+def climb(
+    config: DecoderConfig, wer: Callable[[DecoderConfig], float], steps: Mapping[str, float]
+) -> tuple[float, DecoderConfig]:
+    """WER and config of a local optimum: go to the best neighbor as long as there is a better one."""
+    known: dict[DecoderConfig, float] = {}
+
+    def cached(config: DecoderConfig) -> float:
+        if config not in known:
+            known[config] = wer(config)
+        return known[config]
+
+    best = config
+    while (better := min([best, *neighbors(best, steps)], key=cached)) != best:
+        best = better
+    return cached(best), best
+
+
+def neighbors(config: DecoderConfig, steps: Mapping[str, float]) -> Iterator[DecoderConfig]:
+    for name, step in steps.items():
+        for change in (-step, step):
+            value = round(getattr(config, name) + change, 3)
+            if not name.endswith("weight") or value > 0:
+                yield replace(config, **{name: value})
+
+
+def sigmoid(odds: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(odds / 2)) / 2  # without an overflow
+
+
+def fit(odds: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of `correct` on `odds`, by Newton's method."""
+    features = np.stack([odds, np.ones_like(odds)], axis=1)
+    line = np.array(IDENTITY)
+    for _ in range(50):
+        probability = sigmoid(features @ line)
+        curvature = features.T @ (features * (probability * (1 - probability))[:, None])
+        line += np.linalg.solve(curvature + 1e-6 * np.eye(2), features.T @ (correct - probability))
+    return round(float(line[0]), 4), round(float(line[1]), 4)
+
+
+def held_out(speakers: np.ndarray, odds: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Probability of each word, by a line fitted on the other speakers."""
+    probability = np.zeros_like(odds)
+    for speaker in np.unique(speakers):
+        its = speakers == speaker
+        slope, offset = fit(odds[~its], correct[~its])
+        probability[its] = sigmoid(slope * odds[its] + offset)
+    return probability
+
+
+def reliability(probability: np.ndarray, correct: np.ndarray) -> tuple[float, list[tuple[str, int, float, float]]]:
+    """Expected calibration error (Naeini et al. 2015); of each bin its bounds, words, mean probability and share."""
+    places = np.minimum((probability * BINS).astype(int), BINS - 1)
+    rows, error = [], 0.0
+    for place in range(BINS):
+        its = places == place
+        if its.any():
+            mean, share = float(probability[its].mean()), float(correct[its].mean())
+            error += its.mean() * abs(mean - share)
+            rows.append((f"{place / BINS:.1f} – {(place + 1) / BINS:.1f}", int(its.sum()), mean, share))
+    return error, rows
+
+
+def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray) -> str:
+    """The results in Markdown; starts: errors of word starts, in seconds."""
+    weights = "No language model."
+    if config.lm:
+        weights = f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
+        weights += f"{config.unknown_score:g} for an unknown one."
+    results = ""
+    for row in rows:
+        error, bins = reliability(held_out(row.speakers, row.odds, row.correct), row.correct)
+        wer, cer, (low, high) = row.result.wer, row.result.cer, row.result.interval
+        results += f"| {row.name} | {wer:.2%} | {low:.2%} – {high:.2%} | {cer:.2%} | {error:.3f} |\n"
+    table = "\n".join(f"| {bounds} | {count} | {mean:.2f} | {share:.2f} |" for bounds, count, mean, share in bins)
+    milliseconds, close = (1000 * starts.mean(), (starts < CLOSE).mean()) if len(starts) else (0.0, 0.0)
+    return f"""{weights} The weights were chosen on the same data, so the figures with
+a language model flatter it a little.
+
+| decoder | WER | 95 % interval | CER | calibration error |
+| --- | --- | --- | --- | --- |
+{results}
+The expected calibration error is that of speakers whom the line from confidence to probability was not fitted on.
+Reliability of confidences, {rows[-1].name}, likewise:
+
+| confidence | words | mean confidence | right |
+| --- | --- | --- | --- |
+{table}
+
+Starts of the {len(starts):,} words that are right, against forced alignment of the spoken text by the same model: mean
+absolute difference {milliseconds:.0f} ms, {close:.1%} within {1000 * CLOSE:.0f} ms.
+"""

@@ -1,0 +1,99 @@
+"""The program around the commands: version, help, completion, warnings, errors of the system."""
+
+import errno
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import typer
+from program import Command
+
+import asr
+from asr.cli.command import with_groups
+from asr.cli.main import explain
+
+
+def test_version_is_that_of_the_package(run: Command) -> None:
+    result = run("--version")
+    assert (result.code, result.out, result.err) == (0, f"asr {asr.__version__}\n", "")
+
+
+def test_no_line_of_the_help_is_cut_at_80_columns(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in ([], ["lm"], ["prepare"]):
+        commands = run(*arguments, "--help").out.partition("Commands:\n")[2]
+        assert commands
+        assert "..." not in commands
+
+
+COMMANDS = ("transcribe", "listen", "align", "evaluate", "models", "train", "runs", "average", "export", "tune")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "lm build", "lm convert", "lm info", "lm generate", "prepare check"])
+def test_every_argument_and_option_has_its_help_once(run: Command, command: str) -> None:
+    text = run(*command.split(), "--help").out
+    listed = text.partition("Arguments:")[2] or text.partition("Options:")[2]
+    entries = re.findall(r"^  (?! ).*(?:\n {3,}.*)*", listed, re.M)
+    assert all(re.search(r"\S(  +|\n +)[A-Za-z0-9-]", entry) for entry in entries), entries
+    assert text.count("rguments:") <= 1
+
+
+@pytest.mark.parametrize("command", ["transcribe", "listen", "align", "evaluate"])
+def test_the_same_options_have_the_same_names(run: Command, command: str) -> None:
+    text = run(command, "--help").out
+    for option in ("-o, --output ", "-m, --model ", "--threads ", "--language ", "--force "):
+        assert option in text
+    assert ("-f, --format " in text) == (command != "evaluate")
+
+
+def test_the_shell_can_complete(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_ASR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "asr tr")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert set(run().out.split()) == {"transcribe", "train"}
+
+
+def test_warnings_as_errors_do_not_end_the_program(program: Command) -> None:
+    for arguments in (["--help"], ["models"]):
+        result = program(*arguments, PYTHONWARNINGS="error")
+        assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room, or write elsewhere"),
+        (OSError(errno.EACCES, "Permission denied", "a.lm"), "a.lm: Permission denied; check the permissions"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.lm"), "a.lm: No such file or directory"),
+        (OSError("nothing but this"), "nothing but this"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_error_of_the_system_says_what_happened(error: OSError, line: str) -> None:
+    assert explain(error) == line
+
+
+def test_an_error_of_the_system_is_one_line(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[str]:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(sys.modules["asr.cli.models"], "packaged_models", fail)
+    result = run("models")
+    assert (result.code, result.errors) == (1, ["asr: Connection refused"])
+
+
+def test_a_group_of_options_is_one_parameter_of_the_command() -> None:
+    @dataclass
+    class Group:
+        size: Annotated[int, typer.Option(help="Size.")] = 3
+        name: Annotated[str, typer.Option(help="Name.")] = "a"
+
+    @with_groups
+    def command(*, first: int, group: Group, last: bool = False) -> None:
+        assert (first, group, last) == (1, Group(4, "a"), True)
+
+    assert list(inspect.signature(command).parameters) == ["first", "size", "name", "last"]
+    command(first=1, size=4, name="a", last=True)

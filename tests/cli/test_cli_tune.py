@@ -1,0 +1,123 @@
+"""`asr tune` on the model that reads `carrier.speech`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import carrier
+import pytest
+from program import Command
+
+from asr.cli.tune import bundled
+from asr.errors import AsrError
+from asr.lm.binary import write_mapped
+from asr.lm.estimate import estimate
+from asr.model.bundle import load_bundle
+
+TEXTS = ("a map", "the map", "a nap on the map", "map")
+
+
+@pytest.fixture
+def bundle(carrier_bundle: Path, tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(carrier_bundle, tmp_path / "bundle"))
+    (folder / "MODEL_CARD.md").write_text("# Mine\n\nMade by hand.\n\n## Decoding\n\nof yesterday\n")
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    lines = []
+    for number, text in enumerate(TEXTS):
+        path = carrier.save(tmp_path / f"{number}.wav", text.replace("on", "in"), silence=20)  # one wrong word
+        lines.append(json.dumps({"audio": path.name, "text": text, "speaker": "ab"[number % 2]}) + "\n")
+    lines.append(json.dumps({"audio": "0.wav", "text": "map 7", "id": "not spelled"}) + "\n")
+    (tmp_path / "dev.jsonl").write_text("".join(lines))
+    return tmp_path / "dev.jsonl"
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> Path:
+    write_mapped(estimate(iter(TEXTS), order=2)[0], tmp_path / "words.lm")
+    return tmp_path / "words.lm"
+
+
+def test_weights_calibration_metrics_and_the_card_are_written(
+    run: Command, bundle: Path, manifest: Path, lm: Path
+) -> None:
+    result = run("tune", bundle, manifest, "--lm", lm)
+    assert result.code == 0
+    assert all(f"{lm}: lm_weight " in line and "WER " in line for line in result.errors)
+    config = load_bundle(bundle).config
+    assert config.decoder.lm == "words.lm"
+    assert (bundle / "words.lm").read_bytes() == lm.read_bytes()
+    assert config.decoder.beam_confidence != (1.0, 0.0) != config.decoder.greedy_confidence
+    evaluated = json.loads(run("evaluate", manifest, "--model", bundle, "--json").out)
+    assert config.metrics["dev_wer_default"] == pytest.approx(evaluated["wer"], abs=1e-4)
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert card == f"# Mine\n\nMade by hand.\n\n{result.out}"
+    assert f"    asr tune {bundle} {manifest} --lm {lm}\n" in card
+    for row in ("| greedy | ", "| beam 32, no language model | ", f"| beam 32, {lm} | ", "Starts of the "):
+        assert card.count(row) == 1
+    again = run("tune", bundle, manifest, "--lm", lm)
+    assert (again.code, again.out) == (0, result.out)
+
+
+def test_without_a_language_model_only_confidences_are_fitted(run: Command, bundle: Path, manifest: Path) -> None:
+    (bundle / "MODEL_CARD.md").unlink()
+    result = run("tune", bundle, manifest)
+    assert (result.code, result.err) == (0, "")
+    assert "No language model." in result.out
+    assert load_bundle(bundle).config.decoder.lm == ""
+    assert (bundle / "MODEL_CARD.md").read_text().endswith(result.out)
+
+
+def test_the_weights_of_rescoring_are_found_too(run: Command, bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="makes the model: pip install 'recurrent-asr[train]'")
+    from neural_model import write_model
+
+    folder = write_model(tmp_path / "recurrent", "characters")
+    result = run("tune", bundle, manifest, "--rescore", folder)
+    assert result.code == 0
+    assert all("NONE, rescored: weight " in line for line in result.errors)
+    assert "| beam 32, no n-grams, rescored: weight " in result.out
+    assert load_bundle(bundle).config.decoder.rescored_confidence != (1.0, 0.0)
+
+
+def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
+    code = "import sys; sys.modules |= dict.fromkeys(['torch', 'lhotse', 'omegaconf'])"
+    command = [sys.executable, "-c", f"{code}\nfrom asr.cli.main import main; main()", "tune", bundle, manifest]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["en-bilstm", "dev.jsonl"], "en-bilstm: no such folder"),
+        (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
+        (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
+        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: cannot read a recurrent language model"),
+    ],
+)
+def test_failures_are_one_line(
+    run: Command, bundle: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    monkeypatch.chdir(manifest.parent)
+    before = (bundle / "config.json").read_bytes()
+    result = run("tune", *arguments)
+    assert (result.code, result.out) == (1, "")
+    (line,) = result.errors
+    assert problem in line
+    assert (bundle / "config.json").read_bytes() == before
+
+
+def test_a_language_model_is_copied_into_the_bundle_unless_it_is_packaged(bundle: Path, lm: Path) -> None:
+    opened = load_bundle(bundle)
+    assert bundled(opened, str(lm)) == bundled(opened, str(bundle / "words.lm")) == "words.lm"
+    assert (bundle / "words.lm").read_bytes() == lm.read_bytes()
+    assert [bundled(opened, name) for name in ("en-lm", "")] == ["en-lm", ""]
+    lm.write_bytes(b"others")
+    with pytest.raises(AsrError, match="is another file than"):
+        bundled(opened, str(lm))

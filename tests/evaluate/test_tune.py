@@ -1,0 +1,48 @@
+"""The search for weights, the calibration and the tables behind `asr tune`."""
+
+import numpy as np
+import pytest
+
+from asr.evaluate.tune import RESCORING_STEPS, climb, fit, held_out, reliability, sigmoid
+from asr.model.bundle import DecoderConfig
+
+
+def test_the_line_that_made_the_data_is_found():
+    generator = np.random.default_rng(0)
+    odds = generator.normal(0, 2, 40_000)
+    correct = (generator.random(len(odds)) < sigmoid(0.5 * odds - 0.3)).astype(float)
+    assert fit(odds, correct) == pytest.approx((0.5, -0.3), abs=0.04)
+
+
+def test_calibration_error_is_the_distance_between_claim_and_truth():
+    honest = np.array([0.25] * 4 + [0.85] * 20)
+    correct = np.array([1] + [0] * 3 + [1] * 17 + [0] * 3, dtype=float)
+    error, rows = reliability(honest, correct)
+    assert error == pytest.approx(0)
+    assert [(count, round(share, 2)) for _, count, _, share in rows] == [(4, 0.25), (20, 0.85)]
+    error, _ = reliability(np.array([0.95, 0.95]), np.array([0.0, 0.0]))
+    assert error == pytest.approx(0.95)
+
+
+def test_a_speaker_is_judged_by_a_line_of_the_others():
+    generator = np.random.default_rng(1)
+    speakers = np.array(list("aabbcc" * 50))
+    odds = generator.normal(0, 2, len(speakers))
+    correct = (generator.random(len(odds)) < sigmoid(odds)).astype(float)
+    own = speakers == "a"
+    before, after = held_out(speakers, odds, correct), held_out(speakers, odds, np.where(own, 1 - correct, correct))
+    assert np.array_equal(before[own], after[own])
+    assert not np.array_equal(before[~own], after[~own])
+
+
+def test_the_search_goes_on_to_the_best_neighbor_and_measures_none_twice():
+    measured = []
+
+    def wer(config: DecoderConfig) -> float:
+        measured.append(config)
+        return (config.rescoring_weight - 0.15) ** 2 + (config.rescoring_bonus + 0.5) ** 2
+
+    least, config = climb(DecoderConfig(), wer, RESCORING_STEPS)
+    assert (config.rescoring_weight, config.rescoring_bonus) == pytest.approx((0.15, -0.5))
+    assert least == pytest.approx(0)
+    assert len(set(measured)) == len(measured)
