@@ -64,7 +64,7 @@ def bundled(bundle: Bundle, lm: str) -> str:
     """Copy a language model's file into the bundle, which can then be moved; the name by which its config finds it."""
     if not lm or lm in packaged_language_models():
         return lm
-    source = find_language_model(lm, bundle)
+    source = find_language_model(lm)
     target = bundle.path / source.name
     if not target.exists():
         shutil.copyfile(source, target)

@@ -12,7 +12,7 @@ from program import Command
 
 from asr.cli.tune import bundled
 from asr.errors import AsrError
-from asr.lm.binary import write_mapped
+from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.model.bundle import load_bundle
 
@@ -39,7 +39,7 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    write_mapped(estimate(iter(TEXTS), order=2)[0], tmp_path / "words.lm")
+    save_model(estimate(iter(TEXTS), order=2)[0], tmp_path / "words.lm")
     return tmp_path / "words.lm"
 
 
