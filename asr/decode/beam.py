@@ -88,9 +88,9 @@ class BeamDecoder:
     """Prefix beam search decoder.
 
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Times
-    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish` gives
-    up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that were
-    merged into better ones on the way (recombination) are estimates.
+    come from the single best alignment; a token's confidence is its highest probability in its run there. The `nbest`
+    hypotheses differ only in about the last `commit_seconds`; score and times of those that were merged into better
+    ones on the way (recombination) are estimates.
 
     Args:
         tokens: the alphabet.
@@ -309,6 +309,7 @@ class BeamDecoder:
         best = [prefix.score for prefix in reversed(staying)]  # a heap of the `beam_width` best, lowest first
         least = staying[0].score - self.score_prune
         ranked = []
+        gains = self.fusion.cache.gains
         parents = {prefix.number: prefix for prefix in state.beam}
         for key in sorted(extensions, key=extensions.__getitem__, reverse=True):
             score = extensions[key]
@@ -319,12 +320,12 @@ class BeamDecoder:
                 break
             number, token = divmod(key, self.vocabulary)
             prefix = parents[number]
-            step = prefix.fusion_state.steps.get(token)
-            if step is None:
-                if score + self.fusion.bound(prefix.fusion_state, token) <= least:
-                    continue
-                step = self.fusion.step(prefix.fusion_state, token)
-            gain, after = step
+            fusion_state = prefix.fusion_state
+            gain = gains.get(fusion_state.number * self.vocabulary + token)
+            if gain is None and score + self.fusion.bound(fusion_state, token) <= least:
+                continue
+            if gain is None or score + gain > least:
+                gain, after = self.fusion.step(fusion_state, token)
             score += gain
             if score <= least:
                 continue

@@ -79,8 +79,7 @@ class Prefix:
     score: acoustic + fusion_score. future: prefixes with equal ones can be merged.
     blank_path, token_path: log-prob of the single best alignment of each kind (Viterbi), which gives the times.
     blank_runs: the runs of `blank_path`. token_runs, first, peak: the runs of `token_path` before its last one, and the
-        first frame and highest log-prob of that last one, which is still open. closed: that run as of the last frame, if
-        it was asked for.
+        first frame and highest log-prob of that last one, which is still open.
     merged: what was merged into it and by how much that scores lower, by the number of its parent.
     """
 
@@ -88,7 +87,7 @@ class Prefix:
         *("parent", "token", "number", "key", "live", "future"),
         *("blank", "nonblank", "acoustic"),
         *("fusion_state", "fusion_score", "score"),
-        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak", "closed"),
+        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak"),
         "merged",
     )
 
@@ -109,17 +108,13 @@ class Prefix:
         self.token_runs: Run | None = None
         self.first = 0
         self.peak = IMPOSSIBLE
-        self.closed: Run | None = None
         self.merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
         if through_blank or self.blank_path >= self.token_path:
             return self.blank_path, self.blank_runs
-        run = self.closed
-        if run is None or run.last != frame - 1:
-            run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
-        return self.token_path, run
+        return self.token_path, Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
 
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
         """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""
