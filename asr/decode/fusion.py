@@ -33,44 +33,23 @@ class FusionWeights:
     unknown_score: float = -13.0
 
 
+@dataclass(slots=True, eq=False)
 class FusionState:
-    """All of a token sequence that later gains depend on.
+    """All of a token sequence that later gains depend on."""
 
-    key: equal for equal futures. number: of this object; after `Fusion.trim` there may be several with one key.
-    context: the language model's state before the word in progress, shortened to what the end of that word depends on,
-        so that sequences that differ only in older words have equal states (recombination).
-    word: letters of the word in progress. words: ids of the vocabulary's words that start with these letters.
-    lookahead: score of the likeliest of them.
-    hotword_prefix: the longest end of the text with which a hotword starts. provisional_boost: nats for it so far.
-    word_end, new_word_bound: results of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
-    """
-
-    __slots__ = (
-        *("key", "number", "context", "word", "words", "lookahead", "hotword_prefix", "provisional_boost"),
-        *("word_end", "new_word_bound"),
-    )
-
-    def __init__(
-        self,
-        key: str,
-        number: int,
-        context: int,
-        word: str,
-        words: range,
-        lookahead: float,
-        hotword_prefix: str,
-        provisional_boost: float,
-    ):
-        self.key = key
-        self.number = number
-        self.context = context
-        self.word = word
-        self.words = words
-        self.lookahead = lookahead
-        self.hotword_prefix = hotword_prefix
-        self.provisional_boost = provisional_boost
-        self.word_end: tuple[float, int, str] | None = None
-        self.new_word_bound: float | None = None
+    key: str  # equal for equal futures
+    number: int  # of this object: after `Fusion.trim` there may be several with one key
+    # The language model's state before the word in progress, shortened to what the end of that word depends on, so that
+    # sequences that differ only in older words have equal states (recombination).
+    context: int
+    word: str  # letters of the word in progress
+    words: range  # ids of the vocabulary's words that start with them
+    lookahead: float  # score of the likeliest of these
+    hotword_prefix: str  # the longest end of the text with which a hotword starts
+    provisional_boost: float  # nats for it so far
+    # Results, once computed, of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
+    word_end: tuple[float, int, str] | None = None
+    new_word_bound: float | None = None
 
 
 @dataclass

@@ -7,6 +7,7 @@ into “very”). `asr.decode.nbest` traces them back, and drops them.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from asr.decode.fusion import FusionState
@@ -19,17 +20,15 @@ IMPOSSIBLE = -math.inf
 Future = str
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """A closed run of frames of one token in an alignment, linked to the run before it; else as `AlignedToken`."""
 
-    __slots__ = ("first", "last", "log_prob", "previous", "token")
-
-    def __init__(self, previous: "Run | None", token: int, first: int, last: int, log_prob: float):
-        self.previous = previous
-        self.token = token
-        self.first = first
-        self.last = last
-        self.log_prob = log_prob
+    previous: "Run | None"
+    token: int
+    first: int
+    last: int
+    log_prob: float
 
     def aligned(self) -> AlignedToken:
         return AlignedToken(self.token, self.first, self.last, self.log_prob)
@@ -69,46 +68,37 @@ def future_of(fusion_state: FusionState, token: int) -> Future:
     return fusion_state.key + chr(token)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Prefix:
     """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs.
 
-    parent, token, number, key: identity; equal sequences are one object, `BeamState.children[key]`.
-    live: whether it is in the beam. A dead one may be an ancestor of live ones, and may come back.
-    blank, nonblank, acoustic: log-prob of all alignments that end in a blank, in the token, in either.
-    fusion_state, fusion_score: state of the language model and hotwords after it, and what they add.
-    score: acoustic + fusion_score. future: prefixes with equal ones can be merged.
-    blank_path, token_path: log-prob of the single best alignment of each kind (Viterbi), which gives the times.
-    blank_runs: the runs of `blank_path`. token_runs, first, peak: the runs of `token_path` before its last one, and the
-        first frame and highest log-prob of that last one, which is still open.
-    merged: what was merged into it and by how much that scores lower, by the number of its parent.
+    Equal sequences are one object, `BeamState.children[key]`. A prefix that is not `live` is not in the beam; it may be
+    an ancestor of live ones, and may come back.
     """
 
-    __slots__ = (
-        *("parent", "token", "number", "key", "live", "future"),
-        *("blank", "nonblank", "acoustic"),
-        *("fusion_state", "fusion_score", "score"),
-        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak"),
-        "merged",
-    )
-
-    def __init__(
-        self, parent: "Prefix | None", token: int, number: int, key: int, fusion_state: FusionState, fusion_score: float
-    ):
-        self.parent = parent
-        self.token = token
-        self.number = number
-        self.key = key
-        self.fusion_state = fusion_state
-        self.fusion_score = fusion_score
-        self.future = future_of(fusion_state, token)
-        self.live = True
-        self.blank = self.nonblank = self.acoustic = self.score = IMPOSSIBLE
-        self.blank_path = self.token_path = IMPOSSIBLE
-        self.blank_runs: Run | None = None
-        self.token_runs: Run | None = None
-        self.first = 0
-        self.peak = IMPOSSIBLE
-        self.merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None
+    parent: "Prefix | None"
+    token: int
+    number: int
+    key: int
+    fusion_state: FusionState
+    fusion_score: float  # what the language model and hotwords add
+    future: Future
+    live: bool = True
+    # Log-prob of all alignments that end in a blank, in the token, in either; the last with fusion_score.
+    blank: float = IMPOSSIBLE
+    nonblank: float = IMPOSSIBLE
+    acoustic: float = IMPOSSIBLE
+    score: float = IMPOSSIBLE
+    # The single best alignment that ends in a blank (Viterbi), which gives the times: log-prob and runs.
+    blank_path: float = IMPOSSIBLE
+    blank_runs: Run | None = None
+    # The one that ends in the token: log-prob, the runs before its last one, and of that last one, which is still open,
+    # the first frame and the highest log-prob.
+    token_path: float = IMPOSSIBLE
+    token_runs: Run | None = None
+    first: int = 0
+    peak: float = IMPOSSIBLE
+    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the path's parent
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
