@@ -106,6 +106,15 @@ class Prefix:
             return self.blank_path, self.blank_runs
         return self.token_path, Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
 
+    def stay(self, blank: float, log_prob: float, frame: int) -> None:
+        """Advance the best alignments by a frame, of which these are the log-probs of the blank and of the token."""
+        if self.token_path > self.blank_path:
+            self.blank_path, self.blank_runs = self.best_path(frame)
+        self.blank_path += blank
+        self.token_path += log_prob
+        if log_prob > self.peak:
+            self.peak = log_prob
+
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
         """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""
         self.token_path = path + log_prob
