@@ -94,7 +94,7 @@ def main() -> None:
 def within(bundle: Bundle, lm: str) -> str:
     """The language model as the bundle's config names it: a file is copied into the bundle, which can then be moved."""
     if lm and lm not in packaged_language_models():
-        source = find_language_model(lm)
+        source = Path(lm) if Path(lm).is_file() else find_language_model(lm, bundle)
         if source.resolve().parent != bundle.path.resolve():
             shutil.copyfile(source, bundle.path / source.name)
         return source.name
