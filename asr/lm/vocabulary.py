@@ -70,7 +70,3 @@ class Vocabulary:
         low, high = (0, len(self)) if within is None else (within.start, within.stop)
         low = bisect_left(self._words, spelled, low, high)
         return range(low, bisect_left(self._words, spelled + AFTER_ALL, low, high))
-
-    def has_prefix(self, prefix: str) -> bool:
-        """Whether a word starts with `prefix`."""
-        return len(self.narrow(prefix)) > 0
