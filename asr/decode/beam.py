@@ -22,7 +22,6 @@ from asr.decode.prefix import (
     Future,
     MergedPath,
     Prefix,
-    Run,
     alignment,
     future_of,
     log_add,
@@ -47,13 +46,16 @@ COMMIT_FRAMES = 128  # frames between two commits
 Extensions = dict[int, float]  # number of the prefix × vocabulary + token → score; no tuples, see `Future`
 Ranked = tuple[float, Prefix, int]  # score, prefix, the token that extends it, or the blank if it stays
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, its parent, log-prob of what passes from the parent to it
-Offer = tuple[Prefix, tuple[float, Run | None]]  # live prefix, best alignment that its parent offers it
 
 
 class Recombination:
-    """For one frame: scores of the best prefix with each future, and what is merged into that prefix."""
+    """For one frame: scores of the best prefix with each future, and what is merged into that prefix.
 
-    def __init__(self) -> None:
+    crowded: whether there are more results than the beam has room for.
+    """
+
+    def __init__(self, crowded: bool):
+        self.crowded = crowded
         self.blank: dict[Future, float] = {}
         self.nonblank: dict[Future, float] = {}
         self.merged: dict[Future, list[MergedPath]] = {}
@@ -88,9 +90,9 @@ class BeamDecoder:
     """Prefix beam search decoder.
 
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Times
-    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish` gives
-    up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that were
-    merged into better ones on the way (recombination) are estimates.
+    come from the single best alignment; a token's confidence is its highest probability in its run there. The `nbest`
+    hypotheses differ only in about the last `commit_seconds`; score and times of those that were merged into better
+    ones on the way (recombination) are estimates.
 
     Args:
         tokens: the alphabet.
@@ -140,7 +142,8 @@ class BeamDecoder:
 
     def reset(self) -> BeamState:
         self.fusion.trim()
-        empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion_state=self.fusion.start(), fusion_score=0.0)
+        start = self.fusion.start()
+        empty = Prefix(None, BLANK_ID, 0, -1, start, 0.0, future_of(start, BLANK_ID))
         empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
         return BeamState([empty], {})
 
@@ -206,18 +209,24 @@ class BeamDecoder:
             prefix.score = prefix.acoustic + prefix.fusion_score
         beam.sort(key=attrgetter("score"), reverse=True)
 
-        recombination = Recombination()
-        staying, growing = self._select(state, extensions, recombination)
+        recombination = Recombination(crowded=len(beam) + len(extensions) > self.beam_width)
+        staying = self._recombine(state, recombination)
+        growing = self._rank_extensions(state, extensions, staying, recombination) if extensions else []
+        staying, growing = self._prune(state, staying, growing)
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
         offers = [(child, parent.best_path(state.frames, child.token == parent.token)) for child, parent, _ in arrivals]
         grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
-        self._stay(staying, offers, row, state.frames)
+        for prefix in staying:
+            prefix.stay(row[BLANK_ID], row[prefix.token], state.frames)
+        for child, (path, runs) in offers:
+            if path + row[child.token] > child.token_path:
+                child.begin_run(path, runs, state.frames, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("score"), reverse=True)
         if recombination.merged:
             for prefix in state.beam:
-                for path in recombination.merged.pop(prefix.future, ()):
-                    prefix.merge(path)
+                for merged_path in recombination.merged.pop(prefix.future, ()):
+                    prefix.merge(merged_path)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
@@ -244,33 +253,7 @@ class BeamDecoder:
                     extensions[key] = score
         return extensions, arrivals
 
-    def _select(
-        self, state: BeamState, extensions: Extensions, recombination: Recombination
-    ) -> tuple[list[Prefix], list[Ranked]]:
-        """The best of the prefixes that stay and of the extensions, each best first."""
-        beam = state.beam
-        crowded = len(beam) + len(extensions) > self.beam_width
-        staying = self._recombine(state, crowded, recombination)
-        growing = self._rank_extensions(state, extensions, staying, crowded, recombination) if extensions else []
-        if len(staying) + len(growing) > self.beam_width:
-            ranked = [(prefix.score, prefix, BLANK_ID) for prefix in staying] + growing
-            ranked.sort(key=itemgetter(0), reverse=True)
-            del ranked[self._beam_cutoff(ranked) :]
-            staying = [prefix for _, prefix, token in ranked if token == BLANK_ID]
-            growing = [result for result in ranked if result[2] != BLANK_ID]
-        best = max(staying[0].score if staying else IMPOSSIBLE, growing[0][0] if growing else IMPOSSIBLE)
-        floor = best - self.score_prune
-        staying = [prefix for prefix in staying if prefix.score > floor]
-        if best == IMPOSSIBLE:  # the frame allows no symbol at all: keep a hypothesis, of probability 0
-            staying = beam[:1]
-        if len(staying) < len(beam):
-            for prefix in beam:
-                prefix.live = False
-            for prefix in staying:
-                prefix.live = True
-        return staying, [result for result in growing if result[0] > floor]
-
-    def _recombine(self, state: BeamState, crowded: bool, recombination: Recombination) -> list[Prefix]:
+    def _recombine(self, state: BeamState, recombination: Recombination) -> list[Prefix]:
         """The prefixes of the beam that are not merged into a better one with the same future, best first.
 
         If several hypotheses are wanted, prefixes are merged only where there is no room for all results, and are
@@ -278,7 +261,7 @@ class BeamDecoder:
         with relatives in the beam: alignments may still pass between these, which would be lost.
         """
         several = self.nbest > 1
-        if several and not crowded:
+        if several and not recombination.crowded:
             return state.beam
         staying = []
         relatives: set[int] | None = None
@@ -287,7 +270,7 @@ class BeamDecoder:
                 staying.append(prefix)
             elif several:
                 recombination.merge(prefix.future, prefix.as_merged_paths(state.frames))
-            elif not crowded:
+            elif not recombination.crowded:
                 if relatives is None:
                     relatives = related(state.beam)
                 if prefix.number in relatives:
@@ -295,12 +278,7 @@ class BeamDecoder:
         return staying
 
     def _rank_extensions(
-        self,
-        state: BeamState,
-        extensions: Extensions,
-        staying: Sequence[Prefix],
-        crowded: bool,
-        recombination: Recombination,
+        self, state: BeamState, extensions: Extensions, staying: Sequence[Prefix], recombination: Recombination
     ) -> list[Ranked]:
         """The extensions that may enter the beam, with the gain of their token in the score, best first.
 
@@ -309,6 +287,7 @@ class BeamDecoder:
         best = [prefix.score for prefix in reversed(staying)]  # a heap of the `beam_width` best, lowest first
         least = staying[0].score - self.score_prune
         ranked = []
+        gains = self.fusion.cache.gains
         parents = {prefix.number: prefix for prefix in state.beam}
         for key in sorted(extensions, key=extensions.__getitem__, reverse=True):
             score = extensions[key]
@@ -319,17 +298,17 @@ class BeamDecoder:
                 break
             number, token = divmod(key, self.vocabulary)
             prefix = parents[number]
-            step = prefix.fusion_state.steps.get(token)
-            if step is None:
-                if score + self.fusion.bound(prefix.fusion_state, token) <= least:
-                    continue
-                step = self.fusion.step(prefix.fusion_state, token)
-            gain, after = step
+            fusion_state = prefix.fusion_state
+            gain = gains.get(fusion_state.number * self.vocabulary + token)
+            if gain is None and score + self.fusion.bound(fusion_state, token) <= least:
+                continue
+            if gain is None or score + gain > least:
+                gain, after = self.fusion.step(fusion_state, token)
             score += gain
             if score <= least:
                 continue
             future = future_of(after, token)
-            if crowded and recombination.nonblank.setdefault(future, score) > score:
+            if recombination.crowded and recombination.nonblank.setdefault(future, score) > score:
                 if self.nbest > 1:
                     _, runs = prefix.best_path(state.frames, token == prefix.token)
                     path = MergedPath(prefix, runs, state.frames, score, prefix.fusion_score + gain)
@@ -339,6 +318,28 @@ class BeamDecoder:
             ranked.append((score, prefix, token))
         ranked.sort(key=itemgetter(0), reverse=True)
         return ranked
+
+    def _prune(
+        self, state: BeamState, staying: list[Prefix], growing: list[Ranked]
+    ) -> tuple[list[Prefix], list[Ranked]]:
+        """Of the prefixes that stay and of the extensions, each best first, those that go on; the others die."""
+        if len(staying) + len(growing) > self.beam_width:
+            ranked = [(prefix.score, prefix, BLANK_ID) for prefix in staying] + growing
+            ranked.sort(key=itemgetter(0), reverse=True)
+            del ranked[self._beam_cutoff(ranked) :]
+            staying = [prefix for _, prefix, token in ranked if token == BLANK_ID]
+            growing = [result for result in ranked if result[2] != BLANK_ID]
+        best = max(staying[0].score if staying else IMPOSSIBLE, growing[0][0] if growing else IMPOSSIBLE)
+        floor = best - self.score_prune
+        staying = [prefix for prefix in staying if prefix.score > floor]
+        if best == IMPOSSIBLE:  # the frame allows no symbol at all: keep a hypothesis, of probability 0
+            staying = state.beam[:1]
+        if len(staying) < len(state.beam):
+            for prefix in state.beam:
+                prefix.live = False
+            for prefix in staying:
+                prefix.live = True
+        return staying, [result for result in growing if result[0] > floor]
 
     def _beam_cutoff(self, ranked: Sequence[Ranked]) -> int:
         """How many of the results, best first, go on: `beam_width`, not counting those that others grew from.
@@ -370,7 +371,8 @@ class BeamDecoder:
         prefix = state.children.get(key)
         if prefix is None:
             gain, fusion_state = self.fusion.step(parent.fusion_state, token)
-            prefix = Prefix(parent, token, state.created, key, fusion_state, parent.fusion_score + gain)
+            future, fusion_score = future_of(fusion_state, token), parent.fusion_score + gain
+            prefix = Prefix(parent, token, state.created, key, fusion_state, fusion_score, future)
             state.children[key] = prefix
             state.created += 1
         prefix.live = True
@@ -379,21 +381,6 @@ class BeamDecoder:
         prefix.nonblank = prefix.acoustic = score - prefix.fusion_score
         prefix.begin_run(*parent.best_path(state.frames, token == parent.token), state.frames, log_prob)
         return prefix
-
-    @staticmethod
-    def _stay(staying: Sequence[Prefix], offers: Sequence[Offer], row: list[float], frame: int) -> None:
-        """Advance the best alignments of the prefixes that stay; those offered by parents replace worse ones."""
-        for prefix in staying:
-            log_prob = row[prefix.token]
-            if prefix.token_path > prefix.blank_path:
-                prefix.blank_path, prefix.blank_runs = prefix.best_path(frame)
-            prefix.blank_path += row[BLANK_ID]
-            prefix.token_path += log_prob
-            if log_prob > prefix.peak:
-                prefix.peak = log_prob
-        for child, (path, runs) in offers:
-            if path + row[child.token] > child.token_path:
-                child.begin_run(path, runs, frame, row[child.token])
 
     def _commit_history(self, state: BeamState) -> None:
         """Commit what is older than `commit_seconds`: prefixes that disagree with it are dropped, and so is all that no

@@ -11,6 +11,7 @@ with its letters, that of an unknown word. The real score replaces this one when
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from asr.decode.hotwords import HotwordMatcher
 from asr.lm.ngram import ROOT, NgramModel
@@ -32,48 +33,40 @@ class FusionWeights:
     unknown_score: float = -13.0
 
 
+@dataclass(slots=True, eq=False)
 class FusionState:
-    """All of a token sequence that later gains depend on.
+    """All of a token sequence that later gains depend on."""
 
-    key: equal for equal futures; after `Fusion.trim` there may be several objects with one key.
-    context: the language model's state before the word in progress, shortened to what the end of that word depends on,
-        so that sequences that differ only in older words have equal states (recombination).
-    word: letters of the word in progress. words: ids of the vocabulary's words that start with these letters.
-    lookahead: score of the likeliest of them.
-    hotword_prefix: the longest end of the text with which a hotword starts. provisional_boost: nats for it so far.
-    steps: token → (gain in nats, next state), as far as computed.
-    word_end, new_word_bound: results of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
-    """
-
-    __slots__ = (
-        *("key", "context", "word", "words", "lookahead", "hotword_prefix", "provisional_boost"),
-        *("steps", "word_end", "new_word_bound"),
-    )
-
-    def __init__(
-        self, key: str, context: int, word: str, words: range, lookahead: float, hotword_prefix: str, boost: float
-    ):
-        self.key = key
-        self.context = context
-        self.word = word
-        self.words = words
-        self.lookahead = lookahead
-        self.hotword_prefix = hotword_prefix
-        self.provisional_boost = boost
-        self.steps: dict[int, tuple[float, FusionState]] = {}
-        self.word_end: tuple[float, int, str] | None = None
-        self.new_word_bound: float | None = None
+    key: str  # equal for equal futures
+    number: int  # of this object: after `Fusion.trim` there may be several with one key
+    # The language model's state before the word in progress, shortened to what the end of that word depends on, so that
+    # sequences that differ only in older words have equal states (recombination).
+    context: int
+    word: str  # letters of the word in progress
+    words: range  # ids of the vocabulary's words that start with them
+    lookahead: float  # score of the likeliest of these
+    hotword_prefix: str  # the longest end of the text with which a hotword starts
+    provisional_boost: float  # nats for it so far
+    # Results, once computed, of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
+    word_end: tuple[float, int, str] | None = None
+    new_word_bound: float | None = None
 
 
 @dataclass
 class _Cache:
-    """What was computed since the last `Fusion.trim`: states by key, word ids by letters, unknown scores by context.
+    """What was computed since the last `Fusion.trim`.
 
-    Threads share it without a lock. Each reads and adds single entries of a dict, and whatever two of them compute for
-    the same entry is equal.
+    states: by key. gains, steps: nats, and the next state, by number of the state × vocabulary + token. words: ids of
+    words, by the letters that they start with. unknown: score of an unknown word, by context.
+
+    Threads share it without a lock. They read and add single entries of dicts, a step before its gain, and whatever two
+    of them compute for the same entry is equal. There are no tuples or dicts for single states, because Python's search
+    for cyclic garbage becomes slow with many of them.
     """
 
     states: dict[str, FusionState] = field(default_factory=dict)
+    gains: dict[int, float] = field(default_factory=dict)
+    steps: dict[int, FusionState] = field(default_factory=dict)
     words: dict[str, range] = field(default_factory=dict)
     unknown: dict[int, float] = field(default_factory=dict)
 
@@ -116,16 +109,13 @@ class Fusion:
         # No step gains more: look-ahead never rises within a word, and no log-prob is above 0.
         self.highest_gain = max(0.0, weights.word_bonus) + self._hotwords.highest_gain
         self._vocabulary = range(len(model.vocabulary) if model is not None else 0)
-        self._cache = _Cache()
+        self._numbers = count()
+        self.cache = _Cache()
 
     def trim(self) -> None:
-        """Drop what was computed if it is much; changes no result."""
-        cache = self._cache
-        if max(len(cache.states), len(cache.words)) > CACHED:
-            self._cache = _Cache()
-            # States that a beam still holds lead to all others. A thread may be adding to the old cache: a list.
-            for state in list(cache.states.values()):
-                state.steps.clear()
+        """Drop what was computed if it is much; changes no result. States that a beam still holds remain valid."""
+        if max(len(self.cache.states), len(self.cache.words)) > CACHED:
+            self.cache = _Cache()
 
     def start(self) -> FusionState:
         """Before the first token, at the beginning of a sentence."""
@@ -133,18 +123,20 @@ class Fusion:
 
     def _state(self, context: int, word: str, words: range, hotword_prefix: str) -> FusionState:
         key = f"{context}\n{word}\n{hotword_prefix}"  # unlike a tuple's, a string's hash is computed once
-        states = self._cache.states
+        states = self.cache.states
         state = states.get(key)
         if state is None:
             lookahead, boost = self._lookahead(context, word, words), self._hotwords.provisional[hotword_prefix]
-            state = states[key] = FusionState(key, context, word, words, lookahead, hotword_prefix, boost)
+            number = next(self._numbers)
+            state = states[key] = FusionState(key, number, context, word, words, lookahead, hotword_prefix, boost)
         return state
 
     def step(self, state: FusionState, token: int) -> tuple[float, FusionState]:
         """The gain of appending a token (not the blank), and the state after it."""
-        known = state.steps.get(token)
+        cache, key = self.cache, state.number * len(self._pieces) + token
+        known = cache.gains.get(key)
         if known is not None:
-            return known
+            return known, cache.steps[key]
         gain, context = -state.lookahead - state.provisional_boost, state.context
         word, words, hotword_prefix = state.word, state.words, state.hotword_prefix
         if self._starts_word[token] and word:
@@ -158,8 +150,9 @@ class Fusion:
                 cost, context = self.model.shorten(context, words.start, words.stop)
                 gain += self.weights.lm_weight * cost
         after = self._state(context, word, words, hotword_prefix)
-        state.steps[token] = result = gain + after.lookahead + after.provisional_boost, after
-        return result
+        gain = gain + after.lookahead + after.provisional_boost
+        cache.steps[key], cache.gains[key] = after, gain
+        return gain, after
 
     def bound(self, state: FusionState, token: int) -> float:
         """An upper bound of the gain of `step`, faster to compute."""
@@ -208,7 +201,7 @@ class Fusion:
         """The highest score that the word in progress may come to have."""
         if self.model is None or not word:
             return 0.0
-        cached = self._cache.unknown
+        cached = self.cache.unknown
         unknown = cached.get(context)
         if unknown is None:
             log_prob, _ = self.model.score(context, self.model.vocabulary.unknown)
@@ -233,7 +226,7 @@ class Fusion:
         """Of `words`, which start with the letters of `word` but for the last ones, those that start with all."""
         if self.model is None:
             return words
-        cached = self._cache.words
+        cached = self.cache.words
         narrowed = cached.get(word)
         if narrowed is None:
             narrowed = cached[word] = self.model.vocabulary.narrow(word, words)

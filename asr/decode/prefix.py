@@ -7,6 +7,7 @@ into “very”). `asr.decode.nbest` traces them back, and drops them.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from asr.decode.fusion import FusionState
@@ -19,17 +20,15 @@ IMPOSSIBLE = -math.inf
 Future = str
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """A closed run of frames of one token in an alignment, linked to the run before it; else as `AlignedToken`."""
 
-    __slots__ = ("first", "last", "log_prob", "previous", "token")
-
-    def __init__(self, previous: "Run | None", token: int, first: int, last: int, log_prob: float):
-        self.previous = previous
-        self.token = token
-        self.first = first
-        self.last = last
-        self.log_prob = log_prob
+    previous: "Run | None"
+    token: int
+    first: int
+    last: int
+    log_prob: float
 
     def aligned(self) -> AlignedToken:
         return AlignedToken(self.token, self.first, self.last, self.log_prob)
@@ -69,57 +68,52 @@ def future_of(fusion_state: FusionState, token: int) -> Future:
     return fusion_state.key + chr(token)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Prefix:
     """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs.
 
-    parent, token, number, key: identity; equal sequences are one object, `BeamState.children[key]`.
-    live: whether it is in the beam. A dead one may be an ancestor of live ones, and may come back.
-    blank, nonblank, acoustic: log-prob of all alignments that end in a blank, in the token, in either.
-    fusion_state, fusion_score: state of the language model and hotwords after it, and what they add.
-    score: acoustic + fusion_score. future: prefixes with equal ones can be merged.
-    blank_path, token_path: log-prob of the single best alignment of each kind (Viterbi), which gives the times.
-    blank_runs: the runs of `blank_path`. token_runs, first, peak: the runs of `token_path` before its last one, and the
-        first frame and highest log-prob of that last one, which is still open. closed: that run as of the last frame, if
-        it was asked for.
-    merged: what was merged into it and by how much that scores lower, by the number of its parent.
+    Equal sequences are one object, `BeamState.children[key]`. A prefix that is not `live` is not in the beam; it may be
+    an ancestor of live ones, and may come back.
     """
 
-    __slots__ = (
-        *("parent", "token", "number", "key", "live", "future"),
-        *("blank", "nonblank", "acoustic"),
-        *("fusion_state", "fusion_score", "score"),
-        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak", "closed"),
-        "merged",
-    )
-
-    def __init__(
-        self, parent: "Prefix | None", token: int, number: int, key: int, fusion_state: FusionState, fusion_score: float
-    ):
-        self.parent = parent
-        self.token = token
-        self.number = number
-        self.key = key
-        self.fusion_state = fusion_state
-        self.fusion_score = fusion_score
-        self.future = future_of(fusion_state, token)
-        self.live = True
-        self.blank = self.nonblank = self.acoustic = self.score = IMPOSSIBLE
-        self.blank_path = self.token_path = IMPOSSIBLE
-        self.blank_runs: Run | None = None
-        self.token_runs: Run | None = None
-        self.first = 0
-        self.peak = IMPOSSIBLE
-        self.closed: Run | None = None
-        self.merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None
+    parent: "Prefix | None"
+    token: int
+    number: int
+    key: int
+    fusion_state: FusionState
+    fusion_score: float  # what the language model and hotwords add
+    future: Future
+    live: bool = True
+    # Log-prob of all alignments that end in a blank, in the token, in either; the last with fusion_score.
+    blank: float = IMPOSSIBLE
+    nonblank: float = IMPOSSIBLE
+    acoustic: float = IMPOSSIBLE
+    score: float = IMPOSSIBLE
+    # The single best alignment that ends in a blank (Viterbi), which gives the times: log-prob and runs.
+    blank_path: float = IMPOSSIBLE
+    blank_runs: Run | None = None
+    # The one that ends in the token: log-prob, the runs before its last one, and of that last one, which is still open,
+    # the first frame and the highest log-prob.
+    token_path: float = IMPOSSIBLE
+    token_runs: Run | None = None
+    first: int = 0
+    peak: float = IMPOSSIBLE
+    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the path's parent
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
         if through_blank or self.blank_path >= self.token_path:
             return self.blank_path, self.blank_runs
-        run = self.closed
-        if run is None or run.last != frame - 1:
-            run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
-        return self.token_path, run
+        return self.token_path, Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
+
+    def stay(self, blank: float, log_prob: float, frame: int) -> None:
+        """Advance the best alignments by a frame, of which these are the log-probs of the blank and of the token."""
+        if self.token_path > self.blank_path:
+            self.blank_path, self.blank_runs = self.best_path(frame)
+        self.blank_path += blank
+        self.token_path += log_prob
+        if log_prob > self.peak:
+            self.peak = log_prob
 
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
         """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""

@@ -18,7 +18,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -72,7 +71,7 @@ class NgramModel:
         self._log_prob_table = arrays["log_prob_table"].data
         self._backoff_table = arrays["backoff_table"].data
         self._quantized = len(self._log_prob_table) > 0
-        self.best = lru_cache(CACHED)(self._best)
+        self._best: dict[int, float] = {}
 
     @classmethod
     def of(cls, words: Sequence[bytes], levels: Sequence[Level]) -> "NgramModel":
@@ -99,11 +98,20 @@ class NgramModel:
         node = 1 + self.vocabulary.sentence_start
         return node if self._matters(node) else ROOT
 
-    def _best(self, state: int, begin: int, end: int) -> float:
-        """`best(state, begin, end)`: upper bound on the log-probs of the words of ids `begin` to `end` − 1.
+    def best(self, state: int, begin: int, end: int) -> float:
+        """The highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
 
         Not exact, since words with an n-gram of their own also count as if they had none.
         """
+        cached, key = self._best, ((state << 32) + begin << 32) + end
+        best = cached.get(key)
+        if best is None:
+            best = cached[key] = self._compute_best(state, begin, end)
+            if len(cached) > CACHED:
+                self._best = {}
+        return best
+
+    def _compute_best(self, state: int, begin: int, end: int) -> float:
         if not state:
             first, last = begin + 1, end + 1
         else:

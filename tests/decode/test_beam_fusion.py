@@ -145,11 +145,11 @@ def test_what_is_forgotten_on_the_way_changes_nothing_and_bounds_the_memory(
     decoder = with_fusion(BeamDecoder(PIECES, FRAME_SECONDS, nbest=nbest), peaky)
     monkeypatch.setattr("asr.decode.fusion.CACHED", math.inf)
     remembered = decode(decoder, log_probs)
-    states = len(decoder.fusion._cache.states)
+    states = len(decoder.fusion.cache.states)
     monkeypatch.setattr("asr.decode.fusion.CACHED", 20)
     decoder.fusion = peaky.fusion()
     assert decode(decoder, log_probs) == remembered
-    assert len(decoder.fusion._cache.states) < states / 2
+    assert len(decoder.fusion.cache.states) < states / 2
 
 
 def spoken(symbols: list[str], doubts: dict[int, str], tokens: Tokens) -> np.ndarray:

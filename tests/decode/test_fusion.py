@@ -130,7 +130,7 @@ def test_forgetting_changes_no_result_not_even_that_of_states_in_use(
                 gain += more
             expected = given_parts.sum(given_parts.tokens.text(sequence))
             assert gain + fusion.end(state) == pytest.approx(expected, abs=TOLERANCE)
-            assert len(fusion._cache.states) <= cached + sum(map(len, sequences)) + 1
+            assert len(fusion.cache.states) <= cached + sum(map(len, sequences)) + 1
 
 
 @settings(deadline=None, max_examples=60)

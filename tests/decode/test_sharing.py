@@ -61,7 +61,7 @@ def test_threads_and_streams_share_one_decoder_and_each_text_is_as_if_alone(name
     assert together == alone
     assert len({results[-1][0].text for results in alone}) > STREAMS / 2
     # What one thread adds between two looks at the size, for each of them.
-    assert len(shared._cache.states) < CACHED + THREADS * 1500
+    assert len(shared.cache.states) < CACHED + THREADS * 1500
 
 
 def test_streams_take_turns_in_any_order_in_one_thread():
@@ -99,7 +99,7 @@ def test_a_decoder_that_is_gone_leaves_no_states_behind():
     kind = type(state.beam[0].fusion_state)
     gc.collect()
     before = sum(isinstance(thing, kind) for thing in gc.get_objects())
-    mine = len(decoder.fusion._cache.states)
+    mine = len(decoder.fusion.cache.states)
     assert mine > 100
     del decoder, state
     gc.collect()

@@ -24,6 +24,7 @@ def test_words_and_prefixes_are_found(words: set[str], prefix: str, more: str) -
     assert vocabulary.id(prefix) == ordered.index(prefix if prefix in words else "<unk>")
     matching = vocabulary.narrow(prefix)
     assert [vocabulary.word(number) for number in matching] == [word for word in ordered if word.startswith(prefix)]
+    assert bool(vocabulary.narrow(prefix)) == any(word.startswith(prefix) for word in words)
     narrowed = vocabulary.narrow(prefix + more, matching)
     assert list(narrowed) == list(vocabulary.narrow(prefix + more))
     if prefix in words:
