@@ -202,7 +202,7 @@ def test_language_models_are_opened_once_and_decoders_in_use_share_what_they_com
 
 
 def test_threads_that_build_decoders_at_once_open_one_model(tuned_bundle: Bundle, tmp_path: Path):
-    write_mapped(estimate([sentence.upper() for sentence in SENTENCES], order=2)[0], tmp_path / "same.lm")
+    save_model(estimate([sentence.upper() for sentence in SENTENCES], order=2)[0], tmp_path / "same.lm")
     options = DecoderOptions("beam", lm=tmp_path / "same.lm")
     with ThreadPoolExecutor(8) as threads:
         decoders = list(threads.map(lambda _: make_decoder(options, tuned_bundle), range(32)))
