@@ -98,9 +98,9 @@ def test_a_decoder_that_is_gone_leaves_no_states_behind():
     decoder.advance(state, model_like_log_probs(300, seed=1))
     kind = type(state.beam[0].fusion_state)
     gc.collect()
-    before = sum(isinstance(thing, kind) for thing in gc.get_objects())
+    before = sum(type(thing) is kind for thing in gc.get_objects())
     mine = len(decoder.fusion.cache.states)
     assert mine > 100
     del decoder, state
     gc.collect()
-    assert sum(isinstance(thing, kind) for thing in gc.get_objects()) <= before - mine
+    assert sum(type(thing) is kind for thing in gc.get_objects()) <= before - mine
