@@ -88,7 +88,7 @@ def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     ("arguments", "problem"),
     [
         (["librispeech", "nowhere", "out"], "nowhere: not found"),
-        (["an4", ".", "out"], "an4_train.fileids"),
+        (["an4", ".", "out"], "an4_train.transcription"),
         (["voxforge", "--download", "there", "out"], "no stable address"),
         (["csv", ".", "out"], "cannot be read"),
         (["csv", "nowhere.csv", "out"], "nowhere.csv: not found"),
