@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import soxr
 import torch
-from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import AudioSource, CutSet, MonoCut, Recording
 from lhotse.cut import MixedCut
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,7 +15,7 @@ from asr.data.augment.waveform import WaveformAugment, change_tempo
 from asr.data.batch import Batch, LeftOut
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry
-from asr.data.shards import ShardEntry, fetch, read_recording
+from asr.data.shards import ShardEntry, fetch, labeled, read_recording
 from asr.data.tokenizer import Tokenizer
 from asr.errors import AudioError, RecipeError
 from asr.nn.frontend import SAMPLE_RATE
@@ -37,11 +37,7 @@ def make_cut(entry: Entry) -> MonoCut:
             raise RecipeError(str(error)) from error
     samples = round(seconds * SAMPLE_RATE)
     audio = AudioSource("file", [0], source)
-    cut = Recording(entry.id, [audio], SAMPLE_RATE, samples, samples / SAMPLE_RATE).to_cut()
-    cut.id = entry.id
-    said = SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
-    cut.supervisions = [said]
-    return cut
+    return labeled(Recording(entry.id, [audio], SAMPLE_RATE, samples, samples / SAMPLE_RATE), entry)
 
 
 def make_cuts(entries: Iterable[Entry]) -> tuple[list[MonoCut], dict[str, str]]:

@@ -8,8 +8,8 @@ other programs are ignored. Blank lines are skipped. The text may be empty: audi
 """
 
 import json
-import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,8 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
     name = os.path.splitext(audio)[0] if fields.get("id") is None else fields["id"]
     if not name.strip():
         raise _BadLine('"id" is empty; give it a value or leave it out')
-    seconds, confidence = (_number(fields.get(key)) for key in ("seconds", "confidence"))
-    if seconds is not None and not 0 < seconds < math.inf:
-        found = json.dumps(fields["seconds"])[:40]
-        raise _BadLine(f'"seconds" must be a number above 0, found {found}; write the length of the audio')
-    if confidence is not None and not 0 <= confidence <= 1:
-        found = json.dumps(fields["confidence"])[:40]
-        raise _BadLine(f'"confidence" must be from 0 to 1, found {found}; or leave it out')
+    seconds = _number(fields, "seconds", sys.float_info.min, sys.float_info.max)
+    confidence = _number(fields, "confidence", 0, 1)
     # An absolute path replaces the folder.
     return Entry(name, folder / audio, fields["text"], seconds, fields.get("speaker"), confidence, fields.get("phones"))
 
@@ -118,12 +113,9 @@ def _check_text(key: str, value: Any) -> None:
         raise _BadLine(f'"{key}" holds half of a surrogate pair; write the character itself in UTF-8')
 
 
-def _number(value: Any) -> float | None:
-    """None for null, NaN for what is no number."""
-    if value is None:
-        return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # True is an int to Python
-    try:
-        return float(value) if is_number else math.nan
-    except OverflowError:
-        return math.inf
+def _number(fields: dict[str, Any], key: str, lowest: float, highest: float) -> float | None:
+    value = fields.get(key)
+    if value is not None and not (type(value) in (int, float) and lowest <= value <= highest):  # not True, an int, too
+        limits = "a number above 0" if key == "seconds" else "from 0 to 1"
+        raise _BadLine(f'"{key}" must be {limits}, found {json.dumps(value)[:40]}; or leave it out')
+    return None if value is None else float(value)
