@@ -43,23 +43,11 @@ class ShardEntry(Entry):
     source: str = ""
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Shards that were written."""
+def write_shards(manifest: Path, folder: Path) -> str:
+    """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError.
 
-    folder: Path
-    utterances: int
-    seconds: float
-    left_out: list[str]  # a line for each recording that cannot be read
-
-    def __str__(self) -> str:
-        shards = -(-self.utterances // SHARD_SIZE)
-        line = f"{self.folder}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h in {shards:,} shards"
-        return "\n".join([line, *(f"left out: {problem}" for problem in self.left_out)])
-
-
-def write_shards(manifest: Path, folder: Path) -> Packed:
-    """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError."""
+    Returns a line that says what was written, and one for each recording that is left out because it cannot be read.
+    """
     from lhotse.shar import JsonlShardWriter, SharWriter  # 3.5 s, only to write
 
     entries = read_manifest(manifest, check_files=True)
@@ -91,7 +79,9 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
         raise RecipeError(f"{folder}: cannot write ({one_line(error)}); name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Packed(folder, len(entries) - len(left_out), total, left_out)
+    count = len(entries) - len(left_out)
+    line = f"{folder}: {count:,} utterances, {total / 3600:.2f} h in {-(-count // SHARD_SIZE):,} shards"
+    return "\n".join([line, *(f"left out: {problem}" for problem in left_out)])
 
 
 def _cut(entry: Entry, samples: np.ndarray) -> Any:

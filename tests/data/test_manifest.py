@@ -72,9 +72,12 @@ def test_last_line_needs_no_newline(manifest: Path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("{audio: a.flac}", "not JSON at column 2 (Expecting property name enclosed in double quotes); write one"),
-        ("[" * 100_000, "not readable JSON; write one flat object a line"),
-        ('{"seconds": ' + "1" * 5000 + "}", "not readable JSON; write one flat object a line"),
+        (
+            "{audio: a.flac}",
+            "not JSON in UTF-8 (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); write",
+        ),
+        ("[" * 100_000, "not JSON in UTF-8 (maximum recursion"),
+        ('{"seconds": ' + "1" * 5000 + "}", "not JSON in UTF-8 (Exceeds the limit"),
         (["a.flac", "hello"], 'not an object but ["a.flac", "hello"]; write {"audio": …, "text": …}'),
         ({"audio_filepath": "a", "text": "b"}, 'no "audio" (keys here: audio_filepath, text); add "audio": "…"'),
         ({"audio": "b.flac"}, 'no "text" (keys here: audio); add "text": "…"'),
@@ -106,7 +109,9 @@ def test_bad_line_is_named_with_file_and_number(manifest: Path, line: Any, probl
 
 def test_text_that_is_not_utf8(manifest: Path):
     manifest.write_bytes(json.dumps(GOOD).encode() + b'\n{"audio": "b.flac", "text": "caf\xe9"}\n')
-    assert message(manifest) == "dev.jsonl:2: not UTF-8 at byte 33; save the manifest as UTF-8"
+    assert message(manifest).startswith(
+        "dev.jsonl:2: not JSON in UTF-8 ('utf-8' codec can't decode byte 0xe9 in position 32"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])

@@ -52,16 +52,11 @@ class WaveformAugment:
 
     def __call__(self, samples: np.ndarray, name: str) -> np.ndarray:
         """Raises AudioError when a recording of noise, a voice or an impulse response cannot be read."""
-        config = self.config
-        for kind, share, change in (
-            ("room", config.room_share if config.rooms else 0.0, self.reverberate),
-            ("noise", config.noise_share if config.noises else 0.0, self.add_noise),
-            ("codec", config.codec_share if config.codecs else 0.0, self.code),
-        ):
-            draw = happens(kind, share, name)
+        for kind, change in (("room", self.reverberate), ("noise", self.add_noise), ("codec", self.code)):
+            draw = happens(kind, self.config, name)
             if draw and samples.any():
                 samples = change(samples, draw)
-        return samples * draw_gain(config.gain_db, name)
+        return samples * draw_gain(self.config.gain_db, name)
 
     def add_noise(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
         drawn = draw_noise(self.config, self.recordings, len(samples), draw, read_recording)

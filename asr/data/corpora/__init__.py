@@ -16,22 +16,19 @@ from asr.data.corpora.own import DIGITS, csv_corpus, folder_corpus, read_an4, re
 
 __all__ = ["CORPORA", "Corpus", "csv_corpus", "folder_corpus", "lhotse_corpus", "prepare"]
 
-LIBRISPEECH = (
-    *("train-clean-100", "train-clean-360", "train-other-500"),
-    *("dev-clean", "dev-other", "test-clean", "test-other"),
-)
-LIBRISPEECH_100 = ("train-clean-100", "dev-clean", "test-clean")
-MINI_LIBRISPEECH = ("train-clean-5", "dev-clean-2")
+LIBRISPEECH = "train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other, test-clean, test-other"
+LIBRISPEECH_100 = "train-clean-100, dev-clean, test-clean"
+MINI_LIBRISPEECH = "train-clean-5, dev-clean-2"
 
 CORPORA = {
-    "librispeech": librispeech("English audiobooks, 960 h", "the archives of openslr.org/12", *LIBRISPEECH),
+    "librispeech": librispeech("English audiobooks, 960 h", "the archives of openslr.org/12", LIBRISPEECH),
     "librispeech-100": librispeech(
-        "Only the 100 h part of librispeech", f"{', '.join(LIBRISPEECH_100)} of openslr.org/12", *LIBRISPEECH_100
+        "Only the 100 h part of librispeech", f"{LIBRISPEECH_100} of openslr.org/12", LIBRISPEECH_100
     ),
-    "mini-librispeech": librispeech("English audiobooks, 5 h", "the archives of openslr.org/31", *MINI_LIBRISPEECH),
+    "mini-librispeech": librispeech("English audiobooks, 5 h", "the archives of openslr.org/31", MINI_LIBRISPEECH),
     "commonvoice": Corpus(
         "Sentences of many speakers, one language",
-        "one language of a release of 2023 or later, as cv-corpus-17.0-2024-03-15/en, of commonvoice.mozilla.org",
+        "one language of release 13 or later, as cv-corpus-17.0-2024-03-15/en, of commonvoice.mozilla.org",
         read_commonvoice,
     ),
     "ljspeech": Corpus(
@@ -46,7 +43,7 @@ CORPORA = {
     ),
     "tedlium": Corpus(
         "English talks, 452 h",
-        "TEDLIUM_release-3 of openslr.org/51",
+        "TEDLIUM_release-3 of openslr.org/51 (the splits in legacy)",
         read_tedlium,
         "TEDLIUM_release-3",
         fetch("tedlium", "TEDLIUM_release-3"),

@@ -12,6 +12,7 @@ from inspect import Parameter, signature
 from io import StringIO
 from logging.handlers import BufferingHandler
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import soundfile
@@ -30,13 +31,14 @@ MISSING = 0.1  # seconds that a recording may lack at its end
 logger = logging.getLogger(__name__)
 
 
-def librispeech(about: str, origin: str, *parts: str) -> Corpus:
+def librispeech(about: str, origin: str, names: str) -> Corpus:
     """LibriSpeech (Panayotov et al. 2015), the parts that are there. Texts are A to Z and apostrophes."""
+    parts = names.split(", ")
 
     def read(root: Path, output: Path) -> Splits:
         folders = [root / part for part in parts if (root / part).is_dir()]
         if not folders:
-            raise RecipeError(f"{root}: none of {', '.join(parts)} is there; give the folder that holds them")
+            raise RecipeError(f"{root}: none of {names} is there; give the folder that holds them")
         text = lambda said: said.text.lower()  # noqa: E731
         present = [folder.name for folder in folders]
         return read_recipe("librispeech", root, output, text, folders, is_whole=True, dataset_parts=present)
@@ -62,9 +64,10 @@ def read_ljspeech(root: Path, output: Path) -> Splits:
 def read_commonvoice(root: Path, output: Path) -> Splits:
     """Common Voice (Ardila et al. 2020), whose splits share no speakers. The folder's name is the language."""
     language = language_of(root.name)
-    options: dict[str, Any] = {"output_dir": output / "lhotse", "languages": root.name, "num_jobs": os.cpu_count()}
+    options: dict[str, Any] = {"languages": root.name, "num_jobs": min(8, os.cpu_count() or 1)}
     text = lambda said: spoken_words(said.text, language)  # noqa: E731
-    found = read_recipe("commonvoice", root.parent, output, text, [], **options)
+    with TemporaryDirectory(prefix="asr-") as folder:  # for Lhotse's own manifests
+        found = read_recipe("commonvoice", root.parent, output, text, [], output_dir=folder, **options)
     splits = {name.rpartition("-")[2]: list(clips) for name, clips in found.items()}  # en-train
     for split, clips in splits.items():
         with (root / f"{split}.tsv").open("rb") as table:

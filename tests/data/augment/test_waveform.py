@@ -381,13 +381,14 @@ def test_a_run_with_everything_on_goes_on_where_it_stopped_bit_for_bit(recipe: A
     learn = trainer.update
 
     def stop_in_the_second_epoch(*arguments: object) -> object:
-        trainer.signals.came = len(trainer.curve) == 1
+        if len(trainer.curve) == 1:
+            trainer.stop.set()
         return learn(*arguments)
 
     trainer.update = stop_in_the_second_epoch
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     resumed = make_trainer(recipe, resume=True)
-    assert (len(resumed.curve), resumed.running.updates) == (1, 1)
+    assert (len(resumed.curve), resumed.stats.updates) == (1, 1)
     resumed.run()
     assert_equal_checkpoints(*(tmp_path / "runs" / name / "last.safetensors" for name in ("tiny", "stopped")))
