@@ -23,7 +23,7 @@ Splits = dict[str, Iterable[Entry]]
 class Corpus:
     """How one corpus is read.
 
-    about: one line for a list of corpora.
+    about: one line for the list of public corpora.
     origin: what the source folder must hold, and where it comes from.
     read: (the corpus's folder, the folder for files that it writes) → its splits by name. An utterance with an empty
     text is left out and counted. May raise anything.

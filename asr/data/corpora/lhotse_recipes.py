@@ -104,8 +104,7 @@ def lhotse_corpus(name: str, language: str) -> Corpus:
         splits = read_recipe(name, root, output, text, [root], **options)
         return hold_out(splits[""]) if "" in splits else splits
 
-    about = f"Lhotse's recipe {name}"
-    return Corpus(about, f"what {about} reads, see {CATALOG}", read, "", fetch(name))
+    return Corpus("", f"what Lhotse's recipe {name} reads, see {CATALOG}", read, "", fetch(name))
 
 
 def recipe(name: str, action: str = "prepare") -> Callable[..., Any]:

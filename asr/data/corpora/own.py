@@ -22,20 +22,14 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 def csv_corpus(language: str) -> Corpus:
     """A table with the columns audio and text, and optionally speaker; audio is absolute or relative to the table."""
-    return Corpus(
-        "Your own recordings, listed in a table",
-        "a CSV file in UTF-8 with the columns audio, text and perhaps speaker",
-        lambda table, _output: hold_out(_listed(table, language_of(language))),
-    )
+    origin = "a CSV file in UTF-8 with the columns audio, text and perhaps speaker"
+    return Corpus("", origin, lambda table, _output: hold_out(_listed(table, language_of(language))))
 
 
 def folder_corpus(language: str) -> Corpus:
     """Recordings with their texts beside them, a.wav and a.txt. Folders in it are the speakers' names."""
-    return Corpus(
-        "Your own recordings, each beside its text",
-        "recordings, and their texts in .txt files (UTF-8) of the same names; folders in it are speakers",
-        lambda folder, _output: hold_out(_beside(folder, language_of(language))),
-    )
+    origin = "recordings, and their texts in .txt files (UTF-8) of the same names; folders in it are speakers"
+    return Corpus("", origin, lambda folder, _output: hold_out(_beside(folder, language_of(language))))
 
 
 def _listed(table: Path, language: str) -> Iterator[Entry]:
