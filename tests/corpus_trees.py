@@ -59,15 +59,12 @@ def commonvoice(root: Path, sentence: str = '"He said: ""Café, 21 times”') ->
         "locale",
         "segment",
     ]
-    durations = "clip\tduration[ms]\n"
     for split, speakers in CLIPS.items():
         table = "\t".join(columns) + "\n"
         for speaker in speakers:
             record(root / f"clips/common_voice_en_{speaker}.mp3", 0.5)
-            durations += f"common_voice_en_{speaker}.mp3\t504\n"
             table += f"{speaker}\tcommon_voice_en_{speaker}.mp3\t{sentence}\t2\t0\t\t\t\t\ten\t\n"
         write(root / f"{split}.tsv", table)
-    write(root / "clip_durations.tsv", durations)
 
 
 def an4(root: Path) -> None:

@@ -5,6 +5,7 @@ The imports that only these commands need are inside: the other commands start f
 
 import dataclasses
 import json as json_module
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -146,5 +147,11 @@ def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: boo
             Guard([source], force).check(*(folder / f"{split}.jsonl" for split in splits))
             return splits
 
-        for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
-            print(prepared)
+        log, warnings = logging.getLogger("asr.data.corpora"), logging.StreamHandler()
+        warnings.setFormatter(logging.Formatter("asr: %(message)s"))
+        log.addHandler(warnings)
+        try:
+            for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
+                print(prepared)
+        finally:
+            log.removeHandler(warnings)

@@ -49,22 +49,6 @@ class Batch:
     phones: Targets | None = None  # of the second head
 
     @classmethod
-    def pad(
-        cls,
-        ids: list[str],
-        texts: list[str],
-        waveforms: list[Tensor],
-        targets: list[list[int]],
-        unreadable: dict[str, str],
-    ) -> "Batch":
-        """waveforms: (n,) each; targets: token ids of each utterance."""
-        if not ids:
-            return cls.empty(unreadable)
-        spelled, lengths = Targets.pad(targets), torch.tensor([len(samples) for samples in waveforms])
-        padded = pad_sequence(waveforms, batch_first=True)
-        return cls(ids, texts, padded, lengths, spelled.ids, spelled.lengths, unreadable)
-
-    @classmethod
     def empty(cls, unreadable: dict[str, str] | None = None) -> "Batch":
         nothing = torch.zeros(0, 0, dtype=torch.long)
         return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable or {})

@@ -91,15 +91,13 @@ class Report:
 
 @dataclass
 class Utterance:
-    """A line of a manifest, its text as it will be learned, and measurements of its audio."""
+    """A line of a manifest, and its text as it will be learned."""
 
     manifest: Path
     entry: Entry
     is_dev: bool
     text: str = ""
     seconds: float = 0.0
-    clipped: float = 0.0  # share of the samples at full scale
-    loudest: float = 0.0  # RMS of the loudest tenth of a second
     digest: str = ""  # equal for equal samples, whatever the file's name and format; empty if it cannot be read
 
     def finding(self, kind: str, detail: str) -> Finding:
@@ -125,11 +123,8 @@ def check(
     ]
     findings += _check_texts(utterances, tokenizer)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for utterance, problem in zip(utterances, pool.map(_measure, utterances), strict=True):
-            if problem:
-                findings.append(problem)
-                continue
-            findings += _check_audio(utterance)
+        for utterance, found in zip(utterances, pool.map(_check_audio, utterances), strict=True):
+            findings += found
             if on_progress is not None:
                 on_progress(utterance.entry.audio, utterance.seconds)
     findings += _shared_with_dev(utterances)
@@ -174,41 +169,38 @@ def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) ->
             yield utterance.finding("no text", "an empty text")
 
 
-def _measure(utterance: Utterance) -> Finding | None:
-    """Sets the measurements of the audio; or why they cannot be made."""
+def _check_audio(utterance: Utterance) -> list[Finding]:
+    """Sets seconds and digest where the audio can be read."""
     path = utterance.entry.audio
     if not os.path.isfile(path):
-        return utterance.finding("no file", str(path))
+        return [utterance.finding("no file", str(path))]
     samples = clipped = 0
+    loudest = 0.0  # RMS of a tenth of a second
     digest = hashlib.blake2b(digest_size=16)
     try:
         for block in read_blocks(path):
             samples += len(block)
             clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
             tenths = np.array_split(block, max(1, len(block) // TENTH))
-            utterance.loudest = max(utterance.loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
+            loudest = max(loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
             digest.update(block.tobytes())
     except AudioError as error:
-        return utterance.finding("unreadable", str(error))
+        return [utterance.finding("unreadable", str(error))]
     if not samples:
-        return utterance.finding("unreadable", "no audio in the file")
-    utterance.seconds, utterance.clipped = samples / SAMPLE_RATE, clipped / samples
-    utterance.digest = digest.hexdigest()
-    return None
-
-
-def _check_audio(utterance: Utterance) -> Iterator[Finding]:
+        return [utterance.finding("unreadable", "no audio in the file")]
+    utterance.seconds, utterance.digest = samples / SAMPLE_RATE, digest.hexdigest()
     letters = len(utterance.text.replace(" ", ""))
-    rate = letters / utterance.seconds
-    detail = f"{letters} letters in {utterance.seconds:.2f} s"
+    rate, detail = letters / utterance.seconds, f"{letters} letters in {utterance.seconds:.2f} s"
+    findings = []
     if rate > FASTEST:
-        yield utterance.finding("too fast", detail)
+        findings.append(utterance.finding("too fast", detail))
     if 0 < rate < SLOWEST:
-        yield utterance.finding("too slow", detail)
-    if utterance.loudest < SILENCE:
-        yield utterance.finding("silent", f"RMS {utterance.loudest:.6f} where it is loudest")
-    if utterance.clipped > MOST_CLIPPED:
-        yield utterance.finding("clipped", f"{utterance.clipped:.2%} of the samples")
+        findings.append(utterance.finding("too slow", detail))
+    if loudest < SILENCE:
+        findings.append(utterance.finding("silent", f"RMS {loudest:.6f} where it is loudest"))
+    if clipped > MOST_CLIPPED * samples:
+        findings.append(utterance.finding("clipped", f"{clipped / samples:.2%} of the samples"))
+    return findings
 
 
 def _shared_with_dev(utterances: Sequence[Utterance]) -> Iterator[Finding]:

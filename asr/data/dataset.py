@@ -5,17 +5,18 @@ from collections.abc import Iterable
 
 import soxr
 import torch
-from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import AudioSource, CutSet, MonoCut, Recording
 from lhotse.cut import MixedCut
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from asr.audio.sources import duration, read
 from asr.data.augment.waveform import WaveformAugment, change_tempo
-from asr.data.batch import Batch, LeftOut
+from asr.data.batch import Batch, LeftOut, Targets
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry
-from asr.data.shards import ShardEntry, fetch, read_recording
+from asr.data.shards import ShardEntry, fetch, labeled, read_recording
 from asr.data.tokenizer import Tokenizer
 from asr.errors import AudioError, RecipeError
 from asr.nn.frontend import SAMPLE_RATE
@@ -37,11 +38,7 @@ def make_cut(entry: Entry) -> MonoCut:
             raise RecipeError(str(error)) from error
     samples = round(seconds * SAMPLE_RATE)
     audio = AudioSource("file", [0], source)
-    cut = Recording(entry.id, [audio], SAMPLE_RATE, samples, samples / SAMPLE_RATE).to_cut()
-    cut.id = entry.id
-    said = SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker)
-    cut.supervisions = [said]
-    return cut
+    return labeled(Recording(entry.id, [audio], SAMPLE_RATE, samples, samples / SAMPLE_RATE), entry)
 
 
 def make_cuts(entries: Iterable[Entry]) -> tuple[list[MonoCut], dict[str, str]]:
@@ -109,7 +106,12 @@ class SpeechDataset(Dataset):
                 except AudioError as error:
                     unreadable[str(error)] = f"cannot augment with it: {error}"
             waveforms.append(waveform)
-        return Batch.pad(ids, texts, waveforms, [self.tokenizer.encode(text) for text in texts], unreadable)
+        if not ids:
+            return Batch.empty(unreadable)
+        targets = Targets.pad([self.tokenizer.encode(text) for text in texts])
+        lengths = torch.tensor([len(samples) for samples in waveforms])
+        padded = pad_sequence(waveforms, batch_first=True)
+        return Batch(ids, texts, padded, lengths, targets.ids, targets.lengths, unreadable)
 
 
 def perturb(cut: MonoCut, augment: AugmentConfig, seed: int, epoch: int) -> MonoCut:

@@ -8,13 +8,13 @@ other programs are ignored. Blank lines are skipped. The text may be empty: audi
 """
 
 import json
-import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
         try:
             entry = _parse_entry(line, path.parent)
             if entry.id in line_of:
-                raise _BadLine(f'the id "{entry.id}" is on line {line_of[entry.id]} too; give each line its own "id"')
-        except _BadLine as error:
+                raise RecipeError(
+                    f'the id "{entry.id}" is on line {line_of[entry.id]} too; give each line its own "id"'
+                )
+        except RecipeError as error:
             raise RecipeError(f"{path}:{number}: {error}") from error
         line_of[entry.id] = number
         entries.append(entry)
@@ -71,59 +73,44 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
     return entries
 
 
-class _BadLine(ValueError):
-    """Raised for a wrong line; `read_manifest` adds its number."""
-
-
 def _parse_entry(line: bytes, folder: Path) -> Entry:
+    """RecipeError for a wrong line, to which `read_manifest` adds its number."""
     try:
         fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _BadLine(f"not UTF-8 at byte {error.start + 1}; save the manifest as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise _BadLine(f"not JSON at column {error.colno} ({error.msg}); write one object a line") from error
-    except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
-        raise _BadLine("not readable JSON; write one flat object a line") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"not JSON in UTF-8 ({one_line(error)}); write one flat object a line") from error
     if not isinstance(fields, dict):
-        raise _BadLine(f'not an object but {json.dumps(fields)[:40]}; write {{"audio": …, "text": …}}')
+        raise RecipeError(f'not an object but {json.dumps(fields)[:40]}; write {{"audio": …, "text": …}}')
     for key in ("audio", "text"):
         if key not in fields:
             found = ", ".join(fields)[:80] or "none"
-            raise _BadLine(f'no "{key}" (keys here: {found}); add "{key}": "…"')
+            raise RecipeError(f'no "{key}" (keys here: {found}); add "{key}": "…"')
     for key in ("audio", "text", "id", "speaker", "phones"):
         if fields.get(key) is not None or key in ("audio", "text"):
             _check_text(key, fields[key])
     audio = fields["audio"]
     if not audio.strip() or "\0" in audio:
-        raise _BadLine('"audio" is not a path; write the path of an audio file')
+        raise RecipeError('"audio" is not a path; write the path of an audio file')
     name = os.path.splitext(audio)[0] if fields.get("id") is None else fields["id"]
     if not name.strip():
-        raise _BadLine('"id" is empty; give it a value or leave it out')
-    seconds, confidence = (_number(fields.get(key)) for key in ("seconds", "confidence"))
-    if seconds is not None and not 0 < seconds < math.inf:
-        found = json.dumps(fields["seconds"])[:40]
-        raise _BadLine(f'"seconds" must be a number above 0, found {found}; write the length of the audio')
-    if confidence is not None and not 0 <= confidence <= 1:
-        found = json.dumps(fields["confidence"])[:40]
-        raise _BadLine(f'"confidence" must be from 0 to 1, found {found}; or leave it out')
+        raise RecipeError('"id" is empty; give it a value or leave it out')
+    seconds = _number(fields, "seconds", sys.float_info.min, sys.float_info.max)
+    confidence = _number(fields, "confidence", 0, 1)
     # An absolute path replaces the folder.
     return Entry(name, folder / audio, fields["text"], seconds, fields.get("speaker"), confidence, fields.get("phones"))
 
 
 def _check_text(key: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise _BadLine(f'"{key}" must be text, found {json.dumps(value)[:40]}; put it in quotation marks')
+        raise RecipeError(f'"{key}" must be text, found {json.dumps(value)[:40]}; put it in quotation marks')
     if any("\ud800" <= character <= "\udfff" for character in value):
         # JSON can spell half a character, and then no file could be written with it.
-        raise _BadLine(f'"{key}" holds half of a surrogate pair; write the character itself in UTF-8')
+        raise RecipeError(f'"{key}" holds half of a surrogate pair; write the character itself in UTF-8')
 
 
-def _number(value: Any) -> float | None:
-    """None for null, NaN for what is no number."""
-    if value is None:
-        return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # True is an int to Python
-    try:
-        return float(value) if is_number else math.nan
-    except OverflowError:
-        return math.inf
+def _number(fields: dict[str, Any], key: str, lowest: float, highest: float) -> float | None:
+    value = fields.get(key)
+    if value is not None and not (type(value) in (int, float) and lowest <= value <= highest):  # not True, an int, too
+        limits = "a number above 0" if key == "seconds" else "from 0 to 1"
+        raise RecipeError(f'"{key}" must be {limits}, found {json.dumps(value)[:40]}; or leave it out')
+    return None if value is None else float(value)

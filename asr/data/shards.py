@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -44,23 +43,11 @@ class ShardEntry(Entry):
     source: str = ""
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Shards that were written."""
+def write_shards(manifest: Path, folder: Path) -> str:
+    """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError.
 
-    folder: Path
-    utterances: int
-    seconds: float
-    left_out: list[str]  # a line for each recording that cannot be read
-
-    def __str__(self) -> str:
-        shards = -(-self.utterances // SHARD_SIZE)
-        line = f"{self.folder}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h in {shards:,} shards"
-        return "\n".join([line, *(f"left out: {problem}" for problem in self.left_out)])
-
-
-def write_shards(manifest: Path, folder: Path) -> Packed:
-    """Pack a manifest's recordings, as 16 kHz mono of 16 bits, into a new folder. Raises RecipeError."""
+    Returns a line that says what was written, and one for each recording that is left out because it cannot be read.
+    """
     from lhotse.shar import JsonlShardWriter, SharWriter  # 3.5 s, only to write
 
     entries = read_manifest(manifest, check_files=True)
@@ -92,15 +79,24 @@ def write_shards(manifest: Path, folder: Path) -> Packed:
         raise RecipeError(f"{folder}: cannot write ({one_line(error)}); name another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Packed(folder, len(entries) - len(left_out), total, left_out)
+    count = len(entries) - len(left_out)
+    line = f"{folder}: {count:,} utterances, {total / 3600:.2f} h in {-(-count // SHARD_SIZE):,} shards"
+    return "\n".join([line, *(f"left out: {problem}" for problem in left_out)])
 
 
 def _cut(entry: Entry, samples: np.ndarray) -> Any:
-    from lhotse import Recording, SupervisionSegment
+    from lhotse import Recording
 
     stream = io.BytesIO()
     soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()
+    return labeled(Recording.from_bytes(stream.getvalue(), entry.id), entry)
+
+
+def labeled(recording: Any, entry: Entry) -> Any:
+    """A whole recording of Lhotse's as a cut, with what the entry says of it."""
+    from lhotse import SupervisionSegment
+
+    cut = recording.to_cut()
     cut.id = entry.id
     said = {"confidence": entry.confidence, "phones": entry.phones}
     custom = {name: value for name, value in said.items() if value is not None} or None
@@ -211,22 +207,13 @@ def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | N
     data = (fetched or fetch([name]))[name]
     if isinstance(data, Exception):
         raise AudioError(f"{name}: cannot be fetched ({type(data).__name__}: {one_line(data)})")
-    if (samples := _decode(data)) is not None:
-        return samples
-    with tempfile.NamedTemporaryFile(prefix="asr-") as file:
-        file.write(data)
-        file.flush()
-        try:
-            return read(file.name)
-        except AudioError as error:
-            raise AudioError(str(error).replace(file.name, name)) from None
-
-
-def _decode(data: bytes) -> np.ndarray | None:
-    """The samples of a whole recording as `write_shards` packs it, faster than by a file; None for any other."""
+    # As `write_shards` packs it: in two thirds of the time of `read`, the same samples.
     with suppress(RuntimeError, OSError), soundfile.SoundFile(io.BytesIO(data)) as sound:
         plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
         if plain and sound.frames < UNKNOWN_FRAMES:
             samples = sound.read(dtype="float32")
-            return samples if len(samples) == sound.frames else None
-    return None
+            if len(samples) == sound.frames:
+                return samples
+    stream = io.BytesIO(data)
+    stream.name = name
+    return read(stream)

@@ -42,7 +42,9 @@ def spoken_words(text: str, language: str = "en") -> str:
         # In capitals a Roman number cannot be told from a word.
         if ABBREVIATION.search(text) or (ROMAN.search(text) and not text.isupper()):
             return ""
-        text = _without_marks(_with_numbers_spelled(text.lower()).replace("&", " and "))
+        text = " ".join(map(_spelled, text.lower().split())).replace("&", " and ")
+        letters = unicodedata.normalize("NFD", text.translate(LETTERS))
+        text = "".join(character for character in letters if unicodedata.category(character) != "Mn")
     elif language in ("tr", "az"):
         text = text.replace("I", "ı").replace("İ", "i").lower()  # two letters there, with a dot and without one
     else:
@@ -72,15 +74,6 @@ def _is_unsure(character: str, language: str) -> bool:
     if category[0] == "L":
         return language == "en" and not character.isascii()
     return category in ("Nd", "Nl", "No", "Sc", "Sm") or character in SPOKEN_SIGNS
-
-
-def _without_marks(text: str) -> str:
-    decomposed = unicodedata.normalize("NFD", text.translate(LETTERS))
-    return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
-
-
-def _with_numbers_spelled(text: str) -> str:
-    return " ".join(_spelled(word) if any(map(str.isdigit, word)) else word for word in text.split())
 
 
 def _spelled(word: str) -> str:

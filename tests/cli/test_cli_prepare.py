@@ -8,6 +8,7 @@ from pathlib import Path
 
 import carrier
 import pytest
+from corpus_trees import record, yesno
 from program import Command
 
 CORPORA = (
@@ -88,7 +89,7 @@ def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     ("arguments", "problem"),
     [
         (["librispeech", "nowhere", "out"], "nowhere: not found"),
-        (["an4", ".", "out"], "an4_train.fileids"),
+        (["an4", ".", "out"], "an4_train.transcription"),
         (["voxforge", "--download", "there", "out"], "no stable address"),
         (["csv", ".", "out"], "cannot be read"),
         (["csv", "nowhere.csv", "out"], "nowhere.csv: not found"),
@@ -166,6 +167,15 @@ def test_a_table_is_not_replaced_by_a_manifest(run: Command, recordings: Path):
     assert (result.code, len(result.errors)) == (1, 1)
     assert "is the same file as" in result.err
     assert table.read_bytes() == before
+
+
+def test_what_a_recipe_passes_over_is_told(run: Command, tmp_path: Path):
+    yesno(tmp_path / "src")
+    forgotten = record(tmp_path / "src/more/0_0_0_0_0_0_0_0.wav")
+    result = run("prepare", "lhotse", "yesno", tmp_path / "src", tmp_path / "out")
+    assert (result.code, len(result.out.splitlines())) == (0, 2)
+    problem = f"1 problems, the first: {forgotten}: a recording without a text"
+    assert result.errors == [f"asr: {tmp_path / 'src'}: {problem}"]
 
 
 def test_a_log_has_no_progress_bars(run: Command, tmp_path: Path):

@@ -77,18 +77,13 @@ class BatchAugment:
         Returns:
             (B, N) float32, zero after lengths[b]. Rows of zeros stay as they are.
         """
-        config = self.config
         self.generator.manual_seed(random.Random(" ".join(names)).getrandbits(63))
         changed = waveforms.clone()
-        for kind, share, change in (
-            ("room", config.room_share if config.rooms else 0.0, self._reverberate),
-            ("noise", config.noise_share if config.noises else 0.0, self._add_noise),
-            ("codec", config.codec_share if config.codecs else 0.0, self._code),
-        ):
-            draws = {row: happens(kind, share, name) for row, name in enumerate(names) if lengths[row]}
+        for kind, change in (("room", self._reverberate), ("noise", self._add_noise), ("codec", self._code)):
+            draws = {row: happens(kind, self.config, name) for row, name in enumerate(names) if lengths[row]}
             if chosen := {row: draw for row, draw in draws.items() if draw}:
                 change(changed, lengths, chosen)
-        gains = [draw_gain(config.gain_db, name) for name in names]
+        gains = [draw_gain(self.config.gain_db, name) for name in names]
         return changed.mul_(on_device(gains, waveforms.device).unsqueeze(1))
 
     def _reverberate(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
@@ -176,19 +171,18 @@ def change_speed(waveforms: Tensor, lengths: Sequence[int], speeds: Sequence[flo
 
 def check(config: AugmentConfig) -> None:
     """RecipeError, one line, for a change that cannot be made for a whole batch."""
-    if any(tempo != 1.0 for tempo in config.tempos):
-        raise RecipeError("augment.tempos: data.in_memory cannot change the tempo; make it [1.0] or use augment.speeds")
-    if config.join_share:
-        raise RecipeError("augment.join_share: data.in_memory cannot join utterances; set it to 0")
-    if impossible := [codec for codec in config.codecs if codec not in CODECS]:
-        names = ", ".join(impossible)
-        raise RecipeError(f"augment.codecs: data.in_memory cannot apply {names}; take it out of augment.codecs")
-    for speed in config.speeds:
-        if abs(float(speed_ratio(speed)) - speed) > 1e-9:
-            raise RecipeError(
-                f"augment.speeds: data.in_memory cannot play {speed} times as fast; "
-                f"take a fraction with a denominator of at most {LARGEST_DENOMINATOR}, such as 0.95"
-            )
+    codecs = [codec for codec in config.codecs if codec not in CODECS]
+    speeds = [speed for speed in config.speeds if abs(float(speed_ratio(speed)) - speed) > 1e-9]
+    fraction = f"take a fraction with a denominator of at most {LARGEST_DENOMINATOR}, such as 0.95"
+    for field, impossible, advice in (
+        ("tempos", [tempo for tempo in config.tempos if tempo != 1.0], "make it [1.0] or use augment.speeds"),
+        ("join_share", [config.join_share] if config.join_share else [], "set it to 0"),
+        ("codecs", codecs, "take it out of augment.codecs"),
+        ("speeds", speeds, fraction),
+    ):
+        if impossible:
+            values = ", ".join(map(str, impossible))
+            raise RecipeError(f"augment.{field}: not possible with data.in_memory: {values}; {advice}")
 
 
 class SpecAugment:

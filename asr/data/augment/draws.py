@@ -25,8 +25,12 @@ class Noise:
     spans: list[Any]  # (n,) each, at most as long as the utterance, to be repeated; none for colored noise
 
 
-def happens(kind: str, share: float, name: str) -> random.Random | None:
-    """The generator for a change to this utterance, None if it is not of the share. Each change draws for itself."""
+def happens(kind: str, config: AugmentConfig, name: str) -> random.Random | None:
+    """The generator for a change to this utterance, None if it is not of the share. Each change draws for itself.
+
+    kind: `room`, `noise` or `codec`.
+    """
+    share = getattr(config, f"{kind}_share") if getattr(config, f"{kind}s") else 0.0
     draw = random.Random(f"{kind} {name}")
     return draw if draw.random() < share else None
 
@@ -53,10 +57,9 @@ def draw_noise(
     return noise
 
 
-def draw_gain(gain_db: float | Sequence[float], name: str) -> float:
-    """The factor of the volume; gain_db: from … to, or one number g for −g … g."""
-    low, high = (-gain_db, gain_db) if isinstance(gain_db, int | float) else gain_db
-    return 10 ** (random.Random(name).uniform(low, high) / 20)
+def draw_gain(gain_db: Sequence[float], name: str) -> float:
+    """The factor of the volume; gain_db: from … to."""
+    return 10 ** (random.Random(name).uniform(*gain_db) / 20)
 
 
 def list_recordings(sources: Sequence[str]) -> dict[str, list[Path]]:

@@ -13,7 +13,6 @@ from scipy.signal import oaconvolve
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read
 from asr.data.augment.draws import list_recordings
-from asr.errors import RecipeError
 
 SMALLEST, LARGEST = (3.0, 3.0, 2.4), (8.0, 6.0, 3.5)  # meters
 TO_A_WALL = 0.5  # meters, at least, from speaker and microphone
@@ -28,30 +27,20 @@ class Rooms:
         self.sources = sources
         self.reverberation = reverberation
         self.recordings = list_recordings(sources)
-        if "simulated" in sources:
-            try:
-                import pyroomacoustics
-            except ModuleNotFoundError as error:
-                raise RecipeError(
-                    f"augment.rooms: 'simulated' needs {error.name}; pip install 'asr[train]', or name a manifest"
-                ) from error
-            pyroomacoustics.constants.set("num_threads", 1)  # a sum by several would not be the same bits everywhere
 
     def __call__(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
         """The same in a room that is drawn. AudioError for an unreadable impulse response."""
         source = draw.choice(self.sources)
         if source == "simulated":
-            return reverberate(samples, self.simulate(draw))
+            return reverberate(samples, simulate(draw.uniform(*self.reverberation), draw))
         return reverberate(samples, read(draw.choice(self.recordings[source])))
-
-    def simulate(self, draw: random.Random) -> np.ndarray:
-        return simulate(draw.uniform(*self.reverberation), draw)
 
     def for_bank(self, seed: int, number: int) -> np.ndarray:
         """The response of that number in a bank, from its direct sound on."""
         source = self.sources[number % len(self.sources)]
         if source == "simulated":
-            response = self.simulate(random.Random(f"bank {seed} {number}"))
+            draw = random.Random(f"bank {seed} {number}")
+            response = simulate(draw.uniform(*self.reverberation), draw)
         else:
             recordings = self.recordings[source]
             response = read(recordings[number // len(self.sources) % len(recordings)])
@@ -65,14 +54,11 @@ def simulate(reverberation: float, draw: random.Random) -> np.ndarray:
     """
     import pyroomacoustics
 
+    pyroomacoustics.constants.set("num_threads", 1)  # a sum by several would not be the same bits everywhere
     size = [draw.uniform(smallest, largest) for smallest, largest in zip(SMALLEST, LARGEST, strict=True)]
     absorption, reflections = pyroomacoustics.inverse_sabine(reverberation, size)
-    room = pyroomacoustics.ShoeBox(
-        size,
-        fs=SAMPLE_RATE,
-        materials=pyroomacoustics.Material(absorption),
-        max_order=min(reflections, REFLECTIONS),
-    )
+    material, order = pyroomacoustics.Material(absorption), min(reflections, REFLECTIONS)
+    room = pyroomacoustics.ShoeBox(size, fs=SAMPLE_RATE, materials=material, max_order=order)
     room.add_source([draw.uniform(TO_A_WALL, side - TO_A_WALL) for side in size])
     room.add_microphone([draw.uniform(TO_A_WALL, side - TO_A_WALL) for side in size])
     room.compute_rir()

@@ -7,7 +7,7 @@ loader's worker.
 import io
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,6 @@ CODECS = {"opus": ("OGG", "OPUS", 0.95), "mp3": ("MP3", "MPEG_LAYER_III", 0.9)}
 TEMPO_WINDOW = 512  # samples, 32 ms: a few periods of a voice, and no longer than a sound lasts
 TEMPO_HOP = TEMPO_WINDOW // 4
 
-Change = Callable[[np.ndarray, random.Random], np.ndarray]
-
 
 class WaveformAugment:
     """A room, noise, a codec, each for its share of utterances, then the volume."""
@@ -49,35 +47,18 @@ class WaveformAugment:
     def __init__(self, config: AugmentConfig, voices: Sequence[str | Path]):
         """voices: recordings to make babble of. RecipeError for a manifest that cannot be read."""
         self.config = config
-        self.changes: list[tuple[str, float, Change]] = []
-        if config.rooms:
-            self.changes.append(("room", config.room_share, Rooms(config.rooms, config.reverberation)))
-        if config.noises:
-            self.changes.append(("noise", config.noise_share, Noises(config, voices)))
-        if config.codecs:
-            self.changes.append(("codec", config.codec_share, self._code))
+        self.recordings = {**list_recordings(config.noises), "babble": voices}
+        self.reverberate = Rooms(config.rooms, config.reverberation)
 
     def __call__(self, samples: np.ndarray, name: str) -> np.ndarray:
         """Raises AudioError when a recording of noise, a voice or an impulse response cannot be read."""
-        for kind, share, change in self.changes:
-            draw = happens(kind, share, name)
+        for kind, change in (("room", self.reverberate), ("noise", self.add_noise), ("codec", self.code)):
+            draw = happens(kind, self.config, name)
             if draw and samples.any():
                 samples = change(samples, draw)
         return samples * draw_gain(self.config.gain_db, name)
 
-    def _code(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
-        return encode_decode(samples, draw.choice(self.config.codecs))
-
-
-class Noises:
-    """Adds noise from a source and at a ratio that are drawn."""
-
-    def __init__(self, config: AugmentConfig, voices: Sequence[str | Path]):
-        self.config = config
-        self.recordings = {**list_recordings(config.noises), "babble": voices}
-
-    def __call__(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
-        """AudioError for an unreadable recording."""
+    def add_noise(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
         drawn = draw_noise(self.config, self.recordings, len(samples), draw, read_recording)
         if drawn.source in SLOPES:
             noise = colored(len(samples), SLOPES[drawn.source], draw)
@@ -87,6 +68,9 @@ class Noises:
                 spans = [span / np.float32(np.sqrt(_power(span))) for span in spans if span.any()]
             noise = sum(spans, np.zeros(len(samples), np.float32))
         return add_noise(samples, noise, drawn.snr_db)
+
+    def code(self, samples: np.ndarray, draw: random.Random) -> np.ndarray:
+        return encode_decode(samples, draw.choice(self.config.codecs))
 
 
 def colored(length: int, slope: float, draw: random.Random) -> np.ndarray:

@@ -4,19 +4,17 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import soundfile
 
 from asr.audio.sources import duration
 from asr.data.manifest import Entry
-from asr.errors import RecipeError, one_line
+from asr.errors import AsrError, RecipeError, one_line
 from asr.files import replacing
 
 DEV_SHARE = (0.05, 0.1)  # of the utterances, where the corpus itself sets none aside
-MISSING = 0.1  # seconds that a recording may lack at its end
 
 Splits = dict[str, Iterable[Entry]]
 
@@ -25,10 +23,10 @@ Splits = dict[str, Iterable[Entry]]
 class Corpus:
     """How one corpus is read.
 
-    about: one line for a list of corpora.
+    about: one line for the list of public corpora.
     origin: what the source folder must hold, and where it comes from.
     read: (the corpus's folder, the folder for files that it writes) → its splits by name. An utterance with an empty
-    text is left out and counted. Raises RecipeError.
+    text is left out and counted. May raise anything.
     folder: that its archives unpack to: SRC may be this one or the one above it.
     download: into a folder, where the corpus has a stable public address; may return the corpus's folder.
     """
@@ -61,37 +59,33 @@ def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) 
     """Write OUTPUT/SPLIT.jsonl for every split of the corpus at `source`. Raises RecipeError."""
     roots = [source / corpus.folder, source]
     if download:
-        roots.insert(0, _download(corpus, source) or roots[0])
+        if corpus.download is None:
+            raise RecipeError(f"there is no stable address to download this corpus from; unpack {corpus.origin}")
+        source.mkdir(parents=True, exist_ok=True)
+        with _translate_errors(
+            f"{source}: the download failed",
+            f"try again, without archives that may be damaged; or unpack {corpus.origin}",
+        ):
+            roots.insert(0, corpus.download(source) or roots[0])
     root = next((root for root in roots if root.exists()), None)
     if root is None:
         raise RecipeError(f"{source}: not found; it should hold {corpus.origin}")
-    splits = corpus.read(root.absolute(), output)
+    with _translate_errors(f"{root}: cannot be read", f"mend it or unpack it again; it should hold {corpus.origin}"):
+        splits = {split: list(entries) for split, entries in corpus.read(root.absolute(), output).items()}
     output.mkdir(parents=True, exist_ok=True)
     return [_write(output / f"{split}.jsonl", entries) for split, entries in splits.items()]
 
 
-def _download(corpus: Corpus, folder: Path) -> Path | None:
-    if corpus.download is None:
-        raise RecipeError(f"there is no stable address to download this corpus from; unpack {corpus.origin} yourself")
-    folder.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _translate_errors(problem: str, advice: str) -> Iterator[None]:
+    """RecipeError for whatever a damaged file, a recipe or an address raises."""
     try:
-        return corpus.download(folder)
-    except RecipeError:
+        yield
+    except (AsrError, ModuleNotFoundError):
         raise
-    except Exception as error:  # each address has its own
-        reason = one_line(error) or type(error).__name__
-        raise RecipeError(
-            f"{folder}: the download failed ({reason}); try again, without archives that may be damaged, or unpack"
-            f" {corpus.origin} yourself"
-        ) from error
-
-
-def by_speaker(entry: Entry) -> str | None:
-    return entry.speaker
-
-
-def by_text(entry: Entry) -> str | None:
-    return entry.text or None
+    except Exception as error:
+        reason = one_line(error, 240) or type(error).__name__
+        raise RecipeError(f"{problem} ({reason}); {advice}") from error
 
 
 def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> Splits:
@@ -103,7 +97,7 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
     """
     entries = list(entries)
     least, most = (max(1, round(share * len(entries))) for share in DEV_SHARE)
-    for key in keys or (by_speaker, by_text):
+    for key in keys or (lambda entry: entry.speaker, lambda entry: entry.text or None):
         sizes = Counter(name for entry in entries if (name := key(entry)) is not None)
         chosen: set[str] = set()
         held = 0
@@ -119,59 +113,30 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
     raise RecipeError("nothing could be set aside as dev data: there are too few different speakers and texts")
 
 
-def cut(entry: Entry, start: float, end: float, folder: Path, channel: int = 0) -> Entry:
-    """The part of its audio from `start` to `end`, in seconds, as FOLDER/RECORDING/ID.flac; no text, no file.
-
-    The text becomes empty where the recording ends before the part. Raises RecipeError for audio that cannot be read.
-    """
-    path = folder / entry.audio.stem / f"{entry.id}.flac"
-    if not entry.text:
-        return replace(entry, audio=path)
-    try:
-        with soundfile.SoundFile(entry.audio) as sound:
-            first, last = (round(time * sound.samplerate) for time in (start, end))
-            sound.seek(first)
-            samples = sound.read(last - first, dtype="int16", always_2d=True)[:, channel]
-        if not len(samples):
-            raise ValueError(f"nothing from {start} to {end} s")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, sound.samplerate, subtype="PCM_16")
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        raise RecipeError(f"{entry.audio}: cannot be cut ({one_line(error)}); unpack the archive again") from error
-    seconds = len(samples) / sound.samplerate
-    return replace(entry, audio=path, seconds=seconds, text=entry.text if seconds > end - start - MISSING else "")
-
-
-def _write(path: Path, entries: Iterable[Entry]) -> Prepared:
+def _write(path: Path, entries: list[Entry]) -> Prepared:
     """The manifest at `path`, whole or not at all."""
-    missing: list[Path] = []
-    left_out: list[str] = []
-    ids: set[str] = set()
+    used = [entry for entry in entries if entry.text]
+    left_out = [entry.id for entry in entries if not entry.text]
+    if not used:
+        raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
+    if missing := [entry.audio for entry in used if not os.path.isfile(entry.audio)]:
+        raise RecipeError(
+            f"{missing[0]}: no such recording, {len(missing):,} of {len(used):,} in {path.stem} are missing; unpack the"
+            " archive again, or mend the list"
+        )
+    name, count = Counter(entry.id for entry in used).most_common(1)[0]
+    if count > 1:
+        raise RecipeError(f'{path}: the id "{name}" would be there twice; name each recording once')
     total = 0.0
     try:
         with replacing(path) as part, part.open("w", encoding="utf-8") as file:
-            for entry in entries:
-                if not entry.text:
-                    left_out.append(entry.id)
-                elif not os.path.isfile(entry.audio):
-                    missing.append(entry.audio)
-                elif entry.id in ids:
-                    raise RecipeError(f'{path}: the id "{entry.id}" would be there twice; name each recording once')
-                else:
-                    ids.add(entry.id)
-                    seconds = entry.seconds or duration(entry.audio)
-                    total += seconds or 0.0
-                    file.write(_line(entry, seconds, path.parent))
-            if missing:
-                raise RecipeError(
-                    f"{missing[0]}: no such recording, {len(missing):,} of {len(ids) + len(missing):,} in {path.stem}"
-                    " are missing; unpack the archive again, or mend the list"
-                )
-            if not ids:
-                raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
+            for entry in used:
+                seconds = entry.seconds or duration(entry.audio)
+                total += seconds or 0.0
+                file.write(_line(entry, seconds, path.parent))
     except UnicodeEncodeError as error:
         raise RecipeError(f"{entry.audio!a}: a name that is not UTF-8; rename the file") from error
-    return Prepared(path, len(ids), total, left_out)
+    return Prepared(path, len(used), total, left_out)
 
 
 def _line(entry: Entry, seconds: float | None, folder: Path) -> str:

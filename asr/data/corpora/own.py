@@ -1,68 +1,58 @@
-"""One's own recordings: listed in a table, or each beside its text."""
+"""One's own recordings, listed in a table or each beside its text; corpora that Lhotse has no fitting recipe for."""
 
 import csv
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from asr.audio.sources import find_audio
-from asr.data.corpora.corpus import Corpus, hold_out
+from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import Entry
 from asr.data.text import language_of, spoken_words
 from asr.errors import RecipeError
 
+AN4_LINE = re.compile(r"(.*?)\s*\(([^()\s]+)\)")  # <s> RUBOUT G M </s> (an251-fash-b)
+AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
+PROMPTS = ("PROMPTS", "prompts-original")  # VoxForge: the first is cleaned of punctuation, and not always there
+SPEECH_COMMANDS = "speech_commands_v0.02"
+SUBSETS = {"train": "training", "dev": "validation", "test": "testing"}
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 
 def csv_corpus(language: str) -> Corpus:
     """A table with the columns audio and text, and optionally speaker; audio is absolute or relative to the table."""
-    return Corpus(
-        "Your own recordings, listed in a table",
-        "a CSV file with the columns audio, text and perhaps speaker",
-        lambda table, _output: hold_out(_listed(table, language_of(language))),
-    )
+    origin = "a CSV file in UTF-8 with the columns audio, text and perhaps speaker"
+    return Corpus("", origin, lambda table, _output: hold_out(_listed(table, language_of(language))))
 
 
 def folder_corpus(language: str) -> Corpus:
     """Recordings with their texts beside them, a.wav and a.txt. Folders in it are the speakers' names."""
-    return Corpus(
-        "Your own recordings, each beside its text",
-        "recordings, and their texts in .txt files of the same names; folders in it are speakers",
-        lambda folder, _output: hold_out(_beside(folder, language_of(language))),
-    )
-
-
-def read_table(table: Path, columns: tuple[str, ...], **options: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Each row of a table in UTF-8, behind its place for messages: FILE:LINE. RecipeError for one without a column.
-
-    options: of csv.DictReader; without a delimiter, it is the comma, semicolon or tab, whatever the header has most.
-    """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            rows = csv.DictReader(file, **{"delimiter": max("\t;,", key=header.count)} | options)
-            if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
-                found = ", ".join(rows.fieldnames or ()) or "none"
-                raise RecipeError(f"{table}: no column {missing[0]} (found: {found}); name it in the first row")
-            for row in rows:
-                if any(row[column] is None for column in columns):
-                    raise RecipeError(f"{table}:{rows.line_num}: no {' or no '.join(columns)}; fill or delete the row")
-                yield f"{table}:{rows.line_num}", row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError(f"{table}: cannot be read ({error}); save it as CSV in UTF-8") from error
+    origin = "recordings, and their texts in .txt files (UTF-8) of the same names; folders in it are speakers"
+    return Corpus("", origin, lambda folder, _output: hold_out(_beside(folder, language_of(language))))
 
 
 def _listed(table: Path, language: str) -> Iterator[Entry]:
-    for place, row in read_table(table, ("audio", "text")):
-        if not row["audio"]:
-            raise RecipeError(f"{place}: no audio; fill or delete the row")
-        if any(row.get(None) or ()):  # a comma in the text would cut it there
-            raise RecipeError(f"{place}: more fields than columns; put such a text in quotation marks")
-        if "\n" in row["audio"] + row["text"]:  # a quotation mark that nothing closes takes in the rows below
-            raise RecipeError(f"{place}: a field of several lines; close its quotes, or make it one line")
-        name = row["audio"].strip()
-        text = spoken_words(row["text"], language)
-        yield Entry(os.path.splitext(name)[0], table.parent / name, text, None, row.get("speaker") or None)
+    """The delimiter is the comma, semicolon or tab, whatever the header has most."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+        file.seek(0)
+        rows = csv.DictReader(file, delimiter=max("\t;,", key=header.count))
+        found = rows.fieldnames or ()
+        for column in ("audio", "text"):
+            if column not in found:
+                raise RecipeError(f"{table}: no column {column} (found: {', '.join(found)}); name it in the first row")
+        for row in rows:
+            audio, text = row["audio"], row["text"]
+            # A comma in the text would cut it there; a quotation mark that nothing closes takes in the rows below.
+            if not audio or text is None or any(row.get(None) or ()) or "\n" in audio + text:
+                raise RecipeError(
+                    f"{table}:{rows.line_num}: not one line with an audio and a text; fill or delete the row, and put a"
+                    " text with separators in quotation marks"
+                )
+            name = audio.strip()
+            speaker = row.get("speaker") or None
+            yield Entry(os.path.splitext(name)[0], table.parent / name, spoken_words(text, language), None, speaker)
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:
@@ -71,10 +61,77 @@ def _beside(folder: Path, language: str) -> Iterator[Entry]:
         raise RecipeError(f"{folder}: no audio in it; put recordings there, and their texts beside them")
     for audio in found:
         written = audio.with_suffix(".txt")
-        try:
-            text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{written}: cannot be read ({error}); save it in UTF-8") from error
+        text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""
         name = audio.relative_to(folder).with_suffix("")
         speaker = name.parts[0] if len(name.parts) > 1 else None
         yield Entry(name.as_posix(), audio, spoken_words(text, language), None, speaker)
+
+
+def read_an4(root: Path, _output: Path) -> Splits:
+    """AN4 (Acero 1990): its test set, and its training set with some speakers set aside as dev."""
+    return hold_out(_an4(root, "train")) | {"test": _an4(root, "test")}
+
+
+def _an4(root: Path, part: str) -> Iterator[Entry]:
+    """Texts are A to Z already, with numbers and letters as words; only the case changes."""
+    transcription = root / "etc" / f"an4_{part}.transcription"
+    lines = (AN4_LINE.fullmatch(line.strip()) for line in transcription.read_text(encoding="utf-8").splitlines())
+    texts = {match[2]: AN4_MARKS.sub(" ", match[1]) for match in lines if match}
+    for name in transcription.with_suffix(".fileids").read_text(encoding="utf-8").split():
+        audio = root / "wav" / f"{name}.sph"  # an4_clstk/fash/an251-fash-b
+        yield Entry(audio.stem, audio, " ".join(texts[audio.stem].lower().split()), None, audio.parent.name)
+
+
+def speech_commands(about: str, *words: str) -> Corpus:
+    """Speech Commands (Warden 2018), of some words or all. The splits share no speakers.
+
+    Torchaudio reads it: Lhotse takes the test set from another archive, which has ten of the 35 words and no digits.
+    """
+
+    def read(root: Path, _output: Path) -> Splits:
+        from torchaudio.datasets import SPEECHCOMMANDS
+
+        splits: Splits = {}
+        for split, subset in SUBSETS.items():
+            clips = SPEECHCOMMANDS(root.parent, root.name, "", subset=subset)
+            found = map(clips.get_metadata, range(len(clips)))
+            splits[split] = [
+                Entry(os.path.splitext(path)[0], root.parent / path, word, None, speaker)
+                for path, _, word, speaker, _ in found
+                if not words or word in words
+            ]
+        return splits
+
+    def download(folder: Path) -> None:
+        from torchaudio.datasets import SPEECHCOMMANDS
+
+        SPEECHCOMMANDS(folder, SPEECH_COMMANDS, download=True)
+
+    origin = f"{SPEECH_COMMANDS}.tar.gz of download.tensorflow.org/data, unpacked in a folder of that name"
+    return Corpus(about, origin, read, f"SpeechCommands/{SPEECH_COMMANDS}", download)
+
+
+def read_voxforge(root: Path, _output: Path) -> Splits:
+    """VoxForge, a folder for each submission, as Aaron-20080318-kdl. Some speakers are set aside as dev."""
+    submissions = sorted({path.parent.parent for name in PROMPTS for path in root.rglob(f"etc/{name}")})
+    if not submissions:
+        packed = sum(1 for _ in root.rglob("*.tgz"))
+        raise RecipeError(f"{root}: no submission with etc/PROMPTS, {packed:,} .tgz files; unpack them there")
+    return hold_out(entry for folder in submissions for entry in _voxforge(folder))
+
+
+def _voxforge(submission: Path) -> Iterator[Entry]:
+    """The text is empty where no prompt belongs to a recording."""
+    name = submission.name.partition("-")[0]
+    speaker = None if name.lower() == "anonymous" else name  # perhaps somebody in dev: those stay in train
+    content = next(path for name in PROMPTS if (path := submission / "etc" / name).is_file()).read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:  # of the years when browsers sent it so
+        lines = content.decode("latin-1").splitlines()
+    # A line has the former path of a recording, then its text.
+    pairs = (line.split(maxsplit=1) for line in lines)
+    prompts = {pair[0].rpartition("/")[2]: pair[1] for pair in pairs if len(pair) == 2}
+    for audio in sorted([*submission.glob("wav/*.wav"), *submission.glob("flac/*.flac")]):
+        text = spoken_words(prompts.get(audio.stem, ""))
+        yield Entry(f"{submission.name}/{audio.stem}", audio, text, None, speaker)

@@ -127,7 +127,6 @@ def test_the_volume_is_that_of_a_single_utterance(sounds: list[np.ndarray]):
 
 
 def test_one_number_of_decibels_is_both_ways():
-    assert draw_gain(6.0, "a") == draw_gain([-6.0, 6.0], "a")
     gains = [20 * np.log10(draw_gain([-40.0, 6.0], str(number))) for number in range(200)]
     assert -40 <= min(gains) < -35
     assert 3 < max(gains) <= 6
@@ -413,9 +412,12 @@ def test_fast_lengths_have_small_factors():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tempos": [0.9, 1.0]}, r"^augment\.tempos: data\.in_memory cannot change the tempo"),
-        ({"codecs": ["telephone", "opus", "mp3"]}, r"^augment\.codecs: data\.in_memory cannot apply opus, mp3; take"),
-        ({"speeds": [1.0, 0.98765]}, r"^augment\.speeds: data\.in_memory cannot play 0\.98765 times"),
+        ({"tempos": [0.9, 1.0]}, r"^augment\.tempos: not possible with data.in_memory: 0.9; make"),
+        (
+            {"codecs": ["telephone", "opus", "mp3"]},
+            r"^augment\.codecs: not possible with data.in_memory: opus, mp3; take",
+        ),
+        ({"speeds": [1.0, 0.98765]}, r"^augment\.speeds: not possible with data.in_memory: 0.98765; take"),
     ],
 )
 def test_a_change_that_is_not_possible_is_one_line(changes: dict[str, list], message: str):

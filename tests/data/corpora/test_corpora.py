@@ -1,12 +1,13 @@
 """Each reader on a small tree of its corpus's real layout, and what the manifests then hold."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_trees import CLIPS, RATE, TREES, commonvoice, own_folder, record, write
+from corpus_trees import RATE, TREES, commonvoice, own_folder, record, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,27 +58,23 @@ def test_ljspeech_takes_the_text_with_numbers_in_words_and_sets_chapters_aside(t
     assert {entry.text for entry in splits["dev"]} == {"mister luders in eighteen oh one said no"}
 
 
-def test_common_voice_keeps_its_splits_and_its_durations(tmp_path: Path):
-    commonvoice(tmp_path / "cv-corpus-17.0/en")
-    splits = manifests(prepare(CORPORA["commonvoice"], tmp_path / "cv-corpus-17.0/en", tmp_path / "out"))
-    assert {split: tuple(entry.speaker for entry in entries) for split, entries in splits.items()} == CLIPS
-    assert splits["dev"] == [
-        Entry(
-            "common_voice_en_cyd",
-            tmp_path / "cv-corpus-17.0/en/clips/common_voice_en_cyd.mp3",
-            "he said cafe twenty one times",
-            0.504,
-            "cyd",
-        )
-    ]
-
-
-def test_common_voice_of_another_language_keeps_its_letters_and_old_releases_have_no_durations(tmp_path: Path):
-    commonvoice(tmp_path / "cv-corpus-6.1/fr", "L’été, déjà !")
-    (tmp_path / "cv-corpus-6.1/fr/clip_durations.tsv").unlink()
-    splits = manifests(prepare(CORPORA["commonvoice"], tmp_path / "cv-corpus-6.1/fr", tmp_path / "out"))
+def test_common_voice_keeps_its_splits_and_letters_and_counts_clips_that_are_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    root = tmp_path / "cv-corpus-17.0/sv-SE"
+    commonvoice(root, '"L’été : ""Déjà”')
+    (root / "clips/common_voice_en_bob.mp3").unlink()
+    with caplog.at_level(logging.WARNING):
+        splits = manifests(prepare(CORPORA["commonvoice"], root, tmp_path / "out"))
+    assert {split: [entry.speaker for entry in entries] for split, entries in splits.items()} == {
+        "train": ["ada"],
+        "dev": ["cyd"],
+        "test": ["dan"],
+    }
+    assert "1 clips of train.tsv are not there" in caplog.text
     (entry,) = splits["dev"]
-    assert entry.text == "l'été déjà"
+    assert entry.audio == root / "clips/common_voice_en_cyd.mp3"
+    assert (entry.id, entry.text) == ("common_voice_en_cyd", "l'été déjà")
     assert entry.seconds == pytest.approx(0.5, abs=0.1)
 
 
@@ -103,14 +100,17 @@ def test_tedlium_is_cut_into_its_utterances(tmp_path: Path):
     )
 
 
-def test_tedlium_leaves_out_what_ends_after_its_talk(tmp_path: Path):
+def test_tedlium_tells_of_utterances_that_end_after_their_talk(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     TREES["tedlium"](tmp_path / "src")
     stm = tmp_path / "src/TEDLIUM_release-3/legacy/train/stm/AlGore_2006.stm"
-    said = "".join(f"AlGore_2006 1 AlGore_2006 {start} {start + 0.5} <o> i 'd 've gone\n" for start in (0.5, 1.2))
-    stm.write_text(f"\n{said}")
-    (train, *_) = prepare(CORPORA["tedlium"], tmp_path / "src", tmp_path / "out")
-    assert [entry.text for entry in read_manifest(train.manifest)] == ["i'd've gone"]
-    assert train.left_out == ["AlGore_2006-2"]
+    said = "".join(f"AlGore_2006 1 AlGore_2006 {start} {start + 0.5} <o> i 'd 've gone\n" for start in (0.5, 1.2, 2.0))
+    stm.write_text(said)
+    with caplog.at_level(logging.WARNING):
+        (train, *_) = prepare(CORPORA["tedlium"], tmp_path / "src", tmp_path / "out")
+    whole, trimmed = read_manifest(train.manifest)
+    assert (whole.text, whole.seconds) == ("i'd've gone", 0.5)
+    assert trimmed.seconds == 0.3
+    assert "2 problems, the first: Removed 1 supervisions" in caplog.text
 
 
 def test_voxforge_reads_either_prompts_and_keeps_anonymous_speakers_in_train(tmp_path: Path):

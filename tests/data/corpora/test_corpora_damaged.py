@@ -46,17 +46,16 @@ def test_a_source_that_is_not_there_or_something_else_is_one_line(name: str, tmp
         (
             "mini-librispeech",
             "LibriSpeech/train-clean-5/19/198/19-198.trans.txt",
-            "train-clean-5: cannot be read (No",
+            "LibriSpeech: cannot be read (No recordings left",
         ),
         ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", "wavs/LJ003-0002.wav (1 problems)"),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "metadata.csv"),
-        ("commonvoice", "clips/common_voice_en_bob.mp3", "common_voice_en_bob.mp3"),
         ("commonvoice", "test.tsv", "test.tsv"),
         ("an4", "an4/wav/an4_clstk/fash/an1-fash-b.sph", "an1-fash-b.sph"),
         ("an4", "an4/etc/an4_test.fileids", "an4_test.fileids"),
         ("an4", "an4/etc/an4_train.transcription", "an4_train.transcription"),
-        ("tedlium", "TEDLIUM_release-3/legacy/dev/sph/BillGates_2010.sph", "BillGates_2010.sph"),
-        ("tedlium", "TEDLIUM_release-3/legacy/test/stm/DanBarber_2010.stm", "legacy/test"),
+        ("tedlium", "TEDLIUM_release-3/legacy/dev/sph/BillGates_2010.sph", "found 0 sphere files and 1 STM"),
+        ("tedlium", "TEDLIUM_release-3/legacy/test/stm/DanBarber_2010.stm", "found 1 sphere files and 0 STM"),
         ("speechcommands", "SpeechCommands/speech_commands_v0.02/validation_list.txt", "No such file"),
         ("speechcommands", "SpeechCommands/speech_commands_v0.02/seven/2da58b32_nohash_0.wav", "2da58b32_nohash_0.wav"),
     ],
@@ -76,9 +75,6 @@ def test_a_tree_that_is_not_whole_is_one_line(tmp_path: Path, name: str, damaged
         ("mini-librispeech", "LibriSpeech/train-clean-5/19/198/19-198-0000.flac", "not audio"),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "LJ001-0001|text\n"),
         ("ljspeech", "LJSpeech-1.1/wavs/LJ003-0002.wav", ""),
-        ("commonvoice", "train.tsv", "client_id\tpath\n1\ta.mp3\n"),
-        ("commonvoice", "train.tsv", "client_id\tpath\tsentence\n"),
-        ("commonvoice", "clip_durations.tsv", "clip\tduration[ms]\na.mp3\tlong\n"),
         ("tedlium", "TEDLIUM_release-3/legacy/dev/sph/BillGates_2010.sph", "not audio"),
         ("tedlium", "TEDLIUM_release-3/legacy/dev/stm/BillGates_2010.stm", "a 1 a 0.0\n"),
         ("tedlium", "TEDLIUM_release-3/legacy/dev/stm/BillGates_2010.stm", "a 1 a 90.0 91.0 <o> word\n"),
@@ -102,8 +98,7 @@ def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
 
 def test_a_folder_of_common_voice_is_named_as_its_language(tmp_path: Path):
     commonvoice(tmp_path / "english", "Hello.")
-    line = problem(lambda: prepare(CORPORA["commonvoice"], tmp_path / "english", tmp_path / "out"), "'english' is no")
-    assert "rename the folder" in line
+    problem(lambda: prepare(CORPORA["commonvoice"], tmp_path / "english", tmp_path / "out"), "'english' is no language")
 
 
 def test_a_folder_without_audio_and_a_language_that_is_none_are_one_line(tmp_path: Path):
@@ -121,15 +116,15 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
     ("content", "mentioned"),
     [
         ("audio,words\na.wav,hello\n", "no column text (found: audio, words)"),
-        ("", "found: none"),
-        ("audio,text\na.wav\n", "list.csv:2: no audio or no text"),
-        ("audio,text\na.wav,well, yes\n", "list.csv:2: more fields than columns"),
-        ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: a field of several lines"),
+        ("", "no column audio (found: )"),
+        ("audio,text\na.wav\n", "list.csv:2: not one line with an audio and a text"),
+        ("audio,text\na.wav,well, yes\n", "list.csv:2: not one line with an audio and a text"),
+        ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: not one line with an audio and a text"),
         ("audio,text\na.wav,hello\nb.wav,you\n", "b.wav: no such recording, 1 of 1 in train are missing"),
         ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'the id "a" would be there twice'),
         ("audio,text\na.wav,hello\na.wav,hello\n", "too few different"),
         ("audio,text\n", "too few different"),
-        (b"audio,text\na.wav,h\xe9llo\n", "save it as CSV in UTF-8"),
+        (b"audio,text\na.wav,h\xe9llo\n", "it should hold a CSV file in UTF-8"),
     ],
 )
 def test_a_wrong_table_is_one_line(tmp_path: Path, content: str | bytes, mentioned: str):

@@ -80,7 +80,7 @@ def test_supervisions_without_their_recordings_are_one_line(tmp_path: Path, monk
     found = {"recordings": RecordingSet.from_recordings([]), "supervisions": lost}
     monkeypatch.setattr(lhotse.recipes.yesno, "prepare_yesno", lambda corpus_dir: found)
     (tmp_path / "src").mkdir()
-    with pytest.raises(RecipeError, match=r"src: cannot be read \('gone'\); unpack") as caught:
+    with pytest.raises(RecipeError, match=r"src: cannot be read \('gone'\); mend") as caught:
         prepare(lhotse_corpus("yesno", "en"), tmp_path / "src", tmp_path / "out")
     assert "\n" not in str(caught.value)
 
