@@ -132,9 +132,6 @@ class Corpus:
             places = zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)
             self._places += [(memory, begin, end) for begin, end in places]
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
     def length(self, index: int) -> int:
         """Samples of an utterance."""
         _, begin, end = self._places[index]
