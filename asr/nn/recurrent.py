@@ -17,7 +17,7 @@ clips gradients that explode, and logs their norm.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -142,21 +142,10 @@ class RecurrentLayer(nn.Module):
 class RecurrentStack(nn.Module):
     """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B · T,) → (B, T, size)."""
 
-    def __init__(
-        self,
-        cell: str,
-        size: int,
-        layers: int,
-        bidirectional: bool,
-        dropout: float,
-        variational_dropout: bool = False,
-        weight_dropout: float = 0.0,
-    ):
+    def __init__(self, cell: str, size: int, layers: int, bidirectional: bool, **dropouts: Any):
+        """dropouts: those of `RecurrentLayer`."""
         super().__init__()
-        self.layers = nn.ModuleList(
-            RecurrentLayer(cell, size, bidirectional, dropout, variational_dropout, weight_dropout)
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(RecurrentLayer(cell, size, bidirectional, **dropouts) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
@@ -38,6 +37,7 @@ from asr.train.acoustic import AcousticEpoch
 from asr.train.checkpoint import load_weights
 from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.language import LanguageEpoch
+from asr.train.optim import count_parameters
 from asr.train.report.card import manifest_line, render, text_line
 from asr.train.runs import Record
 from asr.train.task import Epoch, best_epoch
@@ -221,15 +221,14 @@ def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
 
 def is_replaceable(folder: Path) -> bool:
     """Whether nothing is lost with a folder: it is empty, or a bundle of an acoustic or a language model."""
-    if not folder.is_dir():
-        return False
-    found = list(folder.iterdir())
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if found else None
+        if not (found := list(folder.iterdir())):
+            return True
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "tokenizer"}
-    return not found or (ours and not any(path.is_dir() for path in found))
+    return ours and not any(path.is_dir() for path in found)
 
 
 def write_graphs(model: Any, folder: Path, export: Callable[[Any, Path], None]) -> dict[str, Path]:
@@ -267,15 +266,12 @@ def measure(
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
 
 
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
     """Of a model card: which epochs' weights the bundle holds, from the progress of the checkpoint."""
     if "averaged" in progress:
         return f"the mean of {', '.join(progress['averaged'])}"
-    epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
+    stats = progress.get("stats") or progress.get("running", {})  # its name in older versions
+    epoch, batches = len(progress["curve"]), stats.get("batches", 0)
     if batches:
         return f"the weights after {epoch} epochs and {batches:,} batches"
     best = bool(curve) and epoch == best_epoch(curve).epoch

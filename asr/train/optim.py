@@ -68,6 +68,10 @@ def layer_of(name: str) -> str:
     return "recurrent.norms" if part == "recurrent" else part
 
 
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 class MovingAverage(AveragedModel):
     """Exponential moving average of the weights: steadier than the last ones (Polyak & Juditsky 1992).
 

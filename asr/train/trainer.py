@@ -134,7 +134,7 @@ class Trainer:
         batches = self.task.start_epoch(self.curve, stats.batches)
         self.epoch_started = time.monotonic() - stats.seconds  # without interruptions
         title = f"epoch {number}/{self.recipe.epochs}"
-        with self.log.progress(title, self.task.epoch_amount, self.task.unit) as progress:
+        with self.log.progress(title, self.task.epoch_amount, self.task.unit) as show:
             self.model.train()
             self.utilization.restart()
             drawn = self.draw(batches)
@@ -145,7 +145,7 @@ class Trainer:
                 if update:
                     loss = self.record(drawn, update)
                     stats.seconds = time.monotonic() - self.epoch_started
-                    progress.show(stats.amount, loss, stats.amount / stats.seconds)
+                    show(completed=stats.amount, loss=loss, speed=stats.amount / stats.seconds)
                 stats.batches += drawn.taken
                 self._save_if_due()
                 drawn = following
@@ -227,7 +227,6 @@ class Trainer:
             return distributed.from_main(self.task.validate(self.best_weights) if self.main else None)
 
     def _finish_epoch(self) -> None:
-        """Validate and save the epoch."""
         number, stats = len(self.curve) + 1, self.stats
         with self.budget.timing("saving before"):
             self.saver.save()  # validation takes a while
@@ -279,8 +278,7 @@ class Trainer:
         return self.recipe.budget_minutes > 0 and self._done >= 1
 
     def _say_plan(self) -> None:
-        """Size of the model, and how long the run will be."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        parameters = optim.count_parameters(self.model)
         several = f", {distributed.count()} processes" if distributed.count() > 1 else ""
         self.log.say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
         updates = math.ceil(self.task.epoch_batches / self.saver.batches)

@@ -50,9 +50,8 @@ def write_acoustic_page(
         recipe,
         curve,
         record,
+        ("dev_wer", "dev WER, greedy", AcousticTask.unit),
         rates=measured.rates,
-        picture=plots.curves(curve, plots.read_steps(recipe.folder), "dev_wer", "dev WER, greedy", AcousticTask.unit),
-        unit=AcousticTask.unit,
         breakdown={
             "speaker": speakers[:SPEAKERS],
             "length": group_by_value(seconds, LENGTHS, "s", errors, words),
@@ -67,19 +66,18 @@ def write_language_page(
     recipe: LanguageRecipe, curve: list[LanguageEpoch], record: Record, perplexities: Mapping[str, Perplexity]
 ) -> Path:
     """Write RUN/report.html of a language model."""
-    steps = plots.read_steps(recipe.folder)
-    return _write(
-        recipe,
-        curve,
-        record,
-        perplexities=perplexities,
-        picture=plots.curves(curve, steps, "dev_perplexity", "dev perplexity per word", LanguageTask.unit),
-        unit=LanguageTask.unit,
-    )
+    drawn = ("dev_perplexity", "dev perplexity per word", LanguageTask.unit)
+    return _write(recipe, curve, record, drawn, perplexities=perplexities)
 
 
-def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], record: Record, **parts: Any) -> Path:
-    """The parts of every page: command, curve, versions, data, recipe; and those of one kind of model."""
+def _write(
+    recipe: AcousticRecipe | LanguageRecipe,
+    curve: Sequence[Epoch],
+    record: Record,
+    drawn: tuple[str, str, str],
+    **parts: Any,
+) -> Path:
+    """The parts of every page, and those of one kind of model. drawn: the last arguments of `plots.curves`."""
     roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
     with replacing(recipe.folder / PAGE) as part:
         render(
@@ -87,6 +85,8 @@ def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], reco
             part,
             **{"recipe": recipe, "record": record, "epochs": [asdict(epoch) for epoch in curve]},
             best=best_epoch(curve).epoch,
+            picture=plots.curves(curve, plots.read_steps(recipe.folder), *drawn),
+            unit=drawn[-1],
             versions={name: _version(name) for name in PACKAGES},
             data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
