@@ -19,9 +19,9 @@ from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
 
 SAMPLES_PER_FRAME = HOP_LENGTH * SUBSAMPLING  # 640 samples, 40 ms
-SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # 1,360: what the convolutions see for one frame
-# The 720 samples beyond a frame's own 40 ms: half before and half after it, or all before it in a model that streams.
-CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
+# The 720 samples beyond its own 40 ms that the convolutions see for a frame: half before and half after it, or all
+# before it in a model that streams.
+CONTEXT_SAMPLES = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH - SAMPLES_PER_FRAME
 
 Augment = Callable[[Tensor], Tensor]
 

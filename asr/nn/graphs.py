@@ -62,7 +62,6 @@ class RecurrentGraphs:
             )
 
     def _check(self, dtype: torch.dtype) -> None:
-        """Compare the outputs and gradients of a small graph, without dropout, with those of the layers."""
         dropouts = {module: module.p for module in self.stack.modules() if isinstance(module, nn.Dropout)}
         weights = [weight for weight in self.stack.layers.parameters() if weight.requires_grad]
         try:

@@ -77,22 +77,6 @@ class VariationalDropout(nn.Dropout):
         return x * super().forward(torch.ones_like(x[:, :1]))
 
 
-def run_with_weight_dropout(cell: nn.RNNBase, x: Tensor, dropout: float) -> Tensor:
-    """Outputs (B, T, size) of a cell with dropout on its recurrent weights (Merity et al. 2018, "AWD-LSTM").
-
-    One mask for all frames and the whole batch, so the fast kernel of the cell can be used.
-    """
-    weights = cast(list[Tensor], cell._flat_weights)
-    cell._flat_weights = [
-        F.dropout(weight, dropout) if name.startswith("weight_hh") else weight
-        for name, weight in zip(cell._flat_weights_names, weights, strict=True)
-    ]
-    try:
-        return cell(x)[0]
-    finally:
-        cell._flat_weights = weights  # type: ignore[assignment]
-
-
 class RecurrentLayer(nn.Module):
     """x + dropout(RNN(LayerNorm(x))), shape (B, T, size) in and out; two directions are summed.
 
@@ -125,9 +109,21 @@ class RecurrentLayer(nn.Module):
         return x + self.dropout(output)
 
     def _run(self, cell: nn.RNNBase, x: Tensor) -> Tensor:
-        if self.training and self.weight_dropout:
-            return run_with_weight_dropout(cell, x, self.weight_dropout)
-        return cell(x)[0]
+        """Outputs (B, T, size), with dropout on the recurrent weights (Merity et al. 2018, "AWD-LSTM").
+
+        One mask for all frames and the whole batch, so the fast kernel of the cell can be used.
+        """
+        if not (self.training and self.weight_dropout):
+            return cell(x)[0]
+        weights = cast(list[Tensor], cell._flat_weights)
+        cell._flat_weights = [
+            F.dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight
+            for name, weight in zip(cell._flat_weights_names, weights, strict=True)
+        ]
+        try:
+            return cell(x)[0]
+        finally:
+            cell._flat_weights = weights  # type: ignore[assignment]
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Unidirectional `forward` from a state on: x (B, T, size) → the same, next state.

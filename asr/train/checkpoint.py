@@ -1,7 +1,4 @@
-"""Checkpoints: safetensors files of tensors, with the rest as JSON in the header. No pickle.
-
-Which of them a run keeps (`Saver`), and the mean of several (`average_checkpoints`).
-"""
+"""Checkpoints: safetensors files of tensors, with the rest as JSON in the header. No pickle."""
 
 import json
 import os
@@ -77,7 +74,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Put the tensors into `model`, `optimizer` and `carried`, return the progress. RecipeError if it does not fit."""
     tensors, progress = read_checkpoint(path)
-    _fill(model, _below(MODEL, tensors), path)
+    fill_model(model, _below(MODEL, tensors), path)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below("optimizer.", tensors).items():
         index, key = name.split(".")
@@ -91,7 +88,7 @@ def load_checkpoint(
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Load the weights as they were validated, return the progress. RecipeError if they do not fit."""
     weights, progress = read_weights(path)
-    _fill(model, weights, path)
+    fill_model(model, weights, path)
     return progress
 
 
@@ -116,13 +113,13 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def fill_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     if not any(name.startswith(PHONES) for name in model.state_dict()):  # which only training needs
         weights = {name: value for name, value in weights.items() if not name.startswith(PHONES)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{path}: the checkpoint is of another model; {INSTEAD}") from error
+        raise RecipeError(f"{path}: of another model; {INSTEAD}") from error
 
 
 class Saver:
@@ -175,7 +172,7 @@ class Saver:
 
     def _carried(self) -> dict[str, Tensor]:
         average = self.trainer.average
-        return self.trainer.task.carried | (average.state() if average else {})
+        return self.trainer.task.carried | (average.state_dict(prefix="average.") if average else {})
 
     def _progress(self) -> dict[str, Any]:
         return {
@@ -193,10 +190,7 @@ class Saver:
         if tuple(progress.get("tokens", tokens)) != tokens:
             raise RecipeError(f"{last}: made with other tokens; a run keeps its tokenizer, set another name")
         if (batches := progress.get("batches", self.batches)) != self.batches:
-            raise RecipeError(
-                f"{last}: {batches} batches made an update, now {self.batches} would (accumulate times the "
-                "processes); start as many processes as before, or set accumulate"
-            )
+            raise RecipeError(f"{last}: {batches} batches made an update, now {self.batches} would; set accumulate")
         try:
             trainer.curve = [trainer.task.epoch_type(**epoch) for epoch in progress["curve"]]
             stats = progress.get("stats") or progress.get("running")  # its name in older versions

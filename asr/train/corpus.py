@@ -103,7 +103,6 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
 
 
 def _read(source: str) -> bytes | str:
-    """int16 samples, or the error."""
     try:
         samples = read_recording(source)
     except AudioError as error:

@@ -83,12 +83,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """The value of the main process."""
     return gather(value)[0]
 
 
 def share_weights(model: nn.Module) -> None:
-    """Give all processes the weights of the main one."""
     for value in model.state_dict().values() if count() > 1 else ():
         together(dist.broadcast, value, 0)
 

@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from lhotse import CutSet, MonoCut
@@ -22,33 +21,17 @@ from asr.train.loader import Manifests, say_usable
 WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
 
 
-@dataclass
-class DistributedBatches:
-    """This process's batches after the first `done` of all: the others' audio is never read.
-
-    The cuts that the sampler draws make an update; they are dealt out to the update's `count` batches. So all
-    processes have utterances of one length, and none waits long for another. A batch may be empty.
-    """
-
-    sampler: Iterable[CutSet]
-    count: int
-    done: int
-
-    def __iter__(self) -> Iterator[CutSet]:
-        batches = (CutSet.from_cuts(list(cuts)[i :: self.count]) for cuts in self.sampler for i in range(self.count))
-        return islice(batches, self.done + distributed.rank(), None, distributed.count())
-
-
 def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
     """Loader for `draw_train` and `draw_eval`. cuts: of the training data, for babble."""
     augment = WaveformAugment(recipe.augment, [source_of(cut) for cut in cuts])
     return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
 
 
-def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> DistributedBatches:
+def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> Iterator[CutSet]:
     """This process's batches of epoch `epoch` (from 1) after the first `done` of all, in the order of `loader.plan`.
 
-    Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
+    Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated. The cuts of an update
+    are dealt out to its batches: all processes have utterances of one length. A batch may be empty.
     """
     data = recipe.data
     perturbed = [perturb(cut, recipe.augment, recipe.seed, epoch) for cut in cuts]
@@ -70,7 +53,8 @@ def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: in
         sampler = DynamicBucketingSampler(
             ordered, **limits, num_buckets=buckets, buffer_size=size, shuffle=True, seed=recipe.seed + epoch
         )
-    return DistributedBatches(sampler, count, done)
+    batches = (CutSet.from_cuts(list(update)[part::count]) for update in sampler for part in range(count))
+    return islice(batches, done + distributed.rank(), None, distributed.count())
 
 
 def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:

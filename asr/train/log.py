@@ -53,7 +53,6 @@ class EpochStats:
         self.clipped += clipped
 
     def summary(self) -> dict[str, Any]:
-        """Fields of `Epoch`, by their names there."""
         return {
             "step": self.step,
             "train_loss": self.loss / max(1, self.tokens),
@@ -67,11 +66,7 @@ class EpochStats:
 
 
 class RunLog:
-    """Writes the lines and TensorBoard's events of a run, and to the console; only in the main process.
-
-    steps.jsonl has a line for each update, skipped.jsonl for each one without effect since loss or gradient were not
-    finite, curve.jsonl for each epoch.
-    """
+    """Writes the lines and TensorBoard's events of a run, and to the console; only in the main process."""
 
     def __init__(self, folder: Path, console: Console, main: bool):
         self.folder = folder

@@ -87,10 +87,6 @@ class MovingAverage(AveragedModel):
 
         super().__init__(model, multi_avg_fn=average)
 
-    def state(self) -> dict[str, Tensor]:
-        """The tensors themselves, by name, for a checkpoint."""
-        return {f"average.{name}": value for name, value in self.state_dict().items()}
-
 
 def choose_precision(precision: str, device: torch.device) -> str:
     """Resolve `auto`: bfloat16 where the hardware multiplies it faster than float32. RecipeError for float16 there."""

@@ -26,11 +26,10 @@ from asr.train.task import Batch, Task, best_epoch
 
 @dataclass(frozen=True)
 class UpdateBatches:
-    """The batches of an update in this process; over all processes how many were taken, and their amount of data."""
+    """The usable batches of an update in this process; of all processes how many were taken, and the amount of data."""
 
     batches: list[Batch]
     taken: int
-    usable: bool
     amount: float
 
 
@@ -140,7 +139,7 @@ class Trainer:
             drawn = self.draw(batches)
             while drawn and not self._time_is_up:
                 rate = optim.learning_rate(self.recipe.optimizer, self._done)
-                update = self.update(drawn.batches, rate) if drawn.usable else None
+                update = self.update(drawn.batches, rate) if drawn.amount else None
                 following = self.draw(batches)  # while the device computes
                 if update:
                     loss = self.record(drawn, update)
@@ -156,8 +155,8 @@ class Trainer:
         drawn = list(islice(batches, self.recipe.accumulate))
         self.stats.waited += time.monotonic() - started
         group = [batch for batch in drawn if batch.ids]
-        taken, usable, amount = distributed.totals(len(drawn), len(group), sum(batch.amount for batch in group))
-        return UpdateBatches(group, int(taken), bool(usable), amount) if taken else None
+        taken, amount = distributed.totals(len(drawn), sum(batch.amount for batch in group))
+        return UpdateBatches(group, int(taken), amount) if taken else None
 
     def update(self, batches: list[Batch], rate: float) -> PendingUpdate:
         """One step of the optimizer on the loss per token of all the batches, those of other processes included.
@@ -207,7 +206,6 @@ class Trainer:
         return per_token
 
     def _record_skipped(self, drawn: UpdateBatches, loss: float, norm: float) -> None:
-        """Log an update without effect; too many in a row stop the run."""
         stats = self.stats
         stats.skipped += 1
         stats.skipped_in_a_row += 1

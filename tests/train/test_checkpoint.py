@@ -85,7 +85,7 @@ def test_a_model_alone_is_its_moving_average_where_there_is_one(path: Path):
     average.update_parameters(model)
     train(model, optimizer, 3)
     average.update_parameters(model)
-    save_checkpoint(path, model, optimizer, PROGRESS, average.state())
+    save_checkpoint(path, model, optimizer, PROGRESS, average.state_dict(prefix="average."))
     restored, _ = make(seed=9)
     assert load_weights(path, restored) == PROGRESS
     assert weights(restored) == weights(average.module) != weights(model)
