@@ -41,10 +41,7 @@ class Decoded:
 
 
 def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Decoded:
-    """Decode a manifest (or shards) with so many processes (0: one a core), or map what an earlier call has decoded.
-
-    Raises RecipeError where the manifest cannot be read or the files cannot be written.
-    """
+    """Decode a manifest or shards with so many processes (0: one a core), or map what is decoded. RecipeError."""
     entries = read_training(str(manifest))
     name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"

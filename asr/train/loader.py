@@ -1,7 +1,6 @@
 """Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
 
-No file, no worker and no Lhotse object in the loop. All that is drawn for an utterance depends on the seed, the pass
-and the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
+All that is drawn for an utterance depends on the seed, the pass and the utterance, as in `asr.data.dataset`.
 """
 
 import math
