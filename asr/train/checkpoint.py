@@ -156,7 +156,7 @@ class Saver:
         self.save()
 
     def save_weights(self, done: float, now: bool = False) -> None:
-        """The best weights alone: every minute (or `now`) where the run has a budget, and once before a decay begins."""
+        """The best weights alone: every minute (or `now`) where the run has a budget, and once before a decay."""
         optimizer, names = self.trainer.recipe.optimizer, []
         if self.trainer.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
             names.append(WINDOW)
