@@ -131,7 +131,7 @@ class AcousticRecipe(Recipe):
         if model.lookahead and model.bidirectional:
             raise ValueError(f"model.lookahead={model.lookahead} is for a live model; set model.bidirectional to false")
         if augment.join_share and augment.join_seconds > data.max_seconds:
-            raise ValueError(f"augment.join_seconds={augment.join_seconds} is above data.max_seconds={data.max_seconds}")
+            raise ValueError(f"augment.join_seconds={augment.join_seconds} is over data.max_seconds={data.max_seconds}")
         layer = objective.intermediate_layer
         if objective.intermediate and not 1 <= (layer or model.layers // 2) < model.layers:
             raise ValueError(

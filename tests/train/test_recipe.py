@@ -245,7 +245,7 @@ def test_an_unknown_augmentation_lists_the_choices(path: Path, override: str, ch
 def test_what_is_joined_may_not_be_longer_than_an_utterance(path: Path):
     assert load(path, "", "augment.join_share=0.5", "data.max_seconds=10")
     text = message(path, "", "augment.join_share=0.5", "data.max_seconds=8")
-    assert text == f"{path}: augment.join_seconds=10.0 is above data.max_seconds=8.0"
+    assert text == f"{path}: augment.join_seconds=10.0 is over data.max_seconds=8.0"
 
 
 def test_a_lookahead_is_for_one_direction(path: Path):
