@@ -119,7 +119,7 @@ def fill_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{path}: of another model; {INSTEAD}") from error
+        raise RecipeError(f"{path}: the checkpoint is of another model; {INSTEAD}") from error
 
 
 class Saver:
