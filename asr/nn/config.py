@@ -6,7 +6,7 @@ Nothing is checked when an object is built or changed; reading a recipe does it 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, model_validator
+from pydantic import Field, StrictBool
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
@@ -33,15 +33,6 @@ class AcousticConfig:
     # Floor of a band's energy before the logarithm. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
     # too quiet much of the speech is below it.
     energy_floor: Positive = 1e-6
-
-    @model_validator(mode="after")
-    def _check_lookahead(self) -> "AcousticConfig":
-        if self.lookahead and self.bidirectional:
-            raise ValueError(
-                f"model.lookahead is {self.lookahead}, but a bidirectional model sees the whole utterance anyway; "
-                "set it to 0, or model.bidirectional to false"
-            )
-        return self
 
 
 @dataclass

@@ -19,9 +19,9 @@ from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
 from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
 
 SAMPLES_PER_FRAME = HOP_LENGTH * SUBSAMPLING  # 640 samples, 40 ms
-SAMPLES_SEEN = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH  # 1,360: what the convolutions see for one frame
-# The 720 samples beyond a frame's own 40 ms: half before and half after it, or all before it in a model that streams.
-CONTEXT_SAMPLES = SAMPLES_SEEN - SAMPLES_PER_FRAME
+# The 720 samples beyond its own 40 ms that the convolutions see for a frame: half before and half after it, or all
+# before it in a model that streams.
+CONTEXT_SAMPLES = (CONTEXT_FRAMES - 1) * HOP_LENGTH + WINDOW_LENGTH - SAMPLES_PER_FRAME
 
 Augment = Callable[[Tensor], Tensor]
 
@@ -54,7 +54,9 @@ class AcousticModel(nn.Module):
         self.subsampling = ConvSubsampling(config.n_mels, config.hidden_size)
         self.recurrent = RecurrentStack(
             *(config.cell, config.hidden_size, config.layers, config.bidirectional),
-            *(config.dropout, config.variational_dropout, config.weight_dropout),
+            dropout=config.dropout,
+            variational_dropout=config.variational_dropout,
+            weight_dropout=config.weight_dropout,
         )
         self.lookahead = Lookahead(config.hidden_size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.hidden_size, vocabulary)
@@ -110,9 +112,7 @@ class AcousticModel(nn.Module):
     def start(self, batch: int) -> StreamState:
         """The state before the first sample. ValueError if the model is bidirectional: it cannot stream."""
         if self.config.bidirectional:
-            raise ValueError(
-                "a bidirectional model cannot run chunk by chunk; train one with model.bidirectional=false"
-            )
+            raise ValueError("a bidirectional model cannot run chunk by chunk; set model.bidirectional=false")
         config, like = self.config, self.head.weight
         return StreamState(
             like.new_zeros(batch, CONTEXT_SAMPLES),
@@ -133,14 +133,9 @@ class AcousticModel(nn.Module):
         encoded = self.lookahead(x)
         return self.log_probs(encoded), encoded, StreamState(waveform[:, -CONTEXT_SAMPLES:], hidden, ahead)
 
-    def log_probs(self, encoded: Tensor) -> Tensor:
-        """(B, T, size) → (B, T, vocabulary), float32."""
-        return self.head(encoded).float().log_softmax(dim=2)
-
-    def phone_log_probs(self, encoded: Tensor) -> Tensor:
-        """`log_probs` of the second output layer."""
-        assert self.phones_head is not None
-        return self.phones_head(encoded).float().log_softmax(dim=2)
+    def log_probs(self, encoded: Tensor, head: nn.Module | None = None) -> Tensor:
+        """(B, T, size) → (B, T, vocabulary), float32; head: another output layer than the first."""
+        return (head or self.head)(encoded).float().log_softmax(dim=2)
 
 
 def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """A trained model → the files of a bundle."""
 
-import dataclasses
-import json
 import warnings
 from pathlib import Path
 
@@ -128,8 +126,8 @@ def quantize_weights(source: Path, target: Path) -> None:
     onnx.save(graph_model, target)
 
 
-def save_weights(model: AcousticModel | LanguageModel, path: Path) -> None:
+def save_weights(model: nn.Module, path: Path) -> None:
     """The weights in half precision: half the size, and nothing lost that training on from them would miss."""
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     with replacing(path) as part:
-        save_file(tensors, part, metadata={"config": json.dumps(dataclasses.asdict(model.config))})
+        save_file(tensors, part)

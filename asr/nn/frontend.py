@@ -13,9 +13,7 @@ WINDOW_LENGTH = 400  # samples, 25 ms
 HOP_LENGTH = 160  # samples, 10 ms
 DFT_LENGTH = 512  # points: the window zero-padded, so that the lowest mel bands hold at least one bin
 SLICE_LENGTH = 80  # samples: frames are put together from slices; it divides both the window and the hop
-# Floor of the energy before the logarithm, about −80 dB of full scale. Below it lie codec holes and digital silence,
-# which differ between files and say nothing about the words.
-ENERGY_FLOOR = 1e-6
+ENERGY_FLOOR = 1e-6  # below it lie codec holes and digital silence, which say nothing about the words
 # In nats. A band that hardly varies in the training data (the upper ones of telephone speech) would otherwise become
 # huge in other recordings.
 MIN_DEVIATION = 0.5

@@ -24,11 +24,6 @@ def padded_frames(frames: int) -> int:
     return next((padded for padded in FRAMES if padded >= frames), frames)
 
 
-def row_count(rows: int) -> int:
-    """Rounded up to a multiple of 8, for which half-precision matrix products are fast."""
-    return -(-rows // 8) * 8
-
-
 class RecurrentGraphs:
     """`RecurrentStack.outputs` in training, with a CUDA graph where there is one for the shape of the batch.
 
@@ -38,18 +33,16 @@ class RecurrentGraphs:
     def __init__(self, stack: RecurrentStack, layer: int | None, max_frames: int, max_rows: int, dtype: torch.dtype):
         """Capture the graphs. RuntimeError if that fails, or if they compute something else than the layers.
 
-        Args:
-            stack: on the GPU, in training mode.
-            layer: of `RecurrentStack.outputs`.
-            max_frames: of a padded batch, all rows together.
-            max_rows: of a batch.
-            dtype: of autocast.
+        stack: on the GPU, in training mode; layer: of its `outputs`. max_frames: of a padded batch, all rows together.
+        dtype: of autocast.
         """
         self.stack = stack
         self.layer = layer
         self.pool = torch.cuda.graph_pool_handle()  # shared, since an update uses one graph
         self._check(dtype)
-        self.rows = {frames: row_count(max(1, min(max_rows, max_frames // frames))) for frames in FRAMES}
+        rows = {frames: max(1, min(max_rows, max_frames // frames)) for frames in FRAMES}
+        # Multiples of 8, for which half-precision matrix products are fast.
+        self.rows = {frames: -(-count // 8) * 8 for frames, count in rows.items()}
         # The largest first: its memory is enough for the others.
         self.captured = {frames: self._capture(self.rows[frames], frames, dtype) for frames in reversed(FRAMES)}
 
@@ -69,7 +62,6 @@ class RecurrentGraphs:
             )
 
     def _check(self, dtype: torch.dtype) -> None:
-        """Compare the outputs and gradients of a small graph, without dropout, with those of the layers."""
         dropouts = {module: module.p for module in self.stack.modules() if isinstance(module, nn.Dropout)}
         weights = [weight for weight in self.stack.layers.parameters() if weight.requires_grad]
         try:

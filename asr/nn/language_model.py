@@ -23,7 +23,7 @@ class LanguageModel(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(vocabulary, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = RecurrentStack(config.cell, config.hidden_size, config.layers, False, config.dropout)
+        self.recurrent = RecurrentStack(config.cell, config.hidden_size, config.layers, False, dropout=config.dropout)
         self.head = nn.Linear(config.hidden_size, vocabulary)
 
     def start(self, batch: int) -> Tensor:

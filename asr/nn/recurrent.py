@@ -17,7 +17,7 @@ clips gradients that explode, and logs their norm.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -77,22 +77,6 @@ class VariationalDropout(nn.Dropout):
         return x * super().forward(torch.ones_like(x[:, :1]))
 
 
-def run_with_weight_dropout(cell: nn.RNNBase, x: Tensor, dropout: float) -> Tensor:
-    """Outputs (B, T, size) of a cell with dropout on its recurrent weights (Merity et al. 2018, "AWD-LSTM").
-
-    One mask for all frames and the whole batch, so the fast kernel of the cell can be used.
-    """
-    weights = cast(list[Tensor], cell._flat_weights)
-    cell._flat_weights = [
-        F.dropout(weight, dropout) if name.startswith("weight_hh") else weight
-        for name, weight in zip(cell._flat_weights_names, weights, strict=True)
-    ]
-    try:
-        return cell(x)[0]
-    finally:
-        cell._flat_weights = weights  # type: ignore[assignment]
-
-
 class RecurrentLayer(nn.Module):
     """x + dropout(RNN(LayerNorm(x))), shape (B, T, size) in and out; two directions are summed.
 
@@ -125,9 +109,21 @@ class RecurrentLayer(nn.Module):
         return x + self.dropout(output)
 
     def _run(self, cell: nn.RNNBase, x: Tensor) -> Tensor:
-        if self.training and self.weight_dropout:
-            return run_with_weight_dropout(cell, x, self.weight_dropout)
-        return cell(x)[0]
+        """Outputs (B, T, size), with dropout on the recurrent weights (Merity et al. 2018, "AWD-LSTM").
+
+        One mask for all frames and the whole batch, so the fast kernel of the cell can be used.
+        """
+        if not (self.training and self.weight_dropout):
+            return cell(x)[0]
+        weights = cast(list[Tensor], cell._flat_weights)
+        cell._flat_weights = [
+            F.dropout(weight, self.weight_dropout) if name.startswith("weight_hh") else weight
+            for name, weight in zip(cell._flat_weights_names, weights, strict=True)
+        ]
+        try:
+            return cell(x)[0]
+        finally:
+            cell._flat_weights = weights  # type: ignore[assignment]
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Unidirectional `forward` from a state on: x (B, T, size) → the same, next state.
@@ -142,21 +138,10 @@ class RecurrentLayer(nn.Module):
 class RecurrentStack(nn.Module):
     """`layers` recurrent layers and a final LayerNorm: x (B, T, size), mirror (B · T,) → (B, T, size)."""
 
-    def __init__(
-        self,
-        cell: str,
-        size: int,
-        layers: int,
-        bidirectional: bool,
-        dropout: float,
-        variational_dropout: bool = False,
-        weight_dropout: float = 0.0,
-    ):
+    def __init__(self, cell: str, size: int, layers: int, bidirectional: bool, **dropouts: Any):
+        """dropouts: those of `RecurrentLayer`."""
         super().__init__()
-        self.layers = nn.ModuleList(
-            RecurrentLayer(cell, size, bidirectional, dropout, variational_dropout, weight_dropout)
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(RecurrentLayer(cell, size, bidirectional, **dropouts) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, mirror: Tensor) -> Tensor:

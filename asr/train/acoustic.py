@@ -46,9 +46,7 @@ class AcousticEpoch(Epoch):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The fewest word errors, on average over the dev sets; among equals, as on the blank-only plateau, the lowest
-        dev loss.
-        """
+        """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss."""
         return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss
 
     @property
@@ -61,12 +59,10 @@ class AcousticEpoch(Epoch):
     def advice(self) -> str:
         if not self.only_blanks:
             return ""
-        if self.epoch <= FIRST_EPOCHS:
-            return "all dev texts are empty: the model still writes only blanks, which is normal in the first epochs"
-        return (
-            "all dev texts are empty: the model still writes only blanks; lower optimizer.learning_rate, or look for "
-            "texts that do not belong to their audio"
-        )
+        normal = "which is normal in the first epochs"
+        wrong = "lower optimizer.learning_rate, or look for texts that do not belong to their audio"
+        advice = normal if self.epoch <= FIRST_EPOCHS else wrong
+        return f"all dev texts are empty: the model still writes only blanks, {advice}"
 
 
 class AcousticTask(Task):
@@ -138,7 +134,6 @@ class AcousticTask(Task):
             self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
-        """The training entries: of pseudo-labels the confident ones, then the share that the recipe asks for."""
         least, recipe = self.recipe.data.min_confidence, self.recipe
         sure = [entry for entry in entries if entry.confidence is None or entry.confidence >= least]
         if not sure:

@@ -1,7 +1,4 @@
-"""Checkpoints: safetensors files of tensors, with the rest as JSON in the header. No pickle.
-
-Which of them a run keeps (`Saver`), and the mean of several (`average_checkpoints`).
-"""
+"""Checkpoints: safetensors files of tensors, with the rest as JSON in the header. No pickle."""
 
 import json
 import os
@@ -31,6 +28,7 @@ WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that
 WINDOW_SECONDS = 60.0
 PHONES = "phones_head."  # of the weights of the second output layer
 MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
+INSTEAD = "copy it again, go on from a copy of another checkpoint of the run, or delete the folder to begin anew"
 
 
 def kept_checkpoint(folder: Path, epoch: int) -> Path:
@@ -45,7 +43,6 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any], carried: dict[str, Tensor]
 ) -> None:
-    """All that a run needs to go on, as `write_checkpoint` writes it."""
     tensors = {f"{MODEL}{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -58,13 +55,10 @@ def save_half(path: Path, model: nn.Module, progress: dict[str, Any]) -> None:
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write atomically: after a crash at any moment `path` holds either the old or the new checkpoint, whole.
-
-    RecipeError if it cannot be written; the old one is then left.
-    """
+    """Write atomically: after a crash at any moment `path` holds the old or the new checkpoint, whole. RecipeError."""
+    whole = {name: value.contiguous() for name, value in tensors.items()}
     try:
         with replacing(path) as part:
-            whole = {name: value.contiguous() for name, value in tensors.items()}
             save_file(whole, part, metadata={"progress": json.dumps(progress)})
             with open(part, "rb") as written:
                 os.fsync(written.fileno())
@@ -80,7 +74,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Put the tensors into `model`, `optimizer` and `carried`, return the progress. RecipeError if it does not fit."""
     tensors, progress = read_checkpoint(path)
-    _fill(model, _below(MODEL, tensors), path)
+    fill_model(model, _below(MODEL, tensors), path)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below("optimizer.", tensors).items():
         index, key = name.split(".")
@@ -94,7 +88,7 @@ def load_checkpoint(
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Load the weights as they were validated, return the progress. RecipeError if they do not fit."""
     weights, progress = read_weights(path)
-    _fill(model, weights, path)
+    fill_model(model, weights, path)
     return progress
 
 
@@ -112,37 +106,24 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
             return {name: file.get_tensor(name) for name in names}, progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
+        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {INSTEAD}") from error
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def fill_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     if not any(name.startswith(PHONES) for name in model.state_dict()):  # which only training needs
         weights = {name: value for name, value in weights.items() if not name.startswith(PHONES)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{path}: the checkpoint is of another model; {_instead(path)}") from error
-
-
-def _instead(path: Path) -> str:
-    """Advice where a checkpoint is of no use."""
-    kept = [checkpoint for checkpoint in kept_checkpoints(path.parent) if checkpoint != path]
-    if path.name != LAST:
-        return "copy it again, or take another checkpoint of the run"
-    if kept:
-        return f"copy {kept[-1].name} over it and go on from there, or delete the folder to begin anew"
-    return "copy it again, or delete the folder to begin anew"
+        raise RecipeError(f"{path}: the checkpoint is of another model; {INSTEAD}") from error
 
 
 class Saver:
-    """Saves and restores the run of a trainer: its model, optimizer, moving average, statistics, and task's `carried`.
-
-    Only the main process writes.
-    """
+    """Saves and restores a trainer's run: model, optimizer, moving average, statistics, and the task's `carried`."""
 
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
@@ -175,10 +156,7 @@ class Saver:
         self.save()
 
     def save_weights(self, done: float, now: bool = False) -> None:
-        """The best weights alone: every minute where the run has a budget, and once before a decay begins.
-
-        done: share of the run. now: also within the minute.
-        """
+        """The best weights alone: every minute (or `now`) where the run has a budget, and once before a decay."""
         optimizer, names = self.trainer.recipe.optimizer, []
         if self.trainer.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
             names.append(WINDOW)
@@ -191,7 +169,7 @@ class Saver:
 
     def _carried(self) -> dict[str, Tensor]:
         average = self.trainer.average
-        return self.trainer.task.carried | (average.state() if average else {})
+        return self.trainer.task.carried | (average.state_dict(prefix="average.") if average else {})
 
     def _progress(self) -> dict[str, Any]:
         return {
@@ -209,22 +187,18 @@ class Saver:
         if tuple(progress.get("tokens", tokens)) != tokens:
             raise RecipeError(f"{last}: made with other tokens; a run keeps its tokenizer, set another name")
         if (batches := progress.get("batches", self.batches)) != self.batches:
-            raise RecipeError(
-                f"{last}: {batches} batches made an update, now {self.batches} would (accumulate times the "
-                "processes); start as many processes as before, or set accumulate"
-            )
+            raise RecipeError(f"{last}: {batches} batches made an update, now {self.batches} would; set accumulate")
         try:
             trainer.curve = [trainer.task.epoch_type(**epoch) for epoch in progress["curve"]]
-            if stats := progress.get("stats") or progress.get("running"):  # its name in older versions
-                trainer.stats = EpochStats(**stats)
-            else:  # still older ones saved whole epochs only
-                trainer.stats = EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
+            stats = progress.get("stats") or progress.get("running")  # its name in older versions
+            # Still older ones saved whole epochs only.
+            trainer.stats = (
+                EpochStats(**stats) if stats else EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
+            )
             if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
                 trainer.scaler.load_state_dict(state)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise RecipeError(
-                f"{last}: made by another version of asr; go on with that, or set another name"
-            ) from error
+            raise RecipeError(f"{last}: made by another version of asr; go on with that, or set name") from error
 
 
 def find_checkpoints(sources: Sequence[Path], last: int | None = None) -> list[Path]:

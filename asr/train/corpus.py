@@ -41,10 +41,7 @@ class Decoded:
 
 
 def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Decoded:
-    """Decode a manifest (or shards) with so many processes (0: one a core), or map what an earlier call has decoded.
-
-    Raises RecipeError where the manifest cannot be read or the files cannot be written.
-    """
+    """Decode a manifest or shards with so many processes (0: one a core), or map what is decoded. RecipeError."""
     entries = read_training(str(manifest))
     name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"
@@ -103,7 +100,6 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
 
 
 def _read(source: str) -> bytes | str:
-    """int16 samples, or the error."""
     try:
         samples = read_recording(source)
     except AudioError as error:
@@ -131,9 +127,6 @@ class Corpus:
             self.entries += entries
             places = zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)
             self._places += [(memory, begin, end) for begin, end in places]
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
     def length(self, index: int) -> int:
         """Samples of an utterance."""

@@ -4,11 +4,9 @@
 of N takes every Nth one from the rth on, so an update is that of one process with N times the `accumulate`. Gradients
 are summed: the loss is divided by the tokens of all batches before.
 
-torch's DistributedDataParallel would save `share_weights` and `sum_gradients`, 16 lines, and cost about 20: a module
-whose forward is the loss (it sees no other call), `no_sync` for all batches but the last, a loss of zero over all
-parameters for a process without a batch, the loss times the number of processes, and lost processes told from other
-errors of backward. And after the first update it sums in other buckets: from three processes on, a run that was resumed
-would not equal one that was not, bit for bit.
+torch's DistributedDataParallel would take more lines than it saves (it wants every call to be a forward, and a batch in
+every process), and it changes its buckets after the first update: from three processes on, a run that was resumed would
+not equal one that was not, bit for bit.
 """
 
 import os
@@ -85,15 +83,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """The value of the main process."""
-    values = [value]
-    if count() > 1:
-        together(dist.broadcast_object_list, values, 0)
-    return values[0]
+    return gather(value)[0]
 
 
 def share_weights(model: nn.Module) -> None:
-    """Give all processes the weights of the main one."""
     for value in model.state_dict().values() if count() > 1 else ():
         together(dist.broadcast, value, 0)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
@@ -34,10 +33,9 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.language_model import LanguageModel
 from asr.recognize.offline import Recognition, Recognizer
 from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
-from asr.train.acoustic import AcousticEpoch
 from asr.train.checkpoint import load_weights
 from asr.train.config import AcousticRecipe, LanguageRecipe
-from asr.train.language import LanguageEpoch
+from asr.train.optim import count_parameters
 from asr.train.report.card import manifest_line, render, text_line
 from asr.train.runs import Record
 from asr.train.task import Epoch, best_epoch
@@ -50,6 +48,16 @@ BEAM = f"beam {BEAM_WIDTH}"
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A run of which a bundle and a report can be made."""
+
+    recipe: Any  # of one of the kinds
+    curve: list[Any]  # of that kind's `Epoch`s
+    record: Record
+    checkpoint: Path  # in its folder
+
+
+@dataclass(frozen=True)
 class Measured:
     """Results of a bundle on the dev data."""
 
@@ -57,22 +65,16 @@ class Measured:
     utterances: list[Utterance]  # of the bundle's own graph and the greedy decoder
 
 
-def make_bundle(
-    recipe: AcousticRecipe,
-    curve: list[AcousticEpoch],
-    checkpoint: Path,
-    target: Path,
-    record: Record,
-    console: Console,
-) -> Measured:
-    """Write the bundle of a checkpoint in its run's folder; an older bundle at `target` is replaced. RecipeError."""
-    with bundle_folder(checkpoint.parent, target) as folder:
+def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
+    """Write the bundle of an acoustic model; an older bundle at `target` is replaced. RecipeError."""
+    recipe: AcousticRecipe = run.recipe
+    with bundle_folder(run.checkpoint.parent, target) as folder:
         for name in (TOKENIZER_MODEL, PHONES_MODEL):
-            if (checkpoint.parent / name).exists():
-                shutil.copy(checkpoint.parent / name, folder)
+            if (run.checkpoint.parent / name).exists():
+                shutil.copy(run.checkpoint.parent / name, folder)
         vocabulary = len(Tokens.load(folder / "tokens.txt"))
         model = AcousticModel(recipe.model, vocabulary, recipe.phones.vocabulary if recipe.phones.weight else 0)
-        progress = load_weights(checkpoint, model)
+        progress = load_weights(run.checkpoint, model)
         graphs = write_graphs(model, folder, export_onnx)
         config = BundleConfig(
             name=recipe.name,
@@ -96,10 +98,12 @@ def make_bundle(
         render(
             "acoustic_card.md",
             folder / "MODEL_CARD.md",
-            **{"recipe": recipe, "record": record, "curve": curve, "config": config, "rates": measured.rates},
+            **vars(run),
+            config=config,
+            rates=measured.rates,
             parameters=count_parameters(model),
             graph=graph,
-            weights=describe_weights(progress, curve),
+            weights=describe_weights(progress, run.curve),
             data=[*train, manifest_line("validated on", recipe.data.dev)],
         )
     for name, result in measured.rates.items():
@@ -108,10 +112,7 @@ def make_bundle(
 
 
 def measure_graphs(folder: Path, graphs: dict[str, Path], manifest: str, live: bool) -> tuple[Measured, str, str]:
-    """Choose the bundle's graph by the greedy decoder's errors, and measure it with the beam decoder and live.
-
-    Returns the results, and those of `choose_graph`.
-    """
+    """Choose the bundle's graph by the greedy decoder's errors, and measure it with the beam decoder and live."""
     utterances = {name: measure(folder, manifest, "greedy", graph) for name, graph in graphs.items()}
     rates = {f"{name}, greedy": evaluate(recognized) for name, recognized in utterances.items()}
     chosen, weights = choose_graph(graphs, rates["int8, greedy"].wer - rates["float32, greedy"].wer, INT8_MAX_WER_LOSS)
@@ -122,20 +123,14 @@ def measure_graphs(folder: Path, graphs: dict[str, Path], manifest: str, live: b
     return Measured(rates, utterances[chosen]), chosen, weights
 
 
-def make_language_bundle(
-    recipe: LanguageRecipe,
-    curve: list[LanguageEpoch],
-    checkpoint: Path,
-    target: Path,
-    record: Record,
-    console: Console,
-) -> dict[str, Perplexity]:
+def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[str, Perplexity]:
     """The same of a language model. Returns its perplexities by graph, and that of the recipe's n-gram model."""
+    recipe: LanguageRecipe = run.recipe
     data = recipe.data
-    with bundle_folder(checkpoint.parent, target) as folder:
+    with bundle_folder(run.checkpoint.parent, target) as folder:
         tokens = Tokens.load(folder / "tokens.txt")
         model = LanguageModel(recipe.model, len(tokens))
-        progress = load_weights(checkpoint, model)
+        progress = load_weights(run.checkpoint, model)
         graphs = write_graphs(model, folder, export_language_model)
         acoustic = load_bundle(data.tokenizer_from)
         config = NeuralConfig(
@@ -167,16 +162,17 @@ def make_language_bundle(
         render(
             "language_card.md",
             folder / "MODEL_CARD.md",
-            **{"recipe": recipe, "record": record, "curve": curve, "perplexities": perplexities},
+            **vars(run),
+            perplexities=perplexities,
             parameters=count_parameters(model),
             graph=graph,
-            weights=describe_weights(progress, curve),
+            weights=describe_weights(progress, run.curve),
             data=[*(text_line("trained on", path) for path in data.train), text_line("validated on", data.dev)],
             tokens=len(tokens),
             sentences=len(sentences),
             words=sum(len(sentence.split()) for sentence in sentences),
             unknown=sum(int((~mask).sum()) for mask in known),
-            seen=curve[-1].epoch * data.epoch_batches * data.batch_size * data.bptt_length,
+            seen=run.curve[-1].epoch * data.epoch_batches * data.batch_size * data.bptt_length,
         )
     for name, result in perplexities.items():
         console.print(f"{name}: {result}")
@@ -221,15 +217,14 @@ def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
 
 def is_replaceable(folder: Path) -> bool:
     """Whether nothing is lost with a folder: it is empty, or a bundle of an acoustic or a language model."""
-    if not folder.is_dir():
-        return False
-    found = list(folder.iterdir())
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if found else None
+        if not (found := list(folder.iterdir())):
+            return True
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "tokenizer"}
-    return not found or (ours and not any(path.is_dir() for path in found))
+    return ours and not any(path.is_dir() for path in found)
 
 
 def write_graphs(model: Any, folder: Path, export: Callable[[Any, Path], None]) -> dict[str, Path]:
@@ -267,15 +262,11 @@ def measure(
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
 
 
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
-    """Of a model card: which epochs' weights the bundle holds, from the progress of the checkpoint."""
     if "averaged" in progress:
         return f"the mean of {', '.join(progress['averaged'])}"
-    epoch, batches = len(progress["curve"]), progress.get("running", {}).get("batches", 0)
+    stats = progress.get("stats") or progress.get("running", {})  # its name in older versions
+    epoch, batches = len(progress["curve"]), stats.get("batches", 0)
     if batches:
         return f"the weights after {epoch} epochs and {batches:,} batches"
     best = bool(curve) and epoch == best_epoch(curve).epoch

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from lhotse import CutSet, MonoCut
@@ -14,28 +14,11 @@ from asr.data.dataset import SpeechDataset, join, make_cuts, perturb, source_of,
 from asr.data.manifest import Entry
 from asr.data.tokenizer import Tokenizer
 from asr.data.workers import WorkerLoader
-from asr.errors import RecipeError
 from asr.train import distributed
 from asr.train.config import AcousticRecipe
+from asr.train.loader import Manifests, say_usable
 
 WHOLE = {"world_size": 1, "rank": 0}  # otherwise Lhotse deals batches out to processes, and pads an epoch's end
-
-
-class DistributedBatches:
-    """This process's batches after the first `done` of all: the others' audio is never read.
-
-    The cuts that the sampler draws make an update; they are dealt out to the update's `count` batches. So all
-    processes have utterances of one length, and none waits long for another. A batch may be empty.
-    """
-
-    def __init__(self, sampler: Iterable[CutSet], count: int, done: int):
-        self.sampler = sampler
-        self.count = count
-        self.done = done
-
-    def __iter__(self) -> Iterator[CutSet]:
-        batches = (CutSet.from_cuts(list(cuts)[i :: self.count]) for cuts in self.sampler for i in range(self.count))
-        return islice(batches, self.done + distributed.rank(), None, distributed.count())
 
 
 def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe) -> WorkerLoader:
@@ -44,12 +27,11 @@ def make_loader(cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecip
     return WorkerLoader(SpeechDataset(tokenizer, augment), recipe.data.workers)
 
 
-def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> DistributedBatches:
-    """This process's batches of epoch `epoch` (from 1) after the first `done` of all. The first epoch goes from the
-    shortest utterance to the longest.
+def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: int = 0) -> Iterator[CutSet]:
+    """This process's batches of epoch `epoch` (from 1) after the first `done` of all, in the order of `loader.plan`.
 
-    Short utterances have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et al.
-    2016, "SortaGrad"). Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated.
+    Every draw depends on the seed, the epoch and the utterance only: an epoch can be repeated. The cuts of an update
+    are dealt out to its batches: all processes have utterances of one length. A batch may be empty.
     """
     data = recipe.data
     perturbed = [perturb(cut, recipe.augment, recipe.seed, epoch) for cut in cuts]
@@ -71,7 +53,8 @@ def draw_train(cuts: list[MonoCut], recipe: AcousticRecipe, epoch: int, done: in
         sampler = DynamicBucketingSampler(
             ordered, **limits, num_buckets=buckets, buffer_size=size, shuffle=True, seed=recipe.seed + epoch
         )
-    return DistributedBatches(sampler, count, done)
+    batches = (CutSet.from_cuts(list(update)[part::count]) for update in sampler for part in range(count))
+    return islice(batches, done + distributed.rank(), None, distributed.count())
 
 
 def draw_eval(cuts: list[MonoCut], recipe: AcousticRecipe) -> Iterable[CutSet]:
@@ -88,10 +71,10 @@ class LhotseData:
         recipe: AcousticRecipe,
         tokenizer: Tokenizer,
         train: list[Entry],
-        dev: list[list[tuple[str, list[Entry]]]],
+        dev: Sequence[Manifests],
         say: Callable[[str], None],
     ):
-        """dev: each set as its manifests with their entries. RecipeError if no utterance of a set can be used."""
+        """RecipeError if no utterance of a set can be used."""
         self.recipe = recipe
         self.tokenizer = tokenizer
         self.say = say
@@ -108,10 +91,7 @@ class LhotseData:
         for message in unreadable.values():
             self.say(message)
         usable, left_out = usable_cuts(cuts, self.tokenizer, max_seconds)
-        hours = sum(cut.duration for cut in usable) / 3600
-        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h; left out: {left_out}")
-        if not usable:
-            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        say_usable(self.say, name, [cut.duration for cut in usable], left_out)
         return usable
 
     def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:

@@ -1,7 +1,6 @@
 """Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
 
-No file, no worker and no Lhotse object in the loop. All that is drawn for an utterance depends on the seed, the pass
-and the utterance, as in `asr.data.dataset`: a pass can be repeated, and a stopped run goes on.
+All that is drawn for an utterance depends on the seed, the pass and the utterance, as in `asr.data.dataset`.
 """
 
 import math
@@ -62,80 +61,71 @@ def usable_utterances(
     """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
-        samples, targets = corpus.length(index), tokenizer.encode(entry.text)
         if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
+        samples, targets = corpus.length(index), tokenizer.encode(entry.text)
         if left_out.admits(samples, targets, max_seconds):
             spelled = phones.encode(entry.phones) if phones and entry.phones else []
             usable.append(Utterance(index, entry.id, entry.text, samples, targets, spelled))
     return usable, left_out
 
 
-class CorpusLoader:
-    """Batches of the utterances of a corpus, on `device`."""
-
-    def __init__(self, corpus: Corpus, utterances: Sequence[Utterance], device: torch.device):
-        self.corpus = corpus
-        self.utterances = utterances
-        self.device = device
-
-    def unchanged(self) -> Iterator[Batch]:
-        """All utterances once, as they are, in batches of similar length."""
-        ordered = sorted(self.utterances, key=lambda row: (row.samples, row.id))
-        limit = EVAL_SECONDS[self.device.type] * SAMPLE_RATE
-        for begin, end in cut([row.samples for row in ordered], limit, len(ordered)):
-            rows = ordered[begin:end]
-            yield self._batch(rows, [row.id for row in rows], self._waveforms(rows), [row.samples for row in rows])
-
-    def _waveforms(self, rows: Sequence[Utterance]) -> Tensor:
-        """(B, N) float32 on the device, padded with zeros."""
-        samples = pad_sequence([self.corpus.samples(row.index) for row in rows], batch_first=True)
-        if self.device.type == "cuda" and not samples.is_cuda:
-            samples = samples.pin_memory()
-        return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
-
-    def _batch(self, rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
-        targets, phones = Targets.pad([row.targets for row in rows]), Targets.pad([row.phones for row in rows])
-        texts = [row.text for row in rows]
-        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, {}, phones)
-
-
-class TrainingLoader(CorpusLoader):
-    """The same with changes to the audio, in an order that is drawn."""
+class CorpusData:
+    """`TrainingData` that is decoded once and held in memory."""
 
     def __init__(
         self,
-        corpus: Corpus,
-        utterances: Sequence[Utterance],
-        device: torch.device,
         recipe: AcousticRecipe,
-        folder: Path,
+        tokenizer: Tokenizer,
+        phones: Tokenizer | None,
+        train: Manifests,
+        chosen: Container[str],
+        dev: Sequence[Manifests],
+        device: torch.device,
         say: Callable[[str], None],
     ):
-        """folder: of decoded audio, for noise."""
-        super().__init__(corpus, utterances, device)
+        """chosen: ids of those to learn from. RecipeError if no utterance of a set can be used, or the recipe has a
+        change to the audio that cannot be made for a whole batch.
+        """
+        check(recipe.augment)
         self.recipe = recipe
-        augment, noises, rooms = recipe.augment, {}, None
-        for manifest in augment.noises:
-            if manifest.endswith(".jsonl"):
-                recorded = Corpus([(manifest, read_manifest(manifest))], folder)
-                for problem in recorded.problems.values():
-                    say(f"cannot augment with it: {problem}")
-                readable = (index for index in range(len(recorded)) if index not in recorded.problems)
-                noises[manifest] = [recorded.samples(index).to(device) for index in readable]
-        if augment.rooms:
-            rooms = torch.from_numpy(load_rooms(recipe, folder)).to(device)
-        babble = utterances if "babble" in augment.noises else []
-        voices = [corpus.samples(voice.index) for voice in babble]
-        self.augment = BatchAugment(augment, voices, noises, rooms, device)
-        self.gain = BatchAugment(replace(augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
+        self.device = device
+        self.say = say
+        self.folder = Path(recipe.output) / AUDIO
+        with distributed.main_first():  # which decodes and simulates for all
+            rules = (tokenizer, phones, recipe.data.max_seconds, chosen)
+            self.corpus, self.utterances = self._read("train", train, *rules)
+            self.augment = self._make_augment()
+            self.dev_sets = [self._read("dev", manifests, tokenizer) for manifests in dev]
+        self.gain = BatchAugment(replace(recipe.augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
+        self.seconds = sum(row.samples for row in self.utterances) / SAMPLE_RATE
         self.batches = sum(1 for _ in self._draw(1))  # of a pass; later ones have about as many
 
-    def epoch(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
-        """This process's batches of an epoch (from 1), `data.passes` over the corpus, after the first `done` of all.
+    def _read(self, name: str, manifests: Manifests, *rules: Any) -> tuple[Corpus, list[Utterance]]:
+        corpus = Corpus(manifests, self.folder)
+        for problem in corpus.problems.values():
+            self.say(f"left out: {problem}")
+        usable, left_out = usable_utterances(corpus, *rules)
+        where = " in the GPU" if corpus.move_to(self.device) else " in memory"
+        say_usable(self.say, name, [row.samples / SAMPLE_RATE for row in usable], left_out, where)
+        return corpus, usable
 
-        gain_only: without rooms, noise and codecs.
-        """
+    def _make_augment(self) -> BatchAugment:
+        augment, noises, rooms = self.recipe.augment, {}, None
+        for manifest in augment.noises:
+            if manifest.endswith(".jsonl"):
+                recorded = Corpus([(manifest, read_manifest(manifest))], self.folder)
+                for problem in recorded.problems.values():
+                    self.say(f"cannot augment with it: {problem}")
+                readable = (index for index in range(len(recorded.entries)) if index not in recorded.problems)
+                noises[manifest] = [recorded.samples(index).to(self.device) for index in readable]
+        if augment.rooms:
+            rooms = torch.from_numpy(load_rooms(self.recipe, self.folder)).to(self.device)
+        babble = self.utterances if "babble" in augment.noises else []
+        voices = [self.corpus.samples(voice.index) for voice in babble]
+        return BatchAugment(augment, voices, noises, rooms, self.device)
+
+    def train(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
         passes = self.recipe.data.passes
         numbers = range((epoch - 1) * passes + 1, epoch * passes + 1)
         drawn = ((number, rows) for number in numbers for rows in self._draw(number))
@@ -144,8 +134,19 @@ class TrainingLoader(CorpusLoader):
         loaded = (self._load(rows, number, change) for number, rows in here)
         return prefetch(loaded, self.device) if self.device.type == "cuda" else loaded
 
+    def dev(self, number: int) -> Iterator[Batch]:
+        """In batches of similar length."""
+        corpus, utterances = self.dev_sets[number]
+        ordered = sorted(utterances, key=lambda row: (row.samples, row.id))
+        limit = EVAL_SECONDS[self.device.type] * SAMPLE_RATE
+        for begin, end in cut([row.samples for row in ordered], limit, len(ordered)):
+            rows = ordered[begin:end]
+            yield make_batch(
+                rows, [row.id for row in rows], self._waveforms(corpus, rows), [row.samples for row in rows]
+            )
+
     def sample(self, count: int) -> Iterator[Batch]:
-        """So many utterances as they are learned from: at their volumes, in noise and rooms."""
+        """At their volumes, in noise and rooms."""
         chosen = random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
         for row in sorted(chosen, key=lambda row: row.samples):
             yield self._load([(row, 1.0)], 0, self.augment)
@@ -172,8 +173,30 @@ class TrainingLoader(CorpusLoader):
             return Batch.empty()
         rows, speeds = [row for row, _ in drawn], [speed for _, speed in drawn]
         ids = [f"{row.id}@{self.recipe.seed}.{number}" for row in rows]
-        waveforms, lengths = change_speed(self._waveforms(rows), [row.samples for row in rows], speeds)
-        return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
+        waveforms, lengths = change_speed(self._waveforms(self.corpus, rows), [row.samples for row in rows], speeds)
+        return make_batch(rows, ids, change(waveforms, lengths, ids), lengths)
+
+    def _waveforms(self, corpus: Corpus, rows: Sequence[Utterance]) -> Tensor:
+        """(B, N) float32 on the device, padded with zeros."""
+        samples = pad_sequence([corpus.samples(row.index) for row in rows], batch_first=True)
+        if self.device.type == "cuda" and not samples.is_cuda:
+            samples = samples.pin_memory()
+        return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
+
+
+def say_usable(
+    say: Callable[[str], None], name: str, seconds: Sequence[float], left_out: LeftOut, where: str = ""
+) -> None:
+    """Report the usable utterances of a set by their lengths. RecipeError if there are none."""
+    if not seconds:
+        raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+    say(f"{name}: {len(seconds):,} utterances, {sum(seconds) / 3600:.2f} h{where}; left out: {left_out}")
+
+
+def make_batch(rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
+    targets, phones = Targets.pad([row.targets for row in rows]), Targets.pad([row.phones for row in rows])
+    texts = [row.text for row in rows]
+    return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, {}, phones)
 
 
 def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -226,47 +249,3 @@ def cut(lengths: Sequence[int], limit: float, count: int) -> Iterator[tuple[int,
             begin, longest = index, length
     if lengths:
         yield begin, len(lengths)
-
-
-class CorpusData:
-    """`TrainingData` that is decoded once and held in memory."""
-
-    def __init__(
-        self,
-        recipe: AcousticRecipe,
-        tokenizer: Tokenizer,
-        phones: Tokenizer | None,
-        train: Manifests,
-        chosen: Container[str],
-        dev: Sequence[Manifests],
-        device: torch.device,
-        say: Callable[[str], None],
-    ):
-        """chosen: ids of those to learn from. RecipeError if no utterance of a set can be used, or the recipe has a
-        change to the audio that cannot be made for a whole batch.
-        """
-        check(recipe.augment)
-        folder = Path(recipe.output) / AUDIO
-
-        def read(name: str, manifests: Manifests, *rules: Any) -> tuple[Corpus, list[Utterance], torch.device]:
-            corpus = Corpus(manifests, folder)
-            for problem in corpus.problems.values():
-                say(f"left out: {problem}")
-            usable, left_out = usable_utterances(corpus, tokenizer, *rules)
-            where = "the GPU" if corpus.move_to(device) else "memory"
-            hours = sum(utterance.samples for utterance in usable) / SAMPLE_RATE / 3600
-            say(f"{name}: {len(usable):,} utterances, {hours:.2f} h in {where}; left out: {left_out}")
-            if not usable:
-                raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
-            return corpus, usable, device
-
-        with distributed.main_first():  # which decodes and simulates for all
-            corpus = read("train", train, phones, recipe.data.max_seconds, chosen)
-            self.training = TrainingLoader(*corpus, recipe, folder, say)
-            self.dev_sets = [CorpusLoader(*read("dev", manifests)) for manifests in dev]
-        self.seconds = sum(utterance.samples for utterance in self.training.utterances) / SAMPLE_RATE
-        self.batches = self.training.batches
-        self.train, self.sample = self.training.epoch, self.training.sample
-
-    def dev(self, number: int) -> Iterator[Batch]:
-        return self.dev_sets[number].unchanged()

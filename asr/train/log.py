@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,6 @@ class EpochStats:
         self.clipped += clipped
 
     def summary(self) -> dict[str, Any]:
-        """Fields of `Epoch`, by their names there."""
         return {
             "step": self.step,
             "train_loss": self.loss / max(1, self.tokens),
@@ -66,11 +66,7 @@ class EpochStats:
 
 
 class RunLog:
-    """Writes the lines and TensorBoard's events of a run, and to the console; only in the main process.
-
-    steps.jsonl has a line for each update, skipped.jsonl for each one without effect since loss or gradient were not
-    finite, curve.jsonl for each epoch.
-    """
+    """Writes the lines and TensorBoard's events of a run, and to the console; only in the main process."""
 
     def __init__(self, folder: Path, console: Console, main: bool):
         self.folder = folder
@@ -143,8 +139,19 @@ class RunLog:
         if epoch.advice:
             self.say(epoch.advice)
 
-    def progress(self, title: str, total: float, unit: str) -> "EpochProgress":
-        return EpochProgress(title, total, unit, self.console, self.main)
+    @contextmanager
+    def progress(self, title: str, total: float, unit: str) -> Iterator[Callable[..., None]]:
+        """Bar of an epoch, on a terminal; to be called with completed (of `total`, in `unit`), loss and speed."""
+        with Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} " + f"{unit}/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not (self.main and self.console.is_terminal),
+        ) as bar:
+            yield partial(bar.update, bar.add_task("", total=total, loss=math.nan, speed=0.0))
 
     def _draw(self, name: str, step: int, value: Any) -> None:
         if isinstance(value, dict):
@@ -164,22 +171,3 @@ def keep_lines(file: Path, kept: Callable[[int, dict[str, Any]], bool]) -> None:
                     break
                 size += len(line)
         os.truncate(file, size)
-
-
-class EpochProgress(Progress):
-    """The bar of an epoch, on a terminal, unless it is not `shown`; `unit` is that of `total`."""
-
-    def __init__(self, title: str, total: float, unit: str, console: Console, shown: bool):
-        super().__init__(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} " + f"{unit}/s"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not (shown and console.is_terminal),
-        )
-        self.bar = self.add_task("", total=total, loss=math.nan, speed=0.0)
-
-    def show(self, done: float, loss: float, speed: float) -> None:
-        self.update(self.bar, completed=done, loss=loss, speed=speed)

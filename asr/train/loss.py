@@ -58,8 +58,8 @@ class Objective:
     def _phone_loss(self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int) -> Tensor:
         """CTC of the second head, (B · views,); 0 for an utterance without phones, or too short for them."""
         assert batch.phones is not None
-        spelled = batch.phones.lengths.repeat(views)
-        loss, _ = ctc_loss(model.phone_log_probs(encoded), frames, batch.phones.ids.repeat(views, 1), spelled)
+        spelled, log_probs = batch.phones.lengths.repeat(views), model.log_probs(encoded, model.phones_head)
+        loss, _ = ctc_loss(log_probs, frames, batch.phones.ids.repeat(views, 1), spelled)
         return loss * (spelled > 0).to(loss.device, non_blocking=True)
 
 

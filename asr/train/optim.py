@@ -68,6 +68,10 @@ def layer_of(name: str) -> str:
     return "recurrent.norms" if part == "recurrent" else part
 
 
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 class MovingAverage(AveragedModel):
     """Exponential moving average of the weights: steadier than the last ones (Polyak & Juditsky 1992).
 
@@ -82,10 +86,6 @@ class MovingAverage(AveragedModel):
             torch._foreach_lerp_(averages, weights, 1 - min(decay, (before + 1) / (before + 10)))
 
         super().__init__(model, multi_avg_fn=average)
-
-    def state(self) -> dict[str, Tensor]:
-        """The tensors themselves, by name, for a checkpoint."""
-        return {f"average.{name}": value for name, value in self.state_dict().items()}
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -15,7 +15,7 @@ from asr.model.bundle import load_bundle, packaged_models
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.config import AcousticConfig
 from asr.nn.ctc_model import AcousticModel
-from asr.train.checkpoint import PHONES, read_weights
+from asr.train.checkpoint import PHONES, fill_model, read_weights
 from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
 
@@ -37,10 +37,7 @@ class TrainedModel:
     def model(self) -> AcousticModel:
         phones = self.weights.get(f"{PHONES}bias", torch.zeros(0))
         model = AcousticModel(self.config, len(self.tokenizer.tokens), len(phones))
-        try:
-            model.load_state_dict(self.weights)
-        except RuntimeError as error:
-            raise RecipeError(f"{self.path}: its weights are not of its model; copy it again") from error
+        fill_model(model, self.weights, self.path)
         return model
 
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
@@ -79,7 +76,6 @@ class TrainedModel:
                 )
 
     def has_tokenizer(self, config: TokenizerConfig) -> bool:
-        """Whether a tokenizer of this config is the one it has."""
         ours, theirs = (
             (each.kind, each.case, set(each.alphabet) - {" "}, each.kind == "bpe" and each.vocabulary)
             for each in (self.tokenizer_config, config)
@@ -111,13 +107,9 @@ def load_trained(name: str) -> TrainedModel:
                 f"{folder}: of another version of asr ({one_line(error)}); choose another model"
             ) from error
     tokenizer = read_tokenizer(folder, settings, tokens)
-    weights = read_weights(folder / checkpoint)[0] if run else read_bundle_weights(folder / "weights.safetensors")
+    try:
+        weights = read_weights(folder / checkpoint)[0] if run else load_file(folder / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{folder}: cannot read the weights ({one_line(error)}); copy the model again") from error
     weights = {key: value.float() for key, value in weights.items()}
     return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, weights)
-
-
-def read_bundle_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RecipeError(f"{path}: cannot read the weights ({one_line(error)}); copy the model again") from error

@@ -12,15 +12,17 @@ from rich.console import Console
 
 from asr.errors import RecipeError, describe_os_error
 from asr.train import distributed
-from asr.train.acoustic import AcousticEpoch, AcousticTask
+from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
-from asr.train.export import machine, make_bundle, make_language_bundle
-from asr.train.language import LanguageEpoch, LanguageTask
+from asr.train.export import Trained, machine, make_bundle, make_language_bundle
+from asr.train.language import LanguageTask
 from asr.train.process import prepare_process, stop_signals
 from asr.train.report.page import write_acoustic_page, write_language_page
 from asr.train.runs import BEST, RECIPE, Record, read_curve
+from asr.train.task import Task
 from asr.train.trainer import Trainer
 
+TASKS: dict[str, type[Task]] = {"acoustic": AcousticTask, "language": LanguageTask}  # by kind of recipe
 LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
 
 
@@ -44,22 +46,19 @@ def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -
     """Train, then make bundle and report. command: for the model card."""
     prepare_process(recipe.threads)
     console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
-    best, bundle = recipe.folder / BEST, recipe.folder / "bundle"
-    task = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
     with distributed.processes(), alone(recipe.folder):
-        trainer = Trainer(task, recipe, console, resume)
+        trainer = Trainer(TASKS[recipe.kind], recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
         with stop_signals() as stop:
             curve = trainer.run(stop)
     if not trainer.main:
         return
+    run, bundle = Trained(recipe, curve, record, recipe.folder / BEST), recipe.folder / "bundle"
     if isinstance(recipe, AcousticRecipe):
-        measured = make_bundle(recipe, curve, best, bundle, record, console)
-        page = write_acoustic_page(recipe, curve, record, measured, bundle)
+        page = write_acoustic_page(run, make_bundle(run, bundle, console), bundle)
     else:
-        rows = make_language_bundle(recipe, curve, best, bundle, record, console)
-        page = write_language_page(recipe, curve, record, rows)
+        page = write_language_page(run, make_language_bundle(run, bundle, console))
     console.print(f"the report is in {page}")
     say_where(recipe, bundle, console)
 
@@ -93,12 +92,10 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
     if not checkpoint.is_file():
         raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
     recipe, console = load_own_recipe(run, []), make_console()
-    record = load_record(run, recipe)
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
-    if isinstance(recipe, AcousticRecipe):
-        make_bundle(recipe, load_curve(run, AcousticEpoch), checkpoint, target, record, console)
-    else:
-        make_language_bundle(recipe, load_curve(run, LanguageEpoch), checkpoint, target, record, console)
+    make = make_bundle if isinstance(recipe, AcousticRecipe) else make_language_bundle
+    curve = load_curve(run, TASKS[recipe.kind].epoch_type)
+    make(Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
     say_where(recipe, target, console)
 
 

@@ -14,9 +14,7 @@ Say = Callable[[str], None]  # one line to the user
 
 
 class Batch(Protocol):
-    @property
-    def ids(self) -> list[str]:
-        """Names of its utterances, for messages. A batch without any is skipped."""
+    ids: list[str]  # names of its utterances, for messages; a batch without any is skipped
 
     @property
     def amount(self) -> float:

@@ -26,11 +26,10 @@ from asr.train.task import Batch, Task, best_epoch
 
 @dataclass(frozen=True)
 class UpdateBatches:
-    """The batches of an update in this process; over all processes how many were taken, and their amount of data."""
+    """The usable batches of an update in this process; of all processes how many were taken, and the amount of data."""
 
     batches: list[Batch]
     taken: int
-    usable: bool
     amount: float
 
 
@@ -134,18 +133,18 @@ class Trainer:
         batches = self.task.start_epoch(self.curve, stats.batches)
         self.epoch_started = time.monotonic() - stats.seconds  # without interruptions
         title = f"epoch {number}/{self.recipe.epochs}"
-        with self.log.progress(title, self.task.epoch_amount, self.task.unit) as progress:
+        with self.log.progress(title, self.task.epoch_amount, self.task.unit) as show:
             self.model.train()
             self.utilization.restart()
             drawn = self.draw(batches)
             while drawn and not self._time_is_up:
                 rate = optim.learning_rate(self.recipe.optimizer, self._done)
-                update = self.update(drawn.batches, rate) if drawn.usable else None
+                update = self.update(drawn.batches, rate) if drawn.amount else None
                 following = self.draw(batches)  # while the device computes
                 if update:
                     loss = self.record(drawn, update)
                     stats.seconds = time.monotonic() - self.epoch_started
-                    progress.show(stats.amount, loss, stats.amount / stats.seconds)
+                    show(completed=stats.amount, loss=loss, speed=stats.amount / stats.seconds)
                 stats.batches += drawn.taken
                 self._save_if_due()
                 drawn = following
@@ -156,8 +155,8 @@ class Trainer:
         drawn = list(islice(batches, self.recipe.accumulate))
         self.stats.waited += time.monotonic() - started
         group = [batch for batch in drawn if batch.ids]
-        taken, usable, amount = distributed.totals(len(drawn), len(group), sum(batch.amount for batch in group))
-        return UpdateBatches(group, int(taken), bool(usable), amount) if taken else None
+        taken, amount = distributed.totals(len(drawn), sum(batch.amount for batch in group))
+        return UpdateBatches(group, int(taken), amount) if taken else None
 
     def update(self, batches: list[Batch], rate: float) -> PendingUpdate:
         """One step of the optimizer on the loss per token of all the batches, those of other processes included.
@@ -207,7 +206,6 @@ class Trainer:
         return per_token
 
     def _record_skipped(self, drawn: UpdateBatches, loss: float, norm: float) -> None:
-        """Log an update without effect; too many in a row stop the run."""
         stats = self.stats
         stats.skipped += 1
         stats.skipped_in_a_row += 1
@@ -227,7 +225,6 @@ class Trainer:
             return distributed.from_main(self.task.validate(self.best_weights) if self.main else None)
 
     def _finish_epoch(self) -> None:
-        """Validate and save the epoch."""
         number, stats = len(self.curve) + 1, self.stats
         with self.budget.timing("saving before"):
             self.saver.save()  # validation takes a while
@@ -279,8 +276,7 @@ class Trainer:
         return self.recipe.budget_minutes > 0 and self._done >= 1
 
     def _say_plan(self) -> None:
-        """Size of the model, and how long the run will be."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        parameters = optim.count_parameters(self.model)
         several = f", {distributed.count()} processes" if distributed.count() > 1 else ""
         self.log.say(f"{parameters:,} parameters, {self.precision} on {self.device}{several}")
         updates = math.ceil(self.task.epoch_batches / self.saver.batches)

@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.nn.graphs import FRAMES, RecurrentGraphs, padded_frames, row_count
+from asr.nn.graphs import FRAMES, RecurrentGraphs, padded_frames
 from asr.nn.recurrent import RecurrentStack, reversed_frames
 
 
 def test_a_batch_is_padded_to_the_next_captured_length_and_longer_ones_are_left_alone():
     assert [padded_frames(frames) for frames in (1, FRAMES[0], FRAMES[0] + 1)] == [FRAMES[0], FRAMES[0], FRAMES[1]]
     assert padded_frames(FRAMES[-1] + 1) == FRAMES[-1] + 1
-    assert [row_count(rows) for rows in (0, 1, 8, 9)] == [0, 8, 8, 16]
 
 
 def captured(

@@ -122,7 +122,7 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
         for number, state in trainer.optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
-    found = {**trainer.model.state_dict(), **moments, **trainer.average.state()}
+    found = {**trainer.model.state_dict(), **moments, **trainer.average.state_dict(prefix="average.")}
     return {name: value.clone() for name, value in found.items()}
 
 

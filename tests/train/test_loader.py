@@ -34,7 +34,7 @@ from asr.nn.graphs import padded_frames
 from asr.train import loader as loader_module
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import Corpus
-from asr.train.loader import CorpusLoader, TrainingLoader, cut, plan, usable_utterances
+from asr.train.loader import CorpusData, cut, plan, usable_utterances
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CPU = torch.device("cpu")
@@ -78,11 +78,10 @@ def sound_recipe(recipe: AcousticRecipe, sounds: Path) -> AcousticRecipe:
     return recipe
 
 
-def make_loader(recipe: AcousticRecipe) -> TrainingLoader:
-    folder, tokenizer = Path(recipe.output) / "audio", CharacterTokenizer(recipe.tokenizer)
-    corpus = Corpus(read_sources(recipe.data.train, TextRule(recipe.tokenizer)), folder)
-    utterances, _ = usable_utterances(corpus, tokenizer, None, recipe.data.max_seconds)
-    return TrainingLoader(corpus, utterances, CPU, recipe, folder, print)
+def make_loader(recipe: AcousticRecipe) -> CorpusData:
+    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
+    ids = {entry.id for _, entries in sources for entry in entries}
+    return CorpusData(recipe, CharacterTokenizer(recipe.tokenizer), None, sources, ids, [sources], CPU, print)
 
 
 def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
@@ -121,7 +120,7 @@ def ratio_db(expected: Tensor, found: Tensor) -> float:
 @pytest.mark.parametrize("epoch", [1, 2, 5])
 def test_utterances_are_those_of_the_loader_of_files(sound_recipe: AcousticRecipe, epoch: int):
     """Ids, texts, targets, lengths, speeds and volumes."""
-    found, expected = by_id(list(make_loader(sound_recipe).epoch(epoch))), from_files(sound_recipe, epoch)
+    found, expected = by_id(list(make_loader(sound_recipe).train(epoch))), from_files(sound_recipe, epoch)
     assert found.keys() == expected.keys()
     speeds = Counter()
     for name, (text, targets, samples) in found.items():
@@ -148,7 +147,7 @@ def test_noise_of_recordings_and_the_telephone_are_those_of_the_loader_of_files(
         codecs=["telephone"],
         codec_share=0.5,
     )
-    found, expected = by_id(list(make_loader(sound_recipe).epoch(2))), from_files(sound_recipe, 2)
+    found, expected = by_id(list(make_loader(sound_recipe).train(2))), from_files(sound_recipe, 2)
     inside = slice(1_000, -1_000)  # at both ends the telephone of single utterances cuts off its own response
     for name, (_, _, samples) in found.items():
         assert ratio_db(expected[name][2][inside], samples[inside]) > 90
@@ -162,7 +161,7 @@ def padded_to_frames(samples: int, on_gpu: bool = False) -> int:
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_every_utterance_comes_once_in_batches_within_the_limits(sound_recipe: AcousticRecipe, epoch: int):
     sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 2.1, 4
-    batches = list(make_loader(sound_recipe).epoch(epoch))
+    batches = list(make_loader(sound_recipe).train(epoch))
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
     assert any(len(batch.ids) > 1 for batch in batches)
     for batch in batches:
@@ -188,7 +187,7 @@ def test_on_a_gpu_batches_are_within_the_limits_padded_to_the_shape_of_a_graph(
 
 def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: AcousticRecipe):
     sound_recipe.data.batch_seconds = 0.1
-    batches = list(make_loader(sound_recipe).epoch(2))
+    batches = list(make_loader(sound_recipe).train(2))
     assert [len(batch.ids) for batch in batches] == [1] * 12
 
 
@@ -199,7 +198,7 @@ def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_rec
     orders = []
     for epoch in (1, 2, 3):
         batches = [
-            [length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.epoch(epoch)
+            [length // loader_module.BUCKET for length in batch.lengths.tolist()] for batch in loader.train(epoch)
         ]
         follows = [max(one) <= min(other) + 1 for one, other in pairwise(batches)]  # frames are rounded up
         orders.append(all(follows))
@@ -210,8 +209,8 @@ def test_an_epoch_of_several_passes_draws_like_as_many_epochs(sound_recipe: Acou
     single = make_loader(sound_recipe)
     several = make_loader(replace(sound_recipe, data=replace(sound_recipe.data, passes=3)))
     for epoch in (1, 2):
-        passes = [batch for number in range(3 * epoch - 2, 3 * epoch + 1) for batch in single.epoch(number)]
-        assert_same_batches(list(several.epoch(epoch)), passes)
+        passes = [batch for number in range(3 * epoch - 2, 3 * epoch + 1) for batch in single.train(number)]
+        assert_same_batches(list(several.train(epoch)), passes)
 
 
 @pytest.fixture
@@ -223,19 +222,19 @@ def noisy_recipe(sound_recipe: AcousticRecipe) -> AcousticRecipe:
 
 
 def test_an_epoch_goes_on_after_any_number_of_batches(noisy_recipe: AcousticRecipe):
-    whole, other = list(make_loader(noisy_recipe).epoch(2)), make_loader(noisy_recipe)
+    whole, other = list(make_loader(noisy_recipe).train(2)), make_loader(noisy_recipe)
     assert len(whole) > 6
     for done in (0, 1, 2, len(whole) // 2, len(whole) // 2 + 1, len(whole) - 1, len(whole)):
-        assert_same_batches(list(other.epoch(2, done)), whole[done:])
+        assert_same_batches(list(other.train(2, done)), whole[done:])
 
 
 def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
     one, other = make_loader(noisy_recipe), make_loader(noisy_recipe)
-    list(other.epoch(3))  # what came before does not matter
+    list(other.train(3))  # what came before does not matter
     torch.manual_seed(99)
-    assert_same_batches(list(one.epoch(2)), list(other.epoch(2)))
+    assert_same_batches(list(one.train(2)), list(other.train(2)))
     other = make_loader(replace(noisy_recipe, seed=2))
-    orders = [[name.split("@")[0] for batch in loader.epoch(2) for name in batch.ids] for loader in (one, other)]
+    orders = [[name.split("@")[0] for batch in loader.train(2) for name in batch.ids] for loader in (one, other)]
     assert orders[0] != orders[1]
 
 
@@ -243,7 +242,7 @@ def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
 def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: AcousticRecipe, accumulate: int):
     """A batch may be empty, as with the loader of files."""
     sound_recipe.data.batch_seconds, sound_recipe.accumulate = 0.5, accumulate
-    batches = list(make_loader(sound_recipe).epoch(2))
+    batches = list(make_loader(sound_recipe).train(2))
     assert len(batches) % accumulate == 0
     assert any(not batch.ids for batch in batches)
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
@@ -267,7 +266,7 @@ def test_gain_only_is_without_noise_rooms_and_codecs(
         noisy_recipe.augment, speeds=[1.0], rooms=[str(rooms)], room_share=1.0, noise_share=1.0, codec_share=1.0
     )
     loader = make_loader(noisy_recipe)
-    clean, changed = (by_id(list(loader.epoch(1, gain_only=flag))) for flag in (True, False))
+    clean, changed = (by_id(list(loader.train(1, gain_only=flag))) for flag in (True, False))
     for name, (_, _, samples) in clean.items():
         gain = 10 ** (random.Random(name).uniform(-20.0, 6.0) / 20)
         expected = torch.from_numpy(read(sounds.parent / f"{name.split('@')[0]}.wav")) * gain
@@ -276,8 +275,7 @@ def test_gain_only_is_without_noise_rooms_and_codecs(
 
 
 def test_dev_utterances_come_once_and_unchanged(sound_recipe: AcousticRecipe, sounds: Path):
-    loader = make_loader(sound_recipe)
-    found = by_id(list(CorpusLoader(loader.corpus, loader.utterances, CPU).unchanged()))
+    found = by_id(list(make_loader(sound_recipe).dev(0)))
     assert list(found) == [f"s{index}" for index in range(12)]  # of similar length together
     for index, (name, (text, _, samples)) in enumerate(found.items()):
         assert text == TEXTS[index % len(TEXTS)]
@@ -292,7 +290,7 @@ def test_a_manifest_listed_three_times_is_there_three_times(sound_recipe: Acoust
     loader = make_loader(sound_recipe)
     assert len({loader.corpus.samples(index).data_ptr() for index in range(36)}) == 12  # in memory once
     for epoch in (1, 2):
-        batches = list(loader.epoch(epoch))
+        batches = list(loader.train(epoch))
         assert {name.rpartition("@")[0] for name in by_id(batches)} == set(ids)
         assert Counter(text for batch in batches for text in batch.texts) == {
             text: 3 * count for text, count in Counter(TEXTS[index % len(TEXTS)] for index in range(12)).items()
@@ -303,7 +301,7 @@ def test_shards_give_the_batches_of_their_files(noisy_recipe: AcousticRecipe, so
     write_shards(sounds, tmp_path / "shards")
     packed = deepcopy(noisy_recipe)
     packed.data.train = [str(tmp_path / "shards")]
-    assert_same_batches(list(make_loader(packed).epoch(2)), list(make_loader(noisy_recipe).epoch(2)))
+    assert_same_batches(list(make_loader(packed).train(2)), list(make_loader(noisy_recipe).train(2)))
 
 
 def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: Path):
@@ -351,7 +349,7 @@ def test_another_room_in_the_same_manifest_is_another_bank(
 def test_a_share_of_the_utterances_is_that_of_the_loader_of_files(recipe: AcousticRecipe):
     recipe.data.train_fraction, recipe.data.in_memory = 0.5, True
     trainer = make_trainer(recipe)
-    in_memory = {row.id for row in trainer.task.data.training.utterances}
+    in_memory = {row.id for row in trainer.task.data.utterances}
     assert "train: 4 utterances" in said(trainer)
     recipe.name, recipe.data.in_memory = "files", False
     files = make_trainer(recipe)

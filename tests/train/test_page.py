@@ -15,7 +15,7 @@ from asr.model.bundle import load_bundle
 from asr.nn.config import LanguageConfig
 from asr.train.acoustic import AcousticEpoch
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
-from asr.train.export import Measured, measure
+from asr.train.export import Measured, Trained, measure
 from asr.train.report import plots
 from asr.train.report.card import digest
 from asr.train.report.page import write_acoustic_page
@@ -69,9 +69,8 @@ def rewrite(run: Path, folder: Path) -> Path:
     assert isinstance(recipe, AcousticRecipe)
     heard = measure(run / "bundle", recipe.data.dev, "greedy")
     measured = Measured({"int8, greedy": evaluate(heard)}, heard)
-    return write_acoustic_page(
-        recipe, load_curve(run, AcousticEpoch), Record.load(run), measured, folder / "finished/bundle"
-    )
+    trained = Trained(recipe, load_curve(run, AcousticEpoch), Record.load(run), run / "best.safetensors")
+    return write_acoustic_page(trained, measured, folder / "finished/bundle")
 
 
 def test_the_page_needs_nothing_but_itself(finished_run: Path, page: Page):
@@ -157,14 +156,9 @@ def test_a_recording_that_cannot_be_read_has_no_picture_and_an_unknown_ratio(fin
     recipe = load_recipe(finished_run / "recipe.yaml", [f"output={tmp_path}", f"data.dev={manifest}"])
     assert isinstance(recipe, AcousticRecipe)
     heard = measure(finished_run / "bundle", recipe.data.dev, "greedy")
-    path = write_acoustic_page(
-        recipe,
-        load_curve(finished_run, AcousticEpoch),
-        Record.load(finished_run),
-        Measured({"greedy": evaluate(heard)}, heard),
-        finished_run / "bundle",
-    )
-    page = Page(path)
+    curve = load_curve(finished_run, AcousticEpoch)
+    trained = Trained(recipe, curve, Record.load(finished_run), finished_run / "best.safetensors")
+    page = Page(write_acoustic_page(trained, Measured({"greedy": evaluate(heard)}, heard), finished_run / "bundle"))
     assert "no picture: " in page.text
     assert page.tables["by-signal-to-noise-ratio"][-1][:2] == ["unknown", "1"]
 

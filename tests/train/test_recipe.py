@@ -245,16 +245,13 @@ def test_an_unknown_augmentation_lists_the_choices(path: Path, override: str, ch
 def test_what_is_joined_may_not_be_longer_than_an_utterance(path: Path):
     assert load(path, "", "augment.join_share=0.5", "data.max_seconds=10")
     text = message(path, "", "augment.join_share=0.5", "data.max_seconds=8")
-    assert text == (
-        f"{path}: augment.join_seconds is 10.0, longer than any utterance may be; at most data.max_seconds, 8.0"
-    )
+    assert text == f"{path}: augment.join_seconds=10.0 is over data.max_seconds=8.0"
 
 
 def test_a_lookahead_is_for_one_direction(path: Path):
     assert load(path, "model: {bidirectional: false, lookahead: 8}").model.lookahead == 8
     text = message(path, "", "model.bidirectional=true", "model.lookahead=8")
-    assert text.startswith(f"{path}: model.lookahead is 8, but a bidirectional model sees the whole utterance")
-    assert "model.bidirectional to false" in text
+    assert text == f"{path}: model.lookahead=8 is for a live model; set model.bidirectional to false"
     assert "greater than or equal to 0" in message(path, "", "model.bidirectional=false", "model.lookahead=-1")
 
 
@@ -262,10 +259,10 @@ def test_a_lookahead_is_for_one_direction(path: Path):
     ("overrides", "problem"),
     [
         (["intermediate=0.3", "intermediate_layer=4"], "objective.intermediate_layer is 4, of 4 layers"),
-        (["consistency=0.2"], "augment.mask_below_wer is 0, which never masks; set it to 1"),
-        (["distillation=0.3"], "objective.distillation is 0.3 and objective.teacher ''; set both or neither"),
-        (["teacher=en-bilstm"], "objective.distillation is 0.0 and objective.teacher 'en-bilstm'"),
-        (["intermediate=0.6", "smoothing=0.4"], "together leave nothing for CTC"),
+        (["consistency=0.2"], "needs masks; set augment.mask_below_wer, which is 0, to 1"),
+        (["distillation=0.3"], "objective.teacher, a model: set both or neither"),
+        (["teacher=en-bilstm"], "objective.teacher, a model: set both or neither"),
+        (["intermediate=0.6", "smoothing=0.4"], "leave nothing for CTC"),
     ],
 )
 def test_an_objective_that_makes_no_sense_says_what_to_set(path: Path, overrides: list[str], problem: str):
@@ -434,5 +431,5 @@ def test_a_run_keeps_its_fields_but_those_that_do_not_change_what_is_learned(pat
     with pytest.raises(RecipeError, match="seed was 1, not 2; a run goes on as it began, set name for another"):
         check_resumed(dataclasses.replace(recipe, seed=2), path)
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"not valid YAML.*; copy the run's recipe again, or set another name"):
+    with pytest.raises(RecipeError, match="not valid YAML"):
         check_resumed(recipe, path)

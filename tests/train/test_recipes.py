@@ -10,6 +10,7 @@ import torch
 from tiny_corpus import write_audio, write_manifest
 
 from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.export import Trained
 from asr.train.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
@@ -64,9 +65,9 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
     overrides = small_acoustic(recipe, tmp_path) if isinstance(recipe, AcousticRecipe) else small_language(tmp_path)
     curves: list[Any] = []
 
-    def no_bundle(recipe: Any, curve: Any, *_rest: Any) -> Path:
-        curves.append(curve)
-        return recipe.folder
+    def no_bundle(run: Trained, *_rest: Any) -> Path:
+        curves.append(run.curve)
+        return run.checkpoint.parent
 
     monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
     monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)

@@ -20,7 +20,6 @@ TEMPLATES.filters["number"] = format  # {{ 0.5 | number(".1%") }}
 
 
 def render(template: str, path: Path, **values: Any) -> None:
-    """Write `path` from a template."""
     path.write_text(TEMPLATES.get_template(template).render(values), encoding="utf-8")
 
 
@@ -33,7 +32,6 @@ def manifest_line(role: str, path: str) -> str:
 
 
 def text_line(role: str, path: str) -> str:
-    """A text file: size and digest."""
     return f"{role} `{path}`: {Path(path).stat().st_size / 1e6:.1f} MB, SHA-256 {digest(path)[:12]}…"
 
 

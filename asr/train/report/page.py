@@ -1,7 +1,6 @@
 """report.html, the page about a finished run: one file, which needs nothing else and no network."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from asr.evaluate.wer import Utterance, report, word_errors
 from asr.files import replacing
 from asr.nn.frontend import SAMPLE_RATE
 from asr.recognize.offline import Recognizer
-from asr.train.acoustic import AcousticEpoch, AcousticTask
-from asr.train.config import AcousticRecipe, LanguageRecipe
-from asr.train.export import Measured
-from asr.train.language import LanguageEpoch, LanguageTask
+from asr.train.acoustic import AcousticTask
+from asr.train.export import Measured, Trained
+from asr.train.language import LanguageTask
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
 from asr.train.report.card import digest, render
-from asr.train.runs import RECIPE, Record
-from asr.train.task import Epoch, best_epoch
+from asr.train.runs import RECIPE
+from asr.train.task import best_epoch
 
 PAGE = "report.html"
 WORST = 10  # utterances that are shown
@@ -34,11 +32,9 @@ SPEAKERS = 30  # those with the highest error rates are listed
 PACKAGES = ("recurrent-asr", "torch", "torchaudio", "lhotse", "librosa", "numpy", "onnxruntime", "sentencepiece")
 
 
-def write_acoustic_page(
-    recipe: AcousticRecipe, curve: list[AcousticEpoch], record: Record, measured: Measured, bundle: Path
-) -> Path:
+def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
     """Write RUN/report.html of an acoustic model; `bundle` is measured on the recipe's dev data."""
-    entries = read_manifest(recipe.data.dev)
+    entries = read_manifest(run.recipe.data.dev)
     errors, words = word_errors(measured.utterances)
     seconds = np.array([utterance.seconds for utterance in measured.utterances])
     speakers = group([entry.speaker or "unknown" for entry in entries], errors, words)
@@ -47,12 +43,9 @@ def write_acoustic_page(
     worst = sorted(np.flatnonzero(errors), key=lambda index: (-excess[index], entries[index].id))[:WORST]
     recognizer = Recognizer(bundle, "greedy")
     return _write(
-        recipe,
-        curve,
-        record,
+        run,
+        ("dev_wer", "dev WER, greedy", AcousticTask.unit),
         rates=measured.rates,
-        picture=plots.curves(curve, plots.read_steps(recipe.folder), "dev_wer", "dev WER, greedy", AcousticTask.unit),
-        unit=AcousticTask.unit,
         breakdown={
             "speaker": speakers[:SPEAKERS],
             "length": group_by_value(seconds, LENGTHS, "s", errors, words),
@@ -63,30 +56,23 @@ def write_acoustic_page(
     )
 
 
-def write_language_page(
-    recipe: LanguageRecipe, curve: list[LanguageEpoch], record: Record, perplexities: Mapping[str, Perplexity]
-) -> Path:
-    """Write RUN/report.html of a language model."""
-    steps = plots.read_steps(recipe.folder)
-    return _write(
-        recipe,
-        curve,
-        record,
-        perplexities=perplexities,
-        picture=plots.curves(curve, steps, "dev_perplexity", "dev perplexity per word", LanguageTask.unit),
-        unit=LanguageTask.unit,
-    )
+def write_language_page(run: Trained, perplexities: Mapping[str, Perplexity]) -> Path:
+    drawn = ("dev_perplexity", "dev perplexity per word", LanguageTask.unit)
+    return _write(run, drawn, perplexities=perplexities)
 
 
-def _write(recipe: AcousticRecipe | LanguageRecipe, curve: Sequence[Epoch], record: Record, **parts: Any) -> Path:
-    """The parts of every page: command, curve, versions, data, recipe; and those of one kind of model."""
+def _write(run: Trained, drawn: tuple[str, str, str], **parts: Any) -> Path:
+    """The parts of every page, and those of one kind of model. drawn: the last arguments of `plots.curves`."""
+    recipe, curve = run.recipe, run.curve
     roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
     with replacing(recipe.folder / PAGE) as part:
         render(
             "page.html",
             part,
-            **{"recipe": recipe, "record": record, "epochs": [asdict(epoch) for epoch in curve]},
+            **vars(run),
             best=best_epoch(curve).epoch,
+            picture=plots.curves(curve, plots.read_steps(recipe.folder), *drawn),
+            unit=drawn[-1],
             versions={name: _version(name) for name in PACKAGES},
             data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
