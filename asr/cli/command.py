@@ -1,8 +1,6 @@
-"""Commands as typer makes them, and what they lack: groups of options, argument help, advice on missing values."""
+"""Commands as typer makes them, and what they lack: argument help, advice on missing values."""
 
-import functools
 import inspect
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -29,25 +27,3 @@ class Command(TyperCommand):
             if word in options and not options[word].is_flag and following in ("", *options):
                 ctx.fail(f"{word} needs a value: {options[word].help}")
         return super().parse_args(ctx, args)
-
-
-def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the fields of each dataclass among its parameters as options of their own."""
-    declared = inspect.signature(command).parameters
-    groups = {
-        name: inspect.signature(item.annotation).parameters
-        for name, item in declared.items()
-        if hasattr(item.annotation, "__dataclass_fields__")
-    }
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        for name, options in groups.items():
-            values[name] = declared[name].annotation(**{option: values.pop(option) for option in options})
-        command(**values)
-
-    parameters = [each for name, item in declared.items() for each in groups.get(name, {name: item}).values()]
-    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in keywords}
-    return run

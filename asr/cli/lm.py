@@ -3,17 +3,17 @@
 The imports that only these commands need are inside: the other commands start faster.
 """
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.command import Command
 from asr.cli.messages import complain
-from asr.cli.outputs import Guard, check_writable
+from asr.cli.outputs import Guard
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ def build(
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
     Guard(texts, force).check(output)
-    check_writable(output)
     model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
@@ -70,7 +69,6 @@ def convert(model: Ngrams, output: Output, small: Small = False, force: options.
     from asr.lm.binary import load_model
 
     Guard([model], force).check(output)
-    check_writable(output)
     write(load_model(model), output, small)
 
 
@@ -125,22 +123,15 @@ def describe(model: "NgramModel", path: Path) -> None:
 
 def measure(model: "NgramModel", text: str, as_is: bool) -> None:
     """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
+    from asr.evaluate.perplexity import known_words, ngram_perplexity
     from asr.lm.source import read_sentences
 
-    scored = unknown = sentences = 0
-    total = 0.0
-    for sentence in read_sentences([text], as_is):
-        sentences += 1
-        for word, log_prob in model.score_words(sentence):
-            if word == model.vocabulary.unknown:
-                unknown += 1
-            else:
-                scored += 1
-                total += log_prob
+    sentences = [*read_sentences([text], as_is)]
     if not sentences:
         raise AsrError(f"{text}: no words to measure the perplexity on")
-    words = scored + unknown - sentences
+    known = np.concatenate(known_words(sentences, model))
+    words = len(known) - len(sentences)
     print(
-        f"perplexity {math.exp(-total / scored):.2f}, "
-        f"unknown words {unknown / words:.2%} of {words:,} in {sentences:,} sentences"
+        f"perplexity {ngram_perplexity(model, sentences).per_known_word:.2f}, "
+        f"unknown words {(~known).sum() / words:.2%} of {words:,} in {len(sentences):,} sentences"
     )

@@ -13,9 +13,6 @@ from asr.errors import AsrError
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or write elsewhere"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions"),
-    errno.EROFS: "this disk cannot be written to; write elsewhere",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n"),
-    errno.EIO: "the disk or the device may be failing",
 }
 
 

@@ -143,7 +143,9 @@ def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: boo
 
         def read(root: Path, folder: Path) -> "Splits":
             splits = corpus.read(root, folder)
-            Guard([source], force).check(*(folder / f"{split}.jsonl" for split in splits))
+            guard = Guard([source], force)
+            for problem in filter(None, (guard.refusal(folder / f"{split}.jsonl") for split in splits)):
+                raise AsrError(problem)
             return splits
 
         for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):

@@ -10,12 +10,13 @@ from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
-from asr.cli.command import with_groups
 from asr.cli.messages import audio_progress, complain, name_in, printable
 from asr.cli.outputs import Guard, check_writable, write_text
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DEFAULT_DECODER
 from asr.errors import AsrError
 from asr.output.writers import render
-from asr.recognize.offline import Recognizer
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
@@ -24,9 +25,7 @@ NAMED = 3  # files that exist: so many have a line each
 Files = list[tuple[str, Path]]  # names as they are read, and paths as they are written
 
 
-@with_groups
 def transcribe(
-    *,
     sources: Annotated[
         list[str], Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input.")
     ],
@@ -37,11 +36,16 @@ def transcribe(
     output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
     format: options.Format = None,
     force: options.Force = False,
-    model: options.Model = options.MODEL,
+    model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
+    decoder: options.Decoder = DEFAULT_DECODER,
+    beam_width: options.BeamWidth = BEAM_WIDTH,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
-    batch_size: options.BatchSize = options.BATCH,
+    batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken in audio files.
@@ -55,13 +59,13 @@ def transcribe(
     if nbest > 1 and chosen != "json":
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
     options.check_names(chosen, sources)
-    decoder = decoding.options(nbest)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, nbest)
     files, failed = expand(sources)
     several = len(files) + failed > 1
     folder = output_folder(output, output_dir)
     targets = output_paths(files, folder, output, chosen)
-    left, kept = without_kept(files, targets, Guard([*dict(files), *decoding.files], force))
-    recognizer = Recognizer(options.load_model(model, language), decoder, batch_size, threads)
+    left, kept = without_kept(files, targets, Guard([*dict(files), lm, hotwords_file], force))
+    recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
     written, errors = transcribe_files(recognizer, left, targets, chosen, len(files) > 1)
     failed += errors
     if folder is not None and several:
