@@ -205,8 +205,6 @@ def _open(path: Path, name: str) -> IO[bytes]:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         raise AudioError(f"{name}: no such file") from None
-    except PermissionError:
-        raise AudioError(f"{name}: permission denied; make the file readable") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be opened: {error.strerror}") from None
 
@@ -223,23 +221,15 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asr-"))) / "audio"
             file = stack.enter_context(path.open("wb"))
-        while data := _read(stream, name):
-            file.write(data)
+        shutil.copyfileobj(stream, file, COPY_BYTES)
         file.flush()
     except OSError as error:
         raise AudioError(
-            f"{name}: cannot be copied to a temporary file: {error.strerror}; set TMPDIR to another folder"
+            f"{name}: cannot be copied to a temporary file: {error.strerror}; save it as a file, or set TMPDIR"
         ) from None
     if file.tell() == 0:
         raise AudioError(f"{name}: empty (0 bytes); give it audio")
     return path
-
-
-def _read(stream: IO[bytes], name: str) -> bytes:
-    try:
-        return stream.read(COPY_BYTES)
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

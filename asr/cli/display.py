@@ -54,13 +54,10 @@ class Display:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Off the terminal for as long as something is written to standard output, which may be the same terminal."""
-        if self._live is None:
-            yield
-            return
-        self._live.stop()
-        try:
-            yield
-        finally:
+        if self._live is not None:
+            self._live.stop()
+        yield
+        if self._live is not None:
             self._live = self._start()  # a new one: a Live that is started again erases lines that are not its own
 
     def _start(self) -> "Live":

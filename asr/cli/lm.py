@@ -1,10 +1,7 @@
-"""`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones.
-
-The imports that only these commands need are inside: the other commands start faster.
-"""
+"""`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -15,9 +12,12 @@ from asr.cli.command import Command
 from asr.cli.messages import complain
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
-
-if TYPE_CHECKING:
-    from asr.lm.ngram import NgramModel
+from asr.evaluate.perplexity import known_words, ngram_perplexity
+from asr.lm.binary import load_model, save_model
+from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
+from asr.lm.neural import NeuralModel
+from asr.lm.ngram import NgramModel
+from asr.lm.source import read_sentences
 
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
@@ -46,9 +46,6 @@ def build(
     force: options.Force = False,
 ) -> None:
     """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
-    from asr.lm.source import read_sentences
-
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
     except ValueError:
@@ -66,8 +63,6 @@ def build(
 @lm.command(cls=Command)
 def convert(model: Ngrams, output: Output, small: Small = False, force: options.Force = False) -> None:
     """Turn ARPA into the form that opens in an instant, or back."""
-    from asr.lm.binary import load_model
-
     Guard([model], force).check(output)
     write(load_model(model), output, small)
 
@@ -82,12 +77,19 @@ def info(
 
     The perplexity is without unknown words; how many those are is printed beside it.
     """
-    from asr.lm.binary import load_model
-
     opened = load_model(model)
     describe(opened, model)
-    if perplexity is not None:
-        measure(opened, perplexity, as_is)
+    if perplexity is None:
+        return
+    sentences = [*read_sentences([perplexity], as_is)]
+    if not sentences:
+        raise AsrError(f"{perplexity}: no words to measure the perplexity on")
+    known = np.concatenate(known_words(sentences, opened))
+    words = len(known) - len(sentences)
+    print(
+        f"perplexity {ngram_perplexity(opened, sentences).per_known_word:.2f}, "
+        f"unknown words {(~known).sum() / words:.2%} of {words:,} in {len(sentences):,} sentences"
+    )
 
 
 @lm.command(cls=Command)
@@ -101,37 +103,17 @@ def generate(
     seed: Annotated[int, Option(min=0, help="Another seed, another text.")] = 0,
 ) -> None:
     """Sample text from a recurrent language model, a sentence a line."""
-    from asr.lm.neural import NeuralModel
-
     if not temperature >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number from 0 to 10", param_hint="--temperature")
     for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
         print(sentence, flush=True)
 
 
-def write(model: "NgramModel", output: Path, small: bool) -> None:
-    from asr.lm.binary import save_model
-
+def write(model: NgramModel, output: Path, small: bool) -> None:
     save_model(model.quantized() if small else model, output)
     describe(model, output)
 
 
-def describe(model: "NgramModel", path: Path) -> None:
+def describe(model: NgramModel, path: Path) -> None:
     counts = ", ".join(f"{number:,} {order}-grams" for order, number in enumerate(model.counts, start=1))
     print(f"{path}: order {model.order}, {counts}, {path.stat().st_size / 1e6:.1f} MB")
-
-
-def measure(model: "NgramModel", text: str, as_is: bool) -> None:
-    """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
-    from asr.evaluate.perplexity import known_words, ngram_perplexity
-    from asr.lm.source import read_sentences
-
-    sentences = [*read_sentences([text], as_is)]
-    if not sentences:
-        raise AsrError(f"{text}: no words to measure the perplexity on")
-    known = np.concatenate(known_words(sentences, model))
-    words = len(known) - len(sentences)
-    print(
-        f"perplexity {ngram_perplexity(model, sentences).per_known_word:.2f}, "
-        f"unknown words {(~known).sum() / words:.2%} of {words:,} in {len(sentences):,} sentences"
-    )

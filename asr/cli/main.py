@@ -32,6 +32,8 @@ def main() -> None:
         app(prog_name="asr")  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
         complain(error)
+    except ModuleNotFoundError as error:
+        complain(f"training needs more packages ({error.name} is missing): pip install 'recurrent-asr[train]'")
     except OSError as error:
         complain(explain(error))
     try:
