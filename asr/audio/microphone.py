@@ -101,12 +101,16 @@ class Microphone:
         try:
             self._start()
         except BaseException:
-            self._close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.stop()
+        # Not `stop` or `abort`: a stream that hangs there is still on PortAudio's list, and hangs the program's end.
+        closing = threading.Thread(target=self._stream.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         waits = 0
@@ -175,13 +179,6 @@ class Microphone:
             self._queue.put(frames.mean(axis=1))
         else:
             self.overruns += 1
-
-    def _close(self) -> None:
-        self.stop()
-        # Not `stop` or `abort`: a stream that hangs there is still on PortAudio's list, and hangs the program's end.
-        closing = threading.Thread(target=self._stream.close, daemon=True)
-        closing.start()
-        closing.join(CLOSE_SECONDS)
 
     def _refused(self, error: object) -> DeviceError:
         return DeviceError(

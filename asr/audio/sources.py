@@ -236,23 +236,20 @@ def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.n
     """Frames (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of `frames` comes after the last one."""
     if rate != SAMPLE_RATE:
         log.debug("resampled from %d to %d Hz", rate, SAMPLE_RATE)
-    resampler = Resampler(rate)
-    damage: list[AudioError] = []
-
-    def resampled() -> Iterator[np.ndarray]:
-        try:
-            yield from map(resampler.push, frames)
-        except AudioError as error:
-            damage.append(error)
-        yield resampler.flush()
-
+    resampler, decoded = Resampler(rate), iter(frames)
     pending = np.zeros(0, dtype=np.float32)
-    for samples in resampled():
-        pending = np.concatenate([pending, samples])
+    damage: AudioError | None = None
+    samples: np.ndarray | None = pending
+    while samples is not None:
+        try:
+            samples = next(decoded, None)
+        except AudioError as error:
+            samples, damage = None, error
+        pending = np.concatenate([pending, resampler.flush() if samples is None else resampler.push(samples)])
         while len(pending) >= size:
             yield pending[:size]
             pending = pending[size:]
     if len(pending):
         yield pending
-    if damage:
-        raise damage[0]
+    if damage is not None:
+        raise damage

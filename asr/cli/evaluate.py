@@ -47,8 +47,7 @@ def evaluate(
     """Print word and character error rates on a manifest.
 
     With a 95 % confidence interval and the real-time factor. Case and punctuation are not scored. A recording that
-    cannot be read counts with the text up to there. With --streaming also the instability of partial results: the share
-    of words shown in partial results that changed.
+    cannot be read counts with the text up to there. --streaming adds the instability: the share of words that changed.
     """
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")

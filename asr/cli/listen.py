@@ -31,6 +31,11 @@ from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Ev
 
 OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
+BeforeSpeech = Annotated[float, Option(help="Silence before the first word after which to start afresh.")]
+SecondPass = Annotated[
+    str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
+]
+
 
 def listen(
     list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
@@ -51,13 +56,9 @@ def listen(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
-    second_pass: Annotated[
-        str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
-    ] = None,
+    second_pass: SecondPass = None,
     after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech,
-    before_speech: Annotated[
-        float, Option(help="Silence before the first word after which to start afresh.")
-    ] = ENDPOINT.before_speech,
+    before_speech: BeforeSpeech = ENDPOINT.before_speech,
     max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance,
     threads: options.Threads = 0,
 ) -> None:
@@ -70,7 +71,6 @@ def listen(
     if list_devices:
         print_devices()
         return
-    check_usage(device, input, realtime)
     decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
     try:
         endpoint = Endpoint(after_speech, before_speech, max_utterance)
@@ -90,10 +90,10 @@ def listen(
         source,  # begins after the model is loaded, or the first words would be late; older files stay until here
         closing(AudioOutput(save_audio, source.rate)) as audio,
         closing(TextOutput(output, writer)) as text,
+        Display() as display,
     ):
         complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
-        with Display() as display:
-            recognize(source, recognizer, text, audio, display)
+        recognize(source, recognizer, text, audio, display)
     if text.failed or audio.failed:
         raise typer.Exit(1)
 
@@ -120,17 +120,14 @@ def print_devices() -> None:
         print(f"{device.number:3}  {device.name}, {device.rate} Hz{' (default)' if device.default else ''}")
 
 
-def check_usage(device: str | None, input: str | None, realtime: bool) -> None:
-    """BadParameter for options that contradict each other."""
+def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
+    """BadParameter for options that contradict each other, AudioError or DeviceError for what cannot be listened to."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
         raise typer.BadParameter("the recording has no name", param_hint="--input")
     if input is not None and device is not None:
         raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
     if realtime and input is None:
         raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
-
-
-def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
     if input is not None:
         return Recording(input, realtime)
     silence_libraries()

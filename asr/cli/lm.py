@@ -8,7 +8,6 @@ import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.command import Command
 from asr.cli.messages import complain
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
@@ -27,7 +26,7 @@ AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's ca
 Ngrams = Annotated[Path, Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def build(
     texts: Annotated[
         list[str], Argument(metavar="TEXT...", help="A sentence a line; plain, gzip, xz, or - for standard input.")
@@ -60,14 +59,14 @@ def build(
     write(model, output, small)
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def convert(model: Ngrams, output: Output, small: Small = False, force: options.Force = False) -> None:
     """Turn ARPA into the form that opens in an instant, or back."""
     Guard([model], force).check(output)
     write(load_model(model), output, small)
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def info(
     model: Ngrams,
     perplexity: Annotated[str | None, Option(help="Also print how well it predicts this text.")] = None,
@@ -92,7 +91,7 @@ def info(
     )
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def generate(
     model: Annotated[Path, Argument(help="The folder of a recurrent model, as `asr train` makes it.")],
     prompt: Annotated[str, Option(help="How the first sentence begins.")] = "",

@@ -1,6 +1,5 @@
 """The program `asr`: its streams, warnings, errors and exit codes."""
 
-import errno
 import io
 import os
 import sys
@@ -8,12 +7,7 @@ import warnings
 from contextlib import suppress
 
 from asr.cli.messages import complain
-from asr.errors import AsrError
-
-ADVICE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or write elsewhere"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions"),
-}
+from asr.errors import AsrError, describe_os_error, is_disk_full
 
 
 def main() -> None:
@@ -46,6 +40,5 @@ def main() -> None:
 
 def explain(error: OSError) -> str:
     """What happened, to which file, and what to do about it where that is known."""
-    where = f"{error.filename}: " if error.filename else ""
-    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-    return f"{where}{error.strerror or str(error) or type(error).__name__}{advice}"
+    advice = "; make room, or write elsewhere" if is_disk_full(error) else ""
+    return f"{describe_os_error(error) or type(error).__name__}{advice}"

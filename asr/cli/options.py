@@ -1,12 +1,15 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how a command parses and shows its own."""
 
+import inspect
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
+import click
 import typer
-from click import Choice
 from typer import Option
+from typer.core import TyperCommand
 
 from asr.audio.sources import STANDARD_INPUT
 from asr.decode.build import DecoderName, DecoderOptions
@@ -19,7 +22,7 @@ LANGUAGES = {"en": "English"}  # codes of the packaged models
 
 def format_option(formats: Iterable[str], default: str, more: str = "") -> Any:
     about = f"Format to write; without it that of --output's suffix, else {default}.{more}"
-    return Option("--format", "-f", click_type=Choice([*formats]), help=about)
+    return Option("--format", "-f", click_type=click.Choice([*formats]), help=about)
 
 
 Format = Annotated[str | None, format_option(FORMATS, "txt")]
@@ -35,7 +38,8 @@ BatchSize = Annotated[int, Option(min=1, help="Windows recognized together; the 
 Decoder = Annotated[
     str,
     Option(
-        click_type=Choice(get_args(DecoderName)), help="beam: uses a language model, more accurate; greedy: fastest."
+        click_type=click.Choice(get_args(DecoderName)),
+        help="beam: uses a language model, more accurate; greedy: fastest.",
     ),
 ]
 BeamWidth = Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")]
@@ -45,6 +49,27 @@ LanguageModel = Annotated[
 Hotwords = Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")]
 HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
 Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
+
+
+class Command(TyperCommand):
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        assert self.callback is not None
+        declared = inspect.signature(self.callback).parameters
+        for argument in self.params:  # click 8.5 and later drop the help that typer gave them
+            if isinstance(argument, click.Argument):
+                argument.help = declared[str(argument.name)].annotation.__metadata__[0].help
+
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Nothing here: typer shows the arguments before the options, and click 8.5 would once more."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Wrong usage if an option comes without its value; click would take the option after it for that."""
+        options = {name: option for option in self.params for name in option.opts if isinstance(option, click.Option)}
+        for word, following in pairwise([*args, ""]):
+            if word in options and not options[word].is_flag and following in ("", *options):
+                ctx.fail(f"{word} needs a value: {options[word].help}")
+        return super().parse_args(ctx, args)
 
 
 def decoder_options(

@@ -1,7 +1,6 @@
 """The files that commands write, and what they must not replace."""
 
 import errno
-import io
 import os
 import stat
 import sys
@@ -9,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -100,12 +100,12 @@ class TextOutput:
 
     def __init__(self, path: Path | None, writer: LiveWriter):
         self._path, self._writer = path, writer
-        self._file: io.FileIO | None = None
+        self._file: IO[bytes] | None = None
         self._size = 0  # bytes of complete pieces
         self.failed = False
         if path is not None:
             with _explained(path, "--output"):
-                self._file = io.FileIO(path, "w")
+                self._file = path.open("wb")
         self._write(writer.begin(), "")
 
     def add(self, segment: Segment) -> None:
@@ -113,33 +113,31 @@ class TextOutput:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written before
+                self._file.close()
+            self._file = None
 
     def _write(self, piece: str, shown: str) -> None:
         """The piece to where it belongs; a terminal beside a file is shown the plain text."""
-        if self._file is not None and self._append(self._file, piece.encode()):
-            piece = shown if sys.stdout.isatty() else ""
+        if self._path is not None and self._file is not None:
+            data = piece.encode()
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                complain(
+                    f"{self._path}: cannot be written ({error.strerror});"
+                    " what is there stays, the rest goes to standard output"
+                )
+                self.failed = True
+                self.close()
+                with suppress(OSError):
+                    os.truncate(self._path, self._size)
+            else:
+                self._size += len(data)
+                piece = shown if sys.stdout.isatty() else ""
         if piece:
             print(piece, end="", flush=True)
-
-    def _append(self, file: io.FileIO, piece: bytes) -> bool:
-        """Whether the file took it; if not, none of it is left there, and nothing more will be written."""
-        rest = piece
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError as error:
-            complain(
-                f"{self._path}: cannot be written ({error.strerror});"
-                " what is there stays, the rest goes to standard output"
-            )
-            with suppress(OSError):
-                file.truncate(self._size)
-            file.close()
-            self._file, self.failed = None, True
-            return False
-        self._size += len(piece)
-        return True
 
 
 class AudioOutput:

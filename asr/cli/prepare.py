@@ -13,9 +13,8 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli.command import Command
 from asr.cli.messages import audio_progress
-from asr.cli.options import Force
+from asr.cli.options import Command, Force
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
 

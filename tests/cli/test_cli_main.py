@@ -61,8 +61,8 @@ def test_warnings_as_errors_do_not_end_the_program(program: Command) -> None:
     ("error", "line"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room, or write elsewhere"),
-        (OSError(errno.EACCES, "Permission denied", "a.lm"), "a.lm: Permission denied; check the permissions"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.lm"), "a.lm: No such file or directory"),
+        (OSError(errno.EACCES, "Permission denied", "a.lm"), "Permission denied: a.lm"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.lm"), "No such file or directory: a.lm"),
         (OSError("nothing but this"), "nothing but this"),
         (TimeoutError(), "TimeoutError"),
     ],
