@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeGuard, cast
+from typing import IO, cast
 
 import numpy as np
 
@@ -92,11 +92,6 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
     return array
 
 
-def is_file(source: Source) -> TypeGuard[AudioFile]:
-    """Whether a source is, or names, an audio file; otherwise it is samples."""
-    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
-
-
 def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """Yield the audio as float32 mono 16 kHz blocks, shape (samples,), −1…1, all `block_seconds` long but the last.
 
@@ -111,7 +106,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     block when it is truncated or damaged.
     """
     size = max(1, round(block_seconds * SAMPLE_RATE))
-    if not is_file(source):
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         samples = as_samples(cast(Samples, source), sample_rate, "source")
         assert sample_rate is not None
         log.debug("samples: %s, shape %s, %s Hz", np.asarray(source).dtype, samples.shape, sample_rate)
@@ -120,7 +115,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         return
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
-    with _plain_file(source) as (path, name):
+    with _plain_file(cast(AudioFile, source)) as (path, name):
         try:
             sound = SoundFile(str(path))
         except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw

@@ -1,7 +1,7 @@
 """Options that several commands share, and how a command parses and shows its own."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -109,7 +109,7 @@ def language_name(bundle: Bundle) -> str:
     return LANGUAGES.get(bundle.config.language, bundle.config.language)
 
 
-def chosen_format(choice: str | None, output: str | Path | None, default: str, known: Mapping = FORMATS) -> str:
+def chosen_format(choice: str | None, output: str | Path | None, default: str, known: Collection[str] = FORMATS) -> str:
     """The format that was asked for, or that the output's suffix names. A file named .txt may hold any."""
     suffix = Path(output or "").suffix[1:].lower()
     return choice or (suffix if suffix in known and suffix != "txt" else default)

@@ -18,7 +18,7 @@ from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
 from asr.files import replacing
 from asr.output.transcript import Segment
-from asr.output.writers import LiveWriter
+from asr.output.writers import Writer
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
@@ -98,7 +98,7 @@ class TextOutput:
     When a file cannot be written any more, what is there stays and the rest goes to standard output.
     """
 
-    def __init__(self, path: Path | None, writer: LiveWriter):
+    def __init__(self, path: Path | None, writer: Writer):
         self._path, self._writer = path, writer
         self._file: IO[bytes] | None = None
         self._size = 0  # bytes of complete pieces

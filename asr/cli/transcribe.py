@@ -121,13 +121,11 @@ def expand(sources: list[str]) -> tuple[dict[str, Path], int]:
 
 def output_folder(output: str | None, output_dir: str | None) -> Path | None:
     """The folder to write to: --output-dir, or an --output that is a folder or ends like one."""
-    if output_dir is not None:
-        if output is not None:
-            raise typer.BadParameter("--output and --output-dir exclude each other", param_hint="--output-dir")
-        return Path(output_dir)
+    if output is not None and output_dir is not None:
+        raise typer.BadParameter("--output and --output-dir exclude each other", param_hint="--output-dir")
     if output is not None and (output.endswith(("/", os.sep)) or os.path.isdir(output)):
-        return Path(output)
-    return None
+        output_dir = output
+    return None if output_dir is None else Path(output_dir)
 
 
 def output_paths(files: dict[str, Path], folder: Path | None, output: str | None, format: str) -> dict[str, Path]:
