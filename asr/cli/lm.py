@@ -11,9 +11,7 @@ from asr.cli import options
 from asr.cli.messages import complain
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
-from asr.evaluate.perplexity import known_words, ngram_perplexity
 from asr.lm.binary import load_model, save_model
-from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
 from asr.lm.source import read_sentences
@@ -45,6 +43,8 @@ def build(
     force: options.Force = False,
 ) -> None:
     """Estimate a model from text: interpolated modified Kneser-Ney."""
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate  # here, so that other commands start faster
+
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
     except ValueError:
@@ -76,6 +76,8 @@ def info(
 
     The perplexity is without unknown words; how many those are is printed beside it.
     """
+    from asr.evaluate.perplexity import known_words, ngram_perplexity
+
     opened = load_model(model)
     describe(opened, model)
     if perplexity is None:
