@@ -43,14 +43,13 @@ def libsndfile_frames(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndar
         done += count
         yield buffer[:count].copy()
     log, because = sound.extra_info, f" ({failure})" if failure else ""
-    could_read = f"{done / rate:.2f} s could be read{because}; copy or record it again"
-    if failure and promised >= UNKNOWN_FRAMES:
-        raise AudioError(f"{name}: truncated or damaged: only {could_read}")
     seconds = _promised_seconds(log, promised / rate) if promised < UNKNOWN_FRAMES else 0.0
-    if seconds - done / rate > TRUNCATION or (failure and done < promised):
-        raise AudioError(f"{name}: truncated or damaged: the header says {seconds:.2f} s, only {could_read}")
-    if LIBSNDFILE_DAMAGE.search(log):  # an ogg header has no length to compare with
-        raise AudioError(f"{name}: truncated or damaged: the stream is broken, {could_read}")
+    missing = seconds - done / rate > TRUNCATION or (failure and done < promised)
+    if missing or LIBSNDFILE_DAMAGE.search(log):  # an ogg header has no length to compare with
+        header = f"the header says {seconds:.2f} s, only " if missing and seconds else ""
+        raise AudioError(
+            f"{name}: truncated or damaged: {header}{done / rate:.2f} s could be read{because}; copy or record it again"
+        )
 
 
 def length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:

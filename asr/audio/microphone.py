@@ -27,8 +27,6 @@ WAIT_SECONDS = 0.5  # for one block before checking whether the stream still run
 WAITS = 4  # without a block until a device counts as vanished; counted, so that Ctrl-Z and fg are not taken for it
 CLOSE_SECONDS = 1.0  # closing takes milliseconds, or for ever when the sound server hangs
 
-LIST_DEVICES = "`asr listen --list-devices` shows what there is"
-
 
 @dataclass(frozen=True)
 class Device:
@@ -63,32 +61,20 @@ def list_devices() -> list[Device]:
 
 
 def find_device(choice: str | None) -> Device:
-    """The input with this number, or the only one with this in its name in any case; None is the system's default.
+    """The input with this number, or with this in its name; None is the system's default. DeviceError if not just one.
 
-    A whole name is preferred to a part of one. Raises DeviceError when there is not exactly one.
+    Names are searched as sounddevice does: in any case, a whole name is preferred to a part of one.
     """
     devices = list_devices()
     if not devices:
         raise DeviceError("no microphone found; connect one, or start the sound server")
-    if choice is None:
-        found = [device for device in devices if device.default]
-        missing = f"the system has no default microphone; choose one ({LIST_DEVICES})"
-    elif choice.isdecimal():
-        found = [device for device in devices if device.number == int(choice)]
-        missing = f"no microphone has the number {choice}; {LIST_DEVICES}"
-    else:
-        wanted = choice.casefold()
-        found = [device for device in devices if wanted in device.name.casefold()]
-        found = [device for device in found if wanted == device.name.casefold()] or found
-        missing = f"no microphone has “{choice}” in its name; {LIST_DEVICES}"
-    if not found:
-        raise DeviceError(one_line(missing))
-    if len(found) > 1:
-        names = ", ".join(f"{device.number} ({device.name})" for device in found)
-        raise DeviceError(
-            f"“{choice}” is in the names of several microphones: {names}; give a number or more of a name"
-        )
-    return found[0]
+    sounddevice = _sounddevice()
+    wanted = int(choice) if choice is not None and choice.isdecimal() else choice
+    try:
+        number = sounddevice.query_devices(wanted, "input")["index"]
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise DeviceError(f"{one_line(error)}; choose a microphone that `asr listen --list-devices` shows") from None
+    return next(device for device in devices if device.number == number)
 
 
 class Microphone:
@@ -115,12 +101,16 @@ class Microphone:
         try:
             self._start()
         except BaseException:
-            self._close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.stop()
+        # Not `stop` or `abort`: a stream that hangs there is still on PortAudio's list, and hangs the program's end.
+        closing = threading.Thread(target=self._stream.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         waits = 0
@@ -154,29 +144,21 @@ class Microphone:
     def _open(self) -> Any:
         """A stream at the first settings that the device takes: 16 kHz before other rates, one channel before all."""
         sounddevice, number, refusal = _sounddevice(), self.device.number, None
-        try:
-            channels = (1, sounddevice.query_devices(number)["max_input_channels"])
-            for count, rate in product(channels, (SAMPLE_RATE, self.device.rate, *COMMON_RATES)):
-                try:
-                    sounddevice.check_input_settings(number, count, "float32", samplerate=rate)
-                except sounddevice.PortAudioError as error:
-                    refusal = refusal or error
-                    continue
-                self.rate = rate
-                return sounddevice.InputStream(
-                    device=number,
-                    samplerate=rate,
-                    channels=count,
-                    dtype="float32",
-                    blocksize=round(BLOCK_SECONDS * rate),
-                    callback=self._capture,
+        channels = (1, sounddevice.query_devices(number)["max_input_channels"])
+        for count, rate in product(channels, (SAMPLE_RATE, self.device.rate, *COMMON_RATES)):
+            settings = {"device": number, "channels": count, "dtype": "float32", "samplerate": rate}
+            try:
+                sounddevice.check_input_settings(**settings)
+                stream = sounddevice.InputStream(
+                    **settings, blocksize=round(BLOCK_SECONDS * rate), callback=self._capture
                 )
-        except sounddevice.PortAudioError as error:
-            refusal = error
+                self.rate = rate
+                return stream
+            except sounddevice.PortAudioError as error:
+                refusal = refusal or error
         raise self._refused(refusal)
 
     def _start(self) -> None:
-        """Start the stream and wait until audio flows."""
         try:
             self._stream.start()
             self._latency = self._stream.latency
@@ -197,13 +179,6 @@ class Microphone:
             self._queue.put(frames.mean(axis=1))
         else:
             self.overruns += 1
-
-    def _close(self) -> None:
-        self.stop()
-        # Not `stop` or `abort`: a stream that hangs there is still on PortAudio's list, and hangs the program's end.
-        closing = threading.Thread(target=self._stream.close, daemon=True)
-        closing.start()
-        closing.join(CLOSE_SECONDS)
 
     def _refused(self, error: object) -> DeviceError:
         return DeviceError(

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeGuard, cast
+from typing import IO, cast
 
 import numpy as np
 
@@ -92,11 +92,6 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
     return array
 
 
-def is_file(source: Source) -> TypeGuard[AudioFile]:
-    """Whether a source is, or names, an audio file; otherwise it is samples."""
-    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
-
-
 def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """Yield the audio as float32 mono 16 kHz blocks, shape (samples,), −1…1, all `block_seconds` long but the last.
 
@@ -111,7 +106,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     block when it is truncated or damaged.
     """
     size = max(1, round(block_seconds * SAMPLE_RATE))
-    if not is_file(source):
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         samples = as_samples(cast(Samples, source), sample_rate, "source")
         assert sample_rate is not None
         log.debug("samples: %s, shape %s, %s Hz", np.asarray(source).dtype, samples.shape, sample_rate)
@@ -120,7 +115,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         return
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
-    with _plain_file(source) as (path, name):
+    with _plain_file(cast(AudioFile, source)) as (path, name):
         try:
             sound = SoundFile(str(path))
         except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
@@ -205,8 +200,6 @@ def _open(path: Path, name: str) -> IO[bytes]:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         raise AudioError(f"{name}: no such file") from None
-    except PermissionError:
-        raise AudioError(f"{name}: permission denied; make the file readable") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be opened: {error.strerror}") from None
 
@@ -223,46 +216,35 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asr-"))) / "audio"
             file = stack.enter_context(path.open("wb"))
-        while data := _read(stream, name):
-            file.write(data)
+        shutil.copyfileobj(stream, file, COPY_BYTES)
         file.flush()
     except OSError as error:
         raise AudioError(
-            f"{name}: cannot be copied to a temporary file: {error.strerror}; set TMPDIR to another folder"
+            f"{name}: cannot be copied to a temporary file: {error.strerror}; save it as a file, or set TMPDIR"
         ) from None
     if file.tell() == 0:
         raise AudioError(f"{name}: empty (0 bytes); give it audio")
     return path
 
 
-def _read(stream: IO[bytes], name: str) -> bytes:
-    try:
-        return stream.read(COPY_BYTES)
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read: {error.strerror}") from None
-
-
 def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Frames (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of `frames` comes after the last one."""
     if rate != SAMPLE_RATE:
         log.debug("resampled from %d to %d Hz", rate, SAMPLE_RATE)
-    resampler = Resampler(rate)
-    damage: list[AudioError] = []
-
-    def resampled() -> Iterator[np.ndarray]:
-        try:
-            yield from map(resampler.push, frames)
-        except AudioError as error:
-            damage.append(error)
-        yield resampler.flush()
-
+    resampler, decoded = Resampler(rate), iter(frames)
     pending = np.zeros(0, dtype=np.float32)
-    for samples in resampled():
-        pending = np.concatenate([pending, samples])
+    damage: AudioError | None = None
+    samples: np.ndarray | None = pending
+    while samples is not None:
+        try:
+            samples = next(decoded, None)
+        except AudioError as error:
+            samples, damage = None, error
+        pending = np.concatenate([pending, resampler.flush() if samples is None else resampler.push(samples)])
         while len(pending) >= size:
             yield pending[:size]
             pending = pending[size:]
     if len(pending):
         yield pending
-    if damage:
-        raise damage[0]
+    if damage is not None:
+        raise damage

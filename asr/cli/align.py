@@ -1,7 +1,6 @@
 """`asr align`: times of the words of a known text."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,13 @@ from typer import Argument
 
 from asr.audio.sources import STANDARD_INPUT, duration
 from asr.cli import options
-from asr.cli.messages import audio_progress, name_in, printable
-from asr.cli.outputs import Guard, check_writable, write_text
+from asr.cli.messages import audio_progress, name_in
+from asr.cli.outputs import Guard, write_text
 from asr.errors import AsrError
+from asr.lm.source import open_source
 from asr.output.writers import render
 from asr.recognize.align import align as align_text
-from asr.recognize.offline import Recognizer
+from asr.recognize.offline import DEFAULT_MODEL, Recognizer
 
 
 def align(
@@ -24,7 +24,7 @@ def align(
     output: options.Output = None,
     format: options.WordFormat = None,
     force: options.Force = False,
-    model: options.Model = options.MODEL,
+    model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     threads: options.Threads = 0,
 ) -> None:
@@ -38,9 +38,7 @@ def align(
     chosen = options.chosen_format(format, output, "ctm")
     options.check_names(chosen, [audio])
     words = read_text(text)
-    if output is not None:
-        Guard([audio, text], force).check(output)
-        check_writable(output)
+    Guard([audio, text], force).check(output)
     recognizer = Recognizer(options.load_model(model, language), "greedy", threads=threads)
     with audio_progress(lambda: [duration(audio)]) as on_progress:
         transcript = align_text(recognizer, audio, words, on_progress=on_progress)
@@ -52,21 +50,13 @@ def align(
 
 
 def read_text(source: str) -> str:
-    """A text file's content, that of standard input, or the words themselves. AsrError if it cannot be read."""
+    """The content of a text file or of standard input, or the words themselves. AsrError if it cannot be read."""
     if source != STANDARD_INPUT and not os.path.exists(source):
         if len(source.split()) == 1 and (os.sep in source or Path(source).suffix[1:].isalnum()):
             raise AsrError(f"{source}: no such file; name an existing one, or give the words that are spoken")
         return source
-    name = printable("standard input" if source == STANDARD_INPUT else source)
     try:
-        if source != STANDARD_INPUT:
-            content = Path(source).read_bytes()
-        elif sys.stdin is not None:
-            content = sys.stdin.buffer.read()
-        else:
-            raise AsrError("standard input is closed; name a text file")
-        return content.decode("utf-8-sig")
+        with open_source(source) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AsrError(f"{name}: not a text in UTF-8; save it as that") from error
-    except OSError as error:
-        raise AsrError(f"{name}: cannot be read ({error.strerror}); name a text file") from error
+        raise AsrError(f"{source}: not a text in UTF-8; save it as that") from error

@@ -8,12 +8,12 @@ from typer import Option
 import asr
 from asr.cli.align import align
 from asr.cli.average import average
-from asr.cli.command import Command
 from asr.cli.evaluate import evaluate
 from asr.cli.export import export
 from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
+from asr.cli.options import Command
 from asr.cli.prepare import prepare
 from asr.cli.runs import runs
 from asr.cli.train import train

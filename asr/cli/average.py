@@ -7,7 +7,6 @@ import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.messages import training_packages
 from asr.cli.outputs import Guard
 
 
@@ -27,8 +26,8 @@ def average(
     """
     if last is not None and any(source.is_file() for source in sources):
         raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")
-    with training_packages():
-        from asr.train.checkpoint import average_checkpoints, find_checkpoints
+    from asr.train.checkpoint import average_checkpoints, find_checkpoints
+
     checkpoints = find_checkpoints(sources, last)
     target = output or checkpoints[0].parent / "averaged.safetensors"
     Guard(checkpoints, force).check(target)

@@ -35,7 +35,19 @@ class Display:
 
     def __enter__(self) -> Self:
         if sys.stderr is not None and sys.stderr.isatty():
-            self._live = self._start()
+            # Here, because these imports are not needed where standard error is a pipe.
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(stderr=True)
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._render,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,30 +66,11 @@ class Display:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Off the terminal for as long as something is written to standard output, which may be the same terminal."""
-        if self._live is None:
-            yield
-            return
-        self._live.stop()
-        try:
-            yield
-        finally:
-            self._live = self._start()  # a new one: a Live that is started again erases lines that are not its own
-
-    def _start(self) -> "Live":
-        # Here, because these imports are not needed where standard error is a pipe.
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(stderr=True)
-        live = Live(
-            console=self._console,
-            get_renderable=self._render,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-        )
-        live.start()
-        return live
+        if self._live is not None:
+            self._live.stop()
+        yield
+        if self._live is not None:
+            self.__enter__()  # a new one: a Live that is started again erases lines that are not its own
 
     def _render(self) -> "RenderableType":
         from rich.console import Group

@@ -10,20 +10,19 @@ import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.command import with_groups
 from asr.cli.messages import audio_progress, complain
-from asr.cli.outputs import Guard, check_writable, write_text
+from asr.cli.outputs import Guard, write_text
 from asr.data.manifest import read_manifest
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DEFAULT_DECODER
 from asr.evaluate.live import Flicker, transcribe_live
 from asr.evaluate.wer import Utterance, report
 from asr.evaluate.wer import evaluate as score
-from asr.recognize.offline import Recognizer
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 
 
-@with_groups
 def evaluate(
-    *,
     manifest: Annotated[Path, Argument(help="JSON Lines: audio, relative to the manifest, and text.")],
     output: Annotated[Path | None, Option("--output", "-o", help="Every utterance aligned, worst first.")] = None,
     force: options.Force = False,
@@ -34,35 +33,37 @@ def evaluate(
     endpoints: Annotated[
         bool, Option("--endpoints/--no-endpoints", help="With --streaming: end utterances at pauses.")
     ] = True,
-    model: options.Model = options.MODEL,
+    model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
-    batch_size: options.BatchSize = options.BATCH,
+    decoder: options.Decoder = DEFAULT_DECODER,
+    beam_width: options.BeamWidth = BEAM_WIDTH,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
+    batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
 ) -> None:
     """Print word and character error rates on a manifest.
 
     With a 95 % confidence interval and the real-time factor. Case and punctuation are not scored. A recording that
-    cannot be read counts with the text up to there. With --streaming also the instability of partial results: the share
-    of words shown in partial results that changed.
+    cannot be read counts with the text up to there. --streaming adds the instability: the share of words that changed.
     """
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
-    decoder = decoding.options()
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
     entries = read_manifest(manifest)
-    if output is not None:
-        Guard([manifest, *(entry.audio for entry in entries), *decoding.files], force).check(output)
-        check_writable(output)
+    Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file], force).check(output)
     bundle = options.load_model(model, language)
     flicker = Flicker()
     started = time.perf_counter()
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         paths = (entry.audio for entry in entries)
         if streaming:
-            live = StreamingRecognizer(bundle, decoder, ENDPOINT if endpoints else None, threads=threads)
+            live = StreamingRecognizer(bundle, decoding, ENDPOINT if endpoints else None, threads=threads)
             recognitions = [transcribe_live(live, path, flicker, on_progress) for path in paths]
         else:
-            recognitions = [*Recognizer(bundle, decoder, batch_size, threads).transcribe_all(paths, on_progress)]
+            recognitions = [*Recognizer(bundle, decoding, batch_size, threads).transcribe_all(paths, on_progress)]
     elapsed = time.perf_counter() - started
     failures = [recognition.error for recognition in recognitions if recognition.error is not None]
     for failure in failures:

@@ -5,8 +5,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from asr.cli.messages import training_packages
-
 
 def export(
     source: Annotated[Path, Argument(metavar="RUN|CHECKPOINT", help="A run's folder (best epoch), or a checkpoint.")],
@@ -19,7 +17,6 @@ def export(
     It is measured on the dev data as at the end of the run, so the data of the run's recipe must be where it was. Of a
     run with ema_decay the moving average is taken, which was validated. A bundle that is there is replaced.
     """
-    with training_packages():
-        from asr.train.run import export_checkpoint
+    from asr.train.run import export_checkpoint
 
-        export_checkpoint(source, output)
+    export_checkpoint(source, output)

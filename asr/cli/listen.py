@@ -4,9 +4,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
@@ -20,55 +19,47 @@ from asr.audio import microphone
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import STANDARD_INPUT, read_blocks
 from asr.cli import options
-from asr.cli.command import with_groups
 from asr.cli.display import Display
 from asr.cli.messages import complain, printable
 from asr.cli.outputs import AudioOutput, Guard, TextOutput
-from asr.errors import AsrError, AudioError, DeviceError
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DEFAULT_DECODER
+from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
 
 OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
-
-@dataclass(frozen=True)
-class Endpoints:
-    """When an utterance ends, in seconds."""
-
-    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech
-    before_speech: Annotated[float, Option(help="Silence before the first word after which to start afresh.")] = (
-        ENDPOINT.before_speech
-    )
-    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance
-
-    def rules(self) -> Endpoint:
-        try:
-            return Endpoint(self.after_speech, self.before_speech, self.max_utterance)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+BeforeSpeech = Annotated[float, Option(help="Silence before the first word after which to start afresh.")]
+SecondPass = Annotated[
+    str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
+]
 
 
-@with_groups
 def listen(
-    *,
     list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
     device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
         str | None, Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting.")
     ] = None,
     realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
-    output: Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")] = None,
+    output: options.Output = None,
     format: options.LiveFormat = None,
     save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
     force: options.Force = False,
     model: options.Model = STREAMING_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
-    second_pass: Annotated[
-        str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
-    ] = None,
-    endpoints: Endpoints,
+    decoder: options.Decoder = DEFAULT_DECODER,
+    beam_width: options.BeamWidth = BEAM_WIDTH,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
+    second_pass: SecondPass = None,
+    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech,
+    before_speech: BeforeSpeech = ENDPOINT.before_speech,
+    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance,
     threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken into a microphone as they come.
@@ -78,30 +69,31 @@ def listen(
     one ends at once. Dropped audio (overruns) is counted and reported.
     """
     if list_devices:
-        silence_libraries()
         print_devices()
         return
-    check_usage(device, input, realtime)
-    decoder = decoding.options()
-    endpoint = endpoints.rules()
-    Guard([input, *decoding.files], force).check(output, save_audio)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
+    try:
+        endpoint = Endpoint(after_speech, before_speech, max_utterance)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+    guard = Guard([input, lm, hotwords_file], force)
+    guard.check(output)
+    guard.check(save_audio, "--save-audio")
     source = open_source(device, input, realtime)
     name = printable(source.name if isinstance(source, Recording) else source.device.name)
     bundle = options.load_model(model, language)
     second = options.load_model(second_pass, language) if second_pass is not None else None
-    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second, threads)
+    recognizer = StreamingRecognizer(bundle, decoding, endpoint, second, threads)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name)
-    with closing(TextOutput(output, writer)) as text, closing(AudioOutput(save_audio)) as audio:
-        with ended_by_signals(source.stop), source:  # after the model is loaded, or the first words would be late
-            audio.begin(source.rate)
-            text.begin()
-            complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
-            with Display() as display:
-                failure = recognize(source, recognizer, text, audio, display)
-        if source.overruns:
-            complain(f"audio was dropped {source.overruns} times in all")
-    if failure is not None:
-        raise failure
+    with (
+        ended_by_signals(source.stop),
+        source,  # begins after the model is loaded, or the first words would be late; older files stay until here
+        closing(AudioOutput(save_audio, source.rate)) as audio,
+        closing(TextOutput(output, writer)) as text,
+        Display() as display,
+    ):
+        complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
+        recognize(source, recognizer, text, audio, display)
     if text.failed or audio.failed:
         raise typer.Exit(1)
 
@@ -120,6 +112,7 @@ def silence_libraries() -> None:
 
 
 def print_devices() -> None:
+    silence_libraries()
     devices = microphone.list_devices()
     if not devices:
         raise DeviceError("no microphone found; connect one, or start the sound server")
@@ -127,17 +120,14 @@ def print_devices() -> None:
         print(f"{device.number:3}  {device.name}, {device.rate} Hz{' (default)' if device.default else ''}")
 
 
-def check_usage(device: str | None, input: str | None, realtime: bool) -> None:
-    """BadParameter for options that contradict each other."""
+def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
+    """BadParameter for options that contradict each other, AudioError or DeviceError for what cannot be listened to."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
         raise typer.BadParameter("the recording has no name", param_hint="--input")
     if input is not None and device is not None:
         raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
     if realtime and input is None:
         raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
-
-
-def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
     if input is not None:
         return Recording(input, realtime)
     silence_libraries()
@@ -147,8 +137,7 @@ def open_source(device: str | None, input: str | None, realtime: bool) -> "Sourc
 class Recording:
     """A recording in the microphone's place: chunks of 160 ms, by the clock when `realtime`.
 
-    `with` reads the first one and so raises AudioError for a file that cannot be read; for a damaged one the iteration
-    does, after the last good chunk.
+    Raises AudioError at once for a file that cannot be read, for a damaged one after the last good chunk.
     """
 
     rate = SAMPLE_RATE
@@ -156,21 +145,20 @@ class Recording:
 
     def __init__(self, source: str, realtime: bool):
         self.name = "standard input" if source == STANDARD_INPUT else source
-        self._chunks = _chunks(source)
-        self._first: list[np.ndarray] = []
+        chunks = read_blocks(source, CHUNK_SECONDS)
+        self._chunks = chain(list(islice(chunks, 1)), chunks)
         self._realtime = realtime
         self._stopped = False
 
     def __enter__(self) -> Self:
-        self._first = list(islice(self._chunks, 1))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._chunks.close()
+        pass
 
     def __iter__(self) -> Iterator[np.ndarray]:
         due = time.monotonic()
-        for chunk in chain(self._first, self._chunks):
+        for chunk in self._chunks:
             due += len(chunk) / self.rate  # a chunk is complete when it has been spoken
             if self._realtime:
                 time.sleep(max(0.0, due - time.monotonic()))
@@ -182,10 +170,6 @@ class Recording:
         self._stopped = True
 
 
-def _chunks(source: str) -> Generator[np.ndarray, None, None]:
-    yield from read_blocks(source, CHUNK_SECONDS)
-
-
 Source = microphone.Microphone | Recording
 
 
@@ -194,16 +178,15 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C, a termination request and a closed terminal call `stop`; a second one is a KeyboardInterrupt."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        for ending in before:
+        for ending in endings:
             signal.signal(ending, signal.default_int_handler)
         stop()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    endings = [signal.SIGINT, signal.SIGTERM]
     # Windows has no SIGHUP, and `nohup` has it ignored.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
-    for number in before:
-        signal.signal(number, end)
+        endings.append(signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in endings}
     try:
         yield
     finally:
@@ -213,8 +196,8 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def recognize(
     source: Source, recognizer: StreamingRecognizer, text: TextOutput, audio: AudioOutput, display: Display
-) -> AsrError | None:
-    """Write the text of a source, to the end of its last sentence; the error if it ended early."""
+) -> None:
+    """Write the text of a source, to the end of its last sentence. AudioError or DeviceError if it ended early."""
 
     def write_finals(events: list[Event]) -> None:
         for event in events:
@@ -239,4 +222,7 @@ def recognize(
     except (AudioError, DeviceError) as error:
         failure = error
     write_finals(recognizer.finish())
-    return failure
+    if source.overruns:
+        complain(f"audio was dropped {source.overruns} times in all")
+    if failure is not None:
+        raise failure

@@ -1,23 +1,20 @@
-"""`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones.
+"""`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones."""
 
-The imports that only these commands need are inside: the other commands start faster.
-"""
-
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
 import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.command import Command
 from asr.cli.messages import complain
-from asr.cli.outputs import Guard, check_writable
+from asr.cli.outputs import Guard
 from asr.errors import AsrError
-
-if TYPE_CHECKING:
-    from asr.lm.ngram import NgramModel
+from asr.lm.binary import load_model, save_model
+from asr.lm.neural import NeuralModel
+from asr.lm.ngram import NgramModel
+from asr.lm.source import read_sentences
 
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
@@ -27,7 +24,7 @@ AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's ca
 Ngrams = Annotated[Path, Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def build(
     texts: Annotated[
         list[str], Argument(metavar="TEXT...", help="A sentence a line; plain, gzip, xz, or - for standard input.")
@@ -46,8 +43,7 @@ def build(
     force: options.Force = False,
 ) -> None:
     """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate
-    from asr.lm.source import read_sentences
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate  # here, so that other commands start faster
 
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
@@ -56,7 +52,6 @@ def build(
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
     Guard(texts, force).check(output)
-    check_writable(output)
     model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
@@ -64,17 +59,14 @@ def build(
     write(model, output, small)
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def convert(model: Ngrams, output: Output, small: Small = False, force: options.Force = False) -> None:
     """Turn ARPA into the form that opens in an instant, or back."""
-    from asr.lm.binary import load_model
-
     Guard([model], force).check(output)
-    check_writable(output)
     write(load_model(model), output, small)
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def info(
     model: Ngrams,
     perplexity: Annotated[str | None, Option(help="Also print how well it predicts this text.")] = None,
@@ -84,15 +76,24 @@ def info(
 
     The perplexity is without unknown words; how many those are is printed beside it.
     """
-    from asr.lm.binary import load_model
+    from asr.evaluate.perplexity import known_words, ngram_perplexity
 
     opened = load_model(model)
     describe(opened, model)
-    if perplexity is not None:
-        measure(opened, perplexity, as_is)
+    if perplexity is None:
+        return
+    sentences = [*read_sentences([perplexity], as_is)]
+    if not sentences:
+        raise AsrError(f"{perplexity}: no words to measure the perplexity on")
+    known = np.concatenate(known_words(sentences, opened))
+    words = len(known) - len(sentences)
+    print(
+        f"perplexity {ngram_perplexity(opened, sentences).per_known_word:.2f}, "
+        f"unknown words {(~known).sum() / words:.2%} of {words:,} in {len(sentences):,} sentences"
+    )
 
 
-@lm.command(cls=Command)
+@lm.command(cls=options.Command)
 def generate(
     model: Annotated[Path, Argument(help="The folder of a recurrent model, as `asr train` makes it.")],
     prompt: Annotated[str, Option(help="How the first sentence begins.")] = "",
@@ -103,44 +104,17 @@ def generate(
     seed: Annotated[int, Option(min=0, help="Another seed, another text.")] = 0,
 ) -> None:
     """Sample text from a recurrent language model, a sentence a line."""
-    from asr.lm.neural import NeuralModel
-
     if not temperature >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number from 0 to 10", param_hint="--temperature")
     for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
         print(sentence, flush=True)
 
 
-def write(model: "NgramModel", output: Path, small: bool) -> None:
-    from asr.lm.binary import save_model
-
+def write(model: NgramModel, output: Path, small: bool) -> None:
     save_model(model.quantized() if small else model, output)
     describe(model, output)
 
 
-def describe(model: "NgramModel", path: Path) -> None:
+def describe(model: NgramModel, path: Path) -> None:
     counts = ", ".join(f"{number:,} {order}-grams" for order, number in enumerate(model.counts, start=1))
     print(f"{path}: order {model.order}, {counts}, {path.stat().st_size / 1e6:.1f} MB")
-
-
-def measure(model: "NgramModel", text: str, as_is: bool) -> None:
-    """Perplexity over the known words and the ends of sentences, as KenLM's `query` has it without OOVs."""
-    from asr.lm.source import read_sentences
-
-    scored = unknown = sentences = 0
-    total = 0.0
-    for sentence in read_sentences([text], as_is):
-        sentences += 1
-        for word, log_prob in model.score_words(sentence):
-            if word == model.vocabulary.unknown:
-                unknown += 1
-            else:
-                scored += 1
-                total += log_prob
-    if not sentences:
-        raise AsrError(f"{text}: no words to measure the perplexity on")
-    words = scored + unknown - sentences
-    print(
-        f"perplexity {math.exp(-total / scored):.2f}, "
-        f"unknown words {unknown / words:.2%} of {words:,} in {sentences:,} sentences"
-    )

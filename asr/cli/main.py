@@ -1,6 +1,5 @@
 """The program `asr`: its streams, warnings, errors and exit codes."""
 
-import errno
 import io
 import os
 import sys
@@ -8,15 +7,7 @@ import warnings
 from contextlib import suppress
 
 from asr.cli.messages import complain
-from asr.errors import AsrError
-
-ADVICE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or write elsewhere"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions"),
-    errno.EROFS: "this disk cannot be written to; write elsewhere",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n"),
-    errno.EIO: "the disk or the device may be failing",
-}
+from asr.errors import AsrError, describe_os_error, is_disk_full
 
 
 def main() -> None:
@@ -35,6 +26,8 @@ def main() -> None:
         app(prog_name="asr")  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:
         complain(error)
+    except ModuleNotFoundError as error:
+        complain(f"training needs more packages ({error.name} is missing): pip install 'recurrent-asr[train]'")
     except OSError as error:
         complain(explain(error))
     try:
@@ -47,6 +40,5 @@ def main() -> None:
 
 def explain(error: OSError) -> str:
     """What happened, to which file, and what to do about it where that is known."""
-    where = f"{error.filename}: " if error.filename else ""
-    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-    return f"{where}{error.strerror or str(error) or type(error).__name__}{advice}"
+    advice = "; make room, or write elsewhere" if is_disk_full(error) else ""
+    return f"{describe_os_error(error) or type(error).__name__}{advice}"

@@ -3,13 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
-from asr.errors import AsrError
 from asr.output.writers import EXACT_NAMES
-
-if TYPE_CHECKING:
-    from asr.recognize.offline import OnProgress
+from asr.recognize.offline import OnProgress
 
 
 def complain(problem: object) -> None:
@@ -37,7 +33,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator["OnProgress | None"]:
+def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProgress | None]:
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
     `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.
@@ -63,14 +59,3 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator["OnPro
     ) as progress:
         task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
         yield lambda _source, done: progress.advance(task, done)
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """AsrError that says what to install if one of the imports inside fails."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise AsrError(
-            f"training needs more packages ({error.name} is missing): pip install 'recurrent-asr[train]'"
-        ) from error

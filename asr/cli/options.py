@@ -1,40 +1,33 @@
-"""Options that several commands share; a group of them is a dataclass (`asr.cli.command.with_groups`)."""
+"""Options that several commands share, and how a command parses and shows its own."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+import inspect
+from collections.abc import Collection, Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast, get_args
 
+import click
 import typer
 from typer import Option
+from typer.core import TyperCommand
 
 from asr.audio.sources import STANDARD_INPUT
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import DEFAULT_DECODER, DecoderOptions
+from asr.decode.build import DecoderName, DecoderOptions
 from asr.errors import AsrError, one_line
 from asr.model.bundle import Bundle, load_bundle
 from asr.output.writers import FORMATS, LIVE_FORMATS
-from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL
 
 LANGUAGES = {"en": "English"}  # codes of the packaged models
 
 
-class DecoderChoice(StrEnum):
-    greedy = "greedy"
-    beam = "beam"
+def format_option(formats: Iterable[str], default: str, more: str = "") -> Any:
+    about = f"Format to write; without it that of --output's suffix, else {default}.{more}"
+    return Option("--format", "-f", click_type=click.Choice([*formats]), help=about)
 
 
-DECODER = DecoderChoice(DEFAULT_DECODER)
-FormatChoice = StrEnum("FormatChoice", {name: name for name in FORMATS})  # type: ignore[misc]
-LiveFormatChoice = StrEnum("LiveFormatChoice", {name: name for name in LIVE_FORMATS})  # type: ignore[misc]
-
-FORMAT_HELP = "Format to write; without it that of --output's suffix, else {}."
-Format = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("txt"))]
-WordFormat = Annotated[FormatChoice | None, Option("--format", "-f", help=FORMAT_HELP.format("ctm"))]
-LiveFormat = Annotated[
-    LiveFormatChoice | None, Option("--format", "-f", help=f"{FORMAT_HELP.format('txt')} json is one object a line.")
-]
+Format = Annotated[str | None, format_option(FORMATS, "txt")]
+WordFormat = Annotated[str | None, format_option(FORMATS, "ctm")]
+LiveFormat = Annotated[str | None, format_option(LIVE_FORMATS, "txt", " json is one object a line.")]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
 Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
@@ -42,50 +35,64 @@ Language = Annotated[str | None, Option(help="Language that is spoken: an error 
 Threads = Annotated[int, Option(min=0, help="Processor threads; 0 for one per core.")]
 BatchSize = Annotated[int, Option(min=1, help="Windows recognized together; the text does not depend on it.")]
 
-MODEL = DEFAULT_MODEL
-BATCH = BATCH_SIZE
+Decoder = Annotated[
+    str,
+    Option(
+        click_type=click.Choice(get_args(DecoderName)),
+        help="beam: uses a language model, more accurate; greedy: fastest.",
+    ),
+]
+BeamWidth = Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")]
+LanguageModel = Annotated[
+    str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
+]
+Hotwords = Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")]
+HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
+Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How log-probabilities become words."""
+class Command(TyperCommand):
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        assert self.callback is not None
+        declared = inspect.signature(self.callback).parameters
+        for argument in self.params:  # click 8.5 and later drop the help that typer gave them
+            if isinstance(argument, click.Argument):
+                argument.help = declared[str(argument.name)].annotation.__metadata__[0].help
 
-    decoder: Annotated[DecoderChoice, Option(help="beam: uses a language model, more accurate; greedy: fastest.")] = (
-        DECODER
-    )
-    beam_width: Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
-    lm: Annotated[
-        str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
-    ] = None
-    hotwords: Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")] = None
-    hotwords_file: Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")] = None
-    rescore: Annotated[
-        Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")
-    ] = None
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Nothing here: typer shows the arguments before the options, and click 8.5 would once more."""
 
-    @property
-    def files(self) -> tuple[str | Path | None, ...]:
-        """Files that these options read."""
-        return self.lm, self.hotwords_file
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Wrong usage if an option comes without its value; click would take the option after it for that."""
+        options = {name: option for option in self.params for name in option.opts if isinstance(option, click.Option)}
+        for word, following in pairwise([*args, ""]):
+            if word in options and not options[word].is_flag and following in ("", *options):
+                ctx.fail(f"{word} needs a value: {options[word].help}")
+        return super().parse_args(ctx, args)
 
-    def options(self, nbest: int = 1) -> DecoderOptions:
-        """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
-        text = self.hotwords or ""
-        if self.hotwords_file is not None:
-            try:
-                text += "\n" + self.hotwords_file.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise AsrError(f"{self.hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
-        given = {
-            "--lm": self.lm is not None,
-            "--hotwords": bool(text.strip()),
-            "--rescore": self.rescore is not None,
-            "--nbest": nbest > 1,
-        }
-        if self.decoder is DecoderChoice.greedy and any(given.values()):
-            option = next(option for option, used in given.items() if used)
+
+def decoder_options(
+    decoder: str,
+    beam_width: int,
+    lm: str | None,
+    hotwords: str | None,
+    hotwords_file: Path | None,
+    rescore: Path | None,
+    nbest: int = 1,
+) -> DecoderOptions:
+    """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
+    text = hotwords or ""
+    if hotwords_file is not None:
+        try:
+            text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
+    given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": nbest > 1}
+    for option, value in given.items():
+        if value and decoder == "greedy":
             raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-        return DecoderOptions(self.decoder.value, self.beam_width, self.lm, text, nbest, self.rescore)
+    return DecoderOptions(cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore)
 
 
 def load_model(model: str, language: str | None) -> Bundle:
@@ -102,10 +109,10 @@ def language_name(bundle: Bundle) -> str:
     return LANGUAGES.get(bundle.config.language, bundle.config.language)
 
 
-def chosen_format(choice: StrEnum | None, output: str | Path | None, default: str, known: Mapping = FORMATS) -> str:
+def chosen_format(choice: str | None, output: str | Path | None, default: str, known: Collection[str] = FORMATS) -> str:
     """The format that was asked for, or that the output's suffix names. A file named .txt may hold any."""
     suffix = Path(output or "").suffix[1:].lower()
-    return choice.value if choice else suffix if suffix in known and suffix != "txt" else default
+    return choice or (suffix if suffix in known and suffix != "txt" else default)
 
 
 def check_names(format: str, sources: Iterable[str]) -> None:

@@ -1,7 +1,6 @@
 """The files that commands write, and what they must not replace."""
 
 import errno
-import io
 import os
 import stat
 import sys
@@ -9,17 +8,17 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
 
-from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import STANDARD_INPUT
 from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
 from asr.files import replacing
 from asr.output.transcript import Segment
-from asr.output.writers import LiveWriter
+from asr.output.writers import Writer
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
@@ -33,35 +32,33 @@ class Guard:
 
     def __init__(self, reads: Iterable[str | Path | None], force: bool):
         self._force = force
-        self._used = {identity: source for source in reads if source for identity in _identities(source)}
+        self._used = {_identity(source): source for source in reads if source}
 
     def refusal(self, target: Path) -> str | None:
         """Why the target must not be written; None if it may be."""
-        for identity in _identities(target):
-            if identity in self._used:
-                return f"{target}: is the same file as {self._used[identity]}; choose another --output"
+        if (used := self._used.get(_identity(target))) is not None:
+            return f"{target}: is the same file as {used}; choose another --output"
         if not self._force and target.is_file() and target.stat().st_size:
             return f"{target}: exists; choose another name, or replace it with --force"
         return None
 
-    def check(self, *targets: Path | None) -> None:
-        """AsrError for the first target that must not be written, or is the same as one before it."""
-        for target in filter(None, targets):
+    def check(self, target: Path | None, option: str = "--output") -> None:
+        """AsrError if the target must not or cannot be written, or was the target before."""
+        if target is not None:
             if problem := self.refusal(target):
                 raise AsrError(problem)
-            self._used |= dict.fromkeys(_identities(target), target)
+            check_writable(target, option)
+            self._used[_identity(target)] = target
 
 
-def _identities(name: str | Path) -> list[object]:
-    """What all names of one file have in common: its path without links, and its number on the disk if it exists."""
-    is_input, found = str(name) == STANDARD_INPUT, list[object]()
-    with suppress(OSError, ValueError):  # also for words that are no file's name
-        found += [] if is_input else [os.path.realpath(name)]
-        status = os.stat(0 if is_input else name)
-        found += (
-            [] if stat.S_ISCHR(status.st_mode) else [(status.st_dev, status.st_ino)]
-        )  # a terminal is read and written
-    return found
+def _identity(name: str | Path) -> object:
+    """The same for all names of one file: its number on the disk, or its path without links if it does not exist."""
+    try:
+        status = os.stat(0 if str(name) == STANDARD_INPUT else name)
+    except OSError:
+        return os.path.realpath(name)
+    is_terminal = stat.S_ISCHR(status.st_mode)  # which may be read and written
+    return object() if is_terminal else (status.st_dev, status.st_ino)
 
 
 def check_writable(path: Path, option: str = "--output", make_folder: bool = False) -> None:
@@ -98,76 +95,65 @@ def _explained(path: Path, option: str) -> Iterator[None]:
 class TextOutput:
     """Writes finished utterances, each as one complete piece, to a file or to standard output.
 
-    An older file stays until `begin`. When a file cannot be written any more, what is there stays and the rest goes to
-    standard output. AsrError when it cannot be written to begin with.
+    When a file cannot be written any more, what is there stays and the rest goes to standard output.
     """
 
-    def __init__(self, path: Path | None, writer: LiveWriter):
+    def __init__(self, path: Path | None, writer: Writer):
         self._path, self._writer = path, writer
-        self._file: io.FileIO | None = None
+        self._file: IO[bytes] | None = None
         self._size = 0  # bytes of complete pieces
         self.failed = False
         if path is not None:
-            check_writable(path)
-
-    def begin(self) -> None:
-        if self._path is not None:
-            with _explained(self._path, "--output"):
-                self._file = io.FileIO(self._path, "w")
-        self._write(self._writer.begin(), "")
+            with _explained(path, "--output"):
+                self._file = path.open("wb")
+        self._write(writer.begin(), "")
 
     def add(self, segment: Segment) -> None:
         self._write(self._writer.add(segment), f"{segment.text}\n")
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written before
+                self._file.close()
+            self._file = None
 
     def _write(self, piece: str, shown: str) -> None:
         """The piece to where it belongs; a terminal beside a file is shown the plain text."""
-        if self._file is not None and self._append(self._file, piece.encode()):
-            piece = shown if sys.stdout.isatty() else ""
+        if self._path is not None and self._file is not None:
+            data = piece.encode()
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                complain(
+                    f"{self._path}: cannot be written ({error.strerror});"
+                    " what is there stays, the rest goes to standard output"
+                )
+                self.failed = True
+                self.close()
+                with suppress(OSError):
+                    os.truncate(self._path, self._size)
+            else:
+                self._size += len(data)
+                piece = shown if sys.stdout.isatty() else ""
         if piece:
             print(piece, end="", flush=True)
 
-    def _append(self, file: io.FileIO, piece: bytes) -> bool:
-        """Whether the file took it; if not, none of it is left there, and nothing more will be written."""
-        rest = piece
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError as error:
-            complain(
-                f"{self._path}: cannot be written ({error.strerror});"
-                " what is there stays, the rest goes to standard output"
-            )
-            with suppress(OSError):
-                file.truncate(self._size)
-            file.close()
-            self._file, self.failed = None, True
-            return False
-        self._size += len(piece)
-        return True
-
 
 class AudioOutput:
-    """Writes audio to a file in the format of its suffix. AsrError when it cannot be written to begin with.
+    """Writes audio at `rate` hertz to a file in the format of its suffix; one line when it cannot grow any more."""
 
-    An older file stays until `begin`. When the file cannot grow any more, one line says so and listening goes on.
-    """
-
-    def __init__(self, path: Path | None):
+    def __init__(self, path: Path | None, rate: int):
         self._path = path
         self._file: soundfile.SoundFile | None = None
         self.failed = False
         if path is not None:
-            self._open(io.BytesIO(), SAMPLE_RATE).close()
-            check_writable(path, "--save-audio")
-
-    def begin(self, rate: int) -> None:
-        """rate: of the samples, in hertz."""
-        if self._path is not None:
-            self._file = self._open(str(self._path), rate)
+            try:
+                self._file = soundfile.SoundFile(str(path), "w", rate, 1, format=path.suffix[1:])
+            except SOUNDFILE_ERRORS as error:
+                raise AsrError(
+                    f"{path}: audio cannot be saved there ({_reason(error)}); name a .wav or .flac file"
+                ) from error
 
     def write(self, samples: np.ndarray) -> None:
         """Samples (n,), −1…1."""
@@ -179,15 +165,6 @@ class AudioOutput:
         if self._file is not None:
             with self._stop_on_failure(self._file):
                 self._file.close()
-
-    def _open(self, target: str | io.BytesIO, rate: int) -> soundfile.SoundFile:
-        assert self._path is not None
-        try:
-            return soundfile.SoundFile(target, "w", rate, 1, format=self._path.suffix[1:])
-        except SOUNDFILE_ERRORS as error:
-            raise AsrError(
-                f"{self._path}: audio cannot be saved there ({_reason(error)}); name a .wav or .flac file"
-            ) from error
 
     @contextmanager
     def _stop_on_failure(self, file: soundfile.SoundFile) -> Iterator[None]:

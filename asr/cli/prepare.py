@@ -14,9 +14,8 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli.command import Command
-from asr.cli.messages import audio_progress, training_packages
-from asr.cli.options import Force
+from asr.cli.messages import audio_progress
+from asr.cli.options import Command, Force
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
 
@@ -109,9 +108,9 @@ def check(
     Finds bad files, texts outside the alphabet, what train and dev share, …. Every recording is decoded. The exit code
     is 1 if there are errors; warnings are only shown.
     """
-    with training_packages():
-        from asr.data.check import check as check_manifests
-        from asr.train.config import AcousticRecipe, load_recipe
+    from asr.data.check import check as check_manifests
+    from asr.train.config import AcousticRecipe, load_recipe
+
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
         raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")
@@ -132,26 +131,27 @@ def shar(
     Training reads them from a disk or from object storage: copy OUT wherever you like, and set data.train to its folder
     or URL. Recordings that cannot be read are left out.
     """
-    with training_packages():
-        from asr.data.shards import write_shards
+    from asr.data.shards import write_shards
+
     print(write_shards(manifest, output))
 
 
 def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: bool = False) -> None:
     """Read a corpus and write its manifests."""
-    with training_packages():
-        from asr.data.corpora import prepare
+    from asr.data.corpora import prepare
 
-        def read(root: Path, folder: Path) -> "Splits":
-            splits = corpus.read(root, folder)
-            Guard([source], force).check(*(folder / f"{split}.jsonl" for split in splits))
-            return splits
+    def read(root: Path, folder: Path) -> "Splits":
+        splits = corpus.read(root, folder)
+        guard = Guard([source], force)
+        for problem in filter(None, (guard.refusal(folder / f"{split}.jsonl") for split in splits)):
+            raise AsrError(problem)
+        return splits
 
-        log, warnings = logging.getLogger("asr.data.corpora"), logging.StreamHandler()
-        warnings.setFormatter(logging.Formatter("asr: %(message)s"))
-        log.addHandler(warnings)
-        try:
-            for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
-                print(prepared)
-        finally:
-            log.removeHandler(warnings)
+    log, warnings = logging.getLogger("asr.data.corpora"), logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("asr: %(message)s"))
+    log.addHandler(warnings)
+    try:
+        for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
+            print(prepared)
+    finally:
+        log.removeHandler(warnings)

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.cli.messages import training_packages
-
 
 def train(
     words: Annotated[
@@ -29,10 +27,9 @@ def train(
         raise typer.BadParameter("name a recipe's YAML file first, or a run with --resume", param_hint="RECIPE")
     if resume is not None and (named := [word for word in overrides if "=" not in word]):
         raise typer.BadParameter(f"leave out {named[0]}: a run has its own recipe", param_hint="--resume")
-    with training_packages():
-        from asr.train.run import resume_run, run_recipe
+    from asr.train.run import resume_run, run_recipe
 
-        if resume is None:
-            run_recipe(Path(recipe), overrides, resume=False)
-        else:
-            resume_run(resume, overrides)
+    if resume is None:
+        run_recipe(Path(recipe), overrides, resume=False)
+    else:
+        resume_run(resume, overrides)

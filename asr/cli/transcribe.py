@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -10,23 +11,20 @@ from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, duration, find_audio
 from asr.cli import options
-from asr.cli.command import with_groups
 from asr.cli.messages import audio_progress, complain, name_in, printable
 from asr.cli.outputs import Guard, check_writable, write_text
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DEFAULT_DECODER
 from asr.errors import AsrError
 from asr.output.writers import render
-from asr.recognize.offline import Recognizer
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
 NAMED = 3  # files that exist: so many have a line each
 
-Files = list[tuple[str, Path]]  # names as they are read, and paths as they are written
 
-
-@with_groups
 def transcribe(
-    *,
     sources: Annotated[
         list[str], Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input.")
     ],
@@ -37,11 +35,16 @@ def transcribe(
     output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
     format: options.Format = None,
     force: options.Force = False,
-    model: options.Model = options.MODEL,
+    model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
+    decoder: options.Decoder = DEFAULT_DECODER,
+    beam_width: options.BeamWidth = BEAM_WIDTH,
+    lm: options.LanguageModel = None,
+    hotwords: options.Hotwords = None,
+    hotwords_file: options.HotwordsFile = None,
+    rescore: options.Rescore = None,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
-    batch_size: options.BatchSize = options.BATCH,
+    batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken in audio files.
@@ -55,30 +58,29 @@ def transcribe(
     if nbest > 1 and chosen != "json":
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
     options.check_names(chosen, sources)
-    decoder = decoding.options(nbest)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, nbest)
     files, failed = expand(sources)
     several = len(files) + failed > 1
     folder = output_folder(output, output_dir)
     targets = output_paths(files, folder, output, chosen)
-    left, kept = without_kept(files, targets, Guard([*dict(files), *decoding.files], force))
-    recognizer = Recognizer(options.load_model(model, language), decoder, batch_size, threads)
+    left, kept = without_kept(files, targets, Guard([*files, lm, hotwords_file], force))
+    recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
     written, errors = transcribe_files(recognizer, left, targets, chosen, len(files) > 1)
     failed += errors
     if folder is not None and several:
-        counts = {"kept": kept, "failed": failed}
-        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+        rest = (f", {kept} kept" if kept else "") + (f", {failed} failed" if failed else "")
         complain(f"{written} written to {os.path.join(folder, '')}{rest}")
     if failed or kept:
         raise typer.Exit(1)
 
 
 def transcribe_files(
-    recognizer: Recognizer, files: Files, targets: dict[str, Path], format: str, several: bool
+    recognizer: Recognizer, files: Collection[str], targets: dict[str, Path], format: str, several: bool
 ) -> tuple[int, int]:
     """Write each file's text to its target or to standard output; how many were written there, and how many failed."""
     written = failed = 0
-    with audio_progress(lambda: [duration(path) for path, _ in files]) as on_progress:
-        for recognition in recognizer.transcribe_all((path for path, _ in files), on_progress):
+    with audio_progress(lambda: [*map(duration, files)]) as on_progress:
+        for recognition in recognizer.transcribe_all(files, on_progress):
             name = str(recognition.source)
             if recognition.error is not None:
                 failed += 1
@@ -99,35 +101,34 @@ def transcribe_files(
     return written, failed
 
 
-def expand(sources: list[str]) -> tuple[Files, int]:
-    """The files to read, of folders the audio below them; and how many sources failed."""
-    files: Files = []
+def expand(sources: list[str]) -> tuple[dict[str, Path], int]:
+    """The files to read, of folders the audio below them, with their places in a folder; how many sources failed."""
+    files: dict[str, Path] = {}
     failed = 0
     for source in sources:
         if not source:  # an unset shell variable; Path("") would be the current folder
             raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
         if source == STANDARD_INPUT or not Path(source).is_dir():
-            files.append((source, Path("stdin" if source == STANDARD_INPUT else Path(source).name)))
+            files[source] = Path("stdin" if source == STANDARD_INPUT else Path(source).name)
             continue
         found = find_audio(source)
         if not found:
             failed += 1
             complain(f"{source}: no audio files in this folder")
-        files += [(str(path), path.relative_to(source)) for path in found]
-    return list(dict(files).items()), failed
+        files |= {str(path): path.relative_to(source) for path in found}
+    return files, failed
 
 
 def output_folder(output: str | None, output_dir: str | None) -> Path | None:
     """The folder to write to: --output-dir, or an --output that is a folder or ends like one."""
-    if output_dir is not None:
-        if output is not None:
-            raise typer.BadParameter("--output and --output-dir exclude each other", param_hint="--output-dir")
-        return Path(output_dir)
-    is_folder = output is not None and (output.endswith(("/", os.sep)) or os.path.isdir(output))
-    return Path(output or "") if is_folder else None
+    if output is not None and output_dir is not None:
+        raise typer.BadParameter("--output and --output-dir exclude each other", param_hint="--output-dir")
+    if output is not None and (output.endswith(("/", os.sep)) or os.path.isdir(output)):
+        output_dir = output
+    return None if output_dir is None else Path(output_dir)
 
 
-def output_paths(files: Files, folder: Path | None, output: str | None, format: str) -> dict[str, Path]:
+def output_paths(files: dict[str, Path], folder: Path | None, output: str | None, format: str) -> dict[str, Path]:
     """Where each file's text goes, tried before the work: none for standard output.
 
     In a folder NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix.
@@ -136,13 +137,12 @@ def output_paths(files: Files, folder: Path | None, output: str | None, format: 
         if len(files) > 1 and (output or format not in SEVERAL_TO_STDOUT):
             what = f"{len(files)} recordings need" if output else f"{format} of several recordings needs"
             raise typer.BadParameter(f"{what} a folder, as in --output texts/", param_hint="--output")
-        paths = {name: Path(output) for name, _ in files} if output else {}
-        for path in paths.values():
-            check_writable(path)
-        return paths
-    stems = Counter(relative.with_suffix("") for _, relative in files)
+        if output:
+            check_writable(Path(output))
+        return dict.fromkeys(files, Path(output)) if output else {}
+    stems = Counter(relative.with_suffix("") for relative in files.values())
     paths = {}
-    for name, relative in files:
+    for name, relative in files.items():
         stem = relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix("")
         paths[name] = folder / f"{stem}.{format}"
     twice = [path for path, count in Counter(paths.values()).items() if count > 1]
@@ -152,11 +152,11 @@ def output_paths(files: Files, folder: Path | None, output: str | None, format: 
     return paths
 
 
-def without_kept(files: Files, targets: dict[str, Path], guard: Guard) -> tuple[Files, int]:
+def without_kept(files: Collection[str], targets: dict[str, Path], guard: Guard) -> tuple[list[str], int]:
     """The files whose targets may be written, and how many others there are, the first of which messages name."""
     problems = {name: problem for name, path in targets.items() if (problem := guard.refusal(path))}
     for problem in [*problems.values()][:NAMED]:
         complain(problem)
     if len(problems) > NAMED:
         complain(f"{len(problems) - NAMED} more are kept likewise")
-    return [file for file in files if file[0] not in problems], len(problems)
+    return [name for name in files if name not in problems], len(problems)

@@ -38,8 +38,6 @@ def tune(
     """
     from asr.evaluate.tune import Sample, Tuner
 
-    if not folder.is_dir():
-        raise AsrError(f"{folder}: no such folder; name a bundle's")
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
     recognizer = Recognizer(bundle, "greedy", threads=threads)
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:

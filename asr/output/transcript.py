@@ -143,9 +143,9 @@ class Transcript:
         return self._in_format("vtt")
 
     def _in_format(self, name: str) -> str:
-        from asr.output.writers import FORMATS  # which imports this module
+        from asr.output.writers import render  # which imports this module
 
-        return FORMATS[name]("").whole(self)
+        return render(self, name, "")
 
 
 def _shortened(text: str, characters: int = 60) -> str:

@@ -1,7 +1,8 @@
 """A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
 
-One writer class per format, found by name in `FORMATS`, after Whisper's `utils.py`. It is made for the name of one
-recording and returns text, which the caller saves. Names must be printable; in JSON, any in UTF-8.
+A writer class for each format that can be written live, after Whisper's `utils.py`, and a function for each other. They
+are given the name of one recording and return text, which the caller saves. Names must be printable; in JSON, any in
+UTF-8.
 """
 
 import html
@@ -9,6 +10,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from asr.errors import ArgumentError
@@ -25,23 +27,16 @@ def _timestamp(milliseconds: int, decimal_mark: str) -> str:
 
 
 class Writer(ABC):
-    """One recording in one format."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    @abstractmethod
-    def whole(self, transcript: Transcript) -> str:
-        """The file of a finished transcript."""
-
-
-class LiveWriter(Writer):
-    """Also writes piece by piece, while the recording is still being spoken.
+    """One recording in one format, whole or piece by piece while it is still being spoken.
 
     Live, the file is `begin()` and an `add` for each utterance; earlier pieces never change.
     """
 
+    def __init__(self, name: str):
+        self.name = name
+
     def whole(self, transcript: Transcript) -> str:
+        """The file of a finished transcript."""
         return self.begin() + self.add(*transcript.segments)
 
     def begin(self) -> str:
@@ -53,7 +48,7 @@ class LiveWriter(Writer):
         """The next segments, in whole lines."""
 
 
-class TxtWriter(LiveWriter):
+class TxtWriter(Writer):
     """The text on one line, an empty one when nothing was said; live, a line for each utterance."""
 
     def whole(self, transcript: Transcript) -> str:
@@ -63,7 +58,7 @@ class TxtWriter(LiveWriter):
         return "".join(f"{segment.text}\n" for segment in segments)
 
 
-class JsonWriter(LiveWriter):
+class JsonWriter(Writer):
     """One object on one line, so that several recordings make JSON Lines; live, an object for each utterance.
 
     Times in seconds.
@@ -80,7 +75,7 @@ def _json_line(values: dict[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-class SubtitleWriter(LiveWriter):
+class SubtitleWriter(Writer):
     """Cues with a blank line between them; none begins before the one before it has ended."""
 
     def __init__(self, name: str):
@@ -124,7 +119,7 @@ class VttWriter(SubtitleWriter):
         return f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n{text}\n"
 
 
-class TsvWriter(LiveWriter):
+class TsvWriter(Writer):
     """Tab-separated segments, times in whole milliseconds as Whisper writes them."""
 
     def begin(self) -> str:
@@ -138,7 +133,7 @@ class TsvWriter(LiveWriter):
         return "".join(rows)
 
 
-class CtmWriter(LiveWriter):
+class CtmWriter(Writer):
     """NIST time-marked conversation (sclite's `ctm`): recording, channel 1, start, duration, word, confidence.
 
     Times are seconds with two decimals. Fields are separated by spaces, so a space inside one becomes `_`.
@@ -157,57 +152,53 @@ def _field(text: str) -> str:
     return re.sub(r"\s", "_", text)
 
 
-class TextGridWriter(Writer):
+def textgrid(transcript: Transcript, name: str) -> str:
     """Praat's TextGrid in its long text form: one interval tier of words, with empty intervals between them.
 
     The intervals cover the recording from 0 to its end, each at least a millisecond long. How many there are stands
     before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".)
     """
+    words = transcript.words
+    times = in_order([(word.start, word.end) for word in words], minimum=1)
+    intervals: list[tuple[int, int, str]] = []
+    now = 0
+    for (start, end), word in zip(times, words, strict=True):
+        if start > now:
+            intervals.append((now, start, ""))
+        intervals.append((start, end, word.text))
+        now = end
+    duration = max(to_milliseconds(transcript.duration), now, 1)  # Praat takes no empty interval
+    if duration > now:
+        intervals.append((now, duration, ""))
 
-    def whole(self, transcript: Transcript) -> str:
-        words = transcript.words
-        times = in_order([(word.start, word.end) for word in words], minimum=1)
-        intervals: list[tuple[int, int, str]] = []
-        now = 0
-        for (start, end), word in zip(times, words, strict=True):
-            if start > now:
-                intervals.append((now, start, ""))
-            intervals.append((start, end, word.text))
-            now = end
-        duration = max(to_milliseconds(transcript.duration), now, 1)  # Praat takes no empty interval
-        if duration > now:
-            intervals.append((now, duration, ""))
-
-        span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
-        lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>", "size = 1"]
-        lines += ["item []:", "    item [1]:"]
-        tier = ['class = "IntervalTier"', 'name = "words"', *span, f"intervals: size = {len(intervals)}"]
-        lines += [f"        {line}" for line in tier]
-        for number, (start, end, text) in enumerate(intervals, 1):
-            quoted = text.replace('"', '""')
-            interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
-            lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
-        return "\n".join(lines) + "\n"
+    span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>", "size = 1"]
+    lines += ["item []:", "    item [1]:"]
+    tier = ['class = "IntervalTier"', 'name = "words"', *span, f"intervals: size = {len(intervals)}"]
+    lines += [f"        {line}" for line in tier]
+    for number, (start, end, text) in enumerate(intervals, 1):
+        quoted = text.replace('"', '""')
+        interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
+        lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
+    return "\n".join(lines) + "\n"
 
 
-class JsonlWriter(Writer):
+def jsonl(transcript: Transcript, name: str) -> str:
     """A line of a manifest (asr.data.manifest), with the confidence, to train another model from (pseudo-labels).
 
     The audio's path is absolute: the line may be written anywhere.
     """
-
-    def whole(self, transcript: Transcript) -> str:
-        entry = {
-            "id": self.name,
-            "audio": os.path.abspath(self.name),
-            "seconds": round(transcript.duration, 3) or None,  # a manifest has no lengths of 0
-            "text": transcript.text,
-            "confidence": round(transcript.confidence, 4),
-        }
-        return _json_line(entry)
+    entry = {
+        "id": name,
+        "audio": os.path.abspath(name),
+        "seconds": round(transcript.duration, 3) or None,  # a manifest has no lengths of 0
+        "text": transcript.text,
+        "confidence": round(transcript.confidence, 4),
+    }
+    return _json_line(entry)
 
 
-LIVE_FORMATS: dict[str, type[LiveWriter]] = {
+LIVE_FORMATS: dict[str, type[Writer]] = {
     "txt": TxtWriter,
     "json": JsonWriter,
     "srt": SrtWriter,
@@ -215,7 +206,8 @@ LIVE_FORMATS: dict[str, type[LiveWriter]] = {
     "tsv": TsvWriter,
     "ctm": CtmWriter,
 }
-FORMATS: dict[str, type[Writer]] = {**LIVE_FORMATS, "textgrid": TextGridWriter, "jsonl": JsonlWriter}
+WHOLE_FORMATS: dict[str, Callable[[Transcript, str], str]] = {"textgrid": textgrid, "jsonl": jsonl}
+FORMATS = (*LIVE_FORMATS, *WHOLE_FORMATS)
 EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 
 
@@ -226,4 +218,6 @@ def render(transcript: Transcript, format: str, name: str) -> str:
     """
     if format not in FORMATS:
         raise ArgumentError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
-    return FORMATS[format](name).whole(transcript)
+    if format in WHOLE_FORMATS:
+        return WHOLE_FORMATS[format](transcript, name)
+    return LIVE_FORMATS[format](name).whole(transcript)

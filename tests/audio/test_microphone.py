@@ -230,6 +230,16 @@ def test_devices_are_listed_and_found_by_number_and_by_name(tmp_path):
         devices = ask(microphone, "[asdict(device) for device in list_devices()]")
         number = next(device["number"] for device in devices if device["name"] == "kitchen_window")
         chosen = ask(microphone, f"[find_device(choice).name for choice in (None, 'KITCHEN', 'window', '{number}')]")
+        for choice, message in (
+            ("99", "device 99"),
+            (str(number + 1), "device"),  # a loudspeaker
+            ("speaker", "speaker"),
+            ("kit", "'kit': .* kitchen.* kitchen_window"),
+        ):
+            with pytest.raises(
+                AssertionError, match=f"DeviceError: .*{message}.*; choose a microphone that `asr listen"
+            ):
+                ask(microphone, f"find_device('{choice}')")
     assert sorted((device["name"], device["default"]) for device in devices) == [
         ("default", True),
         ("kitchen", False),
@@ -272,15 +282,17 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
 
     def query_devices(number: int | None = None, kind: str | None = None) -> Any:
-        if kind == "input":
+        if kind == "input" and number is None:
             number = fake.default
         if number is None:
             return fake.devices
         if number not in range(len(fake.devices)):
             raise fake.PortAudioError(f"Error querying device {number}")
+        if kind == "input" and not fake.devices[number]["max_input_channels"]:
+            raise ValueError(f"Not an input device: {fake.devices[number]['name']!r}")
         return fake.devices[number]
 
-    def check_input_settings(number: int, channels: int, dtype: str, samplerate: int) -> None:
+    def check_input_settings(device: int, channels: int, dtype: str, samplerate: int) -> None:
         if not fake.supported(samplerate, channels):
             raise fake.PortAudioError(f"Invalid sample rate {samplerate} [PaErrorCode -9997]")
 
@@ -397,20 +409,15 @@ def test_only_inputs_are_devices(sound):
 def test_one_microphone_at_several_sound_interfaces_has_names_that_differ(sound):
     sound.devices.append(info(2, "USB Microphone", interface=1))
     assert [device.name for device in list_devices()] == ["USB Microphone, Core Audio", "USB Microphone, WASAPI"]
-    assert find_device("usb microphone, wasapi").number == 2
+    assert find_device("2").name == "USB Microphone, WASAPI"
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("0", "no microphone has the number 0; `asr listen --list-devices` shows"),  # a loudspeaker
-        ("7", "no microphone has the number 7; `asr listen --list-devices` shows"),
-        ("loud", "no microphone has “loud” in its name; `asr listen --list-devices` shows"),
-        (
-            "mic",
-            "“mic” is in the names of several microphones: 1 (USB Microphone), 2 (Microphone array); give a number",
-        ),
-        (None, "the system has no default microphone; choose one (`asr listen --list-devices` shows"),
+        ("0", "Not an input device: 'Loudspeaker'; choose a microphone that `asr listen --list-devices` shows"),
+        ("7", "Error querying device 7; choose a microphone that `asr listen --list-devices` shows"),
+        (None, "Error querying device -1; choose a microphone that `asr listen --list-devices` shows"),
     ],
 )
 def test_a_choice_that_is_not_one_microphone_is_an_error_that_helps(sound, choice, message):

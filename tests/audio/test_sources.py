@@ -338,7 +338,7 @@ def test_a_stream_that_cannot_be_read_says_so(monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Broken()))
-    assert_one_line(collect("-")[1], "standard input: cannot be read: Input/output error")
+    assert_one_line(collect("-")[1], "standard input: cannot be copied to a temporary file: Input/output error")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
@@ -417,7 +417,7 @@ def test_permission_denied(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert_one_line(collect(path)[1], "talk.wav: permission denied")
+    assert_one_line(collect(path)[1], "talk.wav: cannot be opened: Permission denied")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "ogg", "raw", "txt", "m4a"])

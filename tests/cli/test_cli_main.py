@@ -1,18 +1,13 @@
 """The program around the commands: version, help, completion, warnings, errors of the system."""
 
 import errno
-import inspect
 import re
 import sys
-from dataclasses import dataclass
-from typing import Annotated
 
 import pytest
-import typer
 from program import Command
 
 import asr
-from asr.cli.command import with_groups
 from asr.cli.main import explain
 
 
@@ -66,8 +61,8 @@ def test_warnings_as_errors_do_not_end_the_program(program: Command) -> None:
     ("error", "line"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room, or write elsewhere"),
-        (OSError(errno.EACCES, "Permission denied", "a.lm"), "a.lm: Permission denied; check the permissions"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.lm"), "a.lm: No such file or directory"),
+        (OSError(errno.EACCES, "Permission denied", "a.lm"), "Permission denied: a.lm"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.lm"), "No such file or directory: a.lm"),
         (OSError("nothing but this"), "nothing but this"),
         (TimeoutError(), "TimeoutError"),
     ],
@@ -83,17 +78,3 @@ def test_an_error_of_the_system_is_one_line(run: Command, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys.modules["asr.cli.models"], "packaged_models", fail)
     result = run("models")
     assert (result.code, result.errors) == (1, ["asr: Connection refused"])
-
-
-def test_a_group_of_options_is_one_parameter_of_the_command() -> None:
-    @dataclass
-    class Group:
-        size: Annotated[int, typer.Option(help="Size.")] = 3
-        name: Annotated[str, typer.Option(help="Name.")] = "a"
-
-    @with_groups
-    def command(*, first: int, group: Group, last: bool = False) -> None:
-        assert (first, group, last) == (1, Group(4, "a"), True)
-
-    assert list(inspect.signature(command).parameters) == ["first", "size", "name", "last"]
-    command(first=1, size=4, name="a", last=True)

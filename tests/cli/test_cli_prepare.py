@@ -93,7 +93,7 @@ def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
         (["voxforge", "--download", "there", "out"], "no stable address"),
         (["csv", ".", "out"], "cannot be read"),
         (["csv", "nowhere.csv", "out"], "nowhere.csv: not found"),
-        (["folder", "own", "own/ada/0.wav"], "own/ada/0.wav: File exists"),
+        (["folder", "own", "own/ada/0.wav"], "File exists: own/ada/0.wav"),
         (["check", "nowhere.jsonl"], "nowhere.jsonl: cannot read the manifest"),
         (["check", "own/ada/0.wav"], None),
         (["check", "nowhere.jsonl", "--recipe", "nowhere.yaml"], "nowhere.yaml"),

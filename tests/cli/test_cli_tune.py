@@ -95,7 +95,7 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["en-bilstm", "dev.jsonl"], "en-bilstm: no such folder"),
+        (["en-bilstm", "dev.jsonl"], "en-bilstm': neither a folder"),
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
         (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: cannot read a recurrent language model"),
