@@ -79,9 +79,6 @@ def check_writable(path: Path, option: str = "--output", make_folder: bool = Fal
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
     with _explained(path, "--output"):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_text(text, encoding="utf-8")
-            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
