@@ -159,10 +159,11 @@ class Recording:
         self._chunks = _chunks(source)
         self._first: list[np.ndarray] = []
         self._realtime = realtime
-        self._stopped = False
+        self._entered = self._stopped = False
 
     def __enter__(self) -> Self:
         self._first = list(islice(self._chunks, 1))
+        self._entered = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,6 +181,8 @@ class Recording:
 
     def stop(self) -> None:
         self._stopped = True
+        if not self._entered:  # standard input may stay open for hours, and no sentence is to be finished yet
+            raise KeyboardInterrupt
 
 
 def _chunks(source: str) -> Generator[np.ndarray, None, None]:
