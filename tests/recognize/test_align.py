@@ -241,7 +241,8 @@ def test_words_of_real_speech_are_where_the_decoder_hears_them(dev_entries: list
     """The decoder knows nothing of the text; where it hears the right word, it hears it where the text has it."""
     recognizer = Recognizer("en-bilstm", threads=1)
     agreed = heard_right = 0
-    for entry in dev_entries[:20]:
+    entries = dev_entries[:20]
+    for entry in entries:
         words, heard = align(recognizer, entry.audio, entry.text).words, recognizer.transcribe(entry.audio).words
         assert [word.text for word in words] == entry.text.split()
         assert all(one.end <= other.start for one, other in itertools.pairwise(words))
@@ -250,5 +251,5 @@ def test_words_of_real_speech_are_where_the_decoder_hears_them(dev_entries: list
             for ours, theirs in zip(words[match.a :][: match.size], heard[match.b :][: match.size], strict=True):
                 heard_right += 1
                 agreed += abs(ours.start - theirs.start) <= 2 * FRAME and abs(ours.end - theirs.end) <= 2 * FRAME
-    assert heard_right > 100
+    assert heard_right > 0.6 * sum(len(entry.text.split()) for entry in entries)
     assert agreed >= 0.95 * heard_right
