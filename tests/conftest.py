@@ -88,12 +88,9 @@ def sample_entries(folder: Path) -> list[Entry]:
 
 
 @pytest.fixture(scope="session")
-def speech_data() -> Path:
-    """The folder of real recordings beside the repository; a test that needs it is skipped where it is missing."""
-    folder = SHARED_DATA
-    if not (folder / "train.jsonl").is_file():
-        pytest.skip(f"needs real recordings in {folder}")
-    return folder.resolve()
+def speech_data() -> Path | None:
+    """The folder of real recordings beside the repository, if it is there."""
+    return SHARED_DATA.resolve() if (SHARED_DATA / "train.jsonl").is_file() else None
 
 
 @pytest.fixture
