@@ -182,9 +182,11 @@ class AudioOutput:
         try:
             return soundfile.SoundFile(target, "w", rate, 1, format=self._path.suffix[1:])
         except SOUNDFILE_ERRORS as error:
-            raise AsrError(
-                f"{self._path}: audio cannot be saved there ({_reason(error)}); name a .wav or .flac file"
-            ) from error
+            # The format was tried in memory; then it is the disk, and libsndfile does not say why.
+            advice = (
+                "name a .wav or .flac file" if isinstance(target, io.BytesIO) else "make room, or choose another one"
+            )
+            raise AsrError(f"{self._path}: audio cannot be saved there ({_reason(error)}); {advice}") from error
 
     @contextmanager
     def _stop_on_failure(self, file: soundfile.SoundFile) -> Iterator[None]:
