@@ -70,8 +70,10 @@ def test_no_path_that_spells_the_targets_is_better(problem: tuple[np.ndarray, li
 @pytest.fixture(scope="module")
 def torchaudio_path() -> Callable[[np.ndarray, list[int]], list[int]]:
     """`torchaudio.functional.forced_align` of one recording."""
-    torch = pytest.importorskip("torch", reason="torchaudio is the yardstick: pip install 'asr[train]'")
-    functional = pytest.importorskip("torchaudio.functional", reason="the yardstick: pip install 'asr[train]'")
+    torch = pytest.importorskip("torch", reason="torchaudio is the yardstick: pip install 'recurrent-asr[train]'")
+    functional = pytest.importorskip(
+        "torchaudio.functional", reason="the yardstick: pip install 'recurrent-asr[train]'"
+    )
 
     def path(log_probs: np.ndarray, targets: list[int]) -> list[int]:
         symbols, _ = functional.forced_align(torch.tensor(log_probs)[None], torch.tensor([targets], dtype=torch.int32))

@@ -33,7 +33,8 @@ class Rooms:
                 import pyroomacoustics
             except ModuleNotFoundError as error:
                 raise RecipeError(
-                    f"augment.rooms: 'simulated' needs {error.name}; pip install 'asr[train]', or name a manifest"
+                    f"augment.rooms: 'simulated' needs {error.name}; "
+                    "pip install 'recurrent-asr[train]', or name a manifest"
                 ) from error
             pyroomacoustics.constants.set("num_threads", 1)  # a sum by several would not be the same bits everywhere
 

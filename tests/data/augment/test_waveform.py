@@ -164,7 +164,9 @@ def test_speech_in_a_simulated_room_stays_where_it_was(speech: np.ndarray):
 
 def test_simulated_rooms_without_their_library_are_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
-    with pytest.raises(RecipeError, match=r"^augment\.rooms: 'simulated' needs pyroomacoustics; pip install") as caught:
+    with pytest.raises(
+        RecipeError, match=r"^augment\.rooms: 'simulated' needs pyroomacoustics; pip install 'recurrent-asr\[train\]'"
+    ) as caught:
         Rooms(["simulated"], (0.2, 0.5))
     assert "\n" not in str(caught.value)
 
