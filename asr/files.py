@@ -10,8 +10,13 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write the new `path`: the old one stays until the new one is complete, also if that fails. OSError.
 
-    Who may read it is as for any new file, whatever the writer made of that (safetensors: none but the owner).
+    Who may read it is as for any new file, whatever the writer made of that (safetensors: none but the owner). Of a
+    link the file is replaced, and a pipe or a device is written to itself: both are shared with other programs.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    path = Path(os.path.realpath(path))
     part = path.with_name(f"{path.name}.partial")
     part.unlink(missing_ok=True)  # of a process that was killed
     part.touch()

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from asr.train.config import AcousticRecipe, LanguageRecipe
 
 SHARED_DATA = Path(__file__).parents[1] / "../shared/data"
+SAMPLE = Path(__file__).parent / "data/sample.flac"
+SAMPLE_HALVES = (
+    "the birds were singing in the garden",
+    "and the old man sat down by the river to read his letter",
+)
 
 # No test is about time: a busy machine must not fail any.
 settings.register_profile("asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,21 +52,45 @@ def live_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dev_entries() -> list[Entry]:
-    """Real speech with its text, in the order of the manifest; a skip where the data is missing."""
+def dev_entries(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    """Speech with its text: real, in the order of the manifest; where that is missing, the bundled sample's parts."""
+    manifest = SHARED_DATA / "dev.jsonl"
+    return read_manifest(manifest) if manifest.is_file() else sample_entries(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="session")
+def recorded_entries() -> list[Entry]:
+    """Real speech, where a program's voice will not do; a skip where the data is missing."""
     manifest = SHARED_DATA / "dev.jsonl"
     if not manifest.is_file():
         pytest.skip(f"no real speech here: {manifest} is missing")
     return read_manifest(manifest)
 
 
+def sample_entries(folder: Path) -> list[Entry]:
+    """The bundled sample, its first half and its second, each loud and quiet."""
+    import soundfile
+
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    cut = round(1.86 * rate)  # in the pause
+    parts = [
+        (slice(None), " ".join(SAMPLE_HALVES)),
+        (slice(cut), SAMPLE_HALVES[0]),
+        (slice(cut, None), SAMPLE_HALVES[1]),
+    ]
+    entries = []
+    for name, volume in (("loud", 1.0), ("quiet", 0.3)):
+        for number, (part, text) in enumerate(parts):
+            path = folder / f"{name}-{number}.flac"
+            soundfile.write(path, volume * samples[part], rate)
+            entries.append(Entry(path.stem, path, text, len(samples[part]) / rate, name))
+    return entries
+
+
 @pytest.fixture(scope="session")
-def speech_data() -> Path:
-    """The folder of real recordings beside the repository; a test that needs it is skipped where it is missing."""
-    folder = SHARED_DATA
-    if not (folder / "train.jsonl").is_file():
-        pytest.skip(f"needs real recordings in {folder}")
-    return folder.resolve()
+def speech_data() -> Path | None:
+    """The folder of real recordings beside the repository, if it is there."""
+    return SHARED_DATA.resolve() if (SHARED_DATA / "train.jsonl").is_file() else None
 
 
 @pytest.fixture

@@ -297,6 +297,9 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "quiet int16 values as floats": ((np.array([0.0, 1.0, -2.0]), RATE), "source: floats up to 2"),
     "resampled int16 values": ((SPEECH * 32768 + 0.3, RATE), "source: floats up to"),
     "a text file": ((io.StringIO("words"),), "source: a text file"),
+    "an empty name": (("",), "source: an empty name"),
+    "nothing and no rate": ((None,), r"source: of shape \(\)"),
+    "a mapping and no rate": (({},), r"source: of shape \(\)"),
 }
 
 
@@ -325,6 +328,10 @@ def test_floats_a_little_beyond_full_scale_are_audio(carrying: asr.Recognizer, l
     [
         ({"batch_size": 0}, "batch_size: 0; give 1 or more"),
         ({"threads": -1}, "threads: -1; give 0 or more"),
+        ({"threads": "2"}, "threads: '2'; give 0 or more"),
+        ({"batch_size": 0.5}, "batch_size: 0.5; give 1 or more"),
+        ({"providers": 3}, "providers: 3 is not a list"),
+        ({"decoder": asr.DecoderOptions("greedy", hotwords=["map"])}, "hotwords: the greedy decoder ignores them"),
         ({"decoder": "beem"}, "decoder: there is no 'beem'; choose greedy or beam"),
         ({"decoder": None}, "decoder: there is no None"),
         ({"decoder": asr.DecoderOptions("beam", hotwords=3)}, "hotwords: 3"),  # type: ignore[arg-type]
@@ -383,6 +390,25 @@ def test_hotwords_of_one_call_are_for_that_call_only(
     assert result.transcript.text == "take a map"
     assert recognizer.transcribe(samples, RATE).text == "take a nap"
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize("text", [None, 3, "", "— …", "2024", "птицы"])
+def test_a_text_that_cannot_be_aligned_is_a_wrong_argument(carrying: asr.Recognizer, text: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match=r"text|cannot spell") as caught:
+        asr.align(carrying, SPEECH, text, RATE)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("rules", [("0.5",), (None,), (0.0,), (0.8, -1.0), (0.8, 5.0, float("inf"))])
+def test_impossible_endpoints_are_a_wrong_argument(rules: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match="after_speech, before_speech and max_utterance"):
+        asr.Endpoint(*rules)
+
+
+@pytest.mark.parametrize("endpoint", [0.5, 0, "0.5"])
+def test_an_endpoint_of_another_type_is_a_wrong_argument(streaming_carrier_bundle: Path, endpoint: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match="endpoint: "):
+        asr.StreamingRecognizer(streaming_carrier_bundle, "greedy", endpoint, threads=1)
 
 
 def test_hotwords_are_refused_where_they_would_be_ignored(carrier_bundle: Path) -> None:

@@ -49,6 +49,31 @@ def test_a_folder_that_is_not_there_is_the_writers_error(tmp_path: Path):
         part.write_text("new")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as part:
+        part.write_text("new")
+    assert os.read(reader, 100) == b"new"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    path, link = tmp_path / "folder/old", tmp_path / "link"
+    path.write_text("old")
+    link.symlink_to(path)
+    with replacing(link) as part:
+        part.write_text("new")
+        assert link.read_text() == "old"
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes of a POSIX system")
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o027, 0o640), (0o077, 0o600)])
 def test_who_may_read_it_is_for_the_umask_to_say_not_for_the_writer(path: Path, umask: int, mode: int):

@@ -58,6 +58,12 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
 
     Raises ArgumentError for anything else, also for floats that look like int16 values.
     """
+    try:
+        array = np.asarray(samples)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{argument}: not an array ({one_line(error)}); {SHAPE_ADVICE}") from None
+    if array.ndim not in (1, 2) or array.shape[1:] > (MAX_CHANNELS,) or array.shape[1:] == (0,):
+        raise ArgumentError(f"{argument}: of shape {array.shape}; {SHAPE_ADVICE}")
     if sample_rate is None:
         raise ArgumentError(f"sample_rate: missing; give that of the samples in hertz, such as {SAMPLE_RATE}")
     number = isinstance(sample_rate, int | float | np.number)
@@ -65,12 +71,6 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
         raise ArgumentError(
             f"sample_rate: {sample_rate!r} is impossible; give whole hertz from {MIN_RATE} to {MAX_RATE}"
         )
-    try:
-        array = np.asarray(samples)
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(f"{argument}: not an array ({one_line(error)}); {SHAPE_ADVICE}") from None
-    if array.ndim not in (1, 2) or array.shape[1:] > (MAX_CHANNELS,) or array.shape[1:] == (0,):
-        raise ArgumentError(f"{argument}: of shape {array.shape}; {SHAPE_ADVICE}")
     if isinstance(samples, list | tuple) and array.dtype.kind == "i":
         short = array.astype(np.int16)
         array = short if (short == array).all() else array
@@ -170,6 +170,8 @@ def _plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
         stream: IO[bytes]
         if isinstance(source, str | os.PathLike) and str(source) != STANDARD_INPUT:
             path, name = Path(source), one_line(str(source), 4096)
+            if not str(source):  # an unset variable; Path("") would be the current folder
+                raise ArgumentError("source: an empty name; name a file")
             stream = stack.enter_context(_open(path, name))
             if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 yield path, name
@@ -218,9 +220,10 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
             file = stack.enter_context(path.open("wb"))
         shutil.copyfileobj(stream, file, COPY_BYTES)
         file.flush()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a closed file object
+        reason = getattr(error, "strerror", None) or error
         raise AudioError(
-            f"{name}: cannot be copied to a temporary file: {error.strerror}; save it as a file, or set TMPDIR"
+            f"{name}: cannot be copied to a temporary file: {reason}; save it as a file, or set TMPDIR"
         ) from None
     if file.tell() == 0:
         raise AudioError(f"{name}: empty (0 bytes); give it audio")

@@ -137,7 +137,8 @@ def open_source(device: str | None, input: str | None, realtime: bool) -> "Sourc
 class Recording:
     """A recording in the microphone's place: chunks of 160 ms, by the clock when `realtime`.
 
-    Raises AudioError at once for a file that cannot be read, for a damaged one after the last good chunk.
+    `with` reads the first one and so raises AudioError for a file that cannot be read; for a damaged one the iteration
+    does after the last good chunk.
     """
 
     rate = SAMPLE_RATE
@@ -145,12 +146,15 @@ class Recording:
 
     def __init__(self, source: str, realtime: bool):
         self.name = "standard input" if source == STANDARD_INPUT else source
-        chunks = read_blocks(source, CHUNK_SECONDS)
-        self._chunks = chain(list(islice(chunks, 1)), chunks)
+        self._source = source
+        self._chunks: Iterator[np.ndarray] = iter(())
         self._realtime = realtime
-        self._stopped = False
+        self._entered = self._stopped = False
 
     def __enter__(self) -> Self:
+        chunks = read_blocks(self._source, CHUNK_SECONDS)
+        self._chunks = chain(list(islice(chunks, 1)), chunks)
+        self._entered = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -168,6 +172,8 @@ class Recording:
 
     def stop(self) -> None:
         self._stopped = True
+        if not self._entered:  # standard input may stay open for hours, and no sentence is to be finished yet
+            raise KeyboardInterrupt
 
 
 Source = microphone.Microphone | Recording

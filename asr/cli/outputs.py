@@ -76,9 +76,6 @@ def check_writable(path: Path, option: str = "--output", make_folder: bool = Fal
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
     with _explained(path, "--output"):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_text(text, encoding="utf-8")
-            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
@@ -152,7 +149,8 @@ class AudioOutput:
                 self._file = soundfile.SoundFile(str(path), "w", rate, 1, format=path.suffix[1:])
             except SOUNDFILE_ERRORS as error:
                 raise AsrError(
-                    f"{path}: audio cannot be saved there ({_reason(error)}); name a .wav or .flac file"
+                    f"{path}: audio cannot be saved there ({_reason(error)}); "
+                    "name a .wav or .flac file where there is room"
                 ) from error
 
     def write(self, samples: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain
 from asr.data.manifest import read_manifest
+from asr.decode.build import NO_LM
 from asr.errors import AsrError
 from asr.files import replacing
 from asr.model.bundle import Bundle, find_language_model, load_bundle, packaged_language_models, write_config
@@ -24,7 +25,8 @@ def tune(
     folder: Annotated[Path, Argument(metavar="BUNDLE", help="The bundle's folder.")],
     manifest: Annotated[Path, Argument(help="Dev data: JSON Lines with audio, text and speaker.")],
     lm: Annotated[
-        list[str] | None, Option("--lm", help="Packaged language model or file; of several the best is taken.")
+        list[str] | None,
+        Option("--lm", help="Packaged language model, file or NONE; of several the best; else the bundle's own."),
     ] = None,
     rescore: Annotated[
         Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
@@ -45,7 +47,10 @@ def tune(
         for entry in entries:
             log_probs = recognizer.log_probs(entry.audio, on_progress=on_progress)
             samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
-    tuned = Tuner(bundle, samples, complain).tune(lm or [], str(rescore) if rescore else None)
+    own = bundle.config.decoder.lm
+    choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]
+    models = [name for name in choice if name not in ("", NO_LM)]
+    tuned = Tuner(bundle, samples, complain).tune(models, str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
     print(section, end="")

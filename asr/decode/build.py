@@ -73,6 +73,8 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         options = DecoderOptions(options)
     tokens, frame_seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
     if options.name == "greedy":
+        if options.hotwords:
+            raise ArgumentError("hotwords: the greedy decoder ignores them; choose the beam decoder")
         return GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence))
     nbest, confidence = options.nbest, config.beam_confidence
     if options.rescore is not None:

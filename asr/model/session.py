@@ -52,8 +52,10 @@ def open_session(
 
     ArgumentError for a provider that this onnxruntime lacks, or threads below 0.
     """
-    if threads < 0:
-        raise ArgumentError(f"threads: {threads}; give 0 or more")
+    if not isinstance(threads, int) or threads < 0:
+        raise ArgumentError(f"threads: {threads!r}; give 0 or more")
+    if not isinstance(providers, Sequence):
+        raise ArgumentError(f"providers: {providers!r:.80} is not a list of names, such as ['cuda']")
     onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()

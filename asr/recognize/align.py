@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.audio.sources import AudioFile, Samples
 from asr.decode.word_times import AlignedToken, spell_words
-from asr.errors import AsrError, one_line
+from asr.errors import ArgumentError, AsrError, one_line
 from asr.model.engine import Model
 from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 from asr.normalize import normalize
@@ -40,12 +40,14 @@ def align(
         source, sample_rate: a recording, as for `Recognizer.transcribe`.
         text: all words that are spoken, in order; numbers as they are spoken.
 
-    Raises AudioError, ArgumentError, and AsrError for a text that has no words, cannot be spelled with the model's
-    tokens, or is too long for the audio.
+    Raises AudioError; ArgumentError, also for a text that has no words or cannot be spelled with the model's tokens;
+    AsrError for one that is too long for the audio.
     """
+    if not isinstance(text, str):
+        raise ArgumentError(f"text: {text!r:.80} is not a text; give the words that are spoken")
     words = split_words(text)
     if not words:
-        raise AsrError("the text has no words; give the words that are spoken")
+        raise ArgumentError("the text has no words; give the words that are spoken")
     recognizer = model if isinstance(model, Recognizer) else Recognizer(model, "greedy")
     tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     spelled = spell(words, tokens, upper=config.tokenizer.get("case") == "upper")
@@ -77,7 +79,7 @@ def split_words(text: str) -> list[str]:
 
 
 def spell(words: Sequence[str], tokens: Tokens, upper: bool = False) -> list[list[int]]:
-    """Token ids of each word, normalised as for scoring. AsrError names the words that the tokens cannot spell."""
+    """Token ids of each word, normalised as for scoring. ArgumentError names the words that the tokens cannot spell."""
     spelled, missing = [], []
     for number, word in enumerate(words, 1):
         text = normalize(word).upper() if upper else normalize(word)
@@ -88,7 +90,7 @@ def spell(words: Sequence[str], tokens: Tokens, upper: bool = False) -> list[lis
     if missing:
         letters = "".join(sorted(symbol for symbol in tokens.symbols if len(symbol) == 1 and symbol != WORD_START))
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise AsrError(
+        raise ArgumentError(
             f"the model cannot spell {one_line(', '.join(missing[:3]))}{more}; "
             f"write numbers and signs as they are spoken, with the letters {one_line(letters)}"
         )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from asr.audio.sources import Samples
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
-from asr.errors import ArgumentError, AudioError
+from asr.errors import AudioError
 from asr.model.engine import Model, open_streaming_engine
 from asr.output.events import Event
 from asr.recognize.endpoint import Endpoint
@@ -54,16 +54,20 @@ class Batcher:
         self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
         self.decoder = make_decoder(self.options, self.engine.bundle)
         self.second_pass = make_second_pass(second_pass, decoder, threads)
+        self._own_executor: Executor | None = None
         if second_pass is not None and executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            executor = ThreadPoolExecutor(1)
+            executor = self._own_executor = ThreadPoolExecutor(1)
         self.executor = executor
         self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
         self._lock = threading.Lock()  # of that
         self._stepping = threading.Lock()
         self.news = threading.Event()
         self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Batcher {self.engine.bundle.config.name}, streams: {len(self._streams)}>"
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
         """A new stream.
@@ -74,8 +78,6 @@ class Batcher:
         """
         decoder = self.decoder
         if hotwords is not None:
-            if self.options.name != "beam":
-                raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.engine.bundle)
         live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
         stream = BatchedStream(self)
@@ -131,8 +133,8 @@ class Batcher:
             streams = list(self._streams)
         for stream in streams:
             stream.cancel()
-        if self.executor is not None:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+        if self._own_executor is not None:
+            self._own_executor.shutdown(wait=False, cancel_futures=True)
         self.news.set()
 
     def _forget(self, stream: "BatchedStream") -> None:

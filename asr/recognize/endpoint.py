@@ -45,7 +45,8 @@ class Endpoint:
     max_utterance: float = 20.0
 
     def __post_init__(self) -> None:
-        if not all(0 < value < np.inf for value in (self.after_speech, self.before_speech, self.max_utterance)):
+        values = (self.after_speech, self.before_speech, self.max_utterance)
+        if not all(isinstance(value, int | float | np.number) and 0 < value < np.inf for value in values):
             raise ArgumentError(f"after_speech, before_speech and max_utterance must be above 0 seconds, not {self}")
 
 

@@ -111,8 +111,8 @@ class Recognizer:
         providers: Sequence[str] = (),
     ):
         for argument, value, least in (("batch_size", batch_size, 1), ("threads", threads, 0)):
-            if value < least:
-                raise ArgumentError(f"{argument}: {value}; give {least} or more")
+            if not isinstance(value, int) or value < least:
+                raise ArgumentError(f"{argument}: {value!r}; give {least} or more")
         self.engine = open_engine(model, graph, threads, providers)
         self.bundle = self.engine.bundle
         self.options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)
@@ -154,7 +154,9 @@ class Recognizer:
             on_progress: called with the source and the seconds of each stretch of audio that was recognised.
             hotwords: as for `transcribe`.
         """
-        decoder = self.decoder if hotwords is None else self._decoder_for(hotwords)
+        decoder = self.decoder
+        if hotwords is not None:
+            decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
         state = decoder.reset()
         for job, log_probs in self._log_probs(map(_Job, sources)):
             if log_probs is None:
@@ -233,11 +235,6 @@ class Recognizer:
         return Recognition(
             job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives, language), job.error
         )
-
-    def _decoder_for(self, hotwords: Hotwords) -> Decoder:
-        if hotwords and self.options.name != "beam":
-            raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
-        return make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
 
 
 def _with_rate(source: AudioFile | Samples, sample_rate: int | None) -> Any:

@@ -21,7 +21,7 @@ from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.audio.sources import Samples, as_samples
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
-from asr.errors import AudioError
+from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.events import Event, Final, Partial, Revised
@@ -150,6 +150,8 @@ class LiveStream:
         on_revision: "Callable[[Future], None]" = lambda _: None,
     ):
         """`on_revision` is called, in the executor's thread, when `revisions` has something."""
+        if not isinstance(endpoint, Endpoint | None):
+            raise ArgumentError(f"endpoint: {endpoint!r:.80} is neither an Endpoint nor None")
         self.engine, self.decoder, self.second_pass, self.executor = engine, decoder, second_pass, executor
         self.position = engine.start()
         self.complete = False  # decoded to its end
@@ -159,7 +161,7 @@ class LiveStream:
         self._frame_seconds = engine.bundle.config.frame_seconds
         self._resampler: Resampler | None = None
         self._fed: deque[np.ndarray] = deque()  # 16 kHz, not yet taken
-        self._detector = EndpointDetector(endpoint, self._frame_seconds) if endpoint else None
+        self._detector = EndpointDetector(endpoint, self._frame_seconds) if endpoint is not None else None
         self._unleveled = np.zeros(0, dtype=np.float32)  # the begun frame
         self._levels: deque[float] = deque()  # of frames that the detector has not had
         self._audio: list[np.ndarray] = []  # for the second pass, from frame `_audio_first` on

@@ -45,6 +45,9 @@ from asr.train.task import Epoch, best_epoch
 INT8_MAX_WER_LOSS = 0.003
 INT8_MAX_PERPLEXITY_RISE = 0.01
 BEAM = f"beam {BEAM_WIDTH}"
+# What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
+BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md"}
+BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".arpa", ".gz"}
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,8 @@ def is_replaceable(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "tokenizer"}
-    return ours and not any(path.is_dir() for path in found)
+    known = all(path.name in BUNDLE_FILES or path.suffix in BUNDLE_SUFFIXES for path in found if path.is_file())
+    return ours and known and not any(path.is_dir() for path in found)
 
 
 def write_graphs(model: Any, folder: Path, export: Callable[[Any, Path], None]) -> dict[str, Path]:

@@ -332,6 +332,13 @@ def test_bad_bytes_and_file_objects_are_named(tmp_path):
     assert_one_line(collect((tmp_path / "notes").open("rb"))[1], "notes: not an audio file")
 
 
+def test_a_closed_file_object_is_one_line(tmp_path):
+    file = (tmp_path / "talk.wav").open("wb+")
+    file.close()
+    with pytest.raises(AudioError, match=r"talk\.wav: cannot be read: .*closed file"):
+        read(file)
+
+
 def test_a_stream_that_cannot_be_read_says_so(monkeypatch):
     class Broken(io.RawIOBase):
         def read(self, _size=-1):

@@ -1,5 +1,6 @@
 """`asr listen` on recordings and on microphones that are made up; real ones are in tests/audio."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +280,22 @@ def test_a_signal_finishes_the_sentence(
     heard = read(saved)
     np.testing.assert_allclose(heard, read(talk)[: len(heard)], atol=1 / 32768)
     assert abs(len(heard) / carrier.FRAME - 2 * len(out)) < 6  # what was heard is what was written
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait_for_standard_input(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start("--input", "-", stdin=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert process.stdin is not None
+    process.stdin.write("RIFF")
+    process.stdin.flush()
+    pipe = process.stdin.fileno()
+    wait_until(lambda: fcntl.ioctl(pipe, termios.FIONREAD, b"1234") == bytes(4))  # until standard input is being read
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert process.wait(10) == 130
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -64,6 +64,17 @@ def test_weights_calibration_metrics_and_the_card_are_written(
     assert (again.code, again.out) == (0, result.out)
 
 
+def test_the_bundles_own_language_model_stays_unless_none_is_asked_for(
+    run: Command, bundle: Path, manifest: Path, lm: Path
+) -> None:
+    assert run("tune", bundle, manifest, "--lm", lm).code == 0
+    before = load_bundle(bundle).config
+    assert run("tune", bundle, manifest).code == 0
+    assert load_bundle(bundle).config == before
+    assert run("tune", bundle, manifest, "--lm", "NONE").code == 0
+    assert load_bundle(bundle).config.decoder.lm == ""
+
+
 def test_without_a_language_model_only_confidences_are_fitted(run: Command, bundle: Path, manifest: Path) -> None:
     (bundle / "MODEL_CARD.md").unlink()
     result = run("tune", bundle, manifest)

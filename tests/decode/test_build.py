@@ -97,7 +97,7 @@ def test_n_best_are_different_texts_with_their_scores(tuned_bundle: Bundle):
 
 
 def test_a_recurrent_model_weighs_the_beams_hypotheses_again(tuned_bundle: Bundle, tmp_path: Path):
-    pytest.importorskip("torch", reason="makes the model: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="makes the model: pip install 'recurrent-asr[train]'")
     from neural_model import write_model
 
     folder = write_model(tmp_path / "recurrent", "characters")

@@ -20,7 +20,7 @@ WEIGHTS = RescoringWeights(lm_weight=0.7, word_bonus=0.3)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> NeuralModel:
-    pytest.importorskip("torch", reason="makes the model: pip install 'asr[train]'")
+    pytest.importorskip("torch", reason="makes the model: pip install 'recurrent-asr[train]'")
     return NeuralModel.load(write_model(tmp_path_factory.mktemp("lm") / "characters", "characters"))
 
 

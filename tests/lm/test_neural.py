@@ -16,7 +16,7 @@ from asr.data.manifest import Entry
 from asr.errors import LanguageModelError
 from asr.lm.neural import BOUNDARY, NeuralModel
 
-pytest.importorskip("torch", reason="makes models to test with: pip install 'asr[train]'")
+pytest.importorskip("torch", reason="makes models to test with: pip install 'recurrent-asr[train]'")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_hypotheses_advance_together_as_each_alone(model: NeuralModel):
 
 
 def test_bpe_from_the_pieces_alone_is_sentencepieces(model: NeuralModel, dev_entries: list[Entry]):
-    sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'asr[train]'")
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'recurrent-asr[train]'")
     processor = sentencepiece.SentencePieceProcessor(model_proto=(BPE / "tokenizer.model").read_bytes())
     for entry in dev_entries:
         assert model.encode(entry.text) == processor.encode(entry.text.lower())
@@ -85,7 +85,7 @@ def test_bpe_from_the_pieces_alone_is_sentencepieces(model: NeuralModel, dev_ent
 @settings(max_examples=100, deadline=None)
 @given(words=st.lists(st.text("aehinorst'", min_size=1, max_size=12), max_size=5))
 def test_bpe_of_any_letters_is_sentencepieces(model: NeuralModel, words: list[str]):
-    sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'asr[train]'")
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'recurrent-asr[train]'")
     processor = sentencepiece.SentencePieceProcessor(model_proto=(BPE / "tokenizer.model").read_bytes())
     text = " ".join(words)
     assert model.encode(text) == processor.encode(text)

@@ -70,8 +70,10 @@ def test_no_path_that_spells_the_targets_is_better(problem: tuple[np.ndarray, li
 @pytest.fixture(scope="module")
 def torchaudio_path() -> Callable[[np.ndarray, list[int]], list[int]]:
     """`torchaudio.functional.forced_align` of one recording."""
-    torch = pytest.importorskip("torch", reason="torchaudio is the yardstick: pip install 'asr[train]'")
-    functional = pytest.importorskip("torchaudio.functional", reason="the yardstick: pip install 'asr[train]'")
+    torch = pytest.importorskip("torch", reason="torchaudio is the yardstick: pip install 'recurrent-asr[train]'")
+    functional = pytest.importorskip(
+        "torchaudio.functional", reason="the yardstick: pip install 'recurrent-asr[train]'"
+    )
 
     def path(log_probs: np.ndarray, targets: list[int]) -> list[int]:
         symbols, _ = functional.forced_align(torch.tensor(log_probs)[None], torch.tensor([targets], dtype=torch.int32))
@@ -241,7 +243,8 @@ def test_words_of_real_speech_are_where_the_decoder_hears_them(dev_entries: list
     """The decoder knows nothing of the text; where it hears the right word, it hears it where the text has it."""
     recognizer = Recognizer("en-bilstm", threads=1)
     agreed = heard_right = 0
-    for entry in dev_entries[:20]:
+    entries = dev_entries[:20]
+    for entry in entries:
         words, heard = align(recognizer, entry.audio, entry.text).words, recognizer.transcribe(entry.audio).words
         assert [word.text for word in words] == entry.text.split()
         assert all(one.end <= other.start for one, other in itertools.pairwise(words))
@@ -250,5 +253,5 @@ def test_words_of_real_speech_are_where_the_decoder_hears_them(dev_entries: list
             for ours, theirs in zip(words[match.a :][: match.size], heard[match.b :][: match.size], strict=True):
                 heard_right += 1
                 agreed += abs(ours.start - theirs.start) <= 2 * FRAME and abs(ours.end - theirs.end) <= 2 * FRAME
-    assert heard_right > 100
+    assert heard_right > 0.6 * sum(len(entry.text.split()) for entry in entries)
     assert agreed >= 0.95 * heard_right

@@ -365,6 +365,12 @@ def test_closing_ends_all_streams_and_the_thread(plain: StreamingEngine) -> None
     assert batcher.step() == []
 
 
+def test_closing_leaves_the_callers_executor_running(plain: StreamingEngine, carrier_bundle: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        Batcher(plain, "greedy", second_pass=carrier_bundle, executor=executor).close()
+        assert executor.submit(int).result() == 0
+
+
 # Errors
 
 

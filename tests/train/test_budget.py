@@ -346,15 +346,15 @@ def test_a_run_that_was_killed_while_it_measured_at_the_end_is_measured_when_res
     with monkeypatch.context() as patch:
         Clock(patch, in_the_end)
         trainer = make_trainer(budget_recipe)
-        measure, measured = trainer._validate, []
+        measure, measured = trainer.task.validate, []
 
-        def stop_at_the_second() -> Any:
+        def stop_at_the_second(model: Any) -> Any:
             measured.append(1)
             if len(measured) == 2:
                 raise Stopped
-            return measure()
+            return measure(model)
 
-        patch.setattr(trainer, "_validate", stop_at_the_second)
+        patch.setattr(trainer.task, "validate", stop_at_the_second)
         with pytest.raises(Stopped):
             trainer.run()
     assert (budget_recipe.folder / LAST).is_file()

@@ -124,8 +124,12 @@ def test_a_folder_that_is_no_bundle_stays_as_it_is(run: Path, tmp_path: Path, fi
     assert {path.name for path in tmp_path.iterdir()} == {"copy", "target"}
 
 
-def test_a_bundle_with_a_folder_in_it_stays_as_it_is(run: Path):
-    (run / "bundle/notes").mkdir()
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_bundle_with_anything_else_in_it_stays_as_it_is(run: Path, kind: str):
+    if kind == "folder":
+        (run / "bundle/notes").mkdir()
+    else:
+        (run / "bundle/notes.txt").write_text("mine", encoding="utf-8")
     before = contents(run / "bundle")
     with pytest.raises(RecipeError, match="is not a model bundle"):
         export_checkpoint(run, run / "bundle")

@@ -113,8 +113,8 @@ def everything(voices: list[Tensor]) -> BatchAugment:
 
 
 @pytest.fixture(scope="module")
-def speech(dev_entries: list[Entry]) -> list[np.ndarray]:
-    return [read(entry.audio) for entry in dev_entries[:6]]
+def speech(recorded_entries: list[Entry]) -> list[np.ndarray]:
+    return [read(entry.audio) for entry in recorded_entries[:6]]
 
 
 def test_the_volume_is_that_of_a_single_utterance(sounds: list[np.ndarray]):
@@ -352,8 +352,8 @@ def test_speech_at_another_speed_is_that_of_soxr(speech: list[np.ndarray], speed
         assert ratio_db(expected, row[:length].numpy()) > 85
 
 
-def test_each_utterance_has_its_own_speed_as_the_loader_of_files_reads_it(dev_entries: list[Entry]):
-    entries = dev_entries[:6]
+def test_each_utterance_has_its_own_speed_as_the_loader_of_files_reads_it(recorded_entries: list[Entry]):
+    entries = recorded_entries[:6]
     cuts = [make_cut(entry) for entry in entries]
     changes = [perturb(cut, AugmentConfig(), 1, 3) for cut in cuts]
     speeds = [cut.custom["speed"] for cut in changes]

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:
 
 
 @pytest.fixture(scope="module")
-def speech(dev_entries: list[Entry]) -> np.ndarray:
-    return read(dev_entries[0].audio)[: 4 * SAMPLE_RATE]
+def speech(recorded_entries: list[Entry]) -> np.ndarray:
+    return read(recorded_entries[0].audio)[: 4 * SAMPLE_RATE]
 
 
 def some_sound(seconds: float = 1.0, seed: int = 1) -> np.ndarray:
