@@ -140,7 +140,8 @@ class BeamDecoder:
 
     def reset(self) -> BeamState:
         self.fusion.trim()
-        empty = Prefix(None, BLANK_ID, number=0, key=-1, fusion_state=self.fusion.start(), fusion_score=0.0)
+        fusion_state = self.fusion.start()
+        empty = Prefix(None, BLANK_ID, 0, -1, fusion_state, 0.0, future_of(fusion_state, BLANK_ID))
         empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
         return BeamState([empty], {})
 
@@ -370,7 +371,8 @@ class BeamDecoder:
         prefix = state.children.get(key)
         if prefix is None:
             gain, fusion_state = self.fusion.step(parent.fusion_state, token)
-            prefix = Prefix(parent, token, state.created, key, fusion_state, parent.fusion_score + gain)
+            fusion_score, future = parent.fusion_score + gain, future_of(fusion_state, token)
+            prefix = Prefix(parent, token, state.created, key, fusion_state, fusion_score, future)
             state.children[key] = prefix
             state.created += 1
         prefix.live = True

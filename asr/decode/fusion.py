@@ -32,37 +32,24 @@ class FusionWeights:
     unknown_score: float = -13.0
 
 
+@dataclass(slots=True, eq=False)
 class FusionState:
     """All of a token sequence that later gains depend on.
 
-    key: equal for equal futures; after `Fusion.trim` there may be several objects with one key.
-    context: the language model's state before the word in progress, shortened to what the end of that word depends on,
-        so that sequences that differ only in older words have equal states (recombination).
-    word: letters of the word in progress. words: ids of the vocabulary's words that start with these letters.
-    lookahead: score of the likeliest of them.
-    hotword_prefix: the longest end of the text with which a hotword starts. provisional_boost: nats for it so far.
-    steps: token → (gain in nats, next state), as far as computed.
-    word_end, new_word_bound: results of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
+    `context` is shortened to what the end of the word in progress depends on, so that sequences that differ only in
+    older words have equal states (recombination).
     """
 
-    __slots__ = (
-        *("key", "context", "word", "words", "lookahead", "hotword_prefix", "provisional_boost"),
-        *("steps", "word_end", "new_word_bound"),
-    )
-
-    def __init__(
-        self, key: str, context: int, word: str, words: range, lookahead: float, hotword_prefix: str, boost: float
-    ):
-        self.key = key
-        self.context = context
-        self.word = word
-        self.words = words
-        self.lookahead = lookahead
-        self.hotword_prefix = hotword_prefix
-        self.provisional_boost = boost
-        self.steps: dict[int, tuple[float, FusionState]] = {}
-        self.word_end: tuple[float, int, str] | None = None
-        self.new_word_bound: float | None = None
+    key: str  # equal for equal futures; after `Fusion.trim` there may be several objects with one key
+    context: int  # the language model's state before the word in progress
+    word: str  # letters of the word in progress
+    words: range  # ids of the vocabulary's words that start with these letters
+    lookahead: float  # score of the likeliest of them
+    hotword_prefix: str  # the longest end of the text with which a hotword starts
+    provisional_boost: float  # nats for it so far
+    steps: dict[int, tuple[float, "FusionState"]] = field(default_factory=dict)  # token → gain (nats), next state
+    word_end: tuple[float, int, str] | None = None  # result of `Fusion._end_word`
+    new_word_bound: float | None = None  # result of `Fusion.bound` for tokens that begin a word
 
 
 @dataclass

@@ -7,6 +7,7 @@ into “very”). `asr.decode.nbest` traces them back, and drops them.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from asr.decode.fusion import FusionState
@@ -19,17 +20,15 @@ IMPOSSIBLE = -math.inf
 Future = str
 
 
+@dataclass(slots=True, eq=False)
 class Run:
     """A closed run of frames of one token in an alignment, linked to the run before it; else as `AlignedToken`."""
 
-    __slots__ = ("first", "last", "log_prob", "previous", "token")
-
-    def __init__(self, previous: "Run | None", token: int, first: int, last: int, log_prob: float):
-        self.previous = previous
-        self.token = token
-        self.first = first
-        self.last = last
-        self.log_prob = log_prob
+    previous: "Run | None"
+    token: int
+    first: int
+    last: int
+    log_prob: float
 
     def aligned(self) -> AlignedToken:
         return AlignedToken(self.token, self.first, self.last, self.log_prob)
@@ -69,48 +68,30 @@ def future_of(fusion_state: FusionState, token: int) -> Future:
     return fusion_state.key + chr(token)
 
 
+@dataclass(slots=True, eq=False)
 class Prefix:
-    """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs.
+    """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs."""
 
-    parent, token, number, key: identity; equal sequences are one object, `BeamState.children[key]`.
-    live: whether it is in the beam. A dead one may be an ancestor of live ones, and may come back.
-    blank, nonblank, acoustic: log-prob of all alignments that end in a blank, in the token, in either.
-    fusion_state, fusion_score: state of the language model and hotwords after it, and what they add.
-    score: acoustic + fusion_score. future: prefixes with equal ones can be merged.
-    blank_path, token_path: log-prob of the single best alignment of each kind (Viterbi), which gives the times.
-    blank_runs: the runs of `blank_path`. token_runs, first, peak: the runs of `token_path` before its last one, and the
-        first frame and highest log-prob of that last one, which is still open. closed: that run as of the last frame, if
-        it was asked for.
-    merged: what was merged into it and by how much that scores lower, by the number of its parent.
-    """
-
-    __slots__ = (
-        *("parent", "token", "number", "key", "live", "future"),
-        *("blank", "nonblank", "acoustic"),
-        *("fusion_state", "fusion_score", "score"),
-        *("blank_path", "token_path", "blank_runs", "token_runs", "first", "peak", "closed"),
-        "merged",
-    )
-
-    def __init__(
-        self, parent: "Prefix | None", token: int, number: int, key: int, fusion_state: FusionState, fusion_score: float
-    ):
-        self.parent = parent
-        self.token = token
-        self.number = number
-        self.key = key
-        self.fusion_state = fusion_state
-        self.fusion_score = fusion_score
-        self.future = future_of(fusion_state, token)
-        self.live = True
-        self.blank = self.nonblank = self.acoustic = self.score = IMPOSSIBLE
-        self.blank_path = self.token_path = IMPOSSIBLE
-        self.blank_runs: Run | None = None
-        self.token_runs: Run | None = None
-        self.first = 0
-        self.peak = IMPOSSIBLE
-        self.closed: Run | None = None
-        self.merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None
+    parent: "Prefix | None"
+    token: int
+    number: int  # in the order of creation
+    key: int  # equal sequences are one object, `BeamState.children[key]`
+    fusion_state: FusionState  # of the language model and hotwords after it
+    fusion_score: float  # what they add
+    future: Future  # prefixes with equal ones can be merged
+    live: bool = True  # in the beam; a dead one may be an ancestor of live ones, and may come back
+    blank: float = IMPOSSIBLE  # log-prob of all alignments that end in a blank,
+    nonblank: float = IMPOSSIBLE  # in the token,
+    acoustic: float = IMPOSSIBLE  # in either
+    score: float = IMPOSSIBLE  # acoustic + fusion_score
+    blank_path: float = IMPOSSIBLE  # log-prob of the single best alignment of each kind (Viterbi), which gives the times
+    token_path: float = IMPOSSIBLE
+    blank_runs: Run | None = None  # of `blank_path`
+    token_runs: Run | None = None  # of `token_path`, before its last run, which is still open:
+    first: int = 0  # its first frame
+    peak: float = IMPOSSIBLE  # its highest log-prob
+    closed: Run | None = None  # that run as of the last frame, if it was asked for
+    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the merged path's parent
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
@@ -129,7 +110,7 @@ class Prefix:
         self.peak = log_prob
 
     def as_merged_paths(self, frame: int) -> list[MergedPath]:
-        """What the prefix that this one is merged into has to keep: this one, and what was merged into it before."""
+        """This prefix and what was merged into it, for the prefix that it is merged into."""
         if self.parent is None:
             return []
         _, run = self.best_path(frame)
