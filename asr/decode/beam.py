@@ -22,7 +22,6 @@ from asr.decode.prefix import (
     Future,
     MergedPath,
     Prefix,
-    Run,
     alignment,
     future_of,
     log_add,
@@ -30,7 +29,6 @@ from asr.decode.prefix import (
     unstable_tokens,
 )
 from asr.decode.word_times import AlignedToken, spell_words
-from asr.errors import ArgumentError
 from asr.model.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 32  # prefixes kept after each frame, not counting those that others grew from
@@ -47,7 +45,6 @@ COMMIT_FRAMES = 128  # frames between two commits
 Extensions = dict[int, float]  # number of the prefix × vocabulary + token → score; no tuples, see `Future`
 Ranked = tuple[float, Prefix, int]  # score, prefix, the token that extends it, or the blank if it stays
 Arrival = tuple[Prefix, Prefix, float]  # live prefix, its parent, log-prob of what passes from the parent to it
-Offer = tuple[Prefix, tuple[float, Run | None]]  # live prefix, best alignment that its parent offers it
 
 
 class Recombination:
@@ -59,7 +56,7 @@ class Recombination:
         self.merged: dict[Future, list[MergedPath]] = {}
 
     def not_dominated(self, prefix: Prefix) -> bool:
-        """Whether none of the better prefixes, asked about before, has the same future and is better in every way."""
+        """Whether no prefix asked about before has the same future and is better in every way."""
         blank, nonblank = prefix.blank + prefix.fusion_score, prefix.nonblank + prefix.fusion_score
         best_blank = self.blank.setdefault(prefix.future, blank)
         best_nonblank = self.nonblank.setdefault(prefix.future, nonblank)
@@ -71,39 +68,28 @@ class Recombination:
 
 @dataclass
 class BeamState:
-    """frames: number of frames so far. beam: live prefixes, best first.
+    """The search after some frames.
 
-    children: (number of the parent × vocabulary + token) → prefix, for live prefixes and their ancestors. It makes a
-        prefix that was dropped and comes back the same object that its children have as a parent.
-    created: number of prefixes made, which is the number of the next one.
+    `children` holds live prefixes and their ancestors. It makes a prefix that was dropped and comes back the same
+    object that its children have as a parent.
     """
 
-    beam: list[Prefix]
-    children: dict[int, Prefix]
+    beam: list[Prefix]  # live prefixes, best first
+    children: dict[int, Prefix]  # by number of the parent × vocabulary + token
     frames: int = 0
-    created: int = 1
+    created: int = 1  # prefixes made so far: the number of the next one
 
 
 class BeamDecoder:
     """Prefix beam search decoder.
 
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Times
-    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish` gives
-    up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that were
-    merged into better ones on the way (recombination) are estimates.
+    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish`
+    gives up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that
+    were merged into better ones on the way (recombination) are estimates.
 
-    Args:
-        tokens: the alphabet.
-        frame_seconds: from one frame to the next.
-        beam_width: prefixes kept, see `BEAM_WIDTH`.
-        token_prune, score_prune: nats, see above; without a `score_prune` the width chooses it.
-        tokens_per_frame: that extend prefixes. `len(tokens)`, and `math.inf` for the prunes, turn pruning off.
-        commit_seconds: age at which words are committed; `math.inf` for never.
-        nbest: hypotheses wanted.
-        fusion: language model and hotwords.
-        calibration: of confidences.
-
-    ArgumentError if one is out of range.
+    The limits are those at the top of the module. Without a `score_prune` the width chooses it; `math.inf` for both
+    prunes and `commit_seconds`, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
     def __init__(
@@ -119,15 +105,10 @@ class BeamDecoder:
         fusion: Fusion | None = None,
         calibration: Calibration = UNCALIBRATED,
     ):
-        if min(beam_width, tokens_per_frame, nbest) < 1:
-            raise ArgumentError("beam_width, tokens_per_frame and nbest must be at least 1")
         if score_prune is None:
             # Below a width of 16 less of it makes a beam faster at fewer errors than an even smaller width does.
             score_prune = min(SCORE_PRUNE, SCORE_PRUNE / 2 + beam_width / 4)
-        if not (token_prune >= 0 and score_prune >= 0 and commit_seconds >= 0):
-            raise ArgumentError("token_prune and score_prune (nats) and commit_seconds must be 0 or more")
         self.tokens = tokens
-        self.vocabulary = len(tokens)
         self.frame_seconds = frame_seconds
         self.beam_width = beam_width
         self.token_prune = token_prune
@@ -178,7 +159,7 @@ class BeamDecoder:
         return Hypothesis(tuple(item.token for item in aligned), words, score, acoustic)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
-        """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
+        """For each frame, the tokens that may extend a prefix."""
         likely = (block >= best[:, None] - self.token_prune) & (block > IMPOSSIBLE)
         likely[:, BLANK_ID] = False
         if self.tokens_per_frame < block.shape[1] - 1:
@@ -210,9 +191,13 @@ class BeamDecoder:
         recombination = Recombination()
         staying, growing = self._select(state, extensions, recombination)
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
-        offers = [(child, parent.best_path(state.frames, child.token == parent.token)) for child, parent, _ in arrivals]
+        offers = [parent.best_path(state.frames, child.token == parent.token) for child, parent, _ in arrivals]
         grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
-        self._stay(staying, offers, row, state.frames)
+        for prefix in staying:
+            prefix.stay(row[BLANK_ID], row[prefix.token], state.frames)
+        for (child, _, _), (path, runs) in zip(arrivals, offers, strict=True):
+            if path + row[child.token] > child.token_path:
+                child.begin_run(path, runs, state.frames, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("score"), reverse=True)
         if recombination.merged:
@@ -226,7 +211,7 @@ class BeamDecoder:
         """Extend each prefix by each token, to prefixes that are new or that are in the beam already."""
         extensions: Extensions = {}
         arrivals: list[Arrival] = []
-        children, vocabulary = state.children, self.vocabulary
+        children, vocabulary = state.children, len(self.tokens)
         for token in extending:
             log_prob = row[token]
             for prefix in state.beam:
@@ -318,7 +303,7 @@ class BeamDecoder:
                 least = best[0]
             if score + self.fusion.highest_gain <= least:
                 break
-            number, token = divmod(key, self.vocabulary)
+            number, token = divmod(key, len(self.tokens))
             prefix = parents[number]
             step = prefix.fusion_state.steps.get(token)
             if step is None:
@@ -367,7 +352,7 @@ class BeamDecoder:
 
     def _grow(self, state: BeamState, parent: Prefix, token: int, score: float, log_prob: float) -> Prefix:
         """The live prefix `parent` + `token`, newly made or come back."""
-        key = parent.number * self.vocabulary + token
+        key = parent.number * len(self.tokens) + token
         prefix = state.children.get(key)
         if prefix is None:
             gain, fusion_state = self.fusion.step(parent.fusion_state, token)
@@ -382,25 +367,8 @@ class BeamDecoder:
         prefix.begin_run(*parent.best_path(state.frames, token == parent.token), state.frames, log_prob)
         return prefix
 
-    @staticmethod
-    def _stay(staying: Sequence[Prefix], offers: Sequence[Offer], row: list[float], frame: int) -> None:
-        """Advance the best alignments of the prefixes that stay; those offered by parents replace worse ones."""
-        for prefix in staying:
-            log_prob = row[prefix.token]
-            if prefix.token_path > prefix.blank_path:
-                prefix.blank_path, prefix.blank_runs = prefix.best_path(frame)
-            prefix.blank_path += row[BLANK_ID]
-            prefix.token_path += log_prob
-            if log_prob > prefix.peak:
-                prefix.peak = log_prob
-        for child, (path, runs) in offers:
-            if path + row[child.token] > child.token_path:
-                child.begin_run(path, runs, frame, row[child.token])
-
     def _commit_history(self, state: BeamState) -> None:
-        """Commit what is older than `commit_seconds`: prefixes that disagree with it are dropped, and so is all that no
-        live prefix needs. Only live prefixes get children, so nothing that is dropped is needed again.
-        """
+        """Commit what is older than `commit_seconds`; drop prefixes that disagree with it, and what none needs."""
         committed = state.beam[0]
         while committed.parent is not None and committed.first >= state.frames - self.history_frames:
             committed = committed.parent

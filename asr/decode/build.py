@@ -1,6 +1,6 @@
 """From options and a bundle to a decoder: greedy or beam, with language model, hotwords and calibration."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
@@ -81,8 +81,17 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    rescorer = LanguageModelRescorer(_shared_neural(Path(options.rescore)), weights, tokens)
-    return RescoringDecoder(beam, rescorer, options.nbest)
+    folder = Path(options.rescore)
+    with _lock:
+        model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
+    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, tokens), options.nbest)
+
+
+def decoder_for_hotwords(hotwords: Hotwords, options: DecoderOptions, bundle: Bundle) -> Decoder:
+    """`make_decoder` with other hotwords than those of the options; ArgumentError where they would be ignored."""
+    if hotwords and options.name != "beam":
+        raise ArgumentError(f"hotwords: the {options.name} decoder ignores them; choose the beam decoder")
+    return make_decoder(replace(options, hotwords=hotwords), bundle)
 
 
 _lock = Lock()  # two threads that need the same model open it once
@@ -97,7 +106,7 @@ def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
     lm = options.lm if options.lm is not None else config.lm or NO_LM
     path = find_language_model(lm, bundle if options.lm is None else None) if lm != NO_LM else None
     with _lock:
-        model = spellable(_ngram_model(path.resolve(), _version(path)), tokens, str(path)) if path else None
+        model = _ngram_model(path.resolve(), _version(path), frozenset(tokens.letters)) if path else None
         key = model, tokens.symbols, weights, frozenset(hotwords.items())
         fusion = _fusions.get(key)
         if fusion is None:
@@ -105,14 +114,9 @@ def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
         return fusion
 
 
-def _shared_neural(folder: Path) -> NeuralModel:
-    with _lock:
-        return _neural_model(folder.resolve(), _version(*(folder / file for file in ("config.json", "model.onnx"))))
-
-
 @lru_cache(OPENED)
-def _ngram_model(path: Path, version: object) -> NgramModel:
-    return load_model(path)
+def _ngram_model(path: Path, version: object, letters: frozenset[str]) -> NgramModel:
+    return spellable(load_model(path), letters, str(path))
 
 
 @lru_cache(OPENED)

@@ -21,15 +21,11 @@ CACHED = 15_000  # states, and words in progress, after which all are made anew:
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """How a language model's natural logs are added to the acoustic ones (Hannun et al. 2014, equation 2).
+    """How a language model's natural logs are added to the acoustic ones (Hannun et al. 2014, equation 2)."""
 
-    lm_weight: factor of the language model's log-probs. word_bonus: nats added for each word, against the model's
-    preference for few words. unknown_score: nats added for a word that the language model does not know.
-    """
-
-    lm_weight: float = 0.5
-    word_bonus: float = 1.5
-    unknown_score: float = -13.0
+    lm_weight: float = 0.5  # factor of the language model's log-probs
+    word_bonus: float = 1.5  # nats added for each word, against the model's preference for few words
+    unknown_score: float = -13.0  # nats added for a word that the language model does not know
 
 
 @dataclass(slots=True, eq=False)
@@ -56,8 +52,7 @@ class FusionState:
 class _Cache:
     """What was computed since the last `Fusion.trim`: states by key, word ids by letters, unknown scores by context.
 
-    Threads share it without a lock. Each reads and adds single entries of a dict, and whatever two of them compute for
-    the same entry is equal.
+    Threads share it without a lock: whatever two of them compute for the same entry is equal.
     """
 
     states: dict[str, FusionState] = field(default_factory=dict)
@@ -155,8 +150,10 @@ class Fusion:
             bound = state.new_word_bound
             if bound is None:
                 score, context, _ = self._end_word(state) if state.word else (0.0, state.context, "")
-                # Look-ahead is 0 before the first letter.
-                bound = state.new_word_bound = score + max(0.0, self._highest_lookahead(context)) - state.lookahead
+                if self.model is not None:  # look-ahead is 0 before the first letter; <unk> is one of the words
+                    highest = self._word_score(self.model.best(context, 0, len(self._vocabulary)), True)
+                    score += max(0.0, highest)
+                bound = state.new_word_bound = score - state.lookahead
             if hotword_prefix and state.word:
                 hotword_prefix = self._end_word(state)[2]
         else:
@@ -205,12 +202,6 @@ class Fusion:
         if not words:
             return unknown
         return max(unknown, self._word_score(self.model.best(context, words.start, words.stop), True))
-
-    def _highest_lookahead(self, context: int) -> float:
-        """The highest score that any word may have; <unk> is one of them."""
-        if self.model is None:
-            return 0.0
-        return self._word_score(self.model.best(context, 0, len(self._vocabulary)), True)
 
     def _word_score(self, log_prob: float, known: bool) -> float:
         weights = self.weights

@@ -15,11 +15,9 @@ from asr.model.tokens import BLANK_ID, Tokens
 
 @dataclass
 class GreedyState:
-    """frames: number of frames so far. symbol: the last frame's best. score: log-prob of the best path."""
-
-    frames: int = 0
-    symbol: int = BLANK_ID
-    score: float = 0.0
+    frames: int = 0  # so far
+    symbol: int = BLANK_ID  # the last frame's best
+    score: float = 0.0  # log-prob of the best path
     aligned: list[AlignedToken] = field(default_factory=list)
 
 

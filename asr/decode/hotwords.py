@@ -16,8 +16,7 @@ Hotwords = str | Sequence[str] | Mapping[str, float]
 
 def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> float:
     """Nats for each letter after the first two, at least for one."""
-    letters = len(phrase.replace(" ", ""))
-    return nats_per_letter * max(1, letters - FREE_LETTERS)
+    return nats_per_letter * max(1, len(phrase.replace(" ", "")) - FREE_LETTERS)
 
 
 def parse_hotwords(hotwords: Hotwords, tokens: Tokens) -> dict[str, float]:
@@ -76,7 +75,6 @@ class HotwordMatcher:
     """
 
     def __init__(self, boosts: Mapping[str, float]):
-        """boosts: phrases, single spaces between their words, and nats."""
         self.boosts = dict(boosts)
         self.words = {word for phrase in boosts for word in phrase.split()}
         self.provisional = {"": 0.0}  # nats, of each prefix of a hotword, spaces included

@@ -44,16 +44,12 @@ def alignment(run: Run | None) -> list[AlignedToken]:
 
 
 class MergedPath(NamedTuple):
-    """A token sequence that was merged into a prefix: the same future, another past.
+    """A token sequence that was merged into a prefix: the same future, another past."""
 
-    parent: the prefix before its last token. runs: those of `parent`. frame: when it was merged. score, fusion_score:
-    its own at that time.
-    """
-
-    parent: "Prefix"
-    runs: Run | None
-    frame: int
-    score: float
+    parent: "Prefix"  # the prefix before its last token
+    runs: Run | None  # of `parent`
+    frame: int  # when it was merged
+    score: float  # its own at that time, as the next
     fusion_score: float
 
 
@@ -84,7 +80,9 @@ class Prefix:
     nonblank: float = IMPOSSIBLE  # in the token,
     acoustic: float = IMPOSSIBLE  # in either
     score: float = IMPOSSIBLE  # acoustic + fusion_score
-    blank_path: float = IMPOSSIBLE  # log-prob of the single best alignment of each kind (Viterbi), which gives the times
+    blank_path: float = (
+        IMPOSSIBLE  # log-prob of the single best alignment of each kind (Viterbi), which gives the times
+    )
     token_path: float = IMPOSSIBLE
     blank_runs: Run | None = None  # of `blank_path`
     token_runs: Run | None = None  # of `token_path`, before its last run, which is still open:
@@ -102,8 +100,17 @@ class Prefix:
             run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
         return self.token_path, run
 
+    def stay(self, blank: float, log_prob: float, frame: int) -> None:
+        """Advance the best alignments by `frame`, with the log-probs of the blank and of the token there."""
+        if self.token_path > self.blank_path:
+            self.blank_path, self.blank_runs = self.best_path(frame)
+        self.blank_path += blank
+        self.token_path += log_prob
+        if log_prob > self.peak:
+            self.peak = log_prob
+
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
-        """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""
+        """Make `path` and `runs`, with a new run at `frame`, the token's best alignment."""
         self.token_path = path + log_prob
         self.token_runs = runs
         self.first = frame
@@ -123,8 +130,7 @@ class Prefix:
     def merge(self, path: MergedPath) -> None:
         """Keep a merged path; of several with one parent the one with the smallest gap."""
         gap = ScoreGap(max(0.0, self.score - path.score), self.fusion_score - path.fusion_score)
-        if self.merged is None:
-            self.merged = {}
+        self.merged = self.merged or {}
         number = path.parent.number
         if number not in self.merged or gap.score < self.merged[number][1].score:
             self.merged[number] = path, gap

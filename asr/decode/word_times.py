@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from asr.decode.calibration import UNCALIBRATED, Calibration
@@ -35,6 +36,10 @@ def spell_words(
         if tokens.symbols[item.token].strip(WORD_START):
             spelled[-1].append(item)
     return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
+
+
+def shift(words: Iterable[Word], seconds: float) -> tuple[Word, ...]:
+    return tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in words)
 
 
 def _word(items: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:

@@ -17,12 +17,12 @@ own, a batcher advances when the caller calls `step`; `news` is set when there i
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asr.audio.sources import Samples
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
-from asr.errors import ArgumentError, AudioError
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, decoder_for_hotwords, make_decoder
+from asr.decode.hotwords import Hotwords
+from asr.errors import AudioError
 from asr.model.engine import Model, open_streaming_engine
 from asr.output.events import Event
 from asr.recognize.endpoint import Endpoint
@@ -74,9 +74,7 @@ class Batcher:
         """
         decoder = self.decoder
         if hotwords is not None:
-            if self.options.name != "beam":
-                raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
-            decoder = make_decoder(replace(self.options, hotwords=hotwords), self.engine.bundle)
+            decoder = decoder_for_hotwords(hotwords, self.options, self.engine.bundle)
         live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
         stream = BatchedStream(self)
         with self._lock:

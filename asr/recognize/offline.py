@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import AudioFile, Samples, read_blocks
 from asr.decode.base import Decoder
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, decoder_for_hotwords, make_decoder
 from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Model, StreamingEngine, open_engine
@@ -154,7 +154,9 @@ class Recognizer:
             on_progress: called with the source and the seconds of each stretch of audio that was recognised.
             hotwords: as for `transcribe`.
         """
-        decoder = self.decoder if hotwords is None else self._decoder_for(hotwords)
+        decoder = self.decoder
+        if hotwords is not None:
+            decoder = decoder_for_hotwords(hotwords, self.options, self.bundle)
         state = decoder.reset()
         for job, log_probs in self._log_probs(map(_Job, sources)):
             if log_probs is None:
@@ -233,11 +235,6 @@ class Recognizer:
         return Recognition(
             job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives, language), job.error
         )
-
-    def _decoder_for(self, hotwords: Hotwords) -> Decoder:
-        if hotwords and self.options.name != "beam":
-            raise ArgumentError(f"hotwords: the {self.options.name} decoder ignores them; choose the beam decoder")
-        return make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
 
 
 def _with_rate(source: AudioFile | Samples, sample_rate: int | None) -> Any:
