@@ -5,7 +5,8 @@ vocabulary continuous speech recognition using bi-directional recurrent DNNs", a
 pruning the result is exact.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heappush, heapreplace
 from itertools import islice, pairwise
@@ -53,7 +54,7 @@ class Recombination:
     def __init__(self) -> None:
         self.blank: dict[Future, float] = {}
         self.nonblank: dict[Future, float] = {}
-        self.merged: dict[Future, list[MergedPath]] = {}
+        self.merged: defaultdict[Future, list[MergedPath]] = defaultdict(list)
 
     def not_dominated(self, prefix: Prefix) -> bool:
         """Whether no prefix asked about before has the same future and is better in every way."""
@@ -61,9 +62,6 @@ class Recombination:
         best_blank = self.blank.setdefault(prefix.future, blank)
         best_nonblank = self.nonblank.setdefault(prefix.future, nonblank)
         return best_blank < blank or best_nonblank < nonblank or (best_blank == blank and best_nonblank == nonblank)
-
-    def merge(self, future: Future, paths: Iterable[MergedPath]) -> None:
-        self.merged.setdefault(future, []).extend(paths)
 
 
 @dataclass
@@ -195,9 +193,9 @@ class BeamDecoder:
         grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
         for prefix in staying:
             prefix.stay(row[BLANK_ID], row[prefix.token], state.frames)
-        for (child, _, _), (path, runs) in zip(arrivals, offers, strict=True):
-            if path + row[child.token] > child.token_path:
-                child.begin_run(path, runs, state.frames, row[child.token])
+        for (child, _, _), (log_prob, runs) in zip(arrivals, offers, strict=True):
+            if log_prob + row[child.token] > child.token_path:
+                child.begin_run(log_prob, runs, state.frames, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("score"), reverse=True)
         if recombination.merged:
@@ -272,7 +270,7 @@ class BeamDecoder:
             if recombination.not_dominated(prefix):
                 staying.append(prefix)
             elif several:
-                recombination.merge(prefix.future, prefix.as_merged_paths(state.frames))
+                recombination.merged[prefix.future] += prefix.as_merged_paths(state.frames)
             elif not crowded:
                 if relatives is None:
                     relatives = related(state.beam)
@@ -319,7 +317,7 @@ class BeamDecoder:
                 if self.nbest > 1:
                     _, runs = prefix.best_path(state.frames, token == prefix.token)
                     path = MergedPath(prefix, runs, state.frames, score, prefix.fusion_score + gain)
-                    recombination.merge(future, [path])
+                    recombination.merged[future].append(path)
                 continue
             (heapreplace if full else heappush)(best, score)
             ranked.append((score, prefix, token))

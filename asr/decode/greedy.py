@@ -21,6 +21,7 @@ class GreedyState:
     aligned: list[AlignedToken] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
 class GreedyDecoder:
     """Best path decoder; `frame_seconds` is the time from one frame to the next.
 
@@ -28,10 +29,9 @@ class GreedyDecoder:
     where beam search sums over alignments.
     """
 
-    def __init__(self, tokens: Tokens, frame_seconds: float, calibration: Calibration = UNCALIBRATED):
-        self.tokens = tokens
-        self.frame_seconds = frame_seconds
-        self.calibration = calibration
+    tokens: Tokens
+    frame_seconds: float
+    calibration: Calibration = UNCALIBRATED
 
     def reset(self) -> GreedyState:
         return GreedyState()

@@ -17,7 +17,7 @@ own, a batcher advances when the caller calls `step`; `news` is set when there i
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from asr.audio.sources import Samples
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, decoder_for_hotwords, make_decoder
@@ -27,9 +27,6 @@ from asr.model.engine import Model, open_streaming_engine
 from asr.output.events import Event
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import ENDPOINT, PIECE, STREAMING_MODEL, LiveStream, make_second_pass
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +44,14 @@ class Batcher:
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         second_pass: Model | None = None,
         threads: int = 0,
-        executor: "Executor | None" = None,
+        executor: Executor | None = None,
         providers: Sequence[str] = (),
     ):
         self.engine = open_streaming_engine(model, threads, providers)
         self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
         self.decoder = make_decoder(self.options, self.engine.bundle)
         self.second_pass = make_second_pass(second_pass, decoder, threads)
-        if second_pass is not None and executor is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            executor = ThreadPoolExecutor(1)
-        self.executor = executor
+        self.executor = ThreadPoolExecutor(1) if second_pass is not None and executor is None else executor
         self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
         self._lock = threading.Lock()  # of that
         self._stepping = threading.Lock()
@@ -66,12 +59,7 @@ class Batcher:
         self._closed = False
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
-        """A new stream.
-
-        Args:
-            endpoint: when its utterances end, as of `StreamingRecognizer`.
-            hotwords: of this stream, in place of those of the batcher's decoder; a decoder is built for them.
-        """
+        """A new stream; a decoder is built for its `hotwords`, instead of the batcher's."""
         decoder = self.decoder
         if hotwords is not None:
             decoder = decoder_for_hotwords(hotwords, self.options, self.engine.bundle)

@@ -98,7 +98,7 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
         (["en-bilstm", "dev.jsonl"], "en-bilstm: no such folder"),
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
-        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: cannot read a recurrent language model"),
+        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere/config.json: not the config of a recurrent"),
     ],
 )
 def test_failures_are_one_line(
