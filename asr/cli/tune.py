@@ -24,7 +24,8 @@ def tune(
     folder: Annotated[Path, Argument(metavar="BUNDLE", help="The bundle's folder.")],
     manifest: Annotated[Path, Argument(help="Dev data: JSON Lines with audio, text and speaker.")],
     lm: Annotated[
-        list[str] | None, Option("--lm", help="Packaged language model or file; of several the best is taken.")
+        list[str] | None,
+        Option("--lm", help="Packaged language model or file; of several the best is taken. Else the bundle's own."),
     ] = None,
     rescore: Annotated[
         Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
@@ -47,7 +48,10 @@ def tune(
         for entry in entries:
             log_probs = recognizer.log_probs(entry.audio, on_progress=on_progress)
             samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
-    tuned = Tuner(bundle, samples, complain).tune(lm or [], str(rescore) if rescore else None)
+    own, lms = bundle.config.decoder.lm, lm or []
+    if own and not lm:
+        lms = [own if own in packaged_language_models() else str(find_language_model(own, bundle))]
+    tuned = Tuner(bundle, samples, complain).tune(lms, str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
     print(section, end="")

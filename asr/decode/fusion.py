@@ -69,14 +69,8 @@ class Fusion:
 
     The sum over a whole sequence is, for each word, lm_weight · ln P(word | words before) + word_bonus, with
     unknown_score if it is unknown, and the boost of each hotword in it. Without a language model only hotwords count.
-    Any number of threads may share a fusion.
-
-    Args:
-        tokens: the recogniser's alphabet.
-        model: its words must be spelled with the letters of `tokens`, see `asr.decode.lexicon`.
-        weights: of the language model.
-        hotwords: phrases, in the letters of `tokens` and with single spaces between words, and their boosts in nats.
-            Their words are not unknown.
+    Words of the model and hotwords, phrases with single spaces in them and boosts in nats, are spelled with the letters
+    of `tokens`. The words of hotwords are not unknown. Any number of threads may share a fusion.
     """
 
     def __init__(

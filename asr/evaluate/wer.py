@@ -62,8 +62,8 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
 
     utterances = list(utterances)
     words = _align(utterances)
-    counts = np.array([_word_counts(chunks) for chunks in words.alignments], dtype=np.int64).reshape(-1, 3)
-    lengths = np.array([len(reference) for reference in words.references], dtype=np.int64)
+    counts = np.array([*map(_word_counts, words.alignments)])
+    lengths = np.array([*map(len, words.references)])
     if lengths.sum() == 0:
         raise AsrError(f"none of the {len(utterances)} utterances has a reference word; add reference texts to score")
     characters = jiwer.process_characters([*map(" ".join, words.references)], [*map(" ".join, words.hypotheses)])
@@ -85,7 +85,7 @@ def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray
     """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
     words = _align(utterances)
     errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
-    return np.array(errors, dtype=np.int64), np.array([*map(len, words.references)], dtype=np.int64)
+    return np.array(errors), np.array([*map(len, words.references)])
 
 
 def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
@@ -104,9 +104,8 @@ def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
 def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of the error rate, resampling whole utterances (Bisani & Ney 2004, section 3).
 
-    errors, lengths: word errors and reference words of each utterance, both of shape (utterances,). Errors within an
-    utterance depend on each other, so utterances are drawn, not words. So do those of one speaker: with few speakers
-    the true uncertainty is larger.
+    errors, lengths: word errors and reference words, both (utterances,). Errors within an utterance depend on each
+    other, so utterances are drawn, not words; with few speakers the true uncertainty is larger.
     """
     generator = np.random.default_rng(0)
     sums = np.empty((BOOTSTRAP_RESAMPLES, 2))

@@ -89,7 +89,7 @@ class NeuralModel:
         return log_probs[:, 0], states
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Natural log of the probability of each sequence of tokens as a whole sentence, its end included: (N,)."""
+        """Natural log of the probability of each sequence as a whole sentence, its end included: (N,)."""
         return np.array([scores.sum() for scores in self.score_tokens(sequences)])
 
     def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:

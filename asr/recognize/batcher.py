@@ -53,7 +53,6 @@ class Batcher:
         self.second_pass = make_second_pass(second_pass, decoder, threads)
         self.executor = ThreadPoolExecutor(1) if second_pass is not None and executor is None else executor
         self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
-        self._lock = threading.Lock()  # of that
         self._stepping = threading.Lock()
         self.news = threading.Event()
         self._closed = False
@@ -65,16 +64,15 @@ class Batcher:
             decoder = decoder_for_hotwords(hotwords, self.options, self.engine.bundle)
         live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
         stream = BatchedStream(self)
-        with self._lock:
-            self._streams[stream] = live
+        self._streams[stream] = live
         return stream
 
     def step(self) -> list[tuple["BatchedStream", list[Event]]]:
         """Advance all streams that have audio by up to two seconds → those with new events or that are `done` now."""
         with self._stepping:
             self.news.clear()
-            with self._lock:
-                waiting = {stream: live for stream, live in self._streams.items() if live.waiting}
+            # A list, made at once: other threads open and cancel streams.
+            waiting = {stream: live for stream, live in list(self._streams.items()) if live.waiting}
             if not waiting:
                 return []
             chunks = [live.take(PIECE) for live in waiting.values()]
@@ -95,7 +93,7 @@ class Batcher:
                 if live.waiting:
                     self.news.set()
                 if live.over:
-                    self._forget(stream)
+                    self._streams.pop(stream, None)
                 if events or stream.done:
                     results.append((stream, events))
             return [(stream, events) for stream, events in results if not stream.cancelled]
@@ -113,27 +111,18 @@ class Batcher:
     def close(self) -> None:
         """Cancel all streams and end `run`."""
         self._closed = True
-        with self._lock:
-            streams = list(self._streams)
-        for stream in streams:
+        for stream in list(self._streams):
             stream.cancel()
         if self.executor is not None:
             self.executor.shutdown(wait=False, cancel_futures=True)
         self.news.set()
 
-    def _forget(self, stream: "BatchedStream") -> None:
-        with self._lock:
-            self._streams.pop(stream, None)
-
 
 class BatchedStream:
-    """One stream of a batcher. Its methods may be called in any thread, by one at a time, `cancel` at any moment.
-
-    error: what ended the stream early, if anything did.
-    """
+    """One stream of a batcher. Its methods may be called in any thread, by one at a time, `cancel` at any moment."""
 
     def __init__(self, batcher: Batcher):
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # that ended the stream early
         self.cancelled = False
         self._batcher = batcher
         self._delivery = threading.RLock()  # reentrant, as `deliver` may cancel
@@ -163,7 +152,7 @@ class BatchedStream:
         """Forget the stream. After this returns nothing more of it is given."""
         with self._delivery:
             self.cancelled = True
-            self._batcher._forget(self)
+            self._batcher._streams.pop(self, None)
 
     def _live(self) -> LiveStream:
         live = self._batcher._streams.get(self)
@@ -173,7 +162,7 @@ class BatchedStream:
 
     def _fail(self, error: Exception) -> list[Event]:
         self.error = error
-        self._batcher._forget(self)
+        self._batcher._streams.pop(self, None)
         return []
 
     def _deliver(self, deliver: Callable[["BatchedStream", list[Event]], None], events: list[Event]) -> None:

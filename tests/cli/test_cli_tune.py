@@ -11,6 +11,7 @@ import pytest
 from program import Command
 
 from asr.cli.tune import bundled
+from asr.decode.build import make_decoder
 from asr.errors import AsrError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
@@ -62,6 +63,27 @@ def test_weights_calibration_metrics_and_the_card_are_written(
         assert card.count(row) == 1
     again = run("tune", bundle, manifest, "--lm", lm)
     assert (again.code, again.out) == (0, result.out)
+
+
+@pytest.mark.parametrize("named", ["en-lm", "../words.lm", None], ids=["packaged", "a path", "in the bundle"])
+def test_a_language_model_is_found_from_any_folder(
+    run: Command, bundle: Path, manifest: Path, lm: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    if named is None:
+        values = json.loads((bundle / "config.json").read_text())
+        (bundle / "config.json").write_text(json.dumps(values | {"decoder": {"lm": "words.lm"}}))
+        lm.rename(bundle / "words.lm")
+    elsewhere = manifest.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "words.lm").write_bytes(b"of another bundle")
+    monkeypatch.chdir(elsewhere)
+    result = run("tune", "../bundle", "../dev.jsonl", *(["--lm", named] if named else []))
+    assert result.code == 0, result.err
+    expected = "en-lm" if named == "en-lm" else "words.lm"
+    assert load_bundle(bundle).config.decoder.lm == expected
+    assert (bundle / "words.lm").is_file() == (expected == "words.lm")
+    monkeypatch.chdir("/")
+    make_decoder("beam", load_bundle(bundle))
 
 
 def test_without_a_language_model_only_confidences_are_fitted(run: Command, bundle: Path, manifest: Path) -> None:
