@@ -117,7 +117,6 @@ class Fusion:
         return state
 
     def step(self, state: FusionState, token: int) -> tuple[float, FusionState]:
-        """The gain of appending a token (not the blank), and the state after it."""
         known = state.steps.get(token)
         if known is not None:
             return known

@@ -19,10 +19,8 @@ PAUSE_SECONDS = 0.6
 
 @dataclass(frozen=True)
 class RescoringWeights:
-    """What is added to the beam's score: lm_weight · ln P(text) of the recurrent model, word_bonus nats a word."""
-
-    lm_weight: float = 0.2
-    word_bonus: float = 0.5
+    lm_weight: float = 0.2  # factor of ln P(text) of the recurrent model
+    word_bonus: float = 0.5  # nats added for each word
 
 
 class LanguageModelRescorer:

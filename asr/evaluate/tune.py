@@ -33,8 +33,6 @@ CLOSE = 0.06  # seconds between two starts of a word that count as equal
 
 @dataclass(frozen=True)
 class Sample:
-    """A dev recording."""
-
     id: str
     text: str  # what was said
     speaker: str
@@ -61,13 +59,11 @@ class Tuned:
     card: str  # the results, in Markdown
 
 
+@dataclass(frozen=True)
 class Tuner:
-    """Tunes one bundle on samples; `say` is called with a line for each step."""
-
-    def __init__(self, bundle: Bundle, samples: Sequence[Sample], say: Callable[[str], object]):
-        self.bundle = bundle
-        self.samples = samples
-        self.say = say
+    bundle: Bundle
+    samples: Sequence[Sample]
+    say: Callable[[str], object]  # called with a line for each step
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
@@ -96,7 +92,6 @@ class Tuner:
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
 
     def states(self, decoder: Decoder) -> Iterator[Any]:
-        """The decoder's state at the end of each sample."""
         for sample in self.samples:
             state = decoder.reset()
             decoder.advance(state, sample.log_probs)

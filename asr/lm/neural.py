@@ -79,7 +79,6 @@ class NeuralModel:
         return cls(config, tokens, session)
 
     def start(self, batch: int = 1) -> np.ndarray:
-        """The states before the first token, the boundary."""
         return np.zeros((batch, *self._state_shape), dtype=np.float32)
 
     def advance(self, tokens: Sequence[int] | np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

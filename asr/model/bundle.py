@@ -84,12 +84,10 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
-        """The ONNX graph."""
         return self.path / "model.onnx"
 
 
 def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
     return sorted(folder.parent.name for folder in PACKAGED.glob("*/config.json"))
 
 
@@ -104,7 +102,6 @@ def _find_bundle(name: str | Path) -> Path:
 
 
 def packaged_language_models() -> list[str]:
-    """Names of the language models that come with the package."""
     return sorted(file.parent.name for file in PACKAGED.glob(f"*/{LANGUAGE_MODEL}"))
 
 

@@ -62,10 +62,8 @@ class Recognition:
 
 @dataclass
 class _Job:
-    """A source, and how far it was read."""
-
     source: Source
-    samples: int = 0  # at 16 kHz
+    samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
