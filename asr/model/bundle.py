@@ -67,7 +67,7 @@ class BundleConfig:
     def __post_init__(self) -> None:
         if not self.frame_seconds * self.sample_rate >= 1:
             raise ValueError(f"frame_seconds {self.frame_seconds}, sample_rate {self.sample_rate}")
-        if isinstance(self.decoder, dict):  # as it was read
+        if not isinstance(self.decoder, DecoderConfig):  # as it was read
             object.__setattr__(self, "decoder", _decoder_config(self.decoder))
 
     @property

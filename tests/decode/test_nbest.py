@@ -95,7 +95,7 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
 
 def test_what_comes_from_another_root_is_forgotten():
     def prefix(parent: Prefix | None, number: int) -> Prefix:
-        return Prefix(parent, 2, number, number, Fusion(LETTERS).start(), fusion_score=0.0)
+        return Prefix(parent, 2, number, number, Fusion(LETTERS).start(), 0.0, future="")
 
     decided, stranger = prefix(None, 0), prefix(None, 1)
     kin, alien = prefix(decided, 2), prefix(stranger, 3)
