@@ -107,6 +107,7 @@ class BeamDecoder:
             # Below a width of 16 less of it makes a beam faster at fewer errors than an even smaller width does.
             score_prune = min(SCORE_PRUNE, SCORE_PRUNE / 2 + beam_width / 4)
         self.tokens = tokens
+        self.vocabulary = len(tokens)
         self.frame_seconds = frame_seconds
         self.beam_width = beam_width
         self.token_prune = token_prune
@@ -192,16 +193,22 @@ class BeamDecoder:
         offers = [parent.best_path(state.frames, child.token == parent.token) for child, parent, _ in arrivals]
         grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
         for prefix in staying:
-            prefix.stay(row[BLANK_ID], row[prefix.token], state.frames)
-        for (child, _, _), (log_prob, runs) in zip(arrivals, offers, strict=True):
-            if log_prob + row[child.token] > child.token_path:
-                child.begin_run(log_prob, runs, state.frames, row[child.token])
+            log_prob = row[prefix.token]
+            if prefix.token_path > prefix.blank_path:
+                prefix.blank_path, prefix.blank_runs = prefix.best_path(state.frames)
+            prefix.blank_path += row[BLANK_ID]
+            prefix.token_path += log_prob
+            if log_prob > prefix.peak:
+                prefix.peak = log_prob
+        for (child, _, _), (path, runs) in zip(arrivals, offers, strict=True):
+            if path + row[child.token] > child.token_path:
+                child.begin_run(path, runs, state.frames, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("score"), reverse=True)
         if recombination.merged:
             for prefix in state.beam:
-                for path in recombination.merged.pop(prefix.future, ()):
-                    prefix.merge(path)
+                for merged in recombination.merged.pop(prefix.future, ()):
+                    prefix.merge(merged)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
@@ -209,7 +216,7 @@ class BeamDecoder:
         """Extend each prefix by each token, to prefixes that are new or that are in the beam already."""
         extensions: Extensions = {}
         arrivals: list[Arrival] = []
-        children, vocabulary = state.children, len(self.tokens)
+        children, vocabulary = state.children, self.vocabulary
         for token in extending:
             log_prob = row[token]
             for prefix in state.beam:
@@ -301,7 +308,7 @@ class BeamDecoder:
                 least = best[0]
             if score + self.fusion.highest_gain <= least:
                 break
-            number, token = divmod(key, len(self.tokens))
+            number, token = divmod(key, self.vocabulary)
             prefix = parents[number]
             step = prefix.fusion_state.steps.get(token)
             if step is None:
@@ -350,7 +357,7 @@ class BeamDecoder:
 
     def _grow(self, state: BeamState, parent: Prefix, token: int, score: float, log_prob: float) -> Prefix:
         """The live prefix `parent` + `token`, newly made or come back."""
-        key = parent.number * len(self.tokens) + token
+        key = parent.number * self.vocabulary + token
         prefix = state.children.get(key)
         if prefix is None:
             gain, fusion_state = self.fusion.step(parent.fusion_state, token)

@@ -100,15 +100,6 @@ class Prefix:
             run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
         return self.token_path, run
 
-    def stay(self, blank: float, log_prob: float, frame: int) -> None:
-        """Advance the best alignments by `frame`, with the log-probs of the blank and of the token there."""
-        if self.token_path > self.blank_path:
-            self.blank_path, self.blank_runs = self.best_path(frame)
-        self.blank_path += blank
-        self.token_path += log_prob
-        if log_prob > self.peak:
-            self.peak = log_prob
-
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
         """Make `path` and `runs`, with a new run at `frame`, the token's best alignment."""
         self.token_path = path + log_prob
