@@ -78,12 +78,15 @@ class BundleConfig:
 
 @dataclass(frozen=True)
 class Bundle:
+    """A bundle on disk."""
+
     path: Path
     config: BundleConfig
     tokens: Tokens
 
     @property
     def graph(self) -> Path:
+        """The ONNX graph of the acoustic model."""
         return self.path / "model.onnx"
 
 

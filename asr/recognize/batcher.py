@@ -109,6 +109,7 @@ class Batcher:
                 stream._deliver(deliver, events)
 
     def close(self) -> None:
+        """Cancel all streams and end `run`."""
         self._closed = True
         for stream in list(self._streams):
             stream.cancel()
