@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from asr.lm.neural import NeuralConfig
-from asr.model.bundle import PACKAGED, load_bundle
+from asr.lm.neural import KIND, NeuralConfig
+from asr.model.bundle import PACKAGED, load_bundle, write_config
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
 CHARACTERS = Tokens([BLANK, WORD_START, *"'abcdefghijklmnopqrstuvwxyz"])
@@ -25,7 +25,7 @@ def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
     model = LanguageModel(config, len(tokens))
     torch.nn.init.normal_(model.head.weight, std=1.0)  # says something
     folder.mkdir(parents=True)
-    NeuralConfig("tiny", "en", "Random.", "CC0-1.0", asdict(config), tokenizer).save(folder)
+    write_config(folder, NeuralConfig("tiny", "en", "Random.", "CC0-1.0", asdict(config), tokenizer, KIND))
     tokens.save(folder / "tokens.txt")
     export_language_model(model, folder / "model.onnx")
     return folder

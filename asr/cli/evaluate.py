@@ -75,7 +75,7 @@ def evaluate(
     result = score(utterances)
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
     if json:
-        print(json_module.dumps(result.as_json() | ({"instability": flicker.rate} if streaming else {})))
+        print(json_module.dumps(dataclasses.asdict(result) | ({"instability": flicker.rate} if streaming else {})))
     else:
         print(f"{result}, instability {flicker.rate:.1%}" if streaming else result)
     if output is not None:

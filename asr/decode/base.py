@@ -23,23 +23,14 @@ from asr.output.transcript import Word
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One possible transcript.
+    """One possible transcript."""
 
-    tokens: ids without blanks and repeats.
-    words: start and end in seconds from the first frame the decoder was given, confidence 0…1.
-    score: natural log of the probability that the decoder gives it; with a language model or hotwords, what these add
-        is included, and it is no probability.
-    acoustic: the part of the score that comes from the log-probs.
-    stable: number of words at the start that no further frame can change; 0 when finished.
-    rescoring: the part of the score that a second pass added.
-    """
-
-    tokens: tuple[int, ...]
-    words: tuple[Word, ...]
-    score: float
-    acoustic: float
-    stable: int = 0
-    rescoring: float = 0.0
+    tokens: tuple[int, ...]  # ids without blanks and repeats
+    words: tuple[Word, ...]  # times in seconds from the first frame that the decoder was given, confidences 0…1
+    score: float  # natural log of its probability, and what language model and hotwords add
+    acoustic: float  # the part of the score that comes from the log-probs
+    stable: int = 0  # number of words at the start that no further frame can change; 0 when finished
+    rescoring: float = 0.0  # the part of the score that a second pass added
 
     @property
     def text(self) -> str:

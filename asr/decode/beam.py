@@ -5,7 +5,8 @@ vocabulary continuous speech recognition using bi-directional recurrent DNNs", a
 pruning the result is exact.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heappush, heapreplace
 from itertools import islice, pairwise
@@ -29,7 +30,6 @@ from asr.decode.prefix import (
     unstable_tokens,
 )
 from asr.decode.word_times import AlignedToken, spell_words
-from asr.errors import ArgumentError
 from asr.model.tokens import BLANK_ID, Tokens
 
 BEAM_WIDTH = 32  # prefixes kept after each frame, not counting those that others grew from
@@ -49,63 +49,45 @@ Arrival = tuple[Prefix, Prefix, float]  # live prefix, its parent, log-prob of w
 
 
 class Recombination:
-    """For one frame: scores of the best prefix with each future, and what is merged into that prefix.
+    """For one frame: scores of the best prefix with each future, and what is merged into that prefix."""
 
-    crowded: whether there are more results than the beam has room for.
-    """
-
-    def __init__(self, crowded: bool):
-        self.crowded = crowded
+    def __init__(self) -> None:
         self.blank: dict[Future, float] = {}
         self.nonblank: dict[Future, float] = {}
-        self.merged: dict[Future, list[MergedPath]] = {}
+        self.merged: defaultdict[Future, list[MergedPath]] = defaultdict(list)
 
     def not_dominated(self, prefix: Prefix) -> bool:
-        """Whether none of the better prefixes, asked about before, has the same future and is better in every way."""
+        """Whether no prefix asked about before has the same future and is better in every way."""
         blank, nonblank = prefix.blank + prefix.fusion_score, prefix.nonblank + prefix.fusion_score
         best_blank = self.blank.setdefault(prefix.future, blank)
         best_nonblank = self.nonblank.setdefault(prefix.future, nonblank)
         return best_blank < blank or best_nonblank < nonblank or (best_blank == blank and best_nonblank == nonblank)
 
-    def merge(self, future: Future, paths: Iterable[MergedPath]) -> None:
-        self.merged.setdefault(future, []).extend(paths)
-
 
 @dataclass
 class BeamState:
-    """frames: number of frames so far. beam: live prefixes, best first.
+    """The search after some frames.
 
-    children: (number of the parent × vocabulary + token) → prefix, for live prefixes and their ancestors. It makes a
-        prefix that was dropped and comes back the same object that its children have as a parent.
-    created: number of prefixes made, which is the number of the next one.
+    `children` holds live prefixes and their ancestors. It makes a prefix that was dropped and comes back the same
+    object that its children have as a parent.
     """
 
-    beam: list[Prefix]
-    children: dict[int, Prefix]
+    beam: list[Prefix]  # live prefixes, best first
+    children: dict[int, Prefix]  # by number of the parent × vocabulary + token
     frames: int = 0
-    created: int = 1
+    created: int = 1  # prefixes made so far: the number of the next one
 
 
 class BeamDecoder:
     """Prefix beam search decoder.
 
     A hypothesis' score is the log-prob of its tokens over all alignments that were kept, and what `fusion` adds. Times
-    come from the single best alignment; a token's confidence is its highest probability in its run there. The `nbest`
-    hypotheses differ only in about the last `commit_seconds`; score and times of those that were merged into better
-    ones on the way (recombination) are estimates.
+    come from the single best alignment; a token's confidence is its highest probability in its run there. `finish`
+    gives up to `nbest` hypotheses, which differ only in about the last `commit_seconds`; score and times of those that
+    were merged into better ones on the way (recombination) are estimates.
 
-    Args:
-        tokens: the alphabet.
-        frame_seconds: from one frame to the next.
-        beam_width: prefixes kept, see `BEAM_WIDTH`.
-        token_prune, score_prune: nats, see above; without a `score_prune` the width chooses it.
-        tokens_per_frame: that extend prefixes. `len(tokens)`, and `math.inf` for the prunes, turn pruning off.
-        commit_seconds: age at which words are committed; `math.inf` for never.
-        nbest: hypotheses wanted.
-        fusion: language model and hotwords.
-        calibration: of confidences.
-
-    ArgumentError if one is out of range.
+    The limits are those at the top of the module. Without a `score_prune` the width chooses it; `math.inf` for both
+    prunes and `commit_seconds`, and `len(tokens)` for `tokens_per_frame`, turn pruning off.
     """
 
     def __init__(
@@ -121,13 +103,9 @@ class BeamDecoder:
         fusion: Fusion | None = None,
         calibration: Calibration = UNCALIBRATED,
     ):
-        if min(beam_width, tokens_per_frame, nbest) < 1:
-            raise ArgumentError("beam_width, tokens_per_frame and nbest must be at least 1")
         if score_prune is None:
             # Below a width of 16 less of it makes a beam faster at fewer errors than an even smaller width does.
             score_prune = min(SCORE_PRUNE, SCORE_PRUNE / 2 + beam_width / 4)
-        if not (token_prune >= 0 and score_prune >= 0 and commit_seconds >= 0):
-            raise ArgumentError("token_prune and score_prune (nats) and commit_seconds must be 0 or more")
         self.tokens = tokens
         self.vocabulary = len(tokens)
         self.frame_seconds = frame_seconds
@@ -142,8 +120,8 @@ class BeamDecoder:
 
     def reset(self) -> BeamState:
         self.fusion.trim()
-        start = self.fusion.start()
-        empty = Prefix(None, BLANK_ID, 0, -1, start, 0.0, future_of(start, BLANK_ID))
+        fusion_state = self.fusion.start()
+        empty = Prefix(None, BLANK_ID, 0, -1, fusion_state, 0.0, future_of(fusion_state, BLANK_ID))
         empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
         return BeamState([empty], {})
 
@@ -180,7 +158,7 @@ class BeamDecoder:
         return Hypothesis(tuple(item.token for item in aligned), words, score, acoustic)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:
-        """For each frame, the tokens that may extend a prefix; none where the blank dominates."""
+        """For each frame, the tokens that may extend a prefix."""
         likely = (block >= best[:, None] - self.token_prune) & (block > IMPOSSIBLE)
         likely[:, BLANK_ID] = False
         if self.tokens_per_frame < block.shape[1] - 1:
@@ -209,24 +187,28 @@ class BeamDecoder:
             prefix.score = prefix.acoustic + prefix.fusion_score
         beam.sort(key=attrgetter("score"), reverse=True)
 
-        recombination = Recombination(crowded=len(beam) + len(extensions) > self.beam_width)
-        staying = self._recombine(state, recombination)
-        growing = self._rank_extensions(state, extensions, staying, recombination) if extensions else []
-        staying, growing = self._prune(state, staying, growing)
+        recombination = Recombination()
+        staying, growing = self._select(state, extensions, recombination)
         # Alignments of this frame need those of the last one: collect what moves before anything is overwritten.
-        offers = [(child, parent.best_path(state.frames, child.token == parent.token)) for child, parent, _ in arrivals]
+        offers = [parent.best_path(state.frames, child.token == parent.token) for child, parent, _ in arrivals]
         grown = [self._grow(state, parent, token, score, row[token]) for score, parent, token in growing]
         for prefix in staying:
-            prefix.stay(row[BLANK_ID], row[prefix.token], state.frames)
-        for child, (path, runs) in offers:
+            log_prob = row[prefix.token]
+            if prefix.token_path > prefix.blank_path:
+                prefix.blank_path, prefix.blank_runs = prefix.best_path(state.frames)
+            prefix.blank_path += row[BLANK_ID]
+            prefix.token_path += log_prob
+            if log_prob > prefix.peak:
+                prefix.peak = log_prob
+        for (child, _, _), (path, runs) in zip(arrivals, offers, strict=True):
             if path + row[child.token] > child.token_path:
                 child.begin_run(path, runs, state.frames, row[child.token])
         state.beam = staying + grown
         state.beam.sort(key=attrgetter("score"), reverse=True)
         if recombination.merged:
             for prefix in state.beam:
-                for merged_path in recombination.merged.pop(prefix.future, ()):
-                    prefix.merge(merged_path)
+                for merged in recombination.merged.pop(prefix.future, ()):
+                    prefix.merge(merged)
 
     def _extend(
         self, state: BeamState, row: list[float], floor: float, extending: list[int]
@@ -253,76 +235,14 @@ class BeamDecoder:
                     extensions[key] = score
         return extensions, arrivals
 
-    def _recombine(self, state: BeamState, recombination: Recombination) -> list[Prefix]:
-        """The prefixes of the beam that are not merged into a better one with the same future, best first.
-
-        If several hypotheses are wanted, prefixes are merged only where there is no room for all results, and are
-        remembered. If one is, they are merged even if there is room, so that words become stable; but then not those
-        with relatives in the beam: alignments may still pass between these, which would be lost.
-        """
-        several = self.nbest > 1
-        if several and not recombination.crowded:
-            return state.beam
-        staying = []
-        relatives: set[int] | None = None
-        for prefix in state.beam:
-            if recombination.not_dominated(prefix):
-                staying.append(prefix)
-            elif several:
-                recombination.merge(prefix.future, prefix.as_merged_paths(state.frames))
-            elif not recombination.crowded:
-                if relatives is None:
-                    relatives = related(state.beam)
-                if prefix.number in relatives:
-                    staying.append(prefix)
-        return staying
-
-    def _rank_extensions(
-        self, state: BeamState, extensions: Extensions, staying: Sequence[Prefix], recombination: Recombination
-    ) -> list[Ranked]:
-        """The extensions that may enter the beam, with the gain of their token in the score, best first.
-
-        The gain is computed only where it may lift an extension into the beam.
-        """
-        best = [prefix.score for prefix in reversed(staying)]  # a heap of the `beam_width` best, lowest first
-        least = staying[0].score - self.score_prune
-        ranked = []
-        gains = self.fusion.cache.gains
-        parents = {prefix.number: prefix for prefix in state.beam}
-        for key in sorted(extensions, key=extensions.__getitem__, reverse=True):
-            score = extensions[key]
-            full = len(best) >= self.beam_width
-            if full and best[0] > least:
-                least = best[0]
-            if score + self.fusion.highest_gain <= least:
-                break
-            number, token = divmod(key, self.vocabulary)
-            prefix = parents[number]
-            fusion_state = prefix.fusion_state
-            gain = gains.get(fusion_state.number * self.vocabulary + token)
-            if gain is None and score + self.fusion.bound(fusion_state, token) <= least:
-                continue
-            if gain is None or score + gain > least:
-                gain, after = self.fusion.step(fusion_state, token)
-            score += gain
-            if score <= least:
-                continue
-            future = future_of(after, token)
-            if recombination.crowded and recombination.nonblank.setdefault(future, score) > score:
-                if self.nbest > 1:
-                    _, runs = prefix.best_path(state.frames, token == prefix.token)
-                    path = MergedPath(prefix, runs, state.frames, score, prefix.fusion_score + gain)
-                    recombination.merge(future, [path])
-                continue
-            (heapreplace if full else heappush)(best, score)
-            ranked.append((score, prefix, token))
-        ranked.sort(key=itemgetter(0), reverse=True)
-        return ranked
-
-    def _prune(
-        self, state: BeamState, staying: list[Prefix], growing: list[Ranked]
+    def _select(
+        self, state: BeamState, extensions: Extensions, recombination: Recombination
     ) -> tuple[list[Prefix], list[Ranked]]:
-        """Of the prefixes that stay and of the extensions, each best first, those that go on; the others die."""
+        """The best of the prefixes that stay and of the extensions, each best first."""
+        beam = state.beam
+        crowded = len(beam) + len(extensions) > self.beam_width
+        staying = self._recombine(state, crowded, recombination)
+        growing = self._rank_extensions(state, extensions, staying, crowded, recombination) if extensions else []
         if len(staying) + len(growing) > self.beam_width:
             ranked = [(prefix.score, prefix, BLANK_ID) for prefix in staying] + growing
             ranked.sort(key=itemgetter(0), reverse=True)
@@ -333,13 +253,83 @@ class BeamDecoder:
         floor = best - self.score_prune
         staying = [prefix for prefix in staying if prefix.score > floor]
         if best == IMPOSSIBLE:  # the frame allows no symbol at all: keep a hypothesis, of probability 0
-            staying = state.beam[:1]
-        if len(staying) < len(state.beam):
-            for prefix in state.beam:
+            staying = beam[:1]
+        if len(staying) < len(beam):
+            for prefix in beam:
                 prefix.live = False
             for prefix in staying:
                 prefix.live = True
         return staying, [result for result in growing if result[0] > floor]
+
+    def _recombine(self, state: BeamState, crowded: bool, recombination: Recombination) -> list[Prefix]:
+        """The prefixes of the beam that are not merged into a better one with the same future, best first.
+
+        If several hypotheses are wanted, prefixes are merged only where there is no room for all results, and are
+        remembered. If one is, they are merged even if there is room, so that words become stable; but then not those
+        with relatives in the beam: alignments may still pass between these, which would be lost.
+        """
+        several = self.nbest > 1
+        if several and not crowded:
+            return state.beam
+        staying = []
+        relatives: set[int] | None = None
+        for prefix in state.beam:
+            if recombination.not_dominated(prefix):
+                staying.append(prefix)
+            elif several:
+                recombination.merged[prefix.future] += prefix.as_merged_paths(state.frames)
+            elif not crowded:
+                if relatives is None:
+                    relatives = related(state.beam)
+                if prefix.number in relatives:
+                    staying.append(prefix)
+        return staying
+
+    def _rank_extensions(
+        self,
+        state: BeamState,
+        extensions: Extensions,
+        staying: Sequence[Prefix],
+        crowded: bool,
+        recombination: Recombination,
+    ) -> list[Ranked]:
+        """The extensions that may enter the beam, with the gain of their token in the score, best first.
+
+        The gain is computed only where it may lift an extension into the beam.
+        """
+        best = [prefix.score for prefix in reversed(staying)]  # a heap of the `beam_width` best, lowest first
+        least = staying[0].score - self.score_prune
+        ranked = []
+        parents = {prefix.number: prefix for prefix in state.beam}
+        for key in sorted(extensions, key=extensions.__getitem__, reverse=True):
+            score = extensions[key]
+            full = len(best) >= self.beam_width
+            if full and best[0] > least:
+                least = best[0]
+            if score + self.fusion.highest_gain <= least:
+                break
+            number, token = divmod(key, self.vocabulary)
+            prefix = parents[number]
+            step = prefix.fusion_state.steps.get(token)
+            if step is None:
+                if score + self.fusion.bound(prefix.fusion_state, token) <= least:
+                    continue
+                step = self.fusion.step(prefix.fusion_state, token)
+            gain, after = step
+            score += gain
+            if score <= least:
+                continue
+            future = future_of(after, token)
+            if crowded and recombination.nonblank.setdefault(future, score) > score:
+                if self.nbest > 1:
+                    _, runs = prefix.best_path(state.frames, token == prefix.token)
+                    path = MergedPath(prefix, runs, state.frames, score, prefix.fusion_score + gain)
+                    recombination.merged[future].append(path)
+                continue
+            (heapreplace if full else heappush)(best, score)
+            ranked.append((score, prefix, token))
+        ranked.sort(key=itemgetter(0), reverse=True)
+        return ranked
 
     def _beam_cutoff(self, ranked: Sequence[Ranked]) -> int:
         """How many of the results, best first, go on: `beam_width`, not counting those that others grew from.
@@ -371,7 +361,7 @@ class BeamDecoder:
         prefix = state.children.get(key)
         if prefix is None:
             gain, fusion_state = self.fusion.step(parent.fusion_state, token)
-            future, fusion_score = future_of(fusion_state, token), parent.fusion_score + gain
+            fusion_score, future = parent.fusion_score + gain, future_of(fusion_state, token)
             prefix = Prefix(parent, token, state.created, key, fusion_state, fusion_score, future)
             state.children[key] = prefix
             state.created += 1
@@ -383,9 +373,7 @@ class BeamDecoder:
         return prefix
 
     def _commit_history(self, state: BeamState) -> None:
-        """Commit what is older than `commit_seconds`: prefixes that disagree with it are dropped, and so is all that no
-        live prefix needs. Only live prefixes get children, so nothing that is dropped is needed again.
-        """
+        """Commit what is older than `commit_seconds`; drop prefixes that disagree with it, and what none needs."""
         committed = state.beam[0]
         while committed.parent is not None and committed.first >= state.frames - self.history_frames:
             committed = committed.parent

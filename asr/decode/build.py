@@ -1,12 +1,11 @@
 """From options and a bundle to a decoder: greedy or beam, with language model, hotwords and calibration."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from asr.decode.base import Decoder
@@ -20,13 +19,13 @@ from asr.decode.rescoring import LanguageModelRescorer, RescoringDecoder, Rescor
 from asr.errors import ArgumentError
 from asr.lm.binary import load_model
 from asr.lm.neural import NeuralModel
+from asr.lm.ngram import NgramModel
 from asr.model.bundle import Bundle, find_language_model
 
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
-OPENED = 4  # language models that stay open, for the next decoder
-Model = TypeVar("Model")
+OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    model = _shared(NeuralModel.load, Path(options.rescore), "config.json", "model.onnx")
+    folder = Path(options.rescore)
+    with _lock:
+        model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
     return RescoringDecoder(beam, LanguageModelRescorer(model, weights, tokens), options.nbest)
 
 
@@ -99,9 +100,8 @@ def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
     hotwords = parse_hotwords(options.hotwords, tokens)
     lm = options.lm if options.lm is not None else config.lm or NO_LM
     path = find_language_model(lm, bundle if options.lm is None else None) if lm != NO_LM else None
-    opened = _shared(load_model, path) if path is not None else None
     with _lock:
-        model = spellable(opened, tokens, str(path)) if opened is not None else None
+        model = _ngram_model(path.resolve(), _version(path), frozenset(tokens.letters)) if path else None
         key = model, tokens.symbols, weights, frozenset(hotwords.items())
         fusion = _fusions.get(key)
         if fusion is None:
@@ -109,17 +109,19 @@ def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
         return fusion
 
 
-def _shared(load: Callable[[Path], Model], path: Path, *files: str) -> Model:
-    """The model at `path`, opened anew only if it, or one of the `files` in it, changed."""
-    try:
-        statuses = [file.stat() for file in ([path / name for name in files] or [path])]
-        version = tuple((status.st_size, status.st_mtime_ns) for status in statuses)
-    except OSError:
-        version = ()  # loading says what is wrong
-    with _lock:
-        return _opened(load, path.resolve(), version)
+@lru_cache(OPENED)
+def _ngram_model(path: Path, version: object, letters: frozenset[str]) -> NgramModel:
+    return spellable(load_model(path), letters, str(path))
 
 
 @lru_cache(OPENED)
-def _opened(load: Callable[[Path], Model], path: Path, version: tuple) -> Model:
-    return load(path)
+def _neural_model(folder: Path, version: object) -> NeuralModel:
+    return NeuralModel.load(folder)
+
+
+def _version(*files: Path) -> object:
+    """Sizes and times of files: others when one was replaced."""
+    try:
+        return tuple((status.st_size, status.st_mtime_ns) for status in map(Path.stat, files))
+    except OSError:
+        return None  # opening it says what is wrong

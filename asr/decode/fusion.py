@@ -11,7 +11,6 @@ with its letters, that of an unknown word. The real score replaces this one when
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
 
 from asr.decode.hotwords import HotwordMatcher
 from asr.lm.ngram import ROOT, NgramModel
@@ -22,51 +21,41 @@ CACHED = 15_000  # states, and words in progress, after which all are made anew:
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """How a language model's natural logs are added to the acoustic ones (Hannun et al. 2014, equation 2).
+    """How a language model's natural logs are added to the acoustic ones (Hannun et al. 2014, equation 2)."""
 
-    lm_weight: factor of the language model's log-probs. word_bonus: nats added for each word, against the model's
-    preference for few words. unknown_score: nats added for a word that the language model does not know.
-    """
-
-    lm_weight: float = 0.5
-    word_bonus: float = 1.5
-    unknown_score: float = -13.0
+    lm_weight: float = 0.5  # factor of the language model's log-probs
+    word_bonus: float = 1.5  # nats added for each word, against the model's preference for few words
+    unknown_score: float = -13.0  # nats added for a word that the language model does not know
 
 
 @dataclass(slots=True, eq=False)
 class FusionState:
-    """All of a token sequence that later gains depend on."""
+    """All of a token sequence that later gains depend on.
 
-    key: str  # equal for equal futures
-    number: int  # of this object: after `Fusion.trim` there may be several with one key
-    # The language model's state before the word in progress, shortened to what the end of that word depends on, so that
-    # sequences that differ only in older words have equal states (recombination).
-    context: int
+    `context` is shortened to what the end of the word in progress depends on, so that sequences that differ only in
+    older words have equal states (recombination).
+    """
+
+    key: str  # equal for equal futures; after `Fusion.trim` there may be several objects with one key
+    context: int  # the language model's state before the word in progress
     word: str  # letters of the word in progress
-    words: range  # ids of the vocabulary's words that start with them
-    lookahead: float  # score of the likeliest of these
+    words: range  # ids of the vocabulary's words that start with these letters
+    lookahead: float  # score of the likeliest of them
     hotword_prefix: str  # the longest end of the text with which a hotword starts
     provisional_boost: float  # nats for it so far
-    # Results, once computed, of `Fusion._end_word`, and of `Fusion.bound` for tokens that begin a word.
-    word_end: tuple[float, int, str] | None = None
-    new_word_bound: float | None = None
+    steps: dict[int, tuple[float, "FusionState"]] = field(default_factory=dict)  # token → gain (nats), next state
+    word_end: tuple[float, int, str] | None = None  # result of `Fusion._end_word`
+    new_word_bound: float | None = None  # result of `Fusion.bound` for tokens that begin a word
 
 
 @dataclass
 class _Cache:
-    """What was computed since the last `Fusion.trim`.
+    """What was computed since the last `Fusion.trim`: states by key, word ids by letters, unknown scores by context.
 
-    states: by key. gains, steps: nats, and the next state, by number of the state × vocabulary + token. words: ids of
-    words, by the letters that they start with. unknown: score of an unknown word, by context.
-
-    Threads share it without a lock. They read and add single entries of dicts, a step before its gain, and whatever two
-    of them compute for the same entry is equal. There are no tuples or dicts for single states, because Python's search
-    for cyclic garbage becomes slow with many of them.
+    Threads share it without a lock: whatever two of them compute for the same entry is equal.
     """
 
     states: dict[str, FusionState] = field(default_factory=dict)
-    gains: dict[int, float] = field(default_factory=dict)
-    steps: dict[int, FusionState] = field(default_factory=dict)
     words: dict[str, range] = field(default_factory=dict)
     unknown: dict[int, float] = field(default_factory=dict)
 
@@ -80,14 +69,8 @@ class Fusion:
 
     The sum over a whole sequence is, for each word, lm_weight · ln P(word | words before) + word_bonus, with
     unknown_score if it is unknown, and the boost of each hotword in it. Without a language model only hotwords count.
-    Any number of threads may share a fusion.
-
-    Args:
-        tokens: the recogniser's alphabet.
-        model: its words must be spelled with the letters of `tokens`, see `asr.decode.lexicon`.
-        weights: of the language model.
-        hotwords: phrases, in the letters of `tokens` and with single spaces between words, and their boosts in nats.
-            Their words are not unknown.
+    Words of the model and hotwords, phrases with single spaces in them and boosts in nats, are spelled with the letters
+    of `tokens`. The words of hotwords are not unknown. Any number of threads may share a fusion.
     """
 
     def __init__(
@@ -109,13 +92,16 @@ class Fusion:
         # No step gains more: look-ahead never rises within a word, and no log-prob is above 0.
         self.highest_gain = max(0.0, weights.word_bonus) + self._hotwords.highest_gain
         self._vocabulary = range(len(model.vocabulary) if model is not None else 0)
-        self._numbers = count()
         self.cache = _Cache()
 
     def trim(self) -> None:
-        """Drop what was computed if it is much; changes no result. States that a beam still holds remain valid."""
-        if max(len(self.cache.states), len(self.cache.words)) > CACHED:
+        """Drop what was computed if it is much; changes no result."""
+        cache = self.cache
+        if max(len(cache.states), len(cache.words)) > CACHED:
             self.cache = _Cache()
+            # States that a beam still holds lead to all others. A thread may be adding to the old cache: a list.
+            for state in list(cache.states.values()):
+                state.steps.clear()
 
     def start(self) -> FusionState:
         """Before the first token, at the beginning of a sentence."""
@@ -127,16 +113,13 @@ class Fusion:
         state = states.get(key)
         if state is None:
             lookahead, boost = self._lookahead(context, word, words), self._hotwords.provisional[hotword_prefix]
-            number = next(self._numbers)
-            state = states[key] = FusionState(key, number, context, word, words, lookahead, hotword_prefix, boost)
+            state = states[key] = FusionState(key, context, word, words, lookahead, hotword_prefix, boost)
         return state
 
     def step(self, state: FusionState, token: int) -> tuple[float, FusionState]:
-        """The gain of appending a token (not the blank), and the state after it."""
-        cache, key = self.cache, state.number * len(self._pieces) + token
-        known = cache.gains.get(key)
+        known = state.steps.get(token)
         if known is not None:
-            return known, cache.steps[key]
+            return known
         gain, context = -state.lookahead - state.provisional_boost, state.context
         word, words, hotword_prefix = state.word, state.words, state.hotword_prefix
         if self._starts_word[token] and word:
@@ -150,9 +133,8 @@ class Fusion:
                 cost, context = self.model.shorten(context, words.start, words.stop)
                 gain += self.weights.lm_weight * cost
         after = self._state(context, word, words, hotword_prefix)
-        gain = gain + after.lookahead + after.provisional_boost
-        cache.steps[key], cache.gains[key] = after, gain
-        return gain, after
+        state.steps[token] = result = gain + after.lookahead + after.provisional_boost, after
+        return result
 
     def bound(self, state: FusionState, token: int) -> float:
         """An upper bound of the gain of `step`, faster to compute."""
@@ -161,8 +143,10 @@ class Fusion:
             bound = state.new_word_bound
             if bound is None:
                 score, context, _ = self._end_word(state) if state.word else (0.0, state.context, "")
-                # Look-ahead is 0 before the first letter.
-                bound = state.new_word_bound = score + max(0.0, self._highest_lookahead(context)) - state.lookahead
+                if self.model is not None:  # look-ahead is 0 before the first letter; <unk> is one of the words
+                    highest = self._word_score(self.model.best(context, 0, len(self._vocabulary)), True)
+                    score += max(0.0, highest)
+                bound = state.new_word_bound = score - state.lookahead
             if hotword_prefix and state.word:
                 hotword_prefix = self._end_word(state)[2]
         else:
@@ -211,12 +195,6 @@ class Fusion:
         if not words:
             return unknown
         return max(unknown, self._word_score(self.model.best(context, words.start, words.stop), True))
-
-    def _highest_lookahead(self, context: int) -> float:
-        """The highest score that any word may have; <unk> is one of them."""
-        if self.model is None:
-            return 0.0
-        return self._word_score(self.model.best(context, 0, len(self._vocabulary)), True)
 
     def _word_score(self, log_prob: float, known: bool) -> float:
         weights = self.weights

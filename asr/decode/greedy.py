@@ -15,14 +15,13 @@ from asr.model.tokens import BLANK_ID, Tokens
 
 @dataclass
 class GreedyState:
-    """frames: number of frames so far. symbol: the last frame's best. score: log-prob of the best path."""
-
-    frames: int = 0
-    symbol: int = BLANK_ID
-    score: float = 0.0
+    frames: int = 0  # so far
+    symbol: int = BLANK_ID  # the last frame's best
+    score: float = 0.0  # log-prob of the best path
     aligned: list[AlignedToken] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
 class GreedyDecoder:
     """Best path decoder; `frame_seconds` is the time from one frame to the next.
 
@@ -30,10 +29,9 @@ class GreedyDecoder:
     where beam search sums over alignments.
     """
 
-    def __init__(self, tokens: Tokens, frame_seconds: float, calibration: Calibration = UNCALIBRATED):
-        self.tokens = tokens
-        self.frame_seconds = frame_seconds
-        self.calibration = calibration
+    tokens: Tokens
+    frame_seconds: float
+    calibration: Calibration = UNCALIBRATED
 
     def reset(self) -> GreedyState:
         return GreedyState()

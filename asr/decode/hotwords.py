@@ -16,19 +16,15 @@ Hotwords = str | Sequence[str] | Mapping[str, float]
 
 def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> float:
     """Nats for each letter after the first two, at least for one."""
-    letters = len(phrase.replace(" ", ""))
-    return nats_per_letter * max(1, letters - FREE_LETTERS)
+    return nats_per_letter * max(1, len(phrase.replace(" ", "")) - FREE_LETTERS)
 
 
 def parse_hotwords(hotwords: Hotwords, tokens: Tokens) -> dict[str, float]:
     """Phrases, in the case and with the apostrophes that the tokens have, and their boosts in nats.
 
-    Args:
-        hotwords: as people write them, "Ivanhoe, knee jerk:8", separated by commas or line ends; or a sequence of such
-            phrases; or a mapping from phrases to boosts. Without a boost a phrase gets its `default_boost`.
-        tokens: what the phrases must be spelled with.
-
-    ArgumentError names a phrase that they cannot spell, or a bad boost.
+    `hotwords` are written as "Ivanhoe, knee jerk:8", separated by commas or line ends; or a sequence of such phrases;
+    or a mapping from phrases to boosts. Without a boost a phrase gets its `default_boost`. ArgumentError names a phrase
+    that the tokens cannot spell, or a bad boost.
     """
     if isinstance(hotwords, Mapping):
         items: list[tuple] = [(phrase, boost, f"{phrase}:{boost}") for phrase, boost in hotwords.items()]
@@ -60,12 +56,11 @@ def _checked(boost: object, item: str) -> float:
 
 
 def _spelled(phrase: str, tokens: Tokens) -> str:
-    letters = tokens.letters
     for form in (phrase, phrase.lower(), phrase.upper()):
-        if form and letters >= {*form} - {" "}:
+        if form and tokens.letters >= {*form} - {" "}:
             return form
-    shown = "".join(sorted(letters))
-    raise ArgumentError(f"hotword '{phrase}': the model cannot spell it; write it with the letters {shown}")
+    letters = "".join(sorted(tokens.letters))
+    raise ArgumentError(f"hotword '{phrase}': the model cannot spell it; write it with the letters {letters}")
 
 
 class HotwordMatcher:
@@ -76,7 +71,6 @@ class HotwordMatcher:
     """
 
     def __init__(self, boosts: Mapping[str, float]):
-        """boosts: phrases, single spaces between their words, and nats."""
         self.boosts = dict(boosts)
         self.words = {word for phrase in boosts for word in phrase.split()}
         self.provisional = {"": 0.0}  # nats, of each prefix of a hotword, spaces included

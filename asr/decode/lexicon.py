@@ -1,30 +1,24 @@
 """Words of a language model in the spelling of the recogniser."""
 
 import unicodedata
-from functools import lru_cache
+from collections.abc import Set
 
 import numpy as np
 
 from asr.errors import LanguageModelError
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL
-from asr.model.tokens import Tokens
 from asr.normalize import APOSTROPHES
 
 UNUSABLE = 0.5  # share of a language model's words that cannot be spelled, above which it is refused
 
 
-def spellable(model: NgramModel, tokens: Tokens, name: str) -> NgramModel:
-    """The language model with its words in letters that the tokens have; `name` is what an error calls it.
+def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
+    """The language model with its words in the recogniser's letters; `name` is what an error calls it.
 
     Where words have others, their case, apostrophes and accents are changed; of n-grams that become equal the likeliest
     counts. LanguageModelError if most words cannot be spelled even so.
     """
-    return _spellable(model, frozenset(tokens.letters), name)
-
-
-@lru_cache(maxsize=4)
-def _spellable(model: NgramModel, letters: frozenset[str], name: str) -> NgramModel:
     vocabulary = model.vocabulary
     if letters | {*"".join(SPECIAL)} >= vocabulary.letters:
         return model
@@ -41,7 +35,7 @@ def _spellable(model: NgramModel, letters: frozenset[str], name: str) -> NgramMo
     return model if renamed == words else _rename(model, renamed)
 
 
-def _folded(word: str, letters: frozenset[str]) -> str | None:
+def _folded(word: str, letters: Set[str]) -> str | None:
     """The word, changed as little as is enough to spell it with the letters; None if nothing is enough."""
     quoted = word.translate(APOSTROPHES)
     plain = "".join(char for char in unicodedata.normalize("NFKD", quoted) if not unicodedata.combining(char))

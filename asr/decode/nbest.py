@@ -17,19 +17,15 @@ from asr.decode.word_times import AlignedToken
 
 @dataclass(frozen=True)
 class PartialPath:
-    """A token sequence traced back from its end to `prefix`; complete when that has no parent.
+    """A token sequence traced back from its end to `prefix`; complete when that has no parent."""
 
-    score, acoustic: of the whole sequence, in nats. run: the last one of `prefix`. first: the frame in which the tokens
-    after it begin. after: their runs, the first one outermost. turns: how often the path turned to a merged one.
-    """
-
-    score: float
+    score: float  # of the whole sequence, in nats, as the next
     acoustic: float
     prefix: Prefix
-    run: Run | None
-    first: int
-    after: tuple[AlignedToken, "tuple | None"] | None = None
-    turns: int = 0
+    run: Run | None  # the last one of `prefix`
+    first: int  # the frame in which the tokens after it begin
+    after: tuple[AlignedToken, "tuple | None"] | None = None  # their runs, the first one outermost
+    turns: int = 0  # how often the path turned to a merged one
 
     def alignment(self) -> list[AlignedToken]:
         aligned = alignment(self.run)

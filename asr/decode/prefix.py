@@ -20,7 +20,7 @@ IMPOSSIBLE = -math.inf
 Future = str
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False)
 class Run:
     """A closed run of frames of one token in an alignment, linked to the run before it; else as `AlignedToken`."""
 
@@ -44,16 +44,12 @@ def alignment(run: Run | None) -> list[AlignedToken]:
 
 
 class MergedPath(NamedTuple):
-    """A token sequence that was merged into a prefix: the same future, another past.
+    """A token sequence that was merged into a prefix: the same future, another past."""
 
-    parent: the prefix before its last token. runs: those of `parent`. frame: when it was merged. score, fusion_score:
-    its own at that time.
-    """
-
-    parent: "Prefix"
-    runs: Run | None
-    frame: int
-    score: float
+    parent: "Prefix"  # the prefix before its last token
+    runs: Run | None  # of `parent`
+    frame: int  # when it was merged
+    score: float  # its own at that time, as the next
     fusion_score: float
 
 
@@ -68,62 +64,51 @@ def future_of(fusion_state: FusionState, token: int) -> Future:
     return fusion_state.key + chr(token)
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False)
 class Prefix:
-    """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs.
-
-    Equal sequences are one object, `BeamState.children[key]`. A prefix that is not `live` is not in the beam; it may be
-    an ancestor of live ones, and may come back.
-    """
+    """A token sequence, as its last token and the prefix before it, with its scores; all are natural logs."""
 
     parent: "Prefix | None"
     token: int
-    number: int
-    key: int
-    fusion_state: FusionState
-    fusion_score: float  # what the language model and hotwords add
-    future: Future
-    live: bool = True
-    # Log-prob of all alignments that end in a blank, in the token, in either; the last with fusion_score.
-    blank: float = IMPOSSIBLE
-    nonblank: float = IMPOSSIBLE
-    acoustic: float = IMPOSSIBLE
-    score: float = IMPOSSIBLE
-    # The single best alignment that ends in a blank (Viterbi), which gives the times: log-prob and runs.
-    blank_path: float = IMPOSSIBLE
-    blank_runs: Run | None = None
-    # The one that ends in the token: log-prob, the runs before its last one, and of that last one, which is still open,
-    # the first frame and the highest log-prob.
+    number: int  # in the order of creation
+    key: int  # equal sequences are one object, `BeamState.children[key]`
+    fusion_state: FusionState  # of the language model and hotwords after it
+    fusion_score: float  # what they add
+    future: Future  # prefixes with equal ones can be merged
+    live: bool = True  # in the beam; a dead one may be an ancestor of live ones, and may come back
+    blank: float = IMPOSSIBLE  # log-prob of all alignments that end in a blank,
+    nonblank: float = IMPOSSIBLE  # in the token,
+    acoustic: float = IMPOSSIBLE  # in either
+    score: float = IMPOSSIBLE  # acoustic + fusion_score
+    blank_path: float = (
+        IMPOSSIBLE  # log-prob of the single best alignment of each kind (Viterbi), which gives the times
+    )
     token_path: float = IMPOSSIBLE
-    token_runs: Run | None = None
-    first: int = 0
-    peak: float = IMPOSSIBLE
-    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the path's parent
+    blank_runs: Run | None = None  # of `blank_path`
+    token_runs: Run | None = None  # of `token_path`, before its last run, which is still open:
+    first: int = 0  # its first frame
+    peak: float = IMPOSSIBLE  # its highest log-prob
+    closed: Run | None = None  # that run as of the last frame, if it was asked for
+    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the merged path's parent
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
         if through_blank or self.blank_path >= self.token_path:
             return self.blank_path, self.blank_runs
-        return self.token_path, Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
-
-    def stay(self, blank: float, log_prob: float, frame: int) -> None:
-        """Advance the best alignments by a frame, of which these are the log-probs of the blank and of the token."""
-        if self.token_path > self.blank_path:
-            self.blank_path, self.blank_runs = self.best_path(frame)
-        self.blank_path += blank
-        self.token_path += log_prob
-        if log_prob > self.peak:
-            self.peak = log_prob
+        run = self.closed
+        if run is None or run.last != frame - 1:
+            run = self.closed = Run(self.token_runs, self.token, self.first, frame - 1, self.peak)
+        return self.token_path, run
 
     def begin_run(self, path: float, runs: Run | None, frame: int, log_prob: float) -> None:
-        """Let the token's best alignment, so far `path` and `runs`, start a new run at `frame`."""
+        """Make `path` and `runs`, with a new run at `frame`, the token's best alignment."""
         self.token_path = path + log_prob
         self.token_runs = runs
         self.first = frame
         self.peak = log_prob
 
     def as_merged_paths(self, frame: int) -> list[MergedPath]:
-        """What the prefix that this one is merged into has to keep: this one, and what was merged into it before."""
+        """This prefix and what was merged into it, for the prefix that it is merged into."""
         if self.parent is None:
             return []
         _, run = self.best_path(frame)
@@ -136,8 +121,7 @@ class Prefix:
     def merge(self, path: MergedPath) -> None:
         """Keep a merged path; of several with one parent the one with the smallest gap."""
         gap = ScoreGap(max(0.0, self.score - path.score), self.fusion_score - path.fusion_score)
-        if self.merged is None:
-            self.merged = {}
+        self.merged = self.merged or {}
         number = path.parent.number
         if number not in self.merged or gap.score < self.merged[number][1].score:
             self.merged[number] = path, gap

@@ -8,6 +8,7 @@ import numpy as np
 
 from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
+from asr.decode.word_times import shift
 from asr.lm.neural import NeuralModel
 from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 
@@ -18,10 +19,8 @@ PAUSE_SECONDS = 0.6
 
 @dataclass(frozen=True)
 class RescoringWeights:
-    """What is added to the beam's score: lm_weight · ln P(text) of the recurrent model, word_bonus nats a word."""
-
-    lm_weight: float = 0.2
-    word_bonus: float = 0.5
+    lm_weight: float = 0.2  # factor of ln P(text) of the recurrent model
+    word_bonus: float = 0.5  # nats added for each word
 
 
 class LanguageModelRescorer:
@@ -43,16 +42,11 @@ class LanguageModelRescorer:
 
 @dataclass
 class RescoringState:
-    """beam: of the current part, which begins after `first` frames. done: the hypotheses of each part before it.
-
-    speech: whether the part has a frame that is not blank. blanks: how many of the last frames are blank.
-    """
-
-    beam: BeamState
-    done: list[list[Hypothesis]] = field(default_factory=list)
-    first: int = 0
-    speech: bool = False
-    blanks: int = 0
+    beam: BeamState  # of the current part
+    done: list[list[Hypothesis]] = field(default_factory=list)  # of each part before it
+    first: int = 0  # frames before the current part
+    speech: bool = False  # whether the part has a frame that is not blank
+    blanks: int = 0  # how many of the last frames are blank
 
 
 class RescoringDecoder:
@@ -108,9 +102,7 @@ class RescoringDecoder:
         return hypotheses[: self.nbest]
 
     def _shift(self, hypothesis: Hypothesis, frames: int) -> Hypothesis:
-        seconds = frames * self.beam.frame_seconds
-        words = (replace(word, start=word.start + seconds, end=word.end + seconds) for word in hypothesis.words)
-        return replace(hypothesis, words=tuple(words))
+        return replace(hypothesis, words=shift(hypothesis.words, frames * self.beam.frame_seconds))
 
     def _join(self, parts: Sequence[Hypothesis]) -> Hypothesis:
         """The hypotheses for consecutive parts as one."""

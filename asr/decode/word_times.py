@@ -1,7 +1,8 @@
 """Words with times and confidences from tokens aligned to frames: one rule for every decoder and for alignment."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from asr.decode.calibration import UNCALIBRATED, Calibration
@@ -34,12 +35,20 @@ def spell_words(
             spelled.append([])
         if tokens.symbols[item.token].strip(WORD_START):
             spelled[-1].append(item)
-    words = []
-    for items in filter(None, spelled):
-        # The geometric mean, so that a long word is not less certain only for having more tokens.
-        mean_log_prob = sum(item.log_prob for item in items) / len(items)
-        confidence = min(1.0, math.exp(mean_log_prob))  # float32 rounding may put a log-prob just above 0
-        text = "".join(tokens.symbols[item.token].strip(WORD_START) for item in items)
-        start, end = items[0].first * frame_seconds, (items[-1].last + 1) * frame_seconds
-        words.append(Word(text, start, end, calibration.probability(confidence)))
-    return tuple(words)
+    return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
+
+
+def shift(words: Iterable[Word], seconds: float) -> tuple[Word, ...]:
+    return tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in words)
+
+
+def _word(items: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:
+    # The geometric mean, so that a long word is not less certain only for having more tokens.
+    mean_log_prob = sum(item.log_prob for item in items) / len(items)
+    confidence = min(1.0, math.exp(mean_log_prob))  # float32 rounding may put a log-prob just above 0
+    return Word(
+        text="".join(tokens.symbols[item.token].strip(WORD_START) for item in items),
+        start=items[0].first * frame_seconds,
+        end=(items[-1].last + 1) * frame_seconds,
+        confidence=calibration.probability(confidence),
+    )

@@ -8,6 +8,7 @@ probabilities (Platt 1999) is fitted. Log-probabilities are computed once, by th
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import NO_LM, DecoderOptions, make_decoder
-from asr.decode.calibration import log_odds
+from asr.decode.calibration import UNCALIBRATED, log_odds
 from asr.decode.rescoring import RescoringDecoder
 from asr.decode.word_times import spell_words
 from asr.errors import AsrError
@@ -27,54 +28,42 @@ from asr.recognize.align import forced_align, spell
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
 RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}
 BINS = 10  # of the reliability table
-IDENTITY = (1.0, 0.0)  # slope and offset that leave confidences as they are
-UNCALIBRATED: dict[str, Any] = dict.fromkeys(("greedy_confidence", "beam_confidence", "rescored_confidence"), IDENTITY)
 CLOSE = 0.06  # seconds between two starts of a word that count as equal
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A dev recording: what was said, by whom, and its log-probabilities, float32 (frames, tokens)."""
-
     id: str
-    text: str
+    text: str  # what was said
     speaker: str
-    log_probs: np.ndarray
+    log_probs: np.ndarray  # float32 (frames, tokens)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A decoder on the samples.
-
-    matches: of each sample, recognized word → spoken word. speakers, odds, correct: of every recognized word the
-    speaker, the log-odds of its confidence, and whether it was spoken there.
-    """
+    """A decoder on the samples."""
 
     name: str
     result: Evaluation
     hypotheses: list[Hypothesis]
-    matches: list[dict[int, int]]
-    speakers: np.ndarray
-    odds: np.ndarray
-    correct: np.ndarray
+    matches: list[dict[int, int]]  # of each sample, recognized word → spoken word
+    speakers: np.ndarray  # of every recognized word,
+    odds: np.ndarray  # log-odds of its confidence,
+    correct: np.ndarray  # and whether it was spoken there
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """config: the best one. wer: of the decoder that then runs by default. card: the results, in Markdown."""
-
-    config: DecoderConfig
-    wer: float
-    card: str
+    config: DecoderConfig  # the best one
+    wer: float  # of the decoder that then runs by default
+    card: str  # the results, in Markdown
 
 
+@dataclass(frozen=True)
 class Tuner:
-    """Tunes one bundle on samples; `say` is called with a line for each step."""
-
-    def __init__(self, bundle: Bundle, samples: Sequence[Sample], say: Callable[[str], object]):
-        self.bundle = bundle
-        self.samples = samples
-        self.say = say
+    bundle: Bundle
+    samples: Sequence[Sample]
+    say: Callable[[str], object]  # called with a line for each step
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
@@ -98,11 +87,11 @@ class Tuner:
 
     def decoder(self, config: DecoderConfig, options: DecoderOptions) -> Decoder:
         """A decoder with this config, its confidences as they come."""
-        config = replace(config, **UNCALIBRATED)
+        plain = UNCALIBRATED
+        config = replace(config, greedy_confidence=plain, beam_confidence=plain, rescored_confidence=plain)
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
 
     def states(self, decoder: Decoder) -> Iterator[Any]:
-        """The decoder's state at the end of each sample."""
         for sample in self.samples:
             state = decoder.reset()
             decoder.advance(state, sample.log_probs)
@@ -182,17 +171,10 @@ def climb(
     config: DecoderConfig, wer: Callable[[DecoderConfig], float], steps: Mapping[str, float]
 ) -> tuple[float, DecoderConfig]:
     """WER and config of a local optimum: go to the best neighbor as long as there is a better one."""
-    known: dict[DecoderConfig, float] = {}
-
-    def cached(config: DecoderConfig) -> float:
-        if config not in known:
-            known[config] = wer(config)
-        return known[config]
-
-    best = config
-    while (better := min([best, *neighbors(best, steps)], key=cached)) != best:
-        best = better
-    return cached(best), best
+    measured = cache(wer)
+    while (better := min([config, *neighbors(config, steps)], key=measured)) != config:
+        config = better
+    return measured(config), config
 
 
 def neighbors(config: DecoderConfig, steps: Mapping[str, float]) -> Iterator[DecoderConfig]:
@@ -210,7 +192,7 @@ def sigmoid(odds: np.ndarray) -> np.ndarray:
 def fit(odds: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the logistic regression of `correct` on `odds`, by Newton's method."""
     features = np.stack([odds, np.ones_like(odds)], axis=1)
-    line = np.array(IDENTITY)
+    line = np.array(UNCALIBRATED)
     for _ in range(50):
         probability = sigmoid(features @ line)
         curvature = features.T @ (features * (probability * (1 - probability))[:, None])
@@ -232,12 +214,11 @@ def reliability(probability: np.ndarray, correct: np.ndarray) -> tuple[float, li
     """Expected calibration error (Naeini et al. 2015); of each bin its bounds, words, mean probability and share."""
     places = np.minimum((probability * BINS).astype(int), BINS - 1)
     rows, error = [], 0.0
-    for place in range(BINS):
+    for place in np.unique(places):
         its = places == place
-        if its.any():
-            mean, share = float(probability[its].mean()), float(correct[its].mean())
-            error += its.mean() * abs(mean - share)
-            rows.append((f"{place / BINS:.1f} – {(place + 1) / BINS:.1f}", int(its.sum()), mean, share))
+        mean, share = float(probability[its].mean()), float(correct[its].mean())
+        error += its.mean() * abs(mean - share)
+        rows.append((f"{place / BINS:.1f} – {(place + 1) / BINS:.1f}", int(its.sum()), mean, share))
     return error, rows
 
 

@@ -4,8 +4,8 @@ Rates are fractions of the reference (0.123 is 12.3 %) and may exceed 1; only pr
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,33 +22,26 @@ REPORT_COLUMNS = 100  # aligned lines are folded at this width
 
 @dataclass(frozen=True)
 class Utterance:
-    """The spoken text (reference), the recognized text (hypothesis), and the length of the audio in seconds."""
-
     id: str
-    reference: str
-    hypothesis: str
-    seconds: float
+    reference: str  # the spoken text
+    hypothesis: str  # the recognized text
+    seconds: float  # of audio
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Error rates of a set of utterances.
+    """Error rates of a set of utterances."""
 
-    wer, cer: all errors over all reference words, or characters with the spaces between words.
-    interval: the 95 % confidence interval of the WER.
-    rtf: processing time over audio time, if the caller measured it and set it with `dataclasses.replace`.
-    """
-
-    wer: float
-    cer: float
-    interval: tuple[float, float]
+    wer: float  # all errors over all reference words
+    cer: float  # the same of characters, with the spaces between words
+    interval: tuple[float, float]  # the 95 % confidence interval of the WER
     substitutions: int
     deletions: int
     insertions: int
     reference_words: int
     utterances: int
     seconds: float
-    rtf: float | None = None
+    rtf: float | None = None  # processing time over audio time, if the caller measured it
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -58,10 +51,6 @@ class Evaluation:
             f"in {self.reference_words} words, {self.utterances} utterances, {self.seconds / 3600:.2f} h"
             + ("" if self.rtf is None else f", RTF {self.rtf:.3f}")
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as JSON values; the interval is a list, `rtf` is null when it was not measured."""
-        return asdict(self) | {"interval": list(self.interval)}
 
 
 def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
@@ -73,8 +62,8 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
 
     utterances = list(utterances)
     words = _align(utterances)
-    counts = np.array([_word_counts(chunks) for chunks in words.alignments], dtype=np.int64).reshape(-1, 3)
-    lengths = np.array([len(reference) for reference in words.references], dtype=np.int64)
+    counts = np.array([*map(_word_counts, words.alignments)])
+    lengths = np.array([*map(len, words.references)])
     if lengths.sum() == 0:
         raise AsrError(f"none of the {len(utterances)} utterances has a reference word; add reference texts to score")
     characters = jiwer.process_characters([*map(" ".join, words.references)], [*map(" ".join, words.hypotheses)])
@@ -96,7 +85,7 @@ def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray
     """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
     words = _align(utterances)
     errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
-    return np.array(errors, dtype=np.int64), np.array([*map(len, words.references)], dtype=np.int64)
+    return np.array(errors), np.array([*map(len, words.references)])
 
 
 def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
@@ -112,17 +101,14 @@ def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
     ]
 
 
-def bootstrap_interval(
-    errors: np.ndarray, lengths: np.ndarray, resamples: int = BOOTSTRAP_RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of the error rate, resampling whole utterances (Bisani & Ney 2004, section 3).
 
-    errors, lengths: word errors and reference words of each utterance, both of shape (utterances,). Errors within an
-    utterance depend on each other, so utterances are drawn, not words. So do those of one speaker: with few speakers
-    the true uncertainty is larger.
+    errors, lengths: word errors and reference words, both (utterances,). Errors within an utterance depend on each
+    other, so utterances are drawn, not words; with few speakers the true uncertainty is larger.
     """
-    generator = np.random.default_rng(seed)
-    sums = np.empty((resamples, 2))
+    generator = np.random.default_rng(0)
+    sums = np.empty((BOOTSTRAP_RESAMPLES, 2))
     counts = np.stack([errors, lengths], axis=1)
     for resample in sums:  # one at a time: all index rows together would be gigabytes for a large corpus
         resample[:] = counts[generator.integers(len(counts), size=len(counts))].sum(axis=0)
@@ -138,8 +124,6 @@ def report(utterances: Iterable[Utterance]) -> str:
     Errors are in upper case, `***` stands for a missing word; a long alignment is folded.
     """
     utterances = list(utterances)
-    if not utterances:
-        return ""
     words = _align(utterances)
     blocks = []
     for utterance, reference, hypothesis, chunks in zip(

@@ -3,7 +3,7 @@
 import math
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +18,7 @@ UNKNOWN_LOG10 = -100.0  # <unk> in a model that does not have it, as in KenLM
 
 
 class _Lines:
-    """The lines of a file that are not blank, stripped of white space, and errors that name them."""
+    """The lines of a file, stripped and without blank ones, and errors that name them."""
 
     def __init__(self, file: Iterable[bytes], path: Path):
         self._file = iter(file)
@@ -38,11 +38,6 @@ class _Lines:
 
     def error(self, problem: str) -> LanguageModelError:
         return LanguageModelError(f"{self.path}: line {self.number}: {problem}")
-
-
-# The n-grams of one order in the order of the file: words (n-grams, order), as places in the 1-grams; log10 of
-# probability and back-off weight (n-grams, 2).
-_Section = tuple[np.ndarray, np.ndarray]
 
 
 def read_arpa(file: Iterable[bytes], path: Path) -> NgramModel:
@@ -73,8 +68,10 @@ def _read_counts(lines: _Lines) -> list[int]:
     return counts
 
 
-def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]) -> _Section:
-    """`count` n-grams. The 1-grams fill `index`, the others need their words to be in it."""
+def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The n-grams of one order as they come: words (n-grams, order), numbered by place in the 1-grams, which fill
+    `index`; log10 of probability and back-off weight (n-grams, 2).
+    """
     if order > 1:
         lines.expect(b"\\%d-grams:" % order)
     ids, numbers = array("I"), array("d")
@@ -101,7 +98,7 @@ def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]
     return np.array(ids, dtype=np.int64).reshape(-1, order), np.array(numbers).reshape(-1, 2)
 
 
-def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
+def _build(index: dict[bytes, int], sections: list[tuple[np.ndarray, np.ndarray]]) -> NgramModel:
     """Sort words and n-grams, and find the context of each n-gram in the level below. ValueError says what is wrong."""
     missing = [word for word in SPECIAL if word.encode() not in index]
     if missing == [UNKNOWN]:
@@ -120,31 +117,26 @@ def _build(index: dict[bytes, int], sections: list[_Section]) -> NgramModel:
 
     levels: list[Level] = []
     keys: list[np.ndarray] = []  # of each level, context × vocabulary + word, ascending
-    for order, (places, numbers) in enumerate(sections, start=1):
+    for places, numbers in sections:
         ids = rank[places]
         context = np.zeros(len(ids), dtype=np.int64)
-        for column in range(order - 1):
+        for column in range(ids.shape[1] - 1):
             key = context * len(words) + ids[:, column]
             context = np.searchsorted(keys[column], key)
             known = np.append(keys[column], -1)[context] == key
             if not known.all():
-                ngram = _spell(words, ids[np.flatnonzero(~known)[0]])
-                raise ValueError(
-                    f"the {order}-gram “{ngram}” is there, but not the {column + 1}-gram that it starts with"
-                )
+                ngram = _shown(b" ".join(words[word] for word in ids[~known][0]))
+                raise ValueError(f"“{ngram}” is there, but not the {column + 1}-gram that it starts with")
         key = context * len(words) + ids[:, -1]
         sorting = np.argsort(key)
         key = key[sorting]
         twice = np.flatnonzero(key[1:] == key[:-1])
         if len(twice):
-            raise ValueError(f"the {order}-gram “{_spell(words, ids[sorting[twice[0]]])}” is there twice")
+            ngram = _shown(b" ".join(words[word] for word in ids[sorting[twice[0]]]))
+            raise ValueError(f"“{ngram}” is there twice")
         levels.append(Level(context[sorting], ids[sorting, -1], *LN10 * numbers[sorting].T))
         keys.append(key)
     return NgramModel.of(words, levels)
-
-
-def _spell(words: Sequence[bytes], ids: np.ndarray) -> str:
-    return _shown(b" ".join(words[word] for word in ids))
 
 
 def _shown(text: bytes) -> str:

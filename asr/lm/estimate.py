@@ -27,18 +27,14 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, for a text too small or too
 
 @dataclass
 class Ngrams:
-    """The n-grams of one order in a text, sorted by context and word.
+    """The n-grams of one order in a text, sorted by context and word."""
 
-    context, suffix: indices of the first and of the last n − 1 words in the order below, 0 for 1-grams. word: id.
-    count: occurrences. prob: of the word after the context. backoff: weight of the order below after this n-gram.
-    """
-
-    context: np.ndarray
-    word: np.ndarray
-    suffix: np.ndarray
-    count: np.ndarray
-    prob: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    backoff: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    context: np.ndarray  # index of the first n − 1 words in the order below, 0 for 1-grams
+    word: np.ndarray  # id
+    suffix: np.ndarray  # index of the last n − 1 words in the order below, 0 for 1-grams
+    count: np.ndarray  # occurrences
+    prob: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the word after the context
+    backoff: np.ndarray = field(default_factory=lambda: np.zeros(0))  # weight of the order below after this n-gram
 
     def __len__(self) -> int:
         return len(self.word)
@@ -58,10 +54,14 @@ def estimate(
     """Estimate a model. Returns it and the orders whose discounts are `FALLBACK_DISCOUNTS`. Raises LanguageModelError.
 
     vocabulary: number of most frequent words to keep, others become <unk>; None keeps all.
-    cutoffs: by order, the last for those above too; n-grams with at most this count are left out.
+    cutoffs: by order, the last for those above too; n-grams with at most this count are left out. 0 for the words,
+        then not decreasing, so that the contexts of n-grams are kept.
     threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `entropy_prune`).
     """
-    cutoffs = spread(cutoffs, order)
+    if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
+        given = ",".join(map(str, cutoffs))
+        raise LanguageModelError(f"prune {given}: give at most {order} numbers, 0 first, none below the one before")
+    cutoffs = [*cutoffs, *[cutoffs[-1]] * (order - len(cutoffs))]
     words, tokens = number_words(sentences, vocabulary)
     start, end = (words.index(mark.encode()) for mark in (SENTENCE_START, SENTENCE_END))
     levels = count_ngrams(tokens, order, len(words), end)
@@ -75,32 +75,20 @@ def estimate(
     return NgramModel.of(words, logs), fallbacks
 
 
-def spread(cutoffs: Sequence[int], order: int) -> list[int]:
-    """One cut-off for each order: 0 for the words, then not decreasing, so that the contexts of n-grams are kept."""
-    if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
-        given = ",".join(map(str, cutoffs))
-        raise LanguageModelError(
-            f"prune {given}: at most {order} numbers, 0 first and none smaller than the one before"
-        )
-    return [*cutoffs, *[cutoffs[-1]] * (order - len(cutoffs))]
-
-
 def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:
     """The words to keep, sorted, and the text as indices into them, each sentence between <s> and </s>."""
     seen: defaultdict[str, int] = defaultdict(count().__next__)  # words by first occurrence
     start, end, _ = (seen[mark] for mark in (SENTENCE_START, SENTENCE_END, UNKNOWN))
     text = array("I")
-    marks = 0
+    lines = 0
     for sentence in sentences:
-        text.append(start)
-        text.extend(map(seen.__getitem__, sentence.split()))
-        text.append(end)
-        marks += 2
+        text.extend([start, *map(seen.__getitem__, sentence.split()), end])
+        lines += 1
     numbers = np.frombuffer(text, dtype=np.uint32)
     counts = np.bincount(numbers, minlength=len(seen))
-    if not marks:
+    if not lines:
         raise LanguageModelError("the text has no words; a language model needs some")
-    if counts[start] + counts[end] != marks:
+    if counts[start] + counts[end] != 2 * lines:
         raise LanguageModelError("the text itself has <s> or </s> in it; each line is a sentence without them")
     frequent = sorted(seen.keys() - set(SPECIAL), key=lambda word: (-counts[seen[word]], word))[:vocabulary]
     words = sorted([*frequent, *SPECIAL])  # as their UTF-8 bytes would be

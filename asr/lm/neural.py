@@ -5,8 +5,6 @@ state → log_probs (B, T, V) of the token after each, next state), weights.safe
 the acoustic model, is the boundary here: it begins and ends every sentence.
 """
 
-import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.errors import BundleError, LanguageModelError, one_line
-from asr.model.bundle import current_names
+from asr.model.bundle import FORMAT, read_config
 from asr.model.session import open_session
 from asr.model.tokens import BLANK_ID, Tokens
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 BOUNDARY = BLANK_ID
 KIND = "language"  # in config.json, to tell it from an acoustic model's
-FORMAT = 1  # raised when an old `asr` could not run a new model
 BATCH = 64  # sequences that are scored together
 TOKENS_PER_WORD = 30  # limit on generated text, on average
 
@@ -39,13 +36,13 @@ class NeuralConfig:
     license: str
     model: dict[str, Any]  # asr.nn.language_model.LanguageConfig
     tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
+    kind: str
     metrics: dict[str, float] = field(default_factory=dict)
-    kind: str = KIND
     format: int = FORMAT
 
-    def save(self, folder: Path) -> None:
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    def __post_init__(self) -> None:
+        if self.kind != KIND:
+            raise ValueError(f"kind {self.kind}")
 
 
 class NeuralModel:
@@ -67,28 +64,21 @@ class NeuralModel:
     def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
         """Open a model's folder; graph: another than its own. Raises LanguageModelError."""
         folder = Path(folder)
-        path = folder / "config.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict) or values.get("kind") != KIND:
-                raise LanguageModelError(f"{folder}: not a recurrent language model; give a folder that holds one")
-            if values["format"] > FORMAT:
-                raise LanguageModelError(
-                    f"{folder}: made by a newer asr (language model format {values['format']}); update asr"
-                )
-            values = current_names(values)
-            known = {item.name for item in dataclasses.fields(NeuralConfig)}
-            config = NeuralConfig(**{key: value for key, value in values.items() if key in known})
-        except OSError as error:
+            config = read_config(folder, NeuralConfig, "recurrent language model")
+            tokens = Tokens.load(folder / "tokens.txt")
+        except BundleError as error:
+            raise LanguageModelError(str(error)) from error
+        path = graph or folder / "model.onnx"
+        session = open_session(path, threads, error=LanguageModelError)
+        names = [item.name for item in session.get_inputs()]
+        if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1] != len(tokens):
             raise LanguageModelError(
-                f"{folder}: cannot read a recurrent language model ({error.strerror}: config.json); check the path"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise LanguageModelError(f"{path}: damaged ({one_line(error)}); copy or train the model again") from error
-        return cls(config, *_open(folder, graph or folder / "model.onnx", threads))
+                f"{path}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
+            )
+        return cls(config, tokens, session)
 
     def start(self, batch: int = 1) -> np.ndarray:
-        """The states before the first token, the boundary."""
         return np.zeros((batch, *self._state_shape), dtype=np.float32)
 
     def advance(self, tokens: Sequence[int] | np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +88,7 @@ class NeuralModel:
         return log_probs[:, 0], states
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Natural log of the probability of each sequence of tokens as a whole sentence, its end included: (N,)."""
+        """Natural log of the probability of each sequence as a whole sentence, its end included: (N,)."""
         return np.array([scores.sum() for scores in self.score_tokens(sequences)])
 
     def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -159,17 +149,3 @@ def _draw(log_probs: np.ndarray, temperature: float, generator: np.random.Genera
         return int(log_probs.argmax())
     weights = np.exp((log_probs.astype(np.float64) - log_probs.max()) / temperature)
     return int(generator.choice(len(weights), p=weights / weights.sum()))
-
-
-def _open(folder: Path, graph: Path, threads: int) -> tuple[Tokens, "onnxruntime.InferenceSession"]:
-    try:
-        tokens = Tokens.load(folder / "tokens.txt")
-    except BundleError as error:
-        raise LanguageModelError(str(error)) from error
-    session = open_session(graph, threads, error=LanguageModelError)
-    names = [item.name for item in session.get_inputs()]
-    if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1] != len(tokens):
-        raise LanguageModelError(
-            f"{graph}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
-        )
-    return tokens, session

@@ -33,15 +33,11 @@ MISSING = 1 << 32  # no node: larger than any 32-bit number
 
 @dataclass
 class Level:
-    """The n-grams of one order, sorted by context and word.
+    """The n-grams of one order, sorted by context and word."""
 
-    context: place of the first n − 1 words in the level below, 0 for 1-grams. word: id. Both integers.
-    log_prob, backoff: natural logs.
-    """
-
-    context: np.ndarray
-    word: np.ndarray
-    log_prob: np.ndarray
+    context: np.ndarray  # integers: place of the first n − 1 words in the level below, 0 for 1-grams
+    word: np.ndarray  # ids
+    log_prob: np.ndarray  # natural logs
     backoff: np.ndarray
 
     def __len__(self) -> int:
@@ -56,7 +52,6 @@ class NgramModel:
     """
 
     def __init__(self, counts: Sequence[int], arrays: dict[str, np.ndarray]):
-        """counts: n-grams of each order. arrays: see the top of this module and `Vocabulary`."""
         self.counts = tuple(counts)
         self.order = len(self.counts)
         self.arrays = arrays
@@ -67,9 +62,8 @@ class NgramModel:
         self._third = begins[min(self.order, 3) - 1]  # the first whose suffix is stored
         # Python reads single items of a memoryview several times faster than those of an array.
         self._words, self._first, self._suffixes = (arrays[key].data for key in ("words", "first", "suffixes"))
-        self._log_probs, self._backoffs = arrays["log_probs"].data, arrays["backoffs"].data
-        self._log_prob_table = arrays["log_prob_table"].data
-        self._backoff_table = arrays["backoff_table"].data
+        self._log_probs, self._log_prob_table = arrays["log_probs"].data, arrays["log_prob_table"].data
+        self._backoffs, self._backoff_table = arrays["backoffs"].data, arrays["backoff_table"].data
         self._quantized = len(self._log_prob_table) > 0
         self._best: dict[int, float] = {}
 
@@ -145,7 +139,7 @@ class NgramModel:
         return cost, state
 
     def score(self, state: int, word: int) -> tuple[float, int]:
-        """The natural log of the word's probability, and the state after it."""
+        """The log-prob of the word, and the state after it."""
         log_prob = 0.0
         while (child := self._child(state, word)) == MISSING:
             log_prob += self._backoff(state)
@@ -163,8 +157,8 @@ class NgramModel:
         return log_prob, child
 
     def _child(self, node: int, word: int) -> int:
-        """The node of context and word, or MISSING. Every word is a child of the root."""
-        if not node:
+        """The node of context and word, or MISSING."""
+        if not node:  # of which every word is a child
             return word + 1
         first, words = self._first, self._words
         end = first[node + 1]
@@ -188,19 +182,13 @@ class NgramModel:
         return self._first[node] != self._first[node + 1] or self._backoff(node) != 0
 
     def _values(self, kind: str, nodes: np.ndarray) -> np.ndarray:
-        """kind: "log_prob" or "backoff"; of each node."""
         values = self.arrays[f"{kind}s"][nodes]
         return self.arrays[f"{kind}_table"][values] if self._quantized else values
 
-    def score_text(self, text: str, bos: bool = True, eos: bool = True) -> float:
-        """Natural log of the probability of a sentence, as KenLM's `score` (log10 there) with the same arguments."""
-        return sum(log_prob for _, log_prob in self.score_words(text, bos, eos))
-
-    def score_words(self, text: str, bos: bool = True, eos: bool = True) -> Iterator[tuple[int, float]]:
+    def score_words(self, sentence: str) -> Iterator[tuple[int, float]]:
         """The id and the log-prob of each word of a sentence, and of its end."""
-        words = [self.vocabulary.id(word) for word in text.split()]
-        state = self.start() if bos else ROOT
-        for word in [*words, self.vocabulary.sentence_end] if eos else words:
+        state = self.start()
+        for word in [*map(self.vocabulary.id, sentence.split()), self.vocabulary.sentence_end]:
             log_prob, state = self.score(state, word)
             yield word, log_prob
 

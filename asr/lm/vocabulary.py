@@ -43,7 +43,6 @@ class Vocabulary:
 
     @property
     def letters(self) -> set[str]:
-        """The characters of all words."""
         return {*self._text.decode()}
 
     def word(self, word: int) -> str:

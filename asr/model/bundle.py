@@ -12,12 +12,12 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from asr.errors import BundleError, LanguageModelError
+from asr.errors import BundleError, LanguageModelError, one_line
 from asr.model.tokens import Tokens
 
-FORMAT = 1  # raised when an old `asr` could not run a new bundle
+FORMAT = 1  # of a config.json; raised when an old `asr` could not run a new model
 PACKAGED = Path(__file__).parents[1] / "pretrained"
 OLD_NAMES = {  # of fields, in version 0.1
     "bands": "n_mels",
@@ -64,6 +64,12 @@ class BundleConfig:
     lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        if not self.frame_seconds * self.sample_rate >= 1:
+            raise ValueError(f"frame_seconds {self.frame_seconds}, sample_rate {self.sample_rate}")
+        if not isinstance(self.decoder, DecoderConfig):  # as it was read
+            object.__setattr__(self, "decoder", _decoder_config(self.decoder))
+
     @property
     def delay_seconds(self) -> float:
         """From the first sample of a frame to its log-probabilities, in a live model: the frame and the look-ahead."""
@@ -85,12 +91,10 @@ class Bundle:
 
 
 def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
     return sorted(folder.parent.name for folder in PACKAGED.glob("*/config.json"))
 
 
-def find_bundle(name: str | Path) -> Path:
-    """The folder of a packaged model's name, or of a path. BundleError says which names there are."""
+def _find_bundle(name: str | Path) -> Path:
     packaged = [PACKAGED / name] if str(name) in packaged_models() else []  # a folder of that name is ./NAME
     for folder in (*packaged, Path(name)):
         if (folder / "config.json").is_file():
@@ -101,7 +105,6 @@ def find_bundle(name: str | Path) -> Path:
 
 
 def packaged_language_models() -> list[str]:
-    """Names of the language models that come with the package."""
     return sorted(file.parent.name for file in PACKAGED.glob(f"*/{LANGUAGE_MODEL}"))
 
 
@@ -124,23 +127,27 @@ def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Pat
 
 def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
-    folder = find_bundle(name)
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if values["format"] > FORMAT:
-            raise BundleError(f"{folder}: made by a newer asr (bundle format {values['format']}); update asr")
-        values = current_names(values)
-        known = {item.name for item in dataclasses.fields(BundleConfig)}
-        decoder = _decoder_config(values.pop("decoder", {}))
-        config = BundleConfig(**{key: value for key, value in values.items() if key in known}, decoder=decoder)
-        if not config.frame_seconds * config.sample_rate >= 1:
-            raise ValueError(f"frame_seconds {config.frame_seconds}, sample_rate {config.sample_rate}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder}/config.json: not the config of a bundle ({error})") from error
-    bundle = Bundle(folder, config, Tokens.load(folder / "tokens.txt"))
+    folder = _find_bundle(name)
+    bundle = Bundle(folder, read_config(folder, BundleConfig, "bundle"), Tokens.load(folder / "tokens.txt"))
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
     return bundle
+
+
+Config = TypeVar("Config")
+
+
+def read_config(folder: Path, config: type[Config], kind: str) -> Config:
+    """The config.json of a model's folder; fields of later versions are left out. `kind` is what an error calls it."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise BundleError(f"{folder}: made by a newer asr ({kind} format {values['format']}); update asr")
+        known = {item.name for item in dataclasses.fields(config)}  # type: ignore[arg-type]
+        return config(**{key: value for key, value in current_names(values).items() if key in known})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not the config of a {kind} ({one_line(error)})") from error
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:
@@ -161,16 +168,16 @@ def current_field(key: str, value: Any) -> tuple[str, Any]:
 
 def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
     """ValueError or TypeError if they are not of the types that `DecoderConfig` has."""
-    config = DecoderConfig(**values)
-    converted: dict[str, Any] = {"lm": str(config.lm)}
-    for name in ("greedy_confidence", "beam_confidence", "rescored_confidence"):
-        slope, offset = getattr(config, name)
-        converted[name] = float(slope), float(offset)
-    for name in ("lm_weight", "word_bonus", "unknown_score", "rescoring_weight", "rescoring_bonus"):
-        converted[name] = float(getattr(config, name))
+    converted: dict[str, Any] = {}
+    for name, value in vars(DecoderConfig(**values)).items():
+        if name.endswith("confidence"):
+            slope, offset = value
+            converted[name] = float(slope), float(offset)
+        else:
+            converted[name] = str(value) if name == "lm" else float(value)
     return DecoderConfig(**converted)
 
 
-def write_config(folder: Path, config: BundleConfig) -> None:
+def write_config(folder: Path, config: Any) -> None:
     text = json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")

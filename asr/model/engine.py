@@ -29,7 +29,6 @@ class _Graph:
     def __init__(
         self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
     ) -> None:
-        """Open the bundle's graph, or another `graph`; `threads` and `providers` as of `open_session`. BundleError."""
         if bundle.config.sample_rate != SAMPLE_RATE:
             raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
         self.bundle = bundle
@@ -37,11 +36,9 @@ class _Graph:
         path = graph or bundle.graph
         self._session = open_session(path, threads, providers)
         self._outputs = [item.name for item in self._session.get_outputs()]
-        tokens = self._session.get_outputs()[0].shape[-1]
-        if tokens != len(bundle.tokens):
-            raise BundleError(
-                f"{bundle.path}: tokens.txt has {len(bundle.tokens)} tokens, {path.name} {tokens}; copy it again"
-            )
+        found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1]
+        if found != tokens:
+            raise BundleError(f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {tokens}; copy it again")
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(None, inputs), strict=True))
@@ -70,8 +67,6 @@ class Engine(_Graph):
 
 @dataclass
 class Stream:
-    """Position of one stream in its audio."""
-
     pending: np.ndarray  # (n,), n < one frame: samples that wait for the rest of their frame
     state: dict[str, np.ndarray]  # of the graph, each (1, …)
     early: int  # frames still to be dropped: the graph's first ones precede the stream
@@ -90,7 +85,6 @@ class StreamingEngine(_Graph):
     """
 
     def start(self) -> Stream:
-        """A stream before its first sample."""
         # Every input but the chunk is state, with the batch as its first axis.
         shapes = {item.name: item.shape[1:] for item in self._session.get_inputs() if item.name != "chunk"}
         state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
@@ -148,8 +142,6 @@ class StreamingEngine(_Graph):
 
 
 class HasEngine(Protocol):
-    """A recognizer, whose engine others may share."""
-
     @property
     def engine(self) -> Engine | StreamingEngine: ...
 
@@ -162,12 +154,8 @@ def open_engine(
 ) -> Engine | StreamingEngine:
     """The engine of a model: opened, or shared if the model is open already; the other arguments are then unused.
 
-    Args:
-        model: a packaged model's name, a bundle or its folder; an engine, or a recognizer that has one.
-        graph: another graph than the bundle's own.
-        threads, providers: as of `asr.model.session.open_session`.
-
-    Raises BundleError if there is no such model or it cannot be run, ArgumentError for anything that is no model.
+    graph: another than the bundle's own. threads, providers: as of `open_session`. Raises BundleError if there is no
+    such model or it cannot be run, ArgumentError for anything that is no model.
     """
     engine = getattr(model, "engine", model)
     if isinstance(engine, Engine | StreamingEngine):

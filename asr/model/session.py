@@ -41,16 +41,14 @@ def usable_cores() -> int:
 def open_session(
     path: Path, threads: int = 0, providers: Sequence[str] = (), error: type[AsrError] = BundleError
 ) -> "onnxruntime.InferenceSession":
-    """The graph at `path`, ready to run.
+    """The ONNX graph at `path`, ready to run.
 
     Args:
-        path: an ONNX file.
         threads: that one run uses; 0 for every core this process may use.
         providers: where to run, in order of preference: "cpu", "cuda", "coreml", … or onnxruntime's own names such as
             "CUDAExecutionProvider". The CPU is the last resort always.
-        error: raised for a graph that cannot be run.
 
-    ArgumentError for a provider that this onnxruntime lacks, or threads below 0.
+    `error` if it cannot be run, ArgumentError for a provider that this onnxruntime lacks, or threads below 0.
     """
     if not isinstance(threads, int) or threads < 0:
         raise ArgumentError(f"threads: {threads!r}; give 0 or more")

@@ -63,11 +63,9 @@ class Tokens:
         """Read `tokens.txt`: one symbol a line, the line number is the id."""
         try:
             # Not splitlines: a token may be a character that it takes for the end of a line.
-            symbols = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path}: cannot read the tokens ({error})") from error
-        try:
-            return cls(symbols)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
 

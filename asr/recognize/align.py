@@ -145,10 +145,9 @@ def forced_align(log_probs: np.ndarray, targets: Sequence[int]) -> list[AlignedT
     ]
 
 
-Scores = tuple[np.ndarray, np.ndarray]
-
-
-def _advance(scores: Scores, log_probs: np.ndarray, tokens: np.ndarray, steps: np.ndarray | None = None) -> Scores:
+def _advance(
+    scores: tuple[np.ndarray, np.ndarray], log_probs: np.ndarray, tokens: np.ndarray, steps: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The scores of the best paths to each blank (tokens + 1,) and each token (tokens,) some frames later.
 
     steps, int8 (frames or more, 2, tokens + 1), is filled with how many states back each path of a frame comes from.

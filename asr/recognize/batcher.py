@@ -17,19 +17,17 @@ own, a batcher advances when the caller calls `step`; `news` is set when there i
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from asr.audio.sources import Samples
-from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, Hotwords, make_decoder
+from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.decode.hotwords import Hotwords
 from asr.errors import AudioError
 from asr.model.engine import Model, open_streaming_engine
 from asr.output.events import Event
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import ENDPOINT, PIECE, STREAMING_MODEL, LiveStream, make_second_pass
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Batcher:
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         second_pass: Model | None = None,
         threads: int = 0,
-        executor: "Executor | None" = None,
+        executor: Executor | None = None,
         providers: Sequence[str] = (),
     ):
         self.engine = open_streaming_engine(model, threads, providers)
@@ -61,7 +59,6 @@ class Batcher:
             executor = self._own_executor = ThreadPoolExecutor(1)
         self.executor = executor
         self._streams: dict[BatchedStream, LiveStream] = {}  # not yet over, in the order of their opening
-        self._lock = threading.Lock()  # of that
         self._stepping = threading.Lock()
         self.news = threading.Event()
         self._closed = False
@@ -70,27 +67,21 @@ class Batcher:
         return f"<Batcher {self.engine.bundle.config.name}, streams: {len(self._streams)}>"
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
-        """A new stream.
-
-        Args:
-            endpoint: when its utterances end, as of `StreamingRecognizer`.
-            hotwords: of this stream, in place of those of the batcher's decoder; a decoder is built for them.
-        """
+        """A new stream; a decoder is built for its `hotwords`, instead of the batcher's."""
         decoder = self.decoder
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.engine.bundle)
         live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
         stream = BatchedStream(self)
-        with self._lock:
-            self._streams[stream] = live
+        self._streams[stream] = live
         return stream
 
     def step(self) -> list[tuple["BatchedStream", list[Event]]]:
         """Advance all streams that have audio by up to two seconds → those with new events or that are `done` now."""
         with self._stepping:
             self.news.clear()
-            with self._lock:
-                waiting = {stream: live for stream, live in self._streams.items() if live.waiting}
+            # A list, made at once: other threads open and cancel streams.
+            waiting = {stream: live for stream, live in list(self._streams.items()) if live.waiting}
             if not waiting:
                 return []
             chunks = [live.take(PIECE) for live in waiting.values()]
@@ -111,7 +102,7 @@ class Batcher:
                 if live.waiting:
                     self.news.set()
                 if live.over:
-                    self._forget(stream)
+                    self._streams.pop(stream, None)
                 if events or stream.done:
                     results.append((stream, events))
             return [(stream, events) for stream, events in results if not stream.cancelled]
@@ -129,27 +120,18 @@ class Batcher:
     def close(self) -> None:
         """Cancel all streams and end `run`."""
         self._closed = True
-        with self._lock:
-            streams = list(self._streams)
-        for stream in streams:
+        for stream in list(self._streams):
             stream.cancel()
         if self._own_executor is not None:
             self._own_executor.shutdown(wait=False, cancel_futures=True)
         self.news.set()
 
-    def _forget(self, stream: "BatchedStream") -> None:
-        with self._lock:
-            self._streams.pop(stream, None)
-
 
 class BatchedStream:
-    """One stream of a batcher. Its methods may be called in any thread, by one at a time, `cancel` at any moment.
-
-    error: what ended the stream early, if anything did.
-    """
+    """One stream of a batcher. Its methods may be called in any thread, by one at a time, `cancel` at any moment."""
 
     def __init__(self, batcher: Batcher):
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # that ended the stream early
         self.cancelled = False
         self._batcher = batcher
         self._delivery = threading.RLock()  # reentrant, as `deliver` may cancel
@@ -179,7 +161,7 @@ class BatchedStream:
         """Forget the stream. After this returns nothing more of it is given."""
         with self._delivery:
             self.cancelled = True
-            self._batcher._forget(self)
+            self._batcher._streams.pop(self, None)
 
     def _live(self) -> LiveStream:
         live = self._batcher._streams.get(self)
@@ -189,7 +171,7 @@ class BatchedStream:
 
     def _fail(self, error: Exception) -> list[Event]:
         self.error = error
-        self._batcher._forget(self)
+        self._batcher._streams.pop(self, None)
         return []
 
     def _deliver(self, deliver: Callable[["BatchedStream", list[Event]], None], events: list[Event]) -> None:

@@ -30,13 +30,7 @@ OnProgress = Callable[[Source, float], None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Window:
-    """samples (N,), and which of its frames of log-probabilities count: the others are context."""
-
-    samples: np.ndarray
-    first_frame: int
-    last_frame: int | None
+Window = tuple[np.ndarray, slice]  # samples (N,); which of the frames of log-probabilities count: others are context
 
 
 def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Window]:
@@ -50,11 +44,11 @@ def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Wi
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while len(buffer) > (needed := (left + frames + context) * frame_samples):
-            yield Window(buffer[:needed], left, left + frames)
+            yield buffer[:needed], slice(left, left + frames)
             buffer = buffer[(left + frames - context) * frame_samples :]
             left = context
     if len(buffer) > left * frame_samples:
-        yield Window(buffer, left, None)
+        yield buffer, slice(left, None)
 
 
 @dataclass
@@ -68,10 +62,8 @@ class Recognition:
 
 @dataclass
 class _Job:
-    """A source, and how far it was read."""
-
     source: Source
-    samples: int = 0  # at 16 kHz
+    samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -95,8 +87,8 @@ class Recognizer:
         decoder: "greedy" or "beam", or a decoder's options.
         batch_size: windows of 20 s recognised together: memory for speed. The text does not depend on it.
         threads: 0 uses every core.
-        graph: another graph than the bundle's own.
         providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
+        graph: another graph than the bundle's own.
 
     Raises BundleError if there is no such model, ArgumentError for other arguments that cannot be.
     """
@@ -107,8 +99,8 @@ class Recognizer:
         decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
-        graph: Path | None = None,
         providers: Sequence[str] = (),
+        graph: Path | None = None,
     ):
         for argument, value, least in (("batch_size", batch_size, 1), ("threads", threads, 0)):
             if not isinstance(value, int) or value < least:
@@ -202,7 +194,7 @@ class Recognizer:
         for job in jobs:
             for window in cut_windows(job.blocks(), self.frame_samples):
                 gathered.append((job, window))
-                samples += len(window.samples)
+                samples += len(window[0])
                 if samples >= enough:
                     yield from self._run(self.engine, gathered)
                     gathered, samples = [], 0
@@ -217,37 +209,26 @@ class Recognizer:
     ) -> Iterator[tuple[_Job, np.ndarray | None]]:
         """Run windows in batches of similar length; their log-probabilities, in the order they were read."""
         windows = [(place, window) for place, (_, window) in enumerate(gathered) if window is not None]
-        windows.sort(key=lambda item: len(item[1].samples))
+        windows.sort(key=lambda item: len(item[1][0]))
         results: dict[int, np.ndarray] = {}
         for start in range(0, len(windows), self.batch_size):
             batch = windows[start : start + self.batch_size]
-            log_probs = engine.log_probs([window.samples for _, window in batch])
-            for (place, window), rows in zip(batch, log_probs, strict=True):
-                results[place] = rows[window.first_frame : window.last_frame].copy()
+            log_probs = engine.log_probs([samples for _, (samples, _) in batch])
+            for (place, (_, counting)), rows in zip(batch, log_probs, strict=True):
+                results[place] = rows[counting].copy()
         for place, (job, _) in enumerate(gathered):
             yield job, results.get(place)
 
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        segments = split_segments(hypotheses[0].words)
-        language = self.bundle.config.language
-        return Recognition(
-            job.source, Transcript(segments, job.samples / SAMPLE_RATE, alternatives, language), job.error
-        )
+        segments, seconds = split_segments(hypotheses[0].words), job.samples / SAMPLE_RATE
+        transcript = Transcript(segments, seconds, alternatives, self.bundle.config.language)
+        return Recognition(job.source, transcript, job.error)
+
+
+load_model = Recognizer  # under the name that other packages have for it
 
 
 def _with_rate(source: AudioFile | Samples, sample_rate: int | None) -> Any:
-    """A source as `transcribe_all` takes it."""
     return source if sample_rate is None else (source, sample_rate)
-
-
-def load_model(
-    model: Model = DEFAULT_MODEL,
-    decoder: DecoderName | DecoderOptions = DEFAULT_DECODER,
-    batch_size: int = BATCH_SIZE,
-    threads: int = 0,
-    providers: Sequence[str] = (),
-) -> Recognizer:
-    """A recognizer with a packaged model, or with the bundle in a folder; the arguments are those of `Recognizer`."""
-    return Recognizer(model, decoder, batch_size, threads, providers=providers)

@@ -12,8 +12,7 @@ Neither the texts nor the times of the finals depend on how the audio is cut int
 import math
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.audio.sources import Samples, as_samples
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
+from asr.decode.word_times import shift
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
@@ -28,9 +28,6 @@ from asr.output.events import Event, Final, Partial, Revised
 from asr.output.transcript import Segment, Word
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
 from asr.recognize.offline import Recognizer
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
 
 STREAMING_MODEL = "en-gru"
 CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
@@ -65,7 +62,7 @@ class StreamingRecognizer:
         endpoint: Endpoint | None = ENDPOINT,
         second_pass: Model | None = None,
         threads: int = 0,
-        executor: "Executor | None" = None,
+        executor: Executor | None = None,
         providers: Sequence[str] = (),
     ):
         self.engine = open_streaming_engine(model, threads, providers)
@@ -76,8 +73,8 @@ class StreamingRecognizer:
         self.cancel()
 
     def __repr__(self) -> str:
-        name, seconds = self.engine.bundle.config.name, self.stream.position.samples / SAMPLE_RATE
-        return f"<StreamingRecognizer {name}, {seconds:.2f} s>"
+        seconds = self.stream.position.samples / SAMPLE_RATE
+        return f"<StreamingRecognizer {self.engine.bundle.config.name}, {seconds:.2f} s>"
 
     def accept(self, samples: Samples, sample_rate: int) -> list[Event]:
         """Take the next samples and return the events they lead to, in order.
@@ -146,8 +143,8 @@ class LiveStream:
         decoder: Decoder,
         endpoint: Endpoint | None,
         second_pass: Recognizer | None = None,
-        executor: "Executor | None" = None,
-        on_revision: "Callable[[Future], None]" = lambda _: None,
+        executor: Executor | None = None,
+        on_revision: Callable[[Future], None] = lambda _: None,  # called in the executor's thread
     ):
         """`on_revision` is called, in the executor's thread, when `revisions` has something."""
         if not isinstance(endpoint, Endpoint | None):
@@ -174,7 +171,7 @@ class LiveStream:
     def _begin_utterance(self) -> None:
         self._state = self.decoder.reset()
         self._first = self._decoded  # frame
-        self._shown = ""
+        self._shown = ""  # text of the last Partial
 
     def feed(self, samples: Samples, sample_rate: int) -> None:
         """Add samples, see `StreamingRecognizer.accept`. Nothing is added when it raises."""
@@ -190,7 +187,6 @@ class LiveStream:
         self._fed.extend(audio[start : start + PIECE] for start in range(0, len(audio), PIECE))
 
     def end(self) -> None:
-        """No more samples will come."""
         if self._resampler is not None and not self._ended:
             self._fed.append(self._resampler.flush())
         self._ended = True
@@ -209,7 +205,7 @@ class LiveStream:
     @property
     def backlog(self) -> float:
         """Seconds of audio that were fed and not taken."""
-        return sum(len(samples) for samples in list(self._fed)) / SAMPLE_RATE
+        return sum(map(len, list(self._fed))) / SAMPLE_RATE
 
     def take(self, most: float = math.inf) -> np.ndarray:
         """The next 16 kHz samples (n,) for the engine, about so many, and after the end the silence that follows."""
@@ -222,29 +218,23 @@ class LiveStream:
         if self.second_pass is not None:
             self._audio.append(audio)
         if self._detector is not None:
-            self._measure(audio)
+            samples = np.concatenate([self._unleveled, audio])
+            whole = len(samples) - len(samples) % self.engine.frame_samples
+            self._levels.extend(level(frame) for frame in samples[:whole].reshape(-1, self.engine.frame_samples))
+            self._unleveled = samples[whole:].copy()
         if ended and not self._fed and not self._taken:
             self._taken = True
             return np.concatenate([audio, self.engine.tail(self.position, len(audio))])
         return audio
 
-    def _measure(self, audio: np.ndarray) -> None:
-        self._unleveled = np.concatenate([self._unleveled, audio])
-        whole = len(self._unleveled) // self.engine.frame_samples * self.engine.frame_samples
-        self._levels.extend(level(frame) for frame in self._unleveled[:whole].reshape(-1, self.engine.frame_samples))
-        self._unleveled = self._unleveled[whole:].copy()
-
     def decode(self, log_probs: np.ndarray) -> list[Event]:
         """The events of what was taken: its log-probs (frames, tokens)."""
         events: list[Event] = []
-        done = 0
-        for end in self._endpoints(log_probs):
-            self.decoder.advance(self._state, log_probs[done:end])
-            self._decoded += end - done
-            done = end
+        *ended, rest = np.split(log_probs, self._endpoints(log_probs))
+        for rows in ended:
+            self._advance(rows)
             events += self._end_utterance()
-        self.decoder.advance(self._state, log_probs[done:])
-        self._decoded += len(log_probs) - done
+        self._advance(rest)
         if self._taken:
             self.complete = True
             return [*events, *self._end_utterance()]
@@ -252,8 +242,13 @@ class LiveStream:
         if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
             stable = " ".join(word.text for word in hypothesis.words[: hypothesis.stable])
-            events.append(Partial(hypothesis.text, stable, self._in_stream(hypothesis.words)))
+            words = shift(hypothesis.words, self._first * self._frame_seconds)
+            events.append(Partial(hypothesis.text, stable, words))
         return events
+
+    def _advance(self, log_probs: np.ndarray) -> None:
+        self.decoder.advance(self._state, log_probs)
+        self._decoded += len(log_probs)
 
     def _endpoints(self, log_probs: np.ndarray) -> list[int]:
         """How many of the frames lie before each end of an utterance among them."""
@@ -262,9 +257,10 @@ class LiveStream:
         ends = []
         for row, blank in enumerate((log_probs.argmax(axis=1) == BLANK_ID).tolist()):
             # Audio is ahead of the log-probs by the look-ahead.
-            while self._levels and self._detector.ahead <= self.engine.bundle.config.lookahead:
+            lookahead = self.engine.bundle.config.lookahead
+            while self._levels and self._detector.ahead <= lookahead:
                 self._detector.accept_level(self._levels.popleft())
-            if self._detector.ahead <= self.engine.bundle.config.lookahead:
+            if self._detector.ahead <= lookahead:
                 break  # the silence at the end has no level
             if self._detector.accept_frame(blank):
                 self._detector.restart()
@@ -272,7 +268,7 @@ class LiveStream:
         return ends
 
     def _end_utterance(self) -> list[Event]:
-        words = self._in_stream(self.decoder.finish(self._state)[0].words)
+        words = shift(self.decoder.finish(self._state)[0].words, self._first * self._frame_seconds)
         number, self._finals = self._finals, self._finals + bool(words)
         if self.second_pass is not None:
             audio, begin = self._cut_audio(words)
@@ -287,7 +283,7 @@ class LiveStream:
 
     def _cut_audio(self, words: tuple[Word, ...]) -> tuple[np.ndarray, float]:
         """Audio (n,) from the first to the last of the words, and the second of the stream at which it begins."""
-        audio = np.concatenate([*self._audio, np.zeros(0, dtype=np.float32)])
+        audio = np.concatenate(self._audio)
         begin, frame_samples = self._audio_first * self._frame_seconds, self.engine.frame_samples
         # The onset of a word comes before its first token: where nothing was recognized yet, some audio stays.
         margin = 0 if words else round(SECOND_PASS_MARGIN / self._frame_seconds)
@@ -310,15 +306,7 @@ class LiveStream:
                 events.append(Revised(Segment(words), number))
         return events
 
-    def _in_stream(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        """Words with times from the start of the utterance → from the start of the stream."""
-        return _shift(words, self._first * self._frame_seconds)
-
 
 def _again(recognizer: Recognizer, audio: np.ndarray, begin: float) -> tuple[Word, ...]:
     """Words of 16 kHz audio that begins at `begin` seconds of the stream."""
-    return _shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)
-
-
-def _shift(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
-    return tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in words)
+    return shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)

@@ -24,7 +24,7 @@ from asr.evaluate.live import transcribe_live
 from asr.evaluate.perplexity import Perplexity, known_words, neural_perplexity, ngram_perplexity
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
-from asr.lm.neural import NeuralConfig, NeuralModel
+from asr.lm.neural import KIND, NeuralConfig, NeuralModel
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.tokens import Tokens
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
@@ -143,8 +143,9 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
             license=recipe.license,
             model=asdict(recipe.model),
             tokenizer=acoustic.config.tokenizer,
+            kind=KIND,
         )
-        config.save(folder)
+        write_config(folder, config)
         console.print("measuring the model on the dev text")
         rule = TextRule(replace(TokenizerConfig(**acoustic.config.tokenizer), unknown=data.unknown))
         sentences = list(read_texts(data.dev, rule))
@@ -158,7 +159,7 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
         chosen, graph = choose_graph(graphs, rise, INT8_MAX_PERPLEXITY_RISE)
         result = results[chosen]
         metrics = {"dev_perplexity_token": result.per_token, "dev_perplexity_word": result.per_word}
-        replace(config, metrics={name: round(value, 3) for name, value in metrics.items()}).save(folder)
+        write_config(folder, replace(config, metrics={name: round(value, 3) for name, value in metrics.items()}))
         perplexities = {f"{recipe.name}, {name}": result for name, result in results.items()}
         if ngram is not None:
             perplexities[f"`{data.ngram}`, order {ngram.order}"] = ngram_perplexity(ngram, sentences)

@@ -150,8 +150,8 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
         (["info", "missing.lm"], "missing.lm: cannot be read"),
         (["info", "text.txt"], "text.txt: not a language model"),
-        (["generate", "missing"], "missing: cannot read a recurrent language model"),
-        (["generate", "text.txt"], "text.txt: cannot read a recurrent language model"),
+        (["generate", "missing"], "missing/config.json: not the config of a recurrent language model"),
+        (["generate", "text.txt"], "text.txt/config.json: not the config of a recurrent language model"),
     ],
 )
 def test_failures_are_one_line(

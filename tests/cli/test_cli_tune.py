@@ -11,6 +11,7 @@ import pytest
 from program import Command
 
 from asr.cli.tune import bundled
+from asr.decode.build import make_decoder
 from asr.errors import AsrError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
@@ -75,6 +76,27 @@ def test_the_bundles_own_language_model_stays_unless_none_is_asked_for(
     assert load_bundle(bundle).config.decoder.lm == ""
 
 
+@pytest.mark.parametrize("named", ["en-lm", "../words.lm", None], ids=["packaged", "a path", "in the bundle"])
+def test_a_language_model_is_found_from_any_folder(
+    run: Command, bundle: Path, manifest: Path, lm: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    if named is None:
+        values = json.loads((bundle / "config.json").read_text())
+        (bundle / "config.json").write_text(json.dumps(values | {"decoder": {"lm": "words.lm"}}))
+        lm.rename(bundle / "words.lm")
+    elsewhere = manifest.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "words.lm").write_bytes(b"of another bundle")
+    monkeypatch.chdir(elsewhere)
+    result = run("tune", "../bundle", "../dev.jsonl", *(["--lm", named] if named else []))
+    assert result.code == 0, result.err
+    expected = "en-lm" if named == "en-lm" else "words.lm"
+    assert load_bundle(bundle).config.decoder.lm == expected
+    assert (bundle / "words.lm").is_file() == (expected == "words.lm")
+    monkeypatch.chdir("/")
+    make_decoder("beam", load_bundle(bundle))
+
+
 def test_without_a_language_model_only_confidences_are_fitted(run: Command, bundle: Path, manifest: Path) -> None:
     (bundle / "MODEL_CARD.md").unlink()
     result = run("tune", bundle, manifest)
@@ -109,7 +131,7 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
         (["en-bilstm", "dev.jsonl"], "en-bilstm': neither a folder"),
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
-        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: cannot read a recurrent language model"),
+        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere/config.json: not the config of a recurrent"),
     ],
 )
 def test_failures_are_one_line(

@@ -35,7 +35,7 @@ class Parts:
         words, gain = text.split(), 0.0
         if self.model is not None:
             known = {word for phrase in self.hotwords for word in phrase.split()}
-            scored = self.model.score_words(text, eos=False)
+            *scored, _ = self.model.score_words(text)  # without its end
             for word, (_, log_prob) in zip(words, scored, strict=True):
                 gain += self.weights.lm_weight * log_prob + self.weights.word_bonus
                 if self.model.vocabulary.get(word) is None and word not in known:

@@ -81,7 +81,7 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
     for part in np.array_split(log_probs, 8):
         decoder.advance(state, part)
         gc.collect()
-        alive.append(sum(type(thing) in (MergedPath, Prefix) for thing in gc.get_objects()))
+        alive.append(sum(isinstance(thing, MergedPath | Prefix) for thing in gc.get_objects()))
     assert max(alive[2:]) < 2 * alive[1]
     several = decoder.finish(state)
     assert len(several) == 10
@@ -95,7 +95,7 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
 
 def test_what_comes_from_another_root_is_forgotten():
     def prefix(parent: Prefix | None, number: int) -> Prefix:
-        return Prefix(parent, 2, number, number, Fusion(LETTERS).start(), fusion_score=0.0, future="")
+        return Prefix(parent, 2, number, number, Fusion(LETTERS).start(), 0.0, future="")
 
     decided, stranger = prefix(None, 0), prefix(None, 1)
     kin, alien = prefix(decided, 2), prefix(stranger, 3)

@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 import unicodedata
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -168,7 +168,7 @@ def test_interval_covers_the_true_rate_in_most_repetitions():
     generator = np.random.default_rng(1)
     covered = 0
     for _ in range(100):
-        low, high = bootstrap_interval(generator.binomial(10, 0.2, size=100), np.full(100, 10), resamples=300)
+        low, high = bootstrap_interval(generator.binomial(10, 0.2, size=100), np.full(100, 10))
         covered += low <= 0.2 <= high
     assert covered >= 88  # 95 expected; three standard deviations below
 
@@ -187,13 +187,13 @@ def test_evaluation_is_deterministic_and_takes_any_iterable():
     assert evaluate(utterances) == evaluate(iter(utterances))
 
 
-def test_as_json_holds_plain_values():
+def test_the_fields_are_plain_values():
     result = evaluate(noisy_set(10))
-    fields = json.loads(json.dumps(result.as_json()))
+    fields = json.loads(json.dumps(asdict(result)))
     assert fields["interval"] == list(result.interval)
     assert fields["rtf"] is None
     assert Evaluation(**(fields | {"interval": tuple(fields["interval"])})) == result
-    assert replace(result, rtf=0.05).as_json()["rtf"] == 0.05
+    assert asdict(replace(result, rtf=0.05))["rtf"] == 0.05
 
 
 def test_evaluation_prints_per_cent_on_one_line():
@@ -238,10 +238,6 @@ def test_report_of_an_empty_reference_has_no_rate():
     text = report([utterance("", "uh", id="cough")])
     assert text.startswith("cough: WER undefined, 0 substitutions, 0 deletions, 1 insertions")
     assert "REF: ***\nHYP: UH\n" in text
-
-
-def test_report_of_nothing_is_empty():
-    assert report([]) == ""
 
 
 @given(WORDS, WORDS)

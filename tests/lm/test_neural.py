@@ -132,11 +132,11 @@ def damage(folder: Path, name: str, content: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("config.json", None, "cannot read a recurrent language model (No such file or directory: config.json)"),
-        ("config.json", b"{", "config.json: damaged"),
-        ("config.json", b"[]", "not a recurrent language model"),
-        ("config.json", b"\xff", "config.json: damaged"),
-        ("config.json", b'{"kind": "language", "format": 1}', "config.json: damaged"),
+        ("config.json", None, "config.json: not the config of a recurrent language model ([Errno 2] No such"),
+        ("config.json", b"{", "config.json: not the config of a recurrent language model"),
+        ("config.json", b"[]", "config.json: not the config of a recurrent language model"),
+        ("config.json", b"\xff", "config.json: not the config of a recurrent language model"),
+        ("config.json", b'{"kind": "language", "format": 1}', "not the config of a recurrent language model"),
         ("config.json", b'{"kind": "language", "format": 9}', "made by a newer asr"),
         ("tokens.txt", None, "tokens.txt: cannot read the tokens"),
         ("tokens.txt", "<blank>\n▁\n".encode(), "not the graph of a language model over the 2 tokens"),
@@ -157,7 +157,7 @@ def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, name: str, c
 
 def test_what_is_no_such_folder_is_one_line(tmp_path: Path):
     (tmp_path / "words.lm").write_bytes(b"asr n-grams 1\n")
-    for path, problem in [(BPE, "not a recurrent language model"), (tmp_path / "words.lm", "Not a directory")]:
+    for path, problem in [(BPE, "not the config of a recurrent"), (tmp_path / "words.lm", "Not a directory")]:
         with pytest.raises(LanguageModelError, match=problem):
             NeuralModel.load(path)
 

@@ -8,7 +8,7 @@ import pytest
 
 import asr.model.bundle
 from asr.errors import BundleError
-from asr.model.bundle import FORMAT, BundleConfig, find_bundle, load_bundle, packaged_models, write_config
+from asr.model.bundle import FORMAT, BundleConfig, load_bundle, packaged_models, write_config
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_packaged_models_are_found_by_name_from_any_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "en-bilstm").mkdir()  # not a bundle, so it does not hide the packaged one
     assert "en-bilstm" in packaged_models()
-    assert find_bundle("en-bilstm") == asr.model.bundle.PACKAGED / "en-bilstm"
+    assert load_bundle("en-bilstm").path == asr.model.bundle.PACKAGED / "en-bilstm"
 
 
 @pytest.mark.parametrize("name", packaged_models())

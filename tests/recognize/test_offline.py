@@ -83,13 +83,13 @@ def cut(samples: np.ndarray, at: Sequence[int]) -> Iterator[np.ndarray]:
 def check_windows(windows: Sequence[Window], total: int) -> None:
     """The frames that count are those of the recording, in order, each with its context or the recording's edge."""
     frames: list[int] = []
-    for window in windows:
-        start, length = int(window.samples[0] / POSITION), len(window.samples)
-        np.testing.assert_array_equal(window.samples, positions(total)[start : start + length])
+    for samples, counting in windows:
+        start, length = int(samples[0] / POSITION), len(samples)
+        np.testing.assert_array_equal(samples, positions(total)[start : start + length])
         assert start % FRAME == 0
-        last = math.ceil(length / FRAME) if window.last_frame is None else window.last_frame
-        frames += range(start // FRAME + window.first_frame, start // FRAME + last)
-        assert start == 0 or window.first_frame * FRAME >= CONTEXT
+        last = math.ceil(length / FRAME) if counting.stop is None else counting.stop
+        frames += range(start // FRAME + counting.start, start // FRAME + last)
+        assert start == 0 or counting.start * FRAME >= CONTEXT
         assert start + length == total or length - last * FRAME >= CONTEXT
         assert length <= LIMIT + CONTEXT
     assert frames == list(range(math.ceil(total / FRAME)))
@@ -103,7 +103,7 @@ def test_windows_cover_every_frame_once_with_context_however_the_audio_is_cut(da
     windows = list(cut_windows(cut(positions(total), at), FRAME))
     check_windows(windows, total)
     whole = list(cut_windows([positions(total)], FRAME))
-    assert [len(window.samples) for window in windows] == [len(window.samples) for window in whole]
+    assert [len(samples) for samples, _ in windows] == [len(samples) for samples, _ in whole]
 
 
 @pytest.mark.parametrize(

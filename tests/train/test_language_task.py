@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sentence_score import score_text
 from tiny_corpus import SENTENCES
 from tiny_runs import make_trainer, said
 
@@ -110,7 +111,7 @@ def test_perplexities_count_what_they_say(run: Path):
     assert whole.per_known_word == pytest.approx(whole.per_word)
     first = ngram_perplexity(ngram, SENTENCES[:1])
     count = len(SENTENCES[0].split()) + 1
-    assert first.per_known_word == pytest.approx(math.exp(-ngram.score_text(SENTENCES[0]) / count))
+    assert first.per_known_word == pytest.approx(math.exp(-score_text(ngram, SENTENCES[0]) / count))
 
 
 def test_the_state_goes_on_from_batch_to_batch_and_the_gradient_does_not(language_recipe: LanguageRecipe):
