@@ -18,7 +18,7 @@ from asr.audio.microphone import BLOCK_SECONDS
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read
 from asr.decode.build import DecoderName, DecoderOptions
-from asr.evaluate.live import Flicker
+from asr.evaluate.live import Instability
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.recognize.batcher import Batcher
@@ -56,10 +56,10 @@ def streaming(sources: Sequence[Path], model: str, offline_model: str) -> None:
         heard, times = listen(StreamingRecognizer(engine, decoder), audio)
         row(f"{decoder}: compute for a second of audio", f"{sum(times) / (len(audio) / SAMPLE_RATE):.4f} s")
         row(f"{decoder}: compute for a chunk of {1000 * CHUNK_SECONDS:.0f} ms", percentiles(times, 50, 99))
-        flicker = Flicker()
+        instability = Instability()
         for event, _ in heard:
-            flicker.see(event)
-        row(f"{decoder}: words shown that did not stay", f"{flicker.rate:.1%}")
+            instability.see(event)
+        row(f"{decoder}: words shown that did not stay", f"{instability.rate:.1%}")
         words = Recognizer(offline_model, decoder, threads=1).transcribe(audio, SAMPLE_RATE).words
         delays, written = word_delays(heard, [(word.text, word.end) for word in words])
         row(f"{decoder}: from the end of a word to a partial from which on it stays", percentiles(delays, 50, 95))

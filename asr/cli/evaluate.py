@@ -15,7 +15,7 @@ from asr.cli.outputs import Guard, write_text
 from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
-from asr.evaluate.live import Flicker, transcribe_live
+from asr.evaluate.live import Instability, transcribe_live
 from asr.evaluate.wer import Utterance, report
 from asr.evaluate.wer import evaluate as score
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
@@ -55,13 +55,13 @@ def evaluate(
     entries = read_manifest(manifest)
     Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file], force).check(output)
     bundle = options.load_model(model, language)
-    flicker = Flicker()
+    instability = Instability()
     started = time.perf_counter()
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         paths = (entry.audio for entry in entries)
         if streaming:
             live = StreamingRecognizer(bundle, decoding, ENDPOINT if endpoints else None, threads=threads)
-            recognitions = [transcribe_live(live, path, flicker, on_progress) for path in paths]
+            recognitions = [transcribe_live(live, path, instability, on_progress) for path in paths]
         else:
             recognitions = [*Recognizer(bundle, decoding, batch_size, threads).transcribe_all(paths, on_progress)]
     elapsed = time.perf_counter() - started
@@ -75,9 +75,9 @@ def evaluate(
     result = score(utterances)
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
     if json:
-        print(json_module.dumps(dataclasses.asdict(result) | ({"instability": flicker.rate} if streaming else {})))
+        print(json_module.dumps(dataclasses.asdict(result) | ({"instability": instability.rate} if streaming else {})))
     else:
-        print(f"{result}, instability {flicker.rate:.1%}" if streaming else result)
+        print(f"{result}, instability {instability.rate:.1%}" if streaming else result)
     if output is not None:
         write_text(output, report(utterances))
     if failures:

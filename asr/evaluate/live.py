@@ -13,7 +13,7 @@ from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
 
 
 @dataclass
-class Flicker:
+class Instability:
     """Instability of partial results: words that were shown, and those of them that changed or vanished later.
 
     A last word that grows counts as changed. A second pass that revises a final does not count.
@@ -42,7 +42,7 @@ class Flicker:
 def transcribe_live(
     recognizer: StreamingRecognizer,
     source: str | Path,
-    flicker: Flicker | None = None,
+    instability: Instability | None = None,
     on_progress: OnProgress | None = None,
 ) -> Recognition:
     """Recognize a recording chunk by chunk, with the recognizer's endpoints; its finals are the segments."""
@@ -54,8 +54,8 @@ def transcribe_live(
         for event in events:
             if not isinstance(event, Partial):
                 segments[event.utterance] = event.segment
-            if flicker is not None:
-                flicker.see(event)
+            if instability is not None:
+                instability.see(event)
 
     try:
         for chunk in read_blocks(source, CHUNK_SECONDS):

@@ -29,7 +29,7 @@ from asr import (
     load_model,
 )
 from asr.decode.build import DecoderName, DecoderOptions
-from asr.evaluate.live import Flicker, transcribe_live
+from asr.evaluate.live import Instability, transcribe_live
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.model.tokens import Tokens
@@ -641,21 +641,21 @@ def test_the_finals_of_a_recording_are_its_segments_with_their_times(
 ) -> None:
     path = tmp_path / "talk.wav"
     soundfile.write(path, TALK, RATE, subtype="FLOAT")
-    whole, flicker = offline["greedy"].transcribe(path), Flicker()
+    whole, instability = offline["greedy"].transcribe(path), Instability()
     with ThreadPoolExecutor(1) as executor:
         recognizer = make(
             decoder="greedy",
             second_pass=None if second == "none" else offline["greedy"],
             executor=executor if second == "later" else None,
         )
-        transcript = transcribe_live(recognizer, path, flicker).transcript
+        transcript = transcribe_live(recognizer, path, instability).transcript
     assert [segment.text for segment in transcript.segments] == list(UTTERANCES)
     assert transcript.text == whole.text
     assert transcript.duration == pytest.approx(len(TALK) / RATE)
     for word, expected in zip(transcript.words, whole.words, strict=True):
         assert (word.start, word.end) == pytest.approx((expected.start, expected.end), abs=FRAME_SECONDS + 1e-6)
     # A chunk is two letters: of the words, all but the short ones are shown before they are complete.
-    assert flicker.changed == flicker.shown - len(transcript.words) > 0
+    assert instability.changed == instability.shown - len(transcript.words) > 0
 
 
 def test_a_truncated_recording_gives_its_text_and_an_error(
@@ -697,8 +697,8 @@ def event(text: str) -> Event:
     ],
 )
 def test_flicker_counts_words_shown_and_words_that_did_not_stay(shown: list[str], count: int, changed: int) -> None:
-    flicker = Flicker()
+    instability = Instability()
     for text in shown:
-        flicker.see(event(text))
-    assert (flicker.shown, flicker.changed) == (count, changed)
-    assert flicker.rate == pytest.approx(changed / count if count else 0)
+        instability.see(event(text))
+    assert (instability.shown, instability.changed) == (count, changed)
+    assert instability.rate == pytest.approx(changed / count if count else 0)
