@@ -81,7 +81,7 @@ def test_alternatives_of_what_is_decided_are_gone_and_so_is_their_memory():
     for part in np.array_split(log_probs, 8):
         decoder.advance(state, part)
         gc.collect()
-        alive.append(sum(isinstance(thing, MergedPath | Prefix) for thing in gc.get_objects()))
+        alive.append(sum(type(thing) in (MergedPath, Prefix) for thing in gc.get_objects()))
     assert max(alive[2:]) < 2 * alive[1]
     several = decoder.finish(state)
     assert len(several) == 10
