@@ -218,16 +218,23 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asr-"))) / "audio"
             file = stack.enter_context(path.open("wb"))
-        shutil.copyfileobj(stream, file, COPY_BYTES)
+        while data := _read(stream, name):
+            file.write(data)
         file.flush()
-    except (OSError, ValueError) as error:  # ValueError: a closed file object
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise AudioError(
-            f"{name}: cannot be copied to a temporary file: {reason}; save it as a file, or set TMPDIR"
+            f"{name}: cannot be copied to a temporary file: {error.strerror}; save it as a file, or set TMPDIR"
         ) from None
     if file.tell() == 0:
         raise AudioError(f"{name}: empty (0 bytes); give it audio")
     return path
+
+
+def _read(stream: IO[bytes], name: str) -> bytes:
+    try:
+        return stream.read(COPY_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a closed file object
+        raise AudioError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -345,7 +345,7 @@ def test_a_stream_that_cannot_be_read_says_so(monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Broken()))
-    assert_one_line(collect("-")[1], "standard input: cannot be copied to a temporary file: Input/output error")
+    assert_one_line(collect("-")[1], "standard input: cannot be read: Input/output error")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
