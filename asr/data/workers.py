@@ -115,8 +115,8 @@ def translate_worker_errors(folder: Path) -> Iterator[None]:
         else:
             raise
         raise RecipeError(
-            f"{folder}: {problem}; set data.workers lower, then --resume, or begin a new run with smaller batches or a "
-            "smaller model"
+            f"{folder}: {problem}; set data.workers lower (asr train --resume {folder} data.workers=0), or begin a new "
+            "run with smaller batches or a smaller model"
         ) from error
 
 

@@ -28,7 +28,6 @@ WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that
 WINDOW_SECONDS = 60.0
 PHONES = "phones_head."  # of the weights of the second output layer
 MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
-INSTEAD = "copy it again, go on from a copy of another checkpoint of the run, or delete the folder to begin anew"
 
 
 def kept_checkpoint(folder: Path, epoch: int) -> Path:
@@ -65,7 +64,7 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], progress: dict[str,
     except (OSError, SafetensorError) as error:
         raise RecipeError(
             f"{path}: cannot be written ({describe_os_error(error)}), the one before is kept; "
-            f"{'make room and ' if is_disk_full(error) else ''}go on with --resume"
+            f"{'make room and ' if is_disk_full(error) else ''}go on with asr train --resume {path.parent}"
         ) from error
 
 
@@ -106,7 +105,17 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
             return {name: file.get_tensor(name) for name in names}, progress
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {INSTEAD}") from error
+        raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
+
+
+def _instead(path: Path) -> str:
+    """Advice for a checkpoint that cannot be used."""
+    kept = [checkpoint for checkpoint in kept_checkpoints(path.parent) if checkpoint != path]
+    if path.name != LAST:
+        return "copy it again, or take another checkpoint of the run"
+    if kept:
+        return f"copy {kept[-1].name} over it and go on from there, or delete the folder to begin anew"
+    return "copy it again, or delete the folder to begin anew"
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +128,7 @@ def fill_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{path}: the checkpoint is of another model; {INSTEAD}") from error
+        raise RecipeError(f"{path}: the checkpoint is of another model; {_instead(path)}") from error
 
 
 class Saver:

@@ -119,5 +119,5 @@ def together(operation: Callable[..., object], *arguments: Any, **named: Any) ->
             raise
         raise RecipeError(
             f"another process of this run has ended or cannot be reached ({one_line(error)}); see what it says, then "
-            "start all of them again, with --resume if the run has begun"
+            "start all of them again, with asr train --resume RUN if the run has begun"
         ) from error

@@ -129,7 +129,7 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
 
 
 def damaged(path: Path, error: Exception) -> AsrError:
-    return AsrError(f"{path}: damaged ({one_line(repr(error))}); asr train --resume writes it anew")
+    return AsrError(f"{path}: damaged ({one_line(repr(error))}); asr train --resume {path.parent} writes it anew")
 
 
 def checkpoint_damage(path: Path) -> str:

@@ -58,7 +58,9 @@ class Trainer:
         self.recipe = recipe
         self.folder = recipe.folder
         if (begun := (self.folder / LAST).exists()) and not resume:
-            raise RecipeError(f"{self.folder} holds a run already; add --resume to go on, or set name or output")
+            raise RecipeError(
+                f"{self.folder} holds a run already; go on with asr train --resume {self.folder}, or set name or output"
+            )
         if begun:
             check_resumed(recipe, self.folder / RECIPE)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,8 @@ class Trainer:
         except OSError as error:
             room = "make room, then " if is_disk_full(error) else ""
             raise RecipeError(
-                f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}start again with --resume"
+                f"{self.folder}: cannot go on ({describe_os_error(error)}); {room}go on with "
+                f"asr train --resume {self.folder}"
             ) from error
         if not self.curve:
             raise RecipeError(f"budget_minutes={self.recipe.budget_minutes} is over before an update is made; raise it")
@@ -259,7 +262,10 @@ class Trainer:
 
     def _end(self) -> None:
         where = f" and {self.stats.batches} batches" if self.stats.batches else ""
-        self.log.say(f"stopped after {len(self.curve)} of {self.recipe.epochs} epochs{where}; --resume goes on there")
+        self.log.say(
+            f"stopped after {len(self.curve)} of {self.recipe.epochs} epochs{where}; "
+            f"asr train --resume {self.folder} goes on there"
+        )
         raise KeyboardInterrupt
 
     @property

@@ -125,12 +125,18 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(path: Path, monkeypatch:
             SafetensorError("I/O error: No space left on device (os error 28)"),
             "(No space left on device), the one before",
         ),
-        (SafetensorError("I/O error: No space left on device (os error 28)"), "make room and go on with --resume"),
+        (
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+            "make room and go on with asr train --resume",
+        ),
         (
             OSError(errno.EACCES, "", "/runs/x"),
-            "(Permission denied: /runs/x), the one before is kept; go on with --resume",
+            "(Permission denied: /runs/x), the one before is kept; go on with asr train --resume",
         ),
-        (SafetensorError("(os error 5)"), "(Input/output error), the one before is kept; go on with --resume"),
+        (
+            SafetensorError("(os error 5)"),
+            "(Input/output error), the one before is kept; go on with asr train --resume",
+        ),
     ],
 )
 def test_the_advice_to_make_room_is_for_a_full_disk(
@@ -172,7 +178,10 @@ def test_weights_without_progress_are_no_checkpoint(tmp_path: Path):
 
 def test_an_older_checkpoint_can_take_the_place_of_one_that_is_damaged(path: Path):
     path.write_bytes(b"")
-    assert "go on from a copy of another checkpoint" in one_line(path, make()[0])
+    assert one_line(path, make()[0]).endswith("copy it again, or delete the folder to begin anew")
+    path.with_name("epoch-0003.safetensors").touch()
+    assert one_line(path.with_name("epoch-0003.safetensors"), make()[0]).endswith("take another checkpoint of the run")
+    assert "copy epoch-0003.safetensors over it and go on from there" in one_line(path, make()[0])
 
 
 def test_a_missing_checkpoint_names_the_path(tmp_path: Path):

@@ -98,7 +98,7 @@ def test_processes_killed_told_to_stop_and_resumed_go_on_bit_for_bit(recipe: Aco
         130,
         130,
     ]
-    assert (tmp_path / "told").read_text().count("--resume goes on there") == 1
+    assert (tmp_path / "told").read_text().count(f"asr train --resume {recipe.folder} goes on there") == 1
     assert exit_codes(start_two(recipe, tmp_path / "told", "not finite")) == [0, 0]
     assert not any("Traceback" in (tmp_path / log).read_text() for log in ("log", "killed", "told"))
     for name in ("last.safetensors", "best.safetensors"):

@@ -139,7 +139,9 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: R
     with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
         trainer.run(stop)
     assert len(updates) == 2
-    assert "stopped after 0 of 3 epochs and 2 batches; --resume goes on there" in said(trainer)
+    assert f"stopped after 0 of 3 epochs and 2 batches; asr train --resume {repeated.folder} goes on there" in said(
+        trainer
+    )
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
     resumed = make_trainer(repeated, resume=True)
     assert resumed.stats.updates == 2
@@ -156,7 +158,9 @@ def test_a_signal_to_all_processes_of_a_run_is_one_to_the_run(
     repeated.checkpoint_minutes = 60.0
     assert finish(start(repeated, tmp_path / "log", f"{number} to all")) == 130
     told = (tmp_path / "log").read_text(encoding="utf-8")
-    assert told.splitlines()[-1] == "stopped after 0 of 3 epochs and 2 batches; --resume goes on there"
+    assert told.splitlines()[-1] == (
+        f"stopped after 0 of 3 epochs and 2 batches; asr train --resume {repeated.folder} goes on there"
+    )
     assert "Traceback" not in told
     assert finish(start(repeated, tmp_path / "log")) == 0
     assert_equal_runs(straight, repeated)
@@ -171,7 +175,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_run_goes_on_from_its_checkp
     told = (tmp_path / "log").read_text(encoding="utf-8")
     problem = told.splitlines()[-1]
     assert problem.startswith(f"{repeated.folder}: a process that reads batches was killed (DataLoader worker (pid")
-    assert "set data.workers lower, then --resume" in problem
+    assert "set data.workers lower (asr train --resume " in problem
     assert "Traceback" not in told
     repeated.data.workers = 0
     assert finish(start(repeated, tmp_path / "log")) == 0
@@ -209,7 +213,7 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Ru
     assert finish(start(repeated, tmp_path / "log", file_size=len(before) // 2)) == 1
     problem = (tmp_path / "log").read_text(encoding="utf-8").splitlines()[-1]
     assert problem.startswith(f"{last}: cannot be written (")
-    assert problem.endswith("the one before is kept; go on with --resume")
+    assert problem.endswith(f"the one before is kept; go on with asr train --resume {repeated.folder}")
     assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
     assert last.read_bytes() == before
     assert not list(repeated.folder.glob("*.partial"))

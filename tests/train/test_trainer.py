@@ -155,7 +155,9 @@ def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: Acou
     recipe.epochs = 2
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe)
-    assert one_line(caught) == f"{recipe.folder} holds a run already; add --resume to go on, or set name or output"
+    folder = recipe.folder
+    advice = f"go on with asr train --resume {folder}, or set name or output"
+    assert one_line(caught) == f"{folder} holds a run already; {advice}"
     assert {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()} == before
 
 
@@ -409,10 +411,10 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (errno.ENOSPC, "(No space left on device: events.out); make room, then start again with --resume"),
-        (errno.EDQUOT, "(Disk quota exceeded: events.out); make room, then start again with --resume"),
-        (errno.EACCES, "(Permission denied: events.out); start again with --resume"),
-        (errno.EIO, "(Input/output error: events.out); start again with --resume"),
+        (errno.ENOSPC, "(No space left on device: events.out); make room, then go on with asr train --resume "),
+        (errno.EDQUOT, "(Disk quota exceeded: events.out); make room, then go on with asr train --resume "),
+        (errno.EACCES, "(Permission denied: events.out); go on with asr train --resume "),
+        (errno.EIO, "(Input/output error: events.out); go on with asr train --resume "),
     ],
 )
 def test_what_the_system_refuses_is_one_line_that_says_it(
@@ -424,7 +426,7 @@ def test_what_the_system_refuses_is_one_line_that_says_it(
     monkeypatch.setattr(RecordWriter, "write", refused)
     with pytest.raises(RecipeError) as caught:
         make_trainer(recipe).run()
-    assert one_line(caught) == f"{recipe.folder}: cannot go on {said}"
+    assert one_line(caught) == f"{recipe.folder}: cannot go on {said}{recipe.folder}"
     assert capfd.readouterr().err == ""
 
 
