@@ -8,6 +8,8 @@ from threading import Lock
 from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from asr.decode.base import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.calibration import Calibration
@@ -79,7 +81,18 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     if options.rescore is not None:
         nbest, confidence = options.beam_width, config.rescored_confidence
     fusion, calibration = _shared_fusion(options, bundle), Calibration(*confidence)
-    beam = BeamDecoder(tokens, frame_seconds, options.beam_width, nbest=nbest, fusion=fusion, calibration=calibration)
+    log_priors = None
+    if config.prior_scale and (fusion.model is not None or options.rescore is not None):
+        log_priors = np.array(bundle.config.log_priors, np.float32) * np.float32(config.prior_scale)
+    beam = BeamDecoder(
+        tokens,
+        frame_seconds,
+        options.beam_width,
+        nbest=nbest,
+        fusion=fusion,
+        calibration=calibration,
+        log_priors=log_priors,
+    )
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)

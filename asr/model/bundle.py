@@ -10,6 +10,7 @@ tokenizer.model       sentencepiece's model, for BPE
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ class DecoderConfig:
     lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
     word_bonus: float = 1.5
     unknown_score: float = -13.0
+    prior_scale: float = 0.0  # power of the priors that posteriors are divided by, see asr.decode.priors; 0 for none
     greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decode.calibration
     beam_confidence: tuple[float, float] = (1.0, 0.0)
     rescoring_weight: float = 0.2  # these two: asr.decode.rescoring.RescoringWeights
@@ -62,6 +64,7 @@ class BundleConfig:
     metrics: dict[str, float] = field(default_factory=dict)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
+    log_priors: tuple[float, ...] = ()  # ln of each token's average probability on training data, if it was measured
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -69,6 +72,10 @@ class BundleConfig:
             raise ValueError(f"frame_seconds {self.frame_seconds}, sample_rate {self.sample_rate}")
         if not isinstance(self.decoder, DecoderConfig):  # as it was read
             object.__setattr__(self, "decoder", _decoder_config(self.decoder))
+        priors = tuple(map(float, self.log_priors))
+        if not all(map(math.isfinite, priors)):
+            raise ValueError("log_priors are not all finite")
+        object.__setattr__(self, "log_priors", priors)
 
     @property
     def delay_seconds(self) -> float:
@@ -129,6 +136,11 @@ def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
     folder = _find_bundle(name)
     bundle = Bundle(folder, read_config(folder, BundleConfig, "bundle"), Tokens.load(folder / "tokens.txt"))
+    priors, tokens = len(bundle.config.log_priors), len(bundle.tokens)
+    if priors != tokens and (priors or bundle.config.decoder.prior_scale):
+        raise BundleError(
+            f"{folder}/config.json: {priors} log_priors for {tokens} tokens; measure them: asr tune --priors MANIFEST"
+        )
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
     return bundle

@@ -1,9 +1,9 @@
-"""The search for weights, the calibration and the tables behind `asr tune`."""
+"""The search for weights, the calibration and its error, behind `asr tune`."""
 
 import numpy as np
 import pytest
 
-from asr.evaluate.tune import RESCORING_STEPS, climb, fit, held_out, reliability, sigmoid
+from asr.evaluate.tune import RESCORING_STEPS, calibration_error, climb, fit, held_out, sigmoid
 from asr.model.bundle import DecoderConfig
 
 
@@ -17,11 +17,9 @@ def test_the_line_that_made_the_data_is_found():
 def test_calibration_error_is_the_distance_between_claim_and_truth():
     honest = np.array([0.25] * 4 + [0.85] * 20)
     correct = np.array([1] + [0] * 3 + [1] * 17 + [0] * 3, dtype=float)
-    error, rows = reliability(honest, correct)
-    assert error == pytest.approx(0)
-    assert [(count, round(share, 2)) for _, count, _, share in rows] == [(4, 0.25), (20, 0.85)]
-    error, _ = reliability(np.array([0.95, 0.95]), np.array([0.0, 0.0]))
-    assert error == pytest.approx(0.95)
+    assert calibration_error(honest, correct) == pytest.approx(0)
+    assert calibration_error(np.array([0.95, 0.95]), np.array([0.0, 0.0])) == pytest.approx(0.95)
+    assert calibration_error(np.append(honest, 1.0), np.append(correct, 0.0)) == pytest.approx(1 / 25)
 
 
 def test_a_speaker_is_judged_by_a_line_of_the_others():
