@@ -1,8 +1,9 @@
 """Decoding weights with the fewest word errors on dev data, and calibrated confidences.
 
-Hill climbing finds the language model's weight, the word bonus, the unknown-word score and the power of the priors, for
-each language model given, and the weights of rescoring, with the best n-gram model and without. Then the line from
-confidences to probabilities (Platt 1999) is fitted. Log-probabilities are computed once, by the caller.
+Hill climbing from the bundle's own weights finds the language model's weight, the word bonus, the unknown-word score
+and, where the bundle has priors, their power, for each language model given, and the weights of rescoring, with the
+best n-gram model and without. Then the line from confidences to probabilities (Platt 1999) is fitted. Log-probabilities
+are computed once, by the caller.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class Tuner:
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
-        found = [self.search_weights(DecoderConfig(lm=lm)) for lm in lms]
+        found = [self.search_weights(replace(self.bundle.config.decoder, lm=lm)) for lm in lms]
         config = min(found, key=lambda item: item[0])[1] if found else DecoderConfig()
         beam = f"beam {BEAM_WIDTH}"
         decoders = {"greedy": DecoderOptions("greedy"), f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM)}

@@ -139,7 +139,7 @@ def load_bundle(name: str | Path) -> Bundle:
     priors, tokens = len(bundle.config.log_priors), len(bundle.tokens)
     if priors != tokens and (priors or bundle.config.decoder.prior_scale):
         raise BundleError(
-            f"{folder}/config.json: {priors} log_priors for {tokens} tokens; measure them: asr tune --priors MANIFEST"
+            f"{folder}/config.json: {priors} log_priors for {tokens} tokens; copy the bundle again or export it again"
         )
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")

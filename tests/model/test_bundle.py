@@ -72,8 +72,14 @@ def test_metrics_may_be_left_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"log_priors": [-1.0] * 5}, f"5 log_priors for {len(carrier.TOKENS)} tokens; measure them: asr tune"),
-        ({"decoder": {"prior_scale": 0.2}}, f"0 log_priors for {len(carrier.TOKENS)} tokens; measure them: asr tune"),
+        (
+            {"log_priors": [-1.0] * 5},
+            f"5 log_priors for {len(carrier.TOKENS)} tokens; copy the bundle again or export it again",
+        ),
+        (
+            {"decoder": {"prior_scale": 0.2}},
+            f"0 log_priors for {len(carrier.TOKENS)} tokens; copy the bundle again or export it again",
+        ),
         ({"log_priors": [float("nan")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
         ({"log_priors": [float("-inf")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
         ({"log_priors": ["much"] * len(carrier.TOKENS)}, "could not convert string to float"),
