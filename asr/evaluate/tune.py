@@ -194,7 +194,7 @@ def sigmoid(odds: np.ndarray) -> np.ndarray:
 def fit(odds: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the logistic regression of `correct` on `odds`, by Newton's method."""
     features = np.stack([odds, np.ones_like(odds)], axis=1)
-    line = np.array(UNCALIBRATED)
+    line = np.zeros(2)  # where no probability is close to 0 or 1: from elsewhere a step may go too far
     for _ in range(50):
         probability = sigmoid(features @ line)
         curvature = features.T @ (features * (probability * (1 - probability))[:, None])

@@ -14,6 +14,14 @@ def test_the_line_that_made_the_data_is_found():
     assert fit(odds, correct) == pytest.approx((0.5, -0.3), abs=0.04)
 
 
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_a_line_far_from_the_start_is_found_too(slope: float):
+    generator = np.random.default_rng(0)
+    odds = generator.normal(8, 4, 5_000).clip(-14, 14)  # confidences that are far too high
+    correct = (generator.random(len(odds)) < sigmoid(slope * (odds - 8))).astype(float)
+    assert fit(odds, correct) == pytest.approx((slope, -8 * slope), rel=0.1)
+
+
 def test_calibration_error_is_the_distance_between_claim_and_truth():
     honest = np.array([0.25] * 4 + [0.85] * 20)
     correct = np.array([1] + [0] * 3 + [1] * 17 + [0] * 3, dtype=float)
