@@ -22,7 +22,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from asr.lm.vocabulary import Vocabulary
+from asr.lm.vocabulary import Vocabulary, join
 
 CODES = 1 << 16  # values that 16 bits tell apart
 CACHED = 1 << 16  # results of `best`: words in progress start with the same letters after many contexts
@@ -73,9 +73,10 @@ class NgramModel:
         counts = [len(level) for level in levels]
         children = [np.bincount(above.context, minlength=len(below)) for below, above in pairwise(levels)]
         inner = [np.zeros(0), *(level.backoff for level in levels[:-1])]
+        text, starts = join(words)
         arrays: dict[str, np.ndarray] = {
-            "text": np.frombuffer(b"".join(words), dtype=np.uint8),
-            "starts": np.cumsum([0, *map(len, words)], dtype=np.uint32),
+            "text": text,
+            "starts": starts,
             "words": np.concatenate([[0], *(level.word for level in levels)]),
             "first": np.cumsum(np.concatenate([[1, len(words)], *children]), dtype=np.uint32),
             "suffixes": _suffixes(levels[:-1], len(words)),
