@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.manifest import Entry
+from asr.data.pronunciation import Pronunciation
 from asr.data.shards import read_training
 from asr.data.tokenizer import TextRule
 from asr.nn.ctc_model import frames_needed, output_lengths
@@ -78,8 +79,13 @@ class TrainingData(Protocol):
         """`count` training utterances, to estimate mean and deviation of the features."""
 
 
-def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, list[Entry]]]:
-    """Each manifest, or folder or URL of shards, with its entries: texts as the rule leaves them, ids made unique."""
+def read_sources(
+    manifests: Iterable[str], rule: TextRule, pronunciation: Pronunciation | None = None
+) -> list[tuple[str, list[Entry]]]:
+    """Each manifest, or folder or URL of shards, with its entries: texts as the rule leaves them, ids made unique.
+
+    pronunciation: gives each entry phones.
+    """
     taken: set[str] = set()
     sources = []
     for manifest in manifests:
@@ -89,7 +95,8 @@ def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, li
             others = (f"{manifest} ({number}): {entry.id}" for number in count(3))  # the manifest is listed once more
             name = next(name for name in chain([entry.id, f"{manifest}: {entry.id}"], others) if name not in taken)
             taken.add(name)
-            entries.append(replace(entry, id=name, text=text))
+            entry = replace(entry, id=name, text=text)
+            entries.append(replace(entry, phones=pronunciation(entry)) if pronunciation else entry)
         sources.append((manifest, entries))
     return sources
 
@@ -101,18 +108,26 @@ class LeftOut:
     too_long: int = 0
     too_short: int = 0  # for its text, or for any speech
     no_text: int = 0
+    no_pronunciation: int = 0
 
     def __str__(self) -> str:
-        reasons = {"too long": self.too_long, "too short for its text": self.too_short, "without text": self.no_text}
+        reasons = {
+            "too long": self.too_long,
+            "too short for its text": self.too_short,
+            "without text": self.no_text,
+            "with words that cannot be pronounced": self.no_pronunciation,
+        }
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
 
-    def admits(self, samples: int, targets: list[int], max_seconds: float) -> bool:
+    def admits(self, samples: int, text: str, targets: list[int], max_seconds: float) -> bool:
         """Whether an utterance of `samples` can be trained on; one that cannot is counted."""
         length = output_lengths(torch.tensor([samples]))
         if samples > max_seconds * SAMPLE_RATE:
             self.too_long += 1
-        elif not targets:
+        elif not text:
             self.no_text += 1
+        elif not targets:
+            self.no_pronunciation += 1
         elif samples < MIN_SECONDS * SAMPLE_RATE or not Targets.pad([targets]).fit(length):
             self.too_short += 1
         else:

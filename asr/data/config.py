@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
+from asr.model.phones import LETTERS
 from asr.nn.config import Count, CountOrZero, NotNegative, Positive, Share
 
 NOISES = ("white", "pink", "brown", "babble")
@@ -40,6 +41,7 @@ def _symmetric(gain: Any) -> Any:
 
 Paths = Annotated[list[str], BeforeValidator(lambda paths: [paths] if isinstance(paths, str) else paths)]
 Factors = Annotated[list[Annotated[float, Field(ge=0.5, le=2)]], Field(min_length=1)]
+Spelling = Literal["letters", "phones"]  # what tokens are made of
 Unknown = Literal["error", "drop"]  # a character outside the alphabet: error, or drop it and count
 
 
@@ -82,13 +84,22 @@ class TextConfig:
 
 @dataclass
 class TokenizerConfig:
-    """Text to tokens."""
+    """Text to tokens: letters, or phones by the pronunciation of the words."""
 
-    kind: Literal["bpe", "characters"] = "bpe"  # bpe: sentencepiece, trained on the training text
-    vocabulary: Count = 128  # tokens with the blank, for bpe
+    # bpe and phone_bpe: pieces of several letters or phones, by sentencepiece, trained on the training text.
+    # phones: one token a phone, and another for it at the start of a word.
+    kind: Literal["bpe", "characters", "phones", "phone_bpe"] = "bpe"
+    vocabulary: Count = 128  # tokens with the blank, for bpe and phone_bpe
     case: Literal["lower", "upper", "keep"] = "lower"  # applied to the text before anything else
     alphabet: str = "abcdefghijklmnopqrstuvwxyz'"  # letters that texts may hold beside the space
+    # Where phones are spelled, `error` takes words of other characters too: if they cannot be pronounced, the utterance
+    # is left out.
     unknown: Unknown = "error"
+    lexicon: str = "en-lexicon"  # how words are pronounced: a packaged name, or a dictionary (word, tab, ARPAbet)
+
+    @property
+    def spelling(self) -> Spelling:
+        return "phones" if self.kind in ("phones", "phone_bpe") else "letters"
 
 
 @dataclass
@@ -129,11 +140,14 @@ class AugmentConfig:
 
 @dataclass
 class PhonesConfig:
-    """A second CTC head on the same encoder: over the pronunciations that manifests have as "phones", a letter a phone.
+    """A second CTC head on the same encoder, over pronunciations.
+
+    They are those that manifests have as "phones", a letter a phone. Other utterances have those of `tokenizer.lexicon`
+    if the alphabet is CMUdict's, else none.
 
     It is trained beside the first one, and kept in checkpoints and in a bundle's weights.
     """
 
     weight: Share = 0.0  # of its loss, taken from that of the first head; 0 for no second head
     vocabulary: Count = 128  # BPE tokens with the blank
-    alphabet: str = "aAuowIbCdDeREfghijJklmnNOYprsStTUxvWyzZ"  # CMUdict's 39 phones without stress
+    alphabet: str = LETTERS  # CMUdict's 39 phones without stress

@@ -73,9 +73,19 @@ def usable_cuts(cuts: Iterable[MonoCut], tokenizer: Tokenizer, max_seconds: floa
     """The cuts that can be trained on, and how many cannot."""
     left_out = LeftOut()
     usable = [
-        cut for cut in cuts if left_out.admits(cut.num_samples, tokenizer.encode(cut.supervisions[0].text), max_seconds)
+        cut
+        for cut in cuts
+        if left_out.admits(
+            cut.num_samples, cut.supervisions[0].text, tokenizer.encode(spelled(cut, tokenizer)), max_seconds
+        )
     ]
     return usable, left_out
+
+
+def spelled(cut: MonoCut, tokenizer: Tokenizer) -> str:
+    """As `Entry.spelled`, in the tokenizer's spelling."""
+    supervision = cut.supervisions[0]
+    return supervision.text if tokenizer.spelling == "letters" else (supervision.custom or {}).get("phones", "")
 
 
 class SpeechDataset(Dataset):
@@ -86,7 +96,7 @@ class SpeechDataset(Dataset):
         self.augment = augment
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        ids, texts, waveforms, unreadable = [], [], [], {}
+        ids, texts, spellings, waveforms, unreadable = [], [], [], [], {}
         fetched = fetch(source_of(part) for cut in cuts for part in parts(cut))
         for cut in cuts:
             loaded = []
@@ -99,6 +109,7 @@ class SpeechDataset(Dataset):
                 continue
             ids.append("+".join(part.id for part, _ in loaded))
             texts.append(" ".join(part.supervisions[0].text for part, _ in loaded))
+            spellings.append(" ".join(spelled(part, self.tokenizer) for part, _ in loaded))
             waveform = torch.cat([samples for _, samples in loaded])
             if "speed" in (loaded[0][0].custom or {}):  # `perturb` made it; samplers write into `custom`, too
                 try:
@@ -108,7 +119,7 @@ class SpeechDataset(Dataset):
             waveforms.append(waveform)
         if not ids:
             return Batch.empty(unreadable)
-        targets = Targets.pad([self.tokenizer.encode(text) for text in texts])
+        targets = Targets.pad([self.tokenizer.encode(spelling) for spelling in spellings])
         lengths = torch.tensor([len(samples) for samples in waveforms])
         padded = pad_sequence(waveforms, batch_first=True)
         return Batch(ids, texts, padded, lengths, targets.ids, targets.lengths, unreadable)

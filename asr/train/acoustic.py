@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
+from asr.data.pronunciation import make_pronunciation
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
 from asr.decode.greedy import GreedyDecoder
 from asr.errors import RecipeError, one_line
@@ -102,11 +103,14 @@ class AcousticTask(Task):
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
-        train = read_sources(recipe.data.train, rule)
-        dev = [read_sources([manifest], rule) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
+        pronunciation = make_pronunciation(recipe.tokenizer, recipe.phones, recipe.language)
+        train = read_sources(recipe.data.train, rule, pronunciation)
+        dev = [read_sources([manifest], rule, pronunciation) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
         chosen = self._chosen([entry for _, entries in train for entry in entries])
         if rule.dropped:
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
+        for line in pronunciation.report() if pronunciation else ():
+            self.say(line)
         self.phones: Tokenizer | None = None
         with distributed.main_first():
             if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
@@ -114,7 +118,7 @@ class AcousticTask(Task):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
-            texts = (entry.text for entry in chosen if entry.text)
+            texts = filter(None, (entry.spelled(recipe.tokenizer.spelling) for entry in chosen))
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
             if recipe.phones.weight:
                 spelled = [entry.phones for entry in chosen if entry.phones]

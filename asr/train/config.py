@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig
+from asr.data.pronunciation import suits
 from asr.errors import RecipeError
 from asr.files import replacing
 from asr.model.bundle import current_field
@@ -143,6 +144,12 @@ class AcousticRecipe(Recipe):
             raise ValueError("objective.consistency needs masks; set augment.mask_below_wer, which is 0, to 1")
         if objective.intermediate + objective.smoothing + objective.distillation + self.phones.weight >= 1:
             raise ValueError("objective.intermediate, smoothing, distillation and phones.weight leave nothing for CTC")
+        tokenizer = self.tokenizer
+        if tokenizer.spelling == "phones" and not suits(tokenizer.lexicon, self.language):
+            raise ValueError(
+                f"tokenizer.kind={tokenizer.kind}: {tokenizer.lexicon} has no words of language {self.language!r}; "
+                "set tokenizer.lexicon to a dictionary (word, tab, ARPAbet), or tokenizer.kind to bpe"
+            )
         if not data.in_memory and (data.passes > 1 or self.phones.weight):
             raise ValueError("data.passes and phones.weight need data.in_memory=true")
         return self

@@ -63,8 +63,8 @@ def usable_utterances(
     for index, entry in enumerate(corpus.entries):
         if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
-        samples, targets = corpus.length(index), tokenizer.encode(entry.text)
-        if left_out.admits(samples, targets, max_seconds):
+        samples, targets = corpus.length(index), tokenizer.encode(entry.spelled(tokenizer.spelling))
+        if left_out.admits(samples, entry.text, targets, max_seconds):
             spelled = phones.encode(entry.phones) if phones and entry.phones else []
             usable.append(Utterance(index, entry.id, entry.text, samples, targets, spelled))
     return usable, left_out
