@@ -1,16 +1,154 @@
-"""Words of a language model in the spelling of the recogniser."""
+"""How words are spelled in tokens: with their letters, or with the phones of their pronunciations."""
 
 import unicodedata
-from collections.abc import Set
+from bisect import bisect_left
+from collections.abc import Callable, Sequence, Set
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.errors import LanguageModelError
-from asr.lm.ngram import Level, NgramModel
+from asr.lm.lexicon import Lexicon
+from asr.lm.ngram import CACHED, MISSING, ROOT, Level, NgramModel
 from asr.lm.vocabulary import SPECIAL
+from asr.model.phones import arpabet
 from asr.normalize import APOSTROPHES
 
+if TYPE_CHECKING:
+    from asr.lm.g2p import Pronouncer
+
 UNUSABLE = 0.5  # share of a language model's words that cannot be spelled, above which it is refused
+VARIANTS = 3  # pronunciations of a word that no lexicon has
+NEVER = -1e9  # log-prob of a word that a language model does not know; finite, since the model's weight may be 0
+CONTEXTS = 1 << 13  # of which a `PronouncedModel` keeps the continuations
+
+
+class Pronunciations:
+    """Words and how they are pronounced: by a lexicon, and by letter-to-phone rules where it has nothing.
+
+    Pronunciations are strings of phone letters (`asr.model.phones`), as the tokens have them. Threads may share one.
+
+    Args:
+        lexicon: the words, in the case in which the recogniser writes.
+        open_pronouncer: opens the rules when they are first needed.
+        own: words that the user has added, which are no unknown words.
+    """
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        open_pronouncer: "Callable[[], Pronouncer | None]" = lambda: None,
+        own: Set[str] = frozenset(),
+    ):
+        self.lexicon = lexicon
+        self.own = own
+        self._open_pronouncer = open_pronouncer
+        self.write = lru_cache(CACHED)(self._write)
+
+    @cached_property
+    def _pronouncer(self) -> "Pronouncer | None":
+        return self._open_pronouncer()
+
+    @cached_property
+    def letters(self) -> set[str]:
+        """The characters that the words have."""
+        return self.lexicon.vocabulary.letters
+
+    def form(self, phrase: str) -> str:
+        """The phrase in the case that the lexicon has."""
+        forms = phrase, phrase.lower(), phrase.upper()
+        known = self.lexicon.vocabulary
+        return next((form for form in forms if None not in map(known.get, form.split())), phrase.lower())
+
+    def of(self, word: str) -> list[str]:
+        """The pronunciations of a word, most usual first; none if it has none and the rules cannot read it."""
+        found = self.lexicon.pronunciations(word)
+        if found or self._pronouncer is None:
+            return found
+        return self._pronouncer.say_all(_plain(word).lower(), VARIANTS)
+
+    def _write(self, pronunciation: str, model: NgramModel | None = None) -> str:
+        """The word that is pronounced so, by the language model or the first; or else letters that might be."""
+        if words := self.lexicon.words(pronunciation):
+            if model is None:
+                return words[0]
+            return max(words, key=lambda word: model.score(ROOT, model.vocabulary.id(word))[0])
+        spelled = self._pronouncer.spell(pronunciation) if self._pronouncer is not None else ""
+        return spelled or arpabet(pronunciation).lower().replace(" ", "")
+
+
+class PronouncedModel(NgramModel):
+    """A language model whose look-ahead is over entries of a lexicon instead of words.
+
+    The ranges of `best` and `shorten` are of entries, sorted by pronunciation; <unk> follows as the last of them.
+    Words that the lexicon lacks are out of reach.
+    """
+
+    def __init__(self, model: NgramModel, lexicon: Lexicon):
+        super().__init__(model.counts, model.arrays)
+        self.lexicon = lexicon
+        ids = {word: number for number, word in enumerate(self.vocabulary)}
+        known = np.array([ids.get(word, -1) for word in lexicon.vocabulary])  # of each word of the lexicon its id
+        ranks = np.flatnonzero(known >= 0)
+        unknown, entries = self.vocabulary.unknown, len(lexicon)
+        # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.
+        self._entries = np.append(lexicon.arrays["given"], entries)
+        first = np.append(lexicon.arrays["first"], entries)
+        self._begins, self._ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
+        self._begins[known[ranks]], self._ends[known[ranks]] = first[ranks], first[ranks + 1]
+        self._begins[unknown], self._ends[unknown] = entries, entries + 1
+        id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
+        values = self._values("log_prob", 1 + id_of_entry)
+        self._unigram_values = np.where(id_of_entry >= 0, values, np.float32(NEVER))
+        self._continuations: dict[int, tuple[Sequence[int], np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        """The number of entries, <unk> among them."""
+        return len(self._entries)
+
+    def narrow(self, prefix: str, within: range) -> range:
+        """The entries whose pronunciations start with `prefix`, out of those of a shorter one."""
+        return self.lexicon.narrow(prefix, within if within.stop < len(self) else None)
+
+    def _compute_best(self, state: int, begin: int, end: int) -> float:
+        if not state:
+            return float(self._unigram_values[begin:end].max(initial=NEVER))
+        entries, values = self._continued(state)
+        first = bisect_left(entries, begin)
+        last = bisect_left(entries, end, first)
+        best = self._backoff(state) + self.best(self._suffix(state), begin, end)
+        return max(best, float(values[first:last].max())) if first < last else best
+
+    def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
+        cost = 0.0
+        while state and self._child(state, self.vocabulary.unknown) == MISSING:
+            entries, _ = self._continued(state)
+            first = bisect_left(entries, begin)
+            if first < len(entries) and entries[first] < end:
+                break
+            cost += self._backoff(state)
+            state = self._suffix(state)
+        return cost, state
+
+    def _continued(self, state: int) -> tuple[Sequence[int], np.ndarray]:
+        """The entries of the words that have an n-gram after this context, ascending, and their log-probs."""
+        found = self._continuations.get(state)
+        if found is None:
+            nodes = np.arange(self._first[state], self._first[state + 1])
+            words = self.arrays["words"][nodes]
+            begins = self._begins[words]
+            counts = self._ends[words] - begins
+            ends = np.cumsum(counts)
+            # Consecutive places from each word's first one on.
+            places = np.arange(len(nodes) and ends[-1]) + np.repeat(begins - ends + counts, counts)
+            entries = self._entries[places]
+            order = np.argsort(entries)
+            values = np.repeat(self._values("log_prob", nodes), counts)[order]
+            found = self._continuations[state] = entries[order].data, values
+            if len(self._continuations) > CONTEXTS:
+                self._continuations = {}
+        return found
 
 
 def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
@@ -38,9 +176,13 @@ def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
 def _folded(word: str, letters: Set[str]) -> str | None:
     """The word, changed as little as is enough to spell it with the letters; None if nothing is enough."""
     quoted = word.translate(APOSTROPHES)
-    plain = "".join(char for char in unicodedata.normalize("NFKD", quoted) if not unicodedata.combining(char))
-    forms = (form for base in (word, quoted, plain) for form in (base, base.lower(), base.upper()))
+    forms = (form for base in (word, quoted, _plain(quoted)) for form in (base, base.lower(), base.upper()))
     return next((form for form in forms if letters >= {*form}), None)
+
+
+def _plain(word: str) -> str:
+    """The word without accents and other marks on its letters."""
+    return "".join(char for char in unicodedata.normalize("NFKD", word) if not unicodedata.combining(char))
 
 
 def _rename(model: NgramModel, words: list[str]) -> NgramModel:

@@ -1,6 +1,6 @@
 """N-best rescoring by a recurrent language model (Mikolov et al. 2010)."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -10,7 +10,7 @@ from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
 from asr.decode.word_times import shift
 from asr.lm.neural import NeuralModel
-from asr.model.tokens import BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK_ID, WORD_START
 
 # The beam's hypotheses differ in their last seconds only, so long audio is rescored part by part. After so many seconds
 # of blanks the words before them are final, however the beam goes on.
@@ -24,12 +24,12 @@ class RescoringWeights:
 
 
 class LanguageModelRescorer:
-    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the recogniser's letters."""
+    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the words' `letters`."""
 
-    def __init__(self, model: NeuralModel, weights: RescoringWeights, tokens: Tokens):
+    def __init__(self, model: NeuralModel, weights: RescoringWeights, letters: Set[str]):
         self.model = model
         self.weights = weights
-        model.encode(" ".join(sorted(tokens.letters)))
+        model.encode(" ".join(sorted(letters)))
 
     def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]:
         log_probs = self.model.score([self.model.encode(hypothesis.text) for hypothesis in hypotheses])

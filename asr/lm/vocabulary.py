@@ -4,7 +4,7 @@ Words with a common prefix have consecutive ids: a decoder finds the words that 
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -32,6 +32,13 @@ class SortedStrings:
 
     def __getitem__(self, number: int) -> bytes:
         return self._text[self._starts[number] : self._starts[number + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._text[start:end] for start, end in pairwise(self._starts.tolist()))
+
+    @property
+    def letters(self) -> set[str]:
+        return {*self._text.decode()}
 
     @property
     def _searched(self) -> Sequence[bytes]:
@@ -67,11 +74,7 @@ class Vocabulary(SortedStrings):
     @cached_property
     def _searched(self) -> list[bytes]:
         """All of them, 3 MB for 40,000: `narrow` is then several times faster."""
-        return [self._text[start:end] for start, end in pairwise(self._starts.tolist())]
-
-    @property
-    def letters(self) -> set[str]:
-        return {*self._text.decode()}
+        return [*self]
 
     def word(self, word: int) -> str:
         return self[word].decode()
