@@ -109,16 +109,16 @@ def check(
     is 1 if there are errors; warnings are only shown.
     """
     from asr.data.check import check as check_manifests
-    from asr.data.pronunciation import Pronunciation
+    from asr.data.pronunciation import PhoneSpeller
     from asr.train.config import AcousticRecipe, load_recipe
 
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
         raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")
     phones = settings.tokenizer.spelling == "phones"
-    pronunciation = Pronunciation(settings.tokenizer.lexicon, settings.language) if phones else None
+    speller = PhoneSpeller(settings.tokenizer.lexicon, settings.language) if phones else None
     with audio_progress(lambda: [None]) as on_progress:
-        report = check_manifests(manifests, dev, settings.tokenizer, on_progress, pronunciation)
+        report = check_manifests(manifests, dev, settings.tokenizer, on_progress, speller)
     print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
     if report.has_errors:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.manifest import Entry
-from asr.data.pronunciation import Pronunciation
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.shards import read_training
 from asr.data.tokenizer import TextRule
 from asr.nn.ctc_model import frames_needed, output_lengths
@@ -80,11 +80,11 @@ class TrainingData(Protocol):
 
 
 def read_sources(
-    manifests: Iterable[str], rule: TextRule, pronunciation: Pronunciation | None = None
+    manifests: Iterable[str], rule: TextRule, speller: PhoneSpeller | None = None
 ) -> list[tuple[str, list[Entry]]]:
     """Each manifest, or folder or URL of shards, with its entries: texts as the rule leaves them, ids made unique.
 
-    pronunciation: gives each entry phones.
+    speller: gives each entry phones.
     """
     taken: set[str] = set()
     sources = []
@@ -96,7 +96,7 @@ def read_sources(
             name = next(name for name in chain([entry.id, f"{manifest}: {entry.id}"], others) if name not in taken)
             taken.add(name)
             entry = replace(entry, id=name, text=text)
-            entries.append(replace(entry, phones=pronunciation(entry)) if pronunciation else entry)
+            entries.append(replace(entry, phones=speller(entry)) if speller else entry)
         sources.append((manifest, entries))
     return sources
 

@@ -17,7 +17,7 @@ from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry, read_manifest
-from asr.data.pronunciation import Pronunciation
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.tokenizer import TextRule
 from asr.errors import AudioError, RecipeError, one_line
 
@@ -111,7 +111,7 @@ def check(
     dev: Path | None,
     tokenizer: TokenizerConfig,
     on_progress: Callable[[Path, float], None] | None = None,
-    pronunciation: Pronunciation | None = None,
+    speller: PhoneSpeller | None = None,
 ) -> Report:
     """Check training manifests, and a dev manifest, which must share nothing with them.
 
@@ -125,7 +125,7 @@ def check(
         for manifest, is_dev in [*((manifest, False) for manifest in manifests), *([(dev, True)] if dev else [])]
         for entry in _read(manifest, findings)
     ]
-    findings += _check_texts(utterances, tokenizer, pronunciation)
+    findings += _check_texts(utterances, tokenizer, speller)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for utterance, found in zip(utterances, pool.map(_check_audio, utterances), strict=True):
             findings += found
@@ -161,10 +161,10 @@ def _repeated_ids(manifest: Path) -> list[Finding]:
 
 
 def _check_texts(
-    utterances: Iterable[Utterance], tokenizer: TokenizerConfig, pronunciation: Pronunciation | None
+    utterances: Iterable[Utterance], tokenizer: TokenizerConfig, speller: PhoneSpeller | None
 ) -> Iterator[Finding]:
     """Sets the texts as they will be learned."""
-    rule = TextRule(tokenizer if pronunciation else replace(tokenizer, unknown="drop"))
+    rule = TextRule(tokenizer if speller else replace(tokenizer, unknown="drop"))
     for utterance in utterances:
         rule.dropped.clear()
         utterance.text = rule(utterance.entry.text, utterance.entry.id)
@@ -173,8 +173,8 @@ def _check_texts(
             yield utterance.finding("alphabet", f"{unknown} in “{one_line(utterance.entry.text)}”")
         elif not utterance.text:
             yield utterance.finding("no text", "an empty text")
-        elif pronunciation and utterance.entry.phones is None:
-            unknown = [word for word in utterance.text.split() if not pronunciation.word(word)]
+        elif speller and utterance.entry.phones is None:
+            unknown = [word for word in utterance.text.split() if not speller.word(word)]
             if unknown:
                 yield utterance.finding("no phones", f"{' '.join(unknown)} in “{one_line(utterance.entry.text)}”")
 

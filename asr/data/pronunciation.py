@@ -1,37 +1,74 @@
 """Texts spelled by pronunciation: as a manifest says, from a lexicon, or by letter-to-phone rules."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
 
 from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.manifest import Entry
+from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError
 from asr.lm.lexicon import Lexicon
+from asr.model.bundle import LEXICON, PACKAGED, PRONOUNCER
 from asr.model.phones import LETTERS
 
 SHOWN = 5  # words that a message names
 
 
-class Pronunciation:
+class PhoneSpeller:
     """Spells texts in phone letters (`asr.model.phones`), words separated by spaces.
 
     A word has the lexicon's most usual pronunciation, or, if the lexicon lacks it, the likeliest by letter-to-phone
-    rules, if the language has some. Nothing is opened before a word is looked up.
+    rules, if there are some. Nothing is opened before a word is looked up.
+
+    lexicon: a packaged one's name, or a dictionary, whose words come before those of the packaged lexicon of the
+    language, if there is one.
     """
 
     def __init__(self, lexicon: str, language: str):
         self.name = lexicon
-        self.language = language
+        self.own = None if _language(lexicon) else Path(lexicon)
+        self.packaged = PACKAGED / f"{_language(lexicon) or language.partition('-')[0]}-lexicon" / LEXICON
         self.words: Counter[str] = Counter()  # that were looked up
         self._spelled: dict[str, str] = {}
         self._missing: list[str] = []  # in the lexicon
 
-    @cached_property
-    def _lexicon(self) -> Lexicon:
-        return Lexicon.load(self.name)
+    @property
+    def rules(self) -> Path:
+        """The file of the letter-to-phone rules, which may be missing."""
+        beside = self.packaged if self.own is None or self.packaged.is_file() else self.own
+        return beside.with_name(PRONOUNCER)
 
-    _pronouncer = None
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        if self.own is None:
+            return Lexicon.load(self.packaged)
+        own = Lexicon.load(self.own)
+        if not self.packaged.is_file():
+            return own
+        words = {word for word, _ in own}
+        return Lexicon.of(chain(own, (entry for entry in Lexicon.load(self.packaged) if entry[0] not in words)))
+
+    @cached_property
+    def _pronunciations(self) -> Pronunciations:
+        return Pronunciations(self.lexicon, self._open_rules)
+
+    def _open_rules(self) -> "Pronouncer | None":
+        from asr.lm.g2p import Pronouncer
+
+        return Pronouncer.load(self.rules) if self.rules.is_file() else None
+
+    def put(self, bundle: Path) -> str:
+        """Copy the files into a bundle, if they are not packaged ones. Returns the lexicon's name for its config."""
+        if self.own is None:
+            return self.name
+        self.lexicon.save(bundle / LEXICON)
+        if self.rules.is_file():
+            shutil.copy(self.rules, bundle / PRONOUNCER)
+        return LEXICON
 
     def __call__(self, entry: Entry) -> str:
         """The entry's own phones, or those of its words; empty if one of them cannot be pronounced.
@@ -49,11 +86,11 @@ class Pronunciation:
         """Its pronunciation, or nothing."""
         self.words[word] += 1
         if word not in self._spelled:
-            found = self._lexicon.pronunciations(word)
+            found = self.lexicon.pronunciations(word)
             if not found:
                 self._missing.append(word)
-                found = [self._pronouncer.say(word) if self._pronouncer else ""]
-            self._spelled[word] = found[0]
+                found = self._pronunciations.of(word)
+            self._spelled[word] = found[0] if found else ""
         return self._spelled[word]
 
     def report(self) -> Iterator[str]:
@@ -67,16 +104,21 @@ class Pronunciation:
             yield f"left out are the texts with words that cannot be pronounced: {_few(unknown)}"
 
 
-def make_pronunciation(tokenizer: TokenizerConfig, second: PhonesConfig, language: str) -> Pronunciation | None:
+def make_speller(tokenizer: TokenizerConfig, second: PhonesConfig, language: str) -> PhoneSpeller | None:
     """None where phones are not spelled, or only by a second head with an alphabet or a language of its own."""
     needed = second.weight and {*second.alphabet} == {*LETTERS} and suits(tokenizer.lexicon, language)
-    return Pronunciation(tokenizer.lexicon, language) if needed or tokenizer.spelling == "phones" else None
+    return PhoneSpeller(tokenizer.lexicon, language) if needed or tokenizer.spelling == "phones" else None
 
 
 def suits(lexicon: str, language: str) -> bool:
-    """Whether a lexicon is for a language: a packaged one, named LANGUAGE-lexicon, or a file, whatever that holds."""
-    name, _, kind = lexicon.partition("-")
-    return kind != "lexicon" or name == language.partition("-")[0]
+    """Whether a lexicon is for a language: a packaged one of it, or a file, whatever that holds."""
+    return _language(lexicon) in ("", language.partition("-")[0])
+
+
+def _language(lexicon: str) -> str:
+    """The language of a packaged lexicon, which is named LANGUAGE-lexicon; empty for a file."""
+    language, _, kind = lexicon.partition("-")
+    return language if kind == "lexicon" else ""
 
 
 def _few(words: Counter[str]) -> str:

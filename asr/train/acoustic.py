@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from asr.data.augment.batch import SpecAugment
 from asr.data.batch import Batch, TrainingData, read_sources
 from asr.data.manifest import Entry
-from asr.data.pronunciation import make_pronunciation
+from asr.data.pronunciation import make_speller
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
 from asr.decode.greedy import GreedyDecoder
+from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
@@ -103,14 +104,17 @@ class AcousticTask(Task):
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
-        pronunciation = make_pronunciation(recipe.tokenizer, recipe.phones, recipe.language)
-        train = read_sources(recipe.data.train, rule, pronunciation)
-        dev = [read_sources([manifest], rule, pronunciation) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
+        speller = make_speller(recipe.tokenizer, recipe.phones, recipe.language)
+        train = read_sources(recipe.data.train, rule, speller)
+        dev = [read_sources([manifest], rule, speller) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
         chosen = self._chosen([entry for _, entries in train for entry in entries])
         if rule.dropped:
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
-        for line in pronunciation.report() if pronunciation else ():
+        for line in speller.report() if speller else ():
             self.say(line)
+        # How words are written: without rules for those that are in no lexicon, which take milliseconds each.
+        phones = speller is not None and recipe.tokenizer.spelling == "phones"
+        self.pronunciations = Pronunciations(speller.lexicon) if phones else None
         self.phones: Tokenizer | None = None
         with distributed.main_first():
             if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
@@ -198,7 +202,7 @@ class AcousticTask(Task):
         """Loss per token and greedy word errors of the dev data, in float32."""
         assert isinstance(model, AcousticModel)
         model.eval()
-        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
+        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
         wers: dict[str, float] = {}
         measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
         only_blanks = True

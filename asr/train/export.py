@@ -15,6 +15,7 @@ from rich.console import Console
 
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.sentences import read_texts
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, bundle_tokenizer
 from asr.decode.beam import BEAM_WIDTH
@@ -47,7 +48,7 @@ INT8_MAX_PERPLEXITY_RISE = 0.01
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
 BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md"}
-BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".arpa", ".gz"}
+BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".lex", ".arpa", ".gz"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Measured:
 def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
     """Write the bundle of an acoustic model; an older bundle at `target` is replaced. RecipeError."""
     recipe: AcousticRecipe = run.recipe
+    tokenizer, spelling = recipe.tokenizer, recipe.tokenizer.spelling
     with bundle_folder(run.checkpoint.parent, target) as folder:
         for name in (TOKENIZER_MODEL, PHONES_MODEL):
             if (run.checkpoint.parent / name).exists():
@@ -88,8 +90,10 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
             streaming=not recipe.model.bidirectional,
             model=asdict(recipe.model),
-            tokenizer=asdict(recipe.tokenizer),
+            tokenizer=asdict(tokenizer),
             lookahead=recipe.model.lookahead,
+            spelling=spelling,
+            lexicon=PhoneSpeller(tokenizer.lexicon, recipe.language).put(folder) if spelling == "phones" else "",
         )
         write_config(folder, config)
         console.print("measuring the bundle on the dev data")

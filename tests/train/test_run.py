@@ -12,8 +12,12 @@ from tiny_corpus import write_manifest
 
 import asr.train.run
 from asr.data.manifest import Entry, read_manifest
+from asr.decode.build import DecoderOptions
 from asr.errors import RecipeError
 from asr.evaluate.live import transcribe_live
+from asr.lm.binary import save_model
+from asr.lm.estimate import estimate
+from asr.lm.lexicon import Lexicon
 from asr.model.bundle import load_bundle
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
@@ -95,6 +99,30 @@ def live_run(run: Path) -> Path:
     return run.parent / "live"
 
 
+# The words of the utterances, all that are pronounced alike among them: the wrong one first, to be chosen by others.
+DICTIONARY = """
+a AH | already AO L R EH D IY | am AE M | and AH N D | appy AE P IY | as AE Z | asleep AH S L IY P | away AH W EY
+bed B EH D | birds B ER D Z | but B AH T | by B AY | buy B AY | changed CH EY N JH D | don't D OW N T | down D AW N
+everything EH V R IY TH IH NG | garden G AA R D AH N | glad G L AE D | had HH AE D | his HH IH Z | eye AY | i AY
+i'm AY M | in IH N | inn IH N | it IH T | nit N IH T | knit N IH T | letter L EH T ER | looked L UH K T | man M AE N
+mind M AY N D | mined M AY N D | of AH V | old OW L D | out AW T | possible P AA S AH B AH L | quaite K W EY T
+reed R IY D | read R EH D | read R IY D | river R IH V ER | sat S AE T | singing S IH NG IH NG | soon S UW N
+the DH AH | the DH IY | to T UW | two T UW | together T AH G EH DH ER | twice T W AY S | was W AA Z | were W ER
+who HH UW | your Y UH R | you're Y UH R
+"""
+
+
+@pytest.fixture(scope="module", params=["phones", "phone_bpe"])
+def phone_run(request: pytest.FixtureRequest, run: Path) -> Path:
+    """The same with pronunciations, by a dictionary of one's own."""
+    lines = (word.strip().replace(" ", "\t", 1) for line in DICTIONARY.split("\n") for word in line.split("|"))
+    dictionary = run.parent / "words.txt"
+    dictionary.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+    tokens = ["tokenizer.vocabulary=60", f"tokenizer.kind={request.param}", f"tokenizer.lexicon={dictionary}"]
+    train(run.parent / "few.yaml", f"name={request.param}", "language=xx", "seed=3", *tokens)
+    return run.parent / request.param
+
+
 def train(recipe: Path, *overrides: str) -> None:
     before = torch.get_num_threads()
     run_recipe(recipe, list(overrides), resume=False)
@@ -108,6 +136,21 @@ def test_a_tiny_recipe_reads_a_few_real_utterances_back(run: Path):
         recognizer = Recognizer(run / "bundle", decoder)
         heard = [recognizer.transcribe(entry.audio).text for entry in entries]
         assert heard == [entry.text.lower() for entry in entries]
+
+
+def test_pronunciations_are_read_back_as_words(phone_run: Path):
+    """Those that are pronounced alike are counted as errors without a language model, which tells them apart."""
+    entries = read_manifest(phone_run.parent / "few.jsonl")
+    texts = [entry.text.lower() for entry in entries]
+    lexicon = Lexicon.load(phone_run / "bundle" / "lexicon.lex")
+    greedy = Recognizer(phone_run / "bundle", "greedy")
+    for entry, text in zip(entries, texts, strict=True):
+        heard = greedy.transcribe(entry.audio).text.split()
+        alike = zip(heard, text.split(), strict=True)
+        assert all({*lexicon.pronunciations(one)} & {*lexicon.pronunciations(other)} for one, other in alike)
+    save_model(estimate(texts)[0], phone_run / "texts.lm")
+    beam = Recognizer(phone_run / "bundle", DecoderOptions("beam", lm=phone_run / "texts.lm"))
+    assert [beam.transcribe(entry.audio).text for entry in entries] == texts
 
 
 def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
