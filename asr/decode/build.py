@@ -161,9 +161,11 @@ def _pronunciations(path: Path, version: object, own: Path | None, own_version: 
 
 
 def _pronouncer(path: Path) -> "Pronouncer | None":
+    if not path.is_file():
+        return None
     from asr.lm.g2p import Pronouncer
 
-    return Pronouncer.load(path) if path.is_file() else None
+    return Pronouncer.load(path)
 
 
 @lru_cache(OPENED)

@@ -2,7 +2,7 @@
 
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from asr.errors import LanguageModelError
 from asr.lm.lexicon import Lexicon
-from asr.lm.ngram import CACHED, MISSING, ROOT, Level, NgramModel
-from asr.lm.vocabulary import SPECIAL
+from asr.lm.ngram import CACHED, FEW, MISSING, ROOT, Level, NgramModel
+from asr.lm.vocabulary import AFTER_ALL, SPECIAL
 from asr.model.phones import arpabet
 from asr.normalize import APOSTROPHES
 
@@ -94,14 +94,15 @@ class PronouncedModel(NgramModel):
         unknown, entries = self.vocabulary.unknown, len(lexicon)
         # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.
         self._entries = np.append(lexicon.arrays["given"], entries)
-        first = np.append(lexicon.arrays["first"], entries)
+        first, counts = lexicon.arrays["first"], np.bincount(lexicon.arrays["words"], minlength=len(known))
         self._begins, self._ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
-        self._begins[known[ranks]], self._ends[known[ranks]] = first[ranks], first[ranks + 1]
+        self._begins[known[ranks]], self._ends[known[ranks]] = first[ranks], (first + counts)[ranks]
         self._begins[unknown], self._ends[unknown] = entries, entries + 1
         id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
         values = self._values("log_prob", 1 + id_of_entry)
-        self._unigram_values = np.where(id_of_entry >= 0, values, np.float32(NEVER))
-        self._continuations: dict[int, tuple[Sequence[int], np.ndarray]] = {}
+        self._unigram_values = np.where(id_of_entry >= 0, values, np.float32(NEVER)).data
+        self._pronunciations = [*lexicon._pronunciations]
+        self._continuations: dict[int, tuple[memoryview, memoryview]] = {}
 
     def __len__(self) -> int:
         """The number of entries, <unk> among them."""
@@ -109,16 +110,18 @@ class PronouncedModel(NgramModel):
 
     def narrow(self, prefix: str, within: range) -> range:
         """The entries whose pronunciations start with `prefix`, out of those of a shorter one."""
-        return self.lexicon.narrow(prefix, within if within.stop < len(self) else None)
+        spelled, (low, high) = prefix.encode(), (within.start, min(within.stop, len(self) - 1))
+        low = bisect_left(self._pronunciations, spelled, low, high)
+        return range(low, bisect_left(self._pronunciations, spelled + AFTER_ALL, low, high))
 
     def _compute_best(self, state: int, begin: int, end: int) -> float:
         if not state:
-            return float(self._unigram_values[begin:end].max(initial=NEVER))
+            return _highest(self._unigram_values[begin:end])
         entries, values = self._continued(state)
         first = bisect_left(entries, begin)
         last = bisect_left(entries, end, first)
         best = self._backoff(state) + self.best(self._suffix(state), begin, end)
-        return max(best, float(values[first:last].max())) if first < last else best
+        return max(best, _highest(values[first:last])) if first < last else best
 
     def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
         cost = 0.0
@@ -131,7 +134,7 @@ class PronouncedModel(NgramModel):
             state = self._suffix(state)
         return cost, state
 
-    def _continued(self, state: int) -> tuple[Sequence[int], np.ndarray]:
+    def _continued(self, state: int) -> tuple[memoryview, memoryview]:
         """The entries of the words that have an n-gram after this context, ascending, and their log-probs."""
         found = self._continuations.get(state)
         if found is None:
@@ -145,10 +148,16 @@ class PronouncedModel(NgramModel):
             entries = self._entries[places]
             order = np.argsort(entries)
             values = np.repeat(self._values("log_prob", nodes), counts)[order]
-            found = self._continuations[state] = entries[order].data, values
+            found = self._continuations[state] = entries[order].data, values.data
             if len(self._continuations) > CONTEXTS:
                 self._continuations = {}
         return found
+
+
+def _highest(values: memoryview) -> float:
+    if len(values) < FEW:  # then Python is faster
+        return max(values, default=NEVER)
+    return float(np.asarray(values).max())
 
 
 def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
