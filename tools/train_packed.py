@@ -6,11 +6,11 @@
     train_packed.py train  --work WORK --out OUT --budget-minutes 8 [--piece-size 15M] [--pieces 8] [a.b=value ...]
 
 Parts come in any order, part-00.tar (sources, recipe, wheels, dev data) among them; `train` uses those that are there.
-In the recipe dev manifests are those of the same name in WORK, and other paths start there: noise.jsonl, start. The
-run's folder is WORK/runs/NAME; `train` goes on with a run that is there, whose budget began with it. OUT gets
-results-*.NN and index.json, at most `--pieces` files of `--piece-size` bytes: every minute the latest weights and logs,
-at the end those to be exported. A set replaces the one before when it is complete, so OUT can be taken at any moment;
-`pack_training.py join` makes the run's folder of it.
+In the recipe dev manifests and a dictionary are those of the same name in WORK, and other paths start there:
+noise.jsonl, start. The run's folder is WORK/runs/NAME; `train` goes on with a run that is there, whose budget began
+with it. OUT gets results-*.NN and index.json, at most `--pieces` files of `--piece-size` bytes: every minute the latest
+weights and logs, at the end those to be exported. A set replaces the one before when it is complete, so OUT can be
+taken at any moment; `pack_training.py join` makes the run's folder of it.
 """
 
 import argparse
@@ -228,9 +228,12 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
     from asr.train.trainer import Trainer
 
     try:
-        data = yaml.safe_load(Path("recipe.yaml").read_text(encoding="utf-8"))["data"]
+        values = yaml.safe_load(Path("recipe.yaml").read_text(encoding="utf-8"))
+        data = values["data"]
         more = ",".join(Path(path).name for path in data.get("more_dev", ()))
         here = [f"output={RUNS}", f"data.dev={Path(data['dev']).name}", f"data.more_dev=[{more}]"]
+        if lexicon := values.get("tokenizer", {}).get("lexicon"):
+            here.append(f"tokenizer.lexicon={Path(lexicon).name}")
         recipe = load_recipe(Path("recipe.yaml"), [*here, *overrides])
         prepare_process(recipe.threads)
         console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

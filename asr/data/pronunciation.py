@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.manifest import Entry
@@ -14,6 +15,9 @@ from asr.errors import RecipeError
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LEXICON, PACKAGED, PRONOUNCER
 from asr.model.phones import LETTERS
+
+if TYPE_CHECKING:
+    from asr.lm.g2p import Pronouncer
 
 SHOWN = 5  # words that a message names
 
