@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from asr.model.bundle import load_bundle
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
 from asr.train.config import load_recipe
+from asr.train.pretrained import load_trained
 from asr.train.run import alone, resume_run, run_recipe
 from asr.train.runs import read_curve
 
@@ -151,6 +154,26 @@ def test_pronunciations_are_read_back_as_words(phone_run: Path):
     save_model(estimate(texts)[0], phone_run / "texts.lm")
     beam = Recognizer(phone_run / "bundle", DecoderOptions("beam", lm=phone_run / "texts.lm"))
     assert [beam.transcribe(entry.audio).text for entry in entries] == texts
+
+
+def test_a_bundle_of_pronunciations_says_so_and_starts_further_runs(phone_run: Path):
+    bundle = load_bundle(phone_run / "bundle")
+    assert (bundle.config.spelling, bundle.config.lexicon) == ("phones", "lexicon.lex")
+    assert bundle.config.tokenizer["kind"] == phone_run.name
+    card = (phone_run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
+    tokens = {"phones": "phones", "phone_bpe": "60 BPE tokens of phones"}[phone_run.name]
+    assert f"CTC over {tokens} (`{phone_run.parent / 'words.txt'}`)" in card
+    trained = load_trained(str(phone_run / "bundle"))
+    assert trained.tokenizer.tokens.symbols == load_trained(str(phone_run)).tokenizer.tokens.symbols
+
+
+def test_a_bundle_of_pronunciations_needs_no_training_packages(phone_run: Path):
+    entry = read_manifest(phone_run.parent / "few.jsonl")[5]
+    blocked = "import sys; sys.modules |= dict.fromkeys(['torch', 'sentencepiece', 'pydantic', 'lhotse'])"
+    code = f"{blocked}; import asr.__main__"
+    command = [sys.executable, "-c", code, "transcribe", "--model", phone_run / "bundle", entry.audio]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == (entry.text.lower(), 0), done.stderr
 
 
 def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
