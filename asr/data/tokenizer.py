@@ -32,7 +32,7 @@ class TextRule:
         self.fold = CASES[config.case]
         self.alphabet = frozenset(config.alphabet) | {" "}
         self.drop = config.unknown == "drop"
-        self.any = config.spelling == "phones" and not self.drop
+        self.takes_all = config.spelling == "phones" and not self.drop
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, text: str, where: str) -> str:
@@ -40,7 +40,7 @@ class TextRule:
         text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
         text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
-        if self.any or not unknown:
+        if self.takes_all or not unknown:
             return text
         if not self.drop:
             raise RecipeError(
