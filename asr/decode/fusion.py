@@ -107,7 +107,7 @@ class Fusion:
             self._hotwords, self._added = self.written_hotwords, {word: [word] for word in added}
         else:
             self._hotwords = HotwordMatcher(pronounced(hotwords or {}, pronunciations))
-            self._added = spellings({*added, *pronunciations.own}, pronunciations)
+            self._added = spellings({*added, *pronunciations.own.values()}, pronunciations)
         # Not words that the language model knows, which it never scores as unknown: look-ahead would let their prefixes
         # take the place of others in the beam.
         self._known = {spelled for spelled, words in self._added.items() if not all(map(self._has_entry, words))}

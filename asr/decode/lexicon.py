@@ -45,7 +45,7 @@ class Pronunciations:
         own: Set[str] = frozenset(),
     ):
         self.lexicon = lexicon
-        self.own = own
+        self.own = {word.lower(): word for word in own}
         self._open_pronouncer = open_pronouncer
         self.write = lru_cache(CACHED)(self._write)
 
@@ -58,15 +58,15 @@ class Pronunciations:
         """The characters that the words have."""
         return self.lexicon.vocabulary.letters
 
-    def form(self, phrase: str) -> str:
-        """The phrase in the case that the lexicon has."""
-        forms = phrase, phrase.lower(), phrase.upper()
-        known = self.lexicon.vocabulary
-        return next((form for form in forms if None not in map(known.get, form.split())), phrase.lower())
+    def form(self, word: str) -> str:
+        """The word in the case that the lexicon has; in small letters if the lexicon does not have it."""
+        known = self.lexicon.vocabulary.get
+        forms = (word, word.lower(), word.upper(), self.own.get(word.lower(), ""))
+        return next((form for form in forms if known(form) is not None), word.lower())
 
     def of(self, word: str) -> list[str]:
         """The pronunciations of a word, most usual first; none if it has none and the rules cannot read it."""
-        found = self.lexicon.pronunciations(word)
+        found = self.lexicon.pronunciations(self.form(word))
         if found or self._pronouncer is None:
             return found
         return self._pronouncer.say_all(_plain(word).lower(), VARIANTS)
