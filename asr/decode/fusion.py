@@ -107,7 +107,7 @@ class Fusion:
             self._hotwords, self._added = self.written_hotwords, {word: [word] for word in added}
         else:
             self._hotwords = HotwordMatcher(pronounced(hotwords or {}, pronunciations))
-            self._added = spellings({*added, *pronunciations.own}, pronunciations)
+            self._added = spellings({*added, *pronunciations.own.values()}, pronunciations)
         # Not words that the language model knows, which it never scores as unknown: look-ahead would let their prefixes
         # take the place of others in the beam.
         self._known = {spelled for spelled, words in self._added.items() if not all(map(self._has_entry, words))}
@@ -217,7 +217,7 @@ class Fusion:
         log_prob, context = self.model.score(context, choice.id)
         return self._word_score(log_prob, choice.known), context
 
-    def choices(self, spelled: str, words: range = range(0)) -> list[Choice]:
+    def choices(self, spelled: str, words: range | None = None) -> list[Choice]:
         """The words that letters or phones may stand for; `words` start so.
 
         If one of them is known, those that are not are left out.
@@ -225,23 +225,31 @@ class Fusion:
         if self.pronunciations is None:
             assert self.model is not None
             vocabulary = self.model.vocabulary
-            known = bool(words) and vocabulary.word(words.start) == spelled
-            return [Choice(spelled, words.start if known else vocabulary.unknown, known or spelled in self._known)]
+            if words and vocabulary.word(words.start) == spelled:
+                return [Choice(spelled, words.start, True)]
+            return [Choice(spelled, vocabulary.unknown, spelled in self._known)]
         cached = self.cache.choices
         choices = cached.get(spelled)
         if choices is None:
-            added = self._added.get(spelled, [])
-            texts = dict.fromkeys([*self.pronunciations.lexicon.words(spelled), *added])
-            ids = {text: self.model.vocabulary.get(text) if self.model is not None else 0 for text in texts}
-            unknown = self.model.vocabulary.unknown if self.model is not None else 0
-            choices = [
-                Choice(text, unknown if number is None else number, True)
-                for text, number in ids.items()
-                if number is not None or text in added
-            ]
-            choices = choices or [Choice(next(iter(texts), None), unknown, False)]
-            cached[spelled] = choices
+            choices = cached[spelled] = self._homophones(spelled, words)
         return choices
+
+    def _homophones(self, spelled: str, entries: range | None) -> list[Choice]:
+        assert self.pronunciations is not None
+        if isinstance(self.model, PronouncedModel):
+            entries = self._narrow(spelled, self._vocabulary) if entries is None else entries
+            unknown, words = self.model.vocabulary.unknown, dict(self.model.homophones(spelled, entries))
+        else:
+            unknown, words = 0, dict.fromkeys(self.pronunciations.lexicon.words(spelled), 0)
+        added = self._added.get(spelled, ())
+        for word in added:
+            words.setdefault(word, self.model.vocabulary.get(word) if self.model is not None else 0)
+        choices = [
+            Choice(word, unknown if number is None else number, True)
+            for word, number in words.items()
+            if number is not None or word in added
+        ]
+        return choices or [Choice(next(iter(words), None), unknown, False)]
 
     def complete(self, pronunciation: str) -> bool:
         """Whether there are words that are pronounced so."""

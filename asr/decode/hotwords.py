@@ -71,7 +71,7 @@ def _spelled(phrase: str, tokens: Tokens) -> str:
 
 
 def _pronounceable(phrase: str, pronunciations: Pronunciations) -> str:
-    form = pronunciations.form(phrase)
+    form = " ".join(map(pronunciations.form, phrase.split()))
     mute = [word for word in form.split() if not pronunciations.of(word)]
     if mute or not form:
         raise ArgumentError(

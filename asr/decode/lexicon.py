@@ -2,9 +2,9 @@
 
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ UNUSABLE = 0.5  # share of a language model's words that cannot be spelled, abov
 VARIANTS = 3  # pronunciations of a word that no lexicon has
 NEVER = -1e9  # log-prob of a word that a language model does not know; finite, since the model's weight may be 0
 CONTEXTS = 1 << 13  # of which a `PronouncedModel` keeps the continuations
+
+# The entries of the words that have an n-gram after a context, ascending, and the log-probs of these.
+Continuations = tuple[Sequence[int], Sequence[Any]]
 
 
 class Pronunciations:
@@ -42,7 +45,7 @@ class Pronunciations:
         own: Set[str] = frozenset(),
     ):
         self.lexicon = lexicon
-        self.own = own
+        self.own = {word.lower(): word for word in own}
         self._open_pronouncer = open_pronouncer
         self.write = lru_cache(CACHED)(self._write)
 
@@ -55,15 +58,15 @@ class Pronunciations:
         """The characters that the words have."""
         return self.lexicon.vocabulary.letters
 
-    def form(self, phrase: str) -> str:
-        """The phrase in the case that the lexicon has."""
-        forms = phrase, phrase.lower(), phrase.upper()
-        known = self.lexicon.vocabulary
-        return next((form for form in forms if None not in map(known.get, form.split())), phrase.lower())
+    def form(self, word: str) -> str:
+        """The word in the case that the lexicon has; in small letters if the lexicon does not have it."""
+        known = self.lexicon.vocabulary.get
+        forms = (word, word.lower(), word.upper(), self.own.get(word.lower(), ""))
+        return next((form for form in forms if known(form) is not None), word.lower())
 
     def of(self, word: str) -> list[str]:
         """The pronunciations of a word, most usual first; none if it has none and the rules cannot read it."""
-        found = self.lexicon.pronunciations(word)
+        found = self.lexicon.pronunciations(self.form(word))
         if found or self._pronouncer is None:
             return found
         return self._pronouncer.say_all(_plain(word).lower(), VARIANTS)
@@ -93,16 +96,21 @@ class PronouncedModel(NgramModel):
         ranks = np.flatnonzero(known >= 0)
         unknown, entries = self.vocabulary.unknown, len(lexicon)
         # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.
-        self._entries = np.append(lexicon.arrays["given"], entries)
         first, counts = lexicon.arrays["first"], np.bincount(lexicon.arrays["words"], minlength=len(known))
-        self._begins, self._ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
-        self._begins[known[ranks]], self._ends[known[ranks]] = first[ranks], (first + counts)[ranks]
-        self._begins[unknown], self._ends[unknown] = entries, entries + 1
+        begins, ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
+        begins[known[ranks]], ends[known[ranks]] = first[ranks], (first + counts)[ranks]
+        begins[unknown], ends[unknown] = entries, entries + 1
+        self._entries, self._begins, self._ends = (
+            np.append(lexicon.arrays["given"], entries).data,
+            begins.data,
+            ends.data,
+        )
         id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
-        values = self._values("log_prob", 1 + id_of_entry)
-        self._unigram_values = np.where(id_of_entry >= 0, values, np.float32(NEVER)).data
-        self._pronunciations = [*lexicon._pronunciations]
-        self._continuations: dict[int, tuple[memoryview, memoryview]] = {}
+        self._ids = id_of_entry.data
+        values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
+        self._unigram_values = values.data
+        self._pronunciations = [*lexicon.sorted_pronunciations]
+        self._continuations: dict[int, Continuations] = {}
 
     def __len__(self) -> int:
         """The number of entries, <unk> among them."""
@@ -114,10 +122,19 @@ class PronouncedModel(NgramModel):
         low = bisect_left(self._pronunciations, spelled, low, high)
         return range(low, bisect_left(self._pronunciations, spelled + AFTER_ALL, low, high))
 
+    def homophones(self, pronunciation: str, entries: range) -> list[tuple[str, int | None]]:
+        """The words of the first of the entries, those that are pronounced so, and their ids; None for unknown ones."""
+        spelled, found = pronunciation.encode(), []
+        for entry in entries:
+            if self._pronunciations[entry] != spelled:
+                break
+            found.append((self.lexicon.word(entry), self._ids[entry] if self._ids[entry] >= 0 else None))
+        return found
+
     def _compute_best(self, state: int, begin: int, end: int) -> float:
         if not state:
             return _highest(self._unigram_values[begin:end])
-        entries, values = self._continued(state)
+        entries, values = self._continuations.get(state) or self._continue(state)
         first = bisect_left(entries, begin)
         last = bisect_left(entries, end, first)
         best = self._backoff(state) + self.best(self._suffix(state), begin, end)
@@ -126,7 +143,7 @@ class PronouncedModel(NgramModel):
     def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
         cost = 0.0
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
-            entries, _ = self._continued(state)
+            entries, _ = self._continuations.get(state) or self._continue(state)
             first = bisect_left(entries, begin)
             if first < len(entries) and entries[first] < end:
                 break
@@ -134,27 +151,34 @@ class PronouncedModel(NgramModel):
             state = self._suffix(state)
         return cost, state
 
-    def _continued(self, state: int) -> tuple[memoryview, memoryview]:
-        """The entries of the words that have an n-gram after this context, ascending, and their log-probs."""
-        found = self._continuations.get(state)
-        if found is None:
-            nodes = np.arange(self._first[state], self._first[state + 1])
-            words = self.arrays["words"][nodes]
-            begins = self._begins[words]
-            counts = self._ends[words] - begins
+    def _continue(self, state: int) -> Continuations:
+        """The continuations of a context, in Python where there are few, which is then faster."""
+        nodes = slice(self._first[state], self._first[state + 1])
+        words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
+        if len(words) < FEW:
+            each = zip(words.tolist(), log_probs.tolist(), strict=True)
+            found = [(entry, log_prob) for word, log_prob in each for entry in self._entries_of(word)]
+            found.sort()
+            continued: Continuations = [entry for entry, _ in found], [log_prob for _, log_prob in found]
+        else:
+            begins = np.asarray(self._begins)[words]
+            counts = np.asarray(self._ends)[words] - begins
             ends = np.cumsum(counts)
             # Consecutive places from each word's first one on.
-            places = np.arange(len(nodes) and ends[-1]) + np.repeat(begins - ends + counts, counts)
-            entries = self._entries[places]
+            places = np.arange(ends[-1]) + np.repeat(begins - ends + counts, counts)
+            entries = np.asarray(self._entries)[places]
             order = np.argsort(entries)
-            values = np.repeat(self._values("log_prob", nodes), counts)[order]
-            found = self._continuations[state] = entries[order].data, values.data
-            if len(self._continuations) > CONTEXTS:
-                self._continuations = {}
-        return found
+            continued = entries[order].data, np.repeat(log_probs, counts)[order].data
+        self._continuations[state] = continued
+        if len(self._continuations) > CONTEXTS:
+            self._continuations = {}
+        return continued
+
+    def _entries_of(self, word: int) -> Sequence[int]:
+        return self._entries[self._begins[word] : self._ends[word]]
 
 
-def _highest(values: memoryview) -> float:
+def _highest(values: Sequence[float]) -> float:
     if len(values) < FEW:  # then Python is faster
         return max(values, default=NEVER)
     return float(np.asarray(values).max())

@@ -182,7 +182,7 @@ class NgramModel:
             return False
         return self._first[node] != self._first[node + 1] or self._backoff(node) != 0
 
-    def _values(self, kind: str, nodes: np.ndarray) -> np.ndarray:
+    def _values(self, kind: str, nodes: np.ndarray | slice) -> np.ndarray:
         values = self.arrays[f"{kind}s"][nodes]
         return self.arrays[f"{kind}_table"][values] if self._quantized else values
 
