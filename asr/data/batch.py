@@ -1,9 +1,8 @@
 """Utterances with their texts, put together in batches, and which of them can be trained on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -46,37 +45,17 @@ class Batch:
     lengths: Tensor  # (B,) samples
     targets: Tensor  # (B, S) token ids, padded
     target_lengths: Tensor  # (B,)
-    unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
     phones: Targets | None = None  # of the second head
 
     @classmethod
-    def empty(cls, unreadable: dict[str, str] | None = None) -> "Batch":
+    def empty(cls) -> "Batch":
         nothing = torch.zeros(0, 0, dtype=torch.long)
-        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable or {})
+        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1))
 
     @property
     def amount(self) -> float:
         """Seconds of audio."""
         return float(self.lengths.sum()) / SAMPLE_RATE
-
-
-class TrainingData(Protocol):
-    """Training and dev data, as batches."""
-
-    seconds: float  # of training audio
-    batches: int  # about so many in a pass over it
-
-    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
-        """This process's batches of an epoch (from 1), after the first `done` of all processes.
-
-        gain_only: without rooms, noise and codecs, where the data supports it.
-        """
-
-    def dev(self, number: int) -> Iterator[Batch]:
-        """The dev set of this number (from 0), unchanged."""
-
-    def sample(self, count: int) -> Iterator[Batch]:
-        """`count` training utterances, to estimate mean and deviation of the features."""
 
 
 def read_sources(

@@ -4,9 +4,8 @@
     recording.000000.tar        the recordings in the same order, FLAC
     place.000000.jsonl.gz       where in the tar file each begins, and its bytes
 
-Lhotse's own reader goes through a tar file from its beginning. Here a batch's recordings are read by their places,
-those of object storage concurrently: order, buckets and resumed runs are the same as with single files, and a process
-reads only its own batches.
+Lhotse's own reader goes through a tar file from its beginning. Here recordings are read by their places, those of
+object storage concurrently.
 """
 
 import gzip
@@ -27,10 +26,10 @@ import numpy as np
 import soundfile
 from fsspec.core import url_to_fs
 
+from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import UNKNOWN_FRAMES, read
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import AudioError, RecipeError, one_line
-from asr.nn.frontend import SAMPLE_RATE
 
 SHARD_SIZE = 1000  # recordings
 SCHEME = "shar:"  # of the name of a recording in a shard: shar:URL#FIRST+BYTES
@@ -85,18 +84,11 @@ def write_shards(manifest: Path, folder: Path) -> str:
 
 
 def _cut(entry: Entry, samples: np.ndarray) -> Any:
-    from lhotse import Recording
+    from lhotse import Recording, SupervisionSegment
 
     stream = io.BytesIO()
     soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    return labeled(Recording.from_bytes(stream.getvalue(), entry.id), entry)
-
-
-def labeled(recording: Any, entry: Entry) -> Any:
-    """A whole recording of Lhotse's as a cut, with what the entry says of it."""
-    from lhotse import SupervisionSegment
-
-    cut = recording.to_cut()
+    cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()
     cut.id = entry.id
     said = {"confidence": entry.confidence, "phones": entry.phones}
     custom = {name: value for name, value in said.items() if value is not None} or None
@@ -190,7 +182,7 @@ def fetch(sources: Iterable[str]) -> dict[str, bytes | Exception]:
         if source.startswith(SCHEME):
             url, _, place = source.removeprefix(SCHEME).rpartition("#")
             first, size = map(int, place.split("+"))
-            storage, path = url_to_fs(url)  # anew in each process: connections do not survive a fork
+            storage, path = url_to_fs(url)
             wanted[storage].append((source, path, first, first + size))
     fetched: dict[str, bytes | Exception] = {}
     for storage, ranges in wanted.items():

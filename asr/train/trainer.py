@@ -12,14 +12,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asr.data.workers import translate_worker_errors
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import CONSTANT, LAST, WINDOW, Saver
 from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.log import EpochStats, RunLog
-from asr.train.process import seed_all
+from asr.train.process import seed_all, translate_memory_errors
 from asr.train.runs import RECIPE, SKIPPED
 from asr.train.task import Batch, Task, best_epoch
 
@@ -74,7 +73,7 @@ class Trainer:
         self.stats = EpochStats()
         self.utilization = Utilization(self.device)
         self.started = False
-        with translate_worker_errors(self.folder), torch.random.fork_rng([]):
+        with translate_memory_errors(self.folder), torch.random.fork_rng([]):
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
             self.task = task(recipe, self.device, self._say_for_task)
         self.model = self.task.model
@@ -90,7 +89,7 @@ class Trainer:
         elif self.main:
             for name in (CONSTANT, WINDOW):  # of a run that left no checkpoint
                 (self.folder / name).unlink(missing_ok=True)
-            with translate_worker_errors(self.folder):
+            with translate_memory_errors(self.folder):
                 self.task.begin()
         distributed.share_weights(self.model)
         here = (self.stats, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
@@ -112,7 +111,7 @@ class Trainer:
         self._say_plan()
         self.task.accelerate(getattr(torch, self.precision))
         try:
-            with self.log.opened(self.stats.step + 1), translate_worker_errors(self.folder):
+            with self.log.opened(self.stats.step + 1), translate_memory_errors(self.folder):
                 self.log.curve(self.curve)
                 if self.recipe.budget_minutes:
                     self._validate()  # so that it is known how long it will take at the end
@@ -132,7 +131,6 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         number, stats = len(self.curve) + 1, self.stats
-        seed_all(self.recipe.seed, number)  # for the loader
         batches = self.task.start_epoch(self.curve, stats.batches)
         self.epoch_started = time.monotonic() - stats.seconds  # without interruptions
         title = f"epoch {number}/{self.recipe.epochs}"

@@ -8,22 +8,16 @@ import numpy as np
 import pytest
 import torch
 from lhotse import CutSet
-from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio
+from tiny_corpus import TEXTS, load_data, write_audio
 from tiny_runs import make_trainer, said
 
 from asr.audio.sources import read
 from asr.data import shards
 from asr.data.batch import Batch
-from asr.data.config import TokenizerConfig
-from asr.data.dataset import make_cut
 from asr.data.shards import read_recording, read_training, write_shards
-from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import AudioError, RecipeError
 from asr.train.config import AcousticRecipe
 from asr.train.report.card import digest, manifest_line
-
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
 
 
 @pytest.fixture
@@ -45,15 +39,14 @@ def in_memory(packed: Path) -> str:
 
 
 def batches(recipe: AcousticRecipe, source: str, done: int = 0) -> list[Batch]:
-    cuts = [make_cut(entry) for entry in read_entries([source], TextRule(CONFIG))]
-    return list(load_epoch(cuts, CharacterTokenizer(CONFIG), recipe, 2, done))
+    recipe.data.train = [source]
+    return list(load_data(recipe).train(2, done))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_those_of_the_files_wherever_the_shards_are(
-    recipe: AcousticRecipe, corpus: Path, packed: Path, in_memory: str, workers: int
+    recipe: AcousticRecipe, corpus: Path, packed: Path, in_memory: str
 ):
-    recipe.data.workers, recipe.augment.noises, recipe.augment.noise_share = workers, ["babble"], 0.8
+    recipe.augment.noises, recipe.augment.noise_share, recipe.data.batch_seconds = ["babble"], 0.8, 2.0
     expected = batches(recipe, str(corpus))
     for source in (str(packed), packed.as_uri(), in_memory + "/"):
         found = batches(recipe, source)

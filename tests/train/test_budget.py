@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_corpus import write_audio, write_manifest
-from tiny_runs import in_memory_recipe, make_trainer, said, start_two
+from tiny_runs import make_trainer, noisy_recipe, said, start_two
 
 from asr.errors import AsrError, RecipeError
 from asr.model.bundle import load_bundle
@@ -25,7 +25,6 @@ from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 MANY = 10**6  # epochs, none of which is the last
 
 
@@ -65,7 +64,7 @@ class Clock:
 @pytest.fixture
 def budget_recipe(corpus: Path) -> AcousticRecipe:
     """One minute, warm-up, constant, decay; an epoch has a few updates."""
-    recipe = in_memory_recipe(corpus)
+    recipe = noisy_recipe(corpus)
     recipe.budget_minutes, recipe.epochs = 1.0, MANY
     recipe.optimizer = replace(recipe.optimizer, schedule="constant", warmup=0.1, decay=0.25)
     recipe.augment.noises, recipe.augment.codecs = [], []

@@ -18,7 +18,7 @@ from asr.train.config import AcousticRecipe, ObjectiveConfig, load_recipe
 from asr.train.pretrained import load_trained
 from asr.train.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
+pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
 WORDS = "their\tDH EH R\nthere\tDH EH R\nred\tR EH D\nread\tR IY D\nread\tR EH D\nbook\tB UH K\nbooks\tB UH K S\n"
 TEXTS = ("their book", "there", "red books", "read", "a book", "read there", "the 9 books", "red")
 SPELLED = {"u0": "Der bUk", "u1": "Der", "u2": "red bUks", "u3": "rjd", "u5": "rjd Der", "u7": "red"}
@@ -42,9 +42,8 @@ def write_corpus(folder: Path, phones: dict[int, str] | None = None) -> Path:
     return folder / "corpus.jsonl"
 
 
-def make_recipe(corpus: Path, kind: str = "phones", in_memory: bool = False, **changes: Any) -> AcousticRecipe:
+def make_recipe(corpus: Path, kind: str = "phones", **changes: Any) -> AcousticRecipe:
     recipe = replace(acoustic_recipe(corpus), language="xx", **changes)  # which has no letter-to-phone rules
-    recipe.data.in_memory = in_memory
     recipe.augment.mask_below_wer = 1.0  # which a recipe's file may hold
     lexicon = str(corpus.parent / "words.txt")
     recipe.tokenizer = TokenizerConfig(kind=kind, vocabulary=45, lexicon=lexicon)  # type: ignore[arg-type]
@@ -68,17 +67,15 @@ def first_targets(trainer: Trainer) -> dict[str, str]:
     return spelled
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("kind", ["phones", "phone_bpe"])
-def test_what_is_learned_is_the_pronunciation_of_the_words(corpus: Path, kind: str, in_memory: bool):
-    trainer = make_trainer(make_recipe(corpus, kind, in_memory))
+def test_what_is_learned_is_the_pronunciation_of_the_words(corpus: Path, kind: str):
+    trainer = make_trainer(make_recipe(corpus, kind))
     assert first_targets(trainer) == SPELLED
     assert len(trainer.task.tokens) == {"phones": 1 + 2 * len(LETTERS), "phone_bpe": 45}[kind]
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_texts_that_cannot_be_pronounced_are_counted_and_left_out(corpus: Path, in_memory: bool):
-    output = said(make_trainer(make_recipe(corpus, in_memory=in_memory)))
+def test_texts_that_cannot_be_pronounced_are_counted_and_left_out(corpus: Path):
+    output = said(make_trainer(make_recipe(corpus)))
     assert "left out are the texts with words that cannot be pronounced: a, the, 9" in output
     for name in ("train", "dev"):
         (line,) = [line for line in output.splitlines() if line.startswith(f"{name}: 6 utterances")]
@@ -120,7 +117,7 @@ def test_joined_utterances_are_spelled_one_behind_the_other(corpus: Path):
 
 
 def test_the_second_head_has_the_phones_of_the_same_lexicon(corpus: Path):
-    recipe = make_recipe(corpus, "characters", in_memory=True)
+    recipe = make_recipe(corpus, "characters")
     recipe.tokenizer.unknown = "drop"
     recipe.phones = PhonesConfig(weight=0.3, vocabulary=45)
     trainer = make_trainer(recipe)
@@ -165,15 +162,14 @@ def test_a_vocabulary_too_small_for_the_phones_is_one_line(corpus: Path):
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("kind", ["phones", "phone_bpe"])
 def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one(
-    corpus: Path, kind: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
     class Stopped(BaseException):
         pass
 
-    recipe = make_recipe(corpus, kind, in_memory)
+    recipe = make_recipe(corpus, kind)
     straight = make_trainer(recipe).run()
     stopped = replace(recipe, name="stopped", checkpoint_minutes=0.0)
     update, updates = Trainer.update, []

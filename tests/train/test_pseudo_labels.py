@@ -25,7 +25,6 @@ def pseudo(corpus: Path, recipe: AcousticRecipe) -> AcousticRecipe:
     return replace(recipe, epochs=1, data=replace(recipe.data, train=[str(path)]))
 
 
-@pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 def test_the_model_learns_from_what_another_was_sure_of(pseudo: AcousticRecipe):
     pseudo.data.min_confidence = 0.45
     trainer = make_trainer(pseudo)

@@ -12,7 +12,6 @@ import soundfile
 import torch
 from tiny_corpus import write_manifest
 
-import asr.train.run
 from asr.data.manifest import Entry, read_manifest
 from asr.decode.build import DecoderOptions
 from asr.errors import RecipeError
@@ -28,8 +27,6 @@ from asr.train.pretrained import load_trained
 from asr.train.run import alone, resume_run, run_recipe
 from asr.train.runs import read_curve
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
-
 RECIPE = """
 name: few
 output: {output}
@@ -38,7 +35,7 @@ license: CC0-1.0
 epochs: 50
 precision: float32
 threads: 1
-data: {{train: [{manifest}], dev: {manifest}, batch_seconds: 6, workers: 0}}
+data: {{train: [{manifest}], dev: {manifest}, batch_seconds: 6}}
 tokenizer: {{kind: characters}}
 model: {{layers: 2, hidden_size: 96, dropout: 0.0}}
 augment: {{speeds: [1.0], gain_db: 0, mask_below_wer: 0}}
@@ -247,8 +244,7 @@ def test_resuming_a_finished_run_only_makes_its_bundle_anew(run: Path):
     assert "asr train" in card.read_text(encoding="utf-8")
 
 
-def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(asr.train.run, "LOCK_SECONDS", 0.1)
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path):
     with alone(tmp_path / "run"):
         with (
             pytest.raises(RecipeError, match="run: another run is at work there; wait for its end"),
