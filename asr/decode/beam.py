@@ -115,6 +115,7 @@ class BeamDecoder:
         self.token_prune = token_prune
         self.tokens_per_frame = tokens_per_frame
         self.score_prune = score_prune
+        self.homophone_prune = score_prune / 2  # as exact in practice, and words become stable earlier
         self.history_frames = commit_seconds / frame_seconds
         self.nbest = nbest
         self.fusion = fusion or Fusion(tokens)
@@ -126,7 +127,7 @@ class BeamDecoder:
         empty = Prefix(None, BLANK_ID, 0, -1, fusion_state, 0.0, future_of(fusion_state, BLANK_ID))
         empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
         spoken = self.fusion.pronunciations is not None
-        return BeamState([empty], {}, HomophoneWriter(self.fusion, self.score_prune) if spoken else None)
+        return BeamState([empty], {}, HomophoneWriter(self.fusion, self.homophone_prune) if spoken else None)
 
     def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
         check_log_probs(log_probs, self.tokens)
@@ -156,9 +157,9 @@ class BeamDecoder:
             other = hypotheses.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
             if other.score < hypothesis.score:
                 hypotheses[hypothesis.text] = hypothesis
-            if len(hypotheses) == self.nbest and state.writer is None:
-                break  # in the order of their scores, where homophones do not change these
-        return sorted(hypotheses.values(), key=attrgetter("score"), reverse=True)[: self.nbest]
+            if len(hypotheses) == self.nbest:
+                break
+        return sorted(hypotheses.values(), key=attrgetter("score"), reverse=True)  # homophones may change the order
 
     def _hypothesis(
         self, state: BeamState, score: float, acoustic: float, aligned: Sequence[AlignedToken], growing: bool = False

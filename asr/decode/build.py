@@ -1,5 +1,6 @@
 """From options and a bundle to a decoder: greedy or beam, with language model, hotwords and calibration."""
 
+import logging
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
@@ -27,9 +28,12 @@ from asr.model.bundle import PRONOUNCER, Bundle, find_language_model, find_lexic
 if TYPE_CHECKING:
     from asr.lm.g2p import Pronouncer
 
+log = logging.getLogger(__name__)
+
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
+GUESSED = 1000  # words of a language model, the likeliest, that rules pronounce if no lexicon has them: some seconds
 OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
@@ -175,7 +179,12 @@ def _ngram_model(path: Path, version: object, letters: frozenset[str]) -> NgramM
 
 @lru_cache(OPENED)
 def _pronounced_model(model: NgramModel, pronunciations: Pronunciations) -> PronouncedModel:
-    return PronouncedModel(model, pronunciations.lexicon)
+    pronounced = PronouncedModel(model, pronunciations.lexicon)
+    missing = pronounced.unreachable()
+    guessed = [(word, spoken[0]) for word in missing[:GUESSED] if (spoken := pronunciations.of(word))]
+    if len(guessed) < len(missing):
+        log.warning("%d words of the language model have no pronunciation", len(missing) - len(guessed))
+    return PronouncedModel(model, Lexicon.of([*pronunciations.lexicon, *guessed])) if guessed else pronounced
 
 
 @lru_cache(OPENED)

@@ -124,7 +124,7 @@ class Fusion:
         """Whether look-ahead knows a word."""
         if self.model is None or self.model.vocabulary.get(word) is None:
             return False
-        return self.pronunciations is None or bool(self.pronunciations.lexicon.pronunciations(word))
+        return not isinstance(self.model, PronouncedModel) or bool(self.model.lexicon.pronunciations(word))
 
     def trim(self) -> None:
         """Drop what was computed if it is much; changes no result."""

@@ -85,7 +85,7 @@ class PronouncedModel(NgramModel):
     """A language model whose look-ahead is over entries of a lexicon instead of words.
 
     The ranges of `best` and `shorten` are of entries, sorted by pronunciation; <unk> follows as the last of them.
-    Words that the lexicon lacks are out of reach.
+    Words that the lexicon lacks are never recognised.
     """
 
     def __init__(self, model: NgramModel, lexicon: Lexicon):
@@ -115,6 +115,12 @@ class PronouncedModel(NgramModel):
     def __len__(self) -> int:
         """The number of entries, <unk> among them."""
         return len(self._entries)
+
+    def unreachable(self) -> list[str]:
+        """The words that the lexicon lacks, the likeliest first."""
+        ids = np.flatnonzero(np.asarray(self._begins) == np.asarray(self._ends))
+        likeliest = ids[np.argsort(-self._values("log_prob", 1 + ids), kind="stable")].tolist()
+        return [word for word in map(self.vocabulary.word, likeliest) if word not in SPECIAL]
 
     def narrow(self, prefix: str, within: range) -> range:
         """The entries whose pronunciations start with `prefix`, out of those of a shorter one."""

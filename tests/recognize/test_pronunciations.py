@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from asr import Final, Partial, StreamingRecognizer, load_model
+from asr.decode import build
 from asr.decode.build import DecoderOptions
 from asr.decode.word_times import AlignedToken
 from asr.errors import ArgumentError, AsrError, BundleError
@@ -110,6 +111,23 @@ def test_a_hotword_needs_a_pronunciation(bundle: Path, own: Path):
         load_model(bundle, DecoderOptions("beam", hotwords=["R2D2"]))
     recognizer = load_model(bundle, DecoderOptions("beam", hotwords="MOIRÉ, SMITH:3", lexicon=own))
     assert recognizer.decoder.fusion.written_hotwords.boosts == {"Moiré": 9.0, "smith": 3.0}
+
+
+def test_words_of_a_language_model_that_no_lexicon_has_are_pronounced_by_rules(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    class Rules:
+        def say_all(self, word: str, count: int) -> list[str]:
+            return {"marey": ["marE"]}.get(word, [])
+
+    monkeypatch.setattr("asr.decode.build._pronouncer", lambda path: Rules())
+    build._pronunciations.cache_clear()
+    save_model(estimate([*SENTENCES, "there is a marey", "there is a zyx"] * 3, 3)[0], tmp_path / "more.lm")
+    with caplog.at_level("WARNING", "asr"):
+        recognizer = load_model(bundle, DecoderOptions("beam", lm=tmp_path / "more.lm"))
+    assert [record.message for record in caplog.records] == ["1 words of the language model have no pronunciation"]
+    build._pronunciations.cache_clear()
+    assert recognizer.transcribe(carrier.pronounced("Der iz u marE"), carrier.RATE).text == "there is a marey"
 
 
 def test_a_lexicon_for_a_model_that_spells_letters_is_one_clear_line(carrier_bundle: Path, own: Path):
