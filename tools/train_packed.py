@@ -35,7 +35,7 @@ from pathlib import Path
 INDEX = "index.json"  # of the results: names and SHA-256 of the pieces, in their order
 RUNS, AUDIO, SITE, SOURCE = "runs", "runs/audio", "site", "source"  # folders below WORK
 WINDOW, FINAL = "window.safetensors", "final.safetensors"
-LOGS = ("recipe.yaml", "tokens.txt", "*.model", "run.json", "curve.jsonl", "skipped.jsonl", "steps.jsonl")
+LOGS = ("recipe.yaml", "tokens.txt", "*.model", "*.lex", "run.json", "curve.jsonl", "skipped.jsonl", "steps.jsonl")
 DURING = (WINDOW, *LOGS, "constant.safetensors")  # patterns; the last ones are left out where there is no room
 AT_END = (FINAL, *LOGS, "constant.safetensors")
 WRITING_SECONDS = 5.0  # kept of the budget for the results

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -65,11 +65,23 @@ class PhoneSpeller:
 
         return Pronouncer.load(self.rules) if self.rules.is_file() else None
 
-    def put(self, bundle: Path) -> str:
-        """Copy the files into a bundle, if they are not packaged ones. Returns the lexicon's name for its config."""
+    def keep(self, run: Path, texts: Iterable[str]) -> Lexicon:
+        """The lexicon to write words by. A dictionary's is made once and kept in the run's folder.
+
+        There, of words that are pronounced alike, the first is the most frequent one in the texts.
+        """
+        if self.own is None:
+            return self.lexicon
+        if not (run / LEXICON).exists():
+            count = Counter(chain.from_iterable(map(str.split, texts)))
+            Lexicon.of(sorted(self.lexicon, key=lambda entry: -count[entry[0]])).save(run / LEXICON)
+        return Lexicon.load(run / LEXICON)
+
+    def put(self, run: Path, bundle: Path) -> str:
+        """Copy what was kept, and the rules, into a bundle. Returns the lexicon's name for the bundle's config."""
         if self.own is None:
             return self.name
-        self.lexicon.save(bundle / LEXICON)
+        shutil.copy(run / LEXICON, bundle)
         if self.rules.is_file():
             shutil.copy(self.rules, bundle / PRONOUNCER)
         return LEXICON

@@ -22,6 +22,7 @@ from asr.decode.greedy import GreedyDecoder
 from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
+from asr.model.bundle import LEXICON
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
@@ -112,18 +113,19 @@ class AcousticTask(Task):
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
         for line in speller.report() if speller else ():
             self.say(line)
-        # How words are written: without rules for those that are in no lexicon, which take milliseconds each.
-        phones = speller is not None and recipe.tokenizer.spelling == "phones"
-        self.pronunciations = Pronunciations(speller.lexicon) if phones else None
+        self.pronunciations: Pronunciations | None = None  # how words are written, where phones are spelled
         self.phones: Tokenizer | None = None
         with distributed.main_first():
             if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
-                for name in (TOKENIZER_MODEL, PHONES_MODEL):
+                for name in (TOKENIZER_MODEL, PHONES_MODEL, LEXICON):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
             texts = filter(None, (entry.spelled(recipe.tokenizer.spelling) for entry in chosen))
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
+            if speller and recipe.tokenizer.spelling == "phones":
+                # Without rules for words that are in no lexicon, which take milliseconds each.
+                self.pronunciations = Pronunciations(speller.keep(recipe.folder, (entry.text for entry in chosen)))
             if recipe.phones.weight:
                 spelled = [entry.phones for entry in chosen if entry.phones]
                 if not spelled:

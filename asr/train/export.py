@@ -72,8 +72,10 @@ class Measured:
 def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
     """Write the bundle of an acoustic model; an older bundle at `target` is replaced. RecipeError."""
     recipe: AcousticRecipe = run.recipe
-    tokenizer, spelling = recipe.tokenizer, recipe.tokenizer.spelling
+    spelling, lexicon = recipe.tokenizer.spelling, ""
     with bundle_folder(run.checkpoint.parent, target) as folder:
+        if spelling == "phones":
+            lexicon = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language).put(run.checkpoint.parent, folder)
         for name in (TOKENIZER_MODEL, PHONES_MODEL):
             if (run.checkpoint.parent / name).exists():
                 shutil.copy(run.checkpoint.parent / name, folder)
@@ -90,10 +92,10 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
             streaming=not recipe.model.bidirectional,
             model=asdict(recipe.model),
-            tokenizer=asdict(tokenizer),
+            tokenizer=asdict(recipe.tokenizer),
             lookahead=recipe.model.lookahead,
             spelling=spelling,
-            lexicon=PhoneSpeller(tokenizer.lexicon, recipe.language).put(folder) if spelling == "phones" else "",
+            lexicon=lexicon,
         )
         write_config(folder, config)
         console.print("measuring the bundle on the dev data")

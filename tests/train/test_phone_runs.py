@@ -13,6 +13,7 @@ from tiny_runs import acoustic_recipe, assert_equal_checkpoints, make_trainer, r
 from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.shards import write_shards
 from asr.errors import AsrError, RecipeError
+from asr.lm.lexicon import Lexicon
 from asr.model.phones import LETTERS
 from asr.train.config import AcousticRecipe, ObjectiveConfig, load_recipe
 from asr.train.pretrained import load_trained
@@ -127,6 +128,16 @@ def test_the_second_head_has_the_phones_of_the_same_lexicon(corpus: Path):
             spelled[name.split("@")[0]] = trainer.task.phones.tokens.text(ids[:length])
     assert spelled == SPELLED | {"u4": ""}  # which still has letters; u6 has a digit
     trainer.run()
+
+
+def test_words_are_written_that_the_training_texts_have_most(corpus: Path):
+    recipe = make_recipe(corpus)
+    trainer = make_trainer(recipe)
+    assert trainer.task.pronunciations.lexicon.words("Der") == ["there", "their"]  # 2 and 1 times; alike otherwise
+    assert trainer.task.pronunciations.lexicon.words("red") == ["red", "read"]
+    assert trainer.task.pronunciations.write("Der") == "there"
+    (corpus.parent / "words.txt").write_text("nothing\tN AH TH IH NG\n")
+    assert Lexicon.load(recipe.folder / "lexicon.lex").words("bUk") == ["book"]  # the run's own
 
 
 # --- recipes --------------------------------------------------------------------------------------------------------
