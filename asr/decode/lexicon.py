@@ -4,6 +4,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from asr.errors import LanguageModelError
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import CACHED, FEW, MISSING, ROOT, Level, NgramModel
-from asr.lm.vocabulary import AFTER_ALL, SPECIAL
+from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import arpabet
 from asr.normalize import APOSTROPHES
 
@@ -69,7 +70,7 @@ class Pronunciations:
         found = self.lexicon.pronunciations(self.form(word))
         if found or self._pronouncer is None:
             return found
-        return self._pronouncer.say_all(_plain(word).lower(), VARIANTS)
+        return self._pronouncer.say_all(plain(word).lower(), VARIANTS)
 
     def _write(self, pronunciation: str, model: NgramModel | None = None) -> str:
         """The word that is pronounced so, by the language model or the first; or else letters that might be."""
@@ -91,8 +92,9 @@ class PronouncedModel(NgramModel):
     def __init__(self, model: NgramModel, lexicon: Lexicon):
         super().__init__(model.counts, model.arrays)
         self.lexicon = lexicon
-        ids = {word: number for number, word in enumerate(self.vocabulary)}
-        known = np.array([ids.get(word, -1) for word in lexicon.vocabulary])  # of each word of the lexicon its id
+        ids = dict(zip(self.vocabulary, range(len(self.vocabulary)), strict=True))
+        # Of each word of the lexicon its id, or −1.
+        known = np.fromiter(map(ids.get, lexicon.vocabulary, repeat(-1)), dtype=np.int64, count=len(lexicon.vocabulary))
         ranks = np.flatnonzero(known >= 0)
         unknown, entries = self.vocabulary.unknown, len(lexicon)
         # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.
@@ -109,7 +111,6 @@ class PronouncedModel(NgramModel):
         self._ids = id_of_entry.data
         values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
         self._unigram_values = values.data
-        self._pronunciations = [*lexicon.sorted_pronunciations]
         self._continuations: dict[int, Continuations] = {}
 
     def __len__(self) -> int:
@@ -124,15 +125,13 @@ class PronouncedModel(NgramModel):
 
     def narrow(self, prefix: str, within: range) -> range:
         """The entries whose pronunciations start with `prefix`, out of those of a shorter one."""
-        spelled, (low, high) = prefix.encode(), (within.start, min(within.stop, len(self) - 1))
-        low = bisect_left(self._pronunciations, spelled, low, high)
-        return range(low, bisect_left(self._pronunciations, spelled + AFTER_ALL, low, high))
+        return self.lexicon.narrow(prefix, within if within.stop < len(self) else None)
 
     def homophones(self, pronunciation: str, entries: range) -> list[tuple[str, int | None]]:
         """The words of the first of the entries, those that are pronounced so, and their ids; None for unknown ones."""
-        spelled, found = pronunciation.encode(), []
+        found = []
         for entry in entries:
-            if self._pronunciations[entry] != spelled:
+            if self.lexicon.pronunciation(entry) != pronunciation:
                 break
             found.append((self.lexicon.word(entry), self._ids[entry] if self._ids[entry] >= 0 else None))
         return found
@@ -215,11 +214,11 @@ def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
 def _folded(word: str, letters: Set[str]) -> str | None:
     """The word, changed as little as is enough to spell it with the letters; None if nothing is enough."""
     quoted = word.translate(APOSTROPHES)
-    forms = (form for base in (word, quoted, _plain(quoted)) for form in (base, base.lower(), base.upper()))
+    forms = (form for base in (word, quoted, plain(quoted)) for form in (base, base.lower(), base.upper()))
     return next((form for form in forms if letters >= {*form}), None)
 
 
-def _plain(word: str) -> str:
+def plain(word: str) -> str:
     """The word without accents and other marks on its letters."""
     return "".join(char for char in unicodedata.normalize("NFKD", word) if not unicodedata.combining(char))
 

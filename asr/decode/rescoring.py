@@ -8,7 +8,9 @@ import numpy as np
 
 from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
+from asr.decode.lexicon import plain
 from asr.decode.word_times import shift
+from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
 from asr.model.tokens import BLANK_ID, WORD_START
 
@@ -24,20 +26,32 @@ class RescoringWeights:
 
 
 class LanguageModelRescorer:
-    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the words' `letters`."""
+    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the words' `letters`.
+
+    Words may have other characters, too, which do not count where the model has no tokens for them.
+    """
 
     def __init__(self, model: NeuralModel, weights: RescoringWeights, letters: Set[str]):
         self.model = model
         self.weights = weights
+        self.letters = letters
         model.encode(" ".join(sorted(letters)))
 
     def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]:
-        log_probs = self.model.score([self.model.encode(hypothesis.text) for hypothesis in hypotheses])
+        log_probs = self.model.score([self._encode(hypothesis.text) for hypothesis in hypotheses])
         rescored = []
         for hypothesis, log_prob in zip(hypotheses, log_probs.tolist(), strict=True):
             gain = self.weights.lm_weight * log_prob + self.weights.word_bonus * len(hypothesis.words)
             rescored.append(replace(hypothesis, score=hypothesis.score + gain, rescoring=gain))
         return sorted(rescored, key=attrgetter("score"), reverse=True)
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return self.model.encode(text)
+        except LanguageModelError:
+            return self.model.encode(
+                "".join(char for char in plain(text) if char.lower() in self.letters or char == " ")
+            )
 
 
 @dataclass

@@ -44,9 +44,9 @@ class Lexicon:
     def __init__(self, arrays: dict[str, np.ndarray]):
         self.arrays = arrays
         self.vocabulary = SortedStrings(arrays["text"], arrays["starts"])
-        self.sorted_pronunciations = SortedStrings(arrays["phones"], arrays["phone_starts"])
+        self._pronunciations = SortedStrings(arrays["phones"], arrays["phone_starts"])
         self._words, self._given, self._first = (arrays[name].data for name in ("words", "given", "first"))
-        lengths = {len(self.sorted_pronunciations), len(self._words), len(self._given)}
+        lengths = {len(self._pronunciations), len(self._words), len(self._given)}
         if len(lengths) != 1 or len(self._first) != len(self.vocabulary):
             raise ValueError("lengths differ")
         if arrays["starts"][-1] != len(arrays["text"]) or arrays["phone_starts"][-1] != len(arrays["phones"]):
@@ -109,14 +109,14 @@ class Lexicon:
         return self.vocabulary[self._words[entry]].decode()
 
     def pronunciation(self, entry: int) -> str:
-        return self.sorted_pronunciations[entry].decode()
+        return self._pronunciations[entry].decode()
 
     def narrow(self, prefix: str, within: range | None = None) -> range:
         """The entries whose pronunciations start with `prefix`; those that are pronounced so come first.
 
         `within`: the result for a shorter prefix, for speed.
         """
-        return self.sorted_pronunciations.narrow(prefix, within)
+        return self._pronunciations.narrow(prefix, within)
 
     def pronunciations(self, word: str) -> list[str]:
         """How a word is pronounced, most usual first; empty for a word that is not in the lexicon."""

@@ -248,3 +248,14 @@ def test_phones_are_a_tier_of_a_textgrid_and_a_list_in_json(bundle: Path, tmp_pa
 def test_recordings_are_aligned_from_files(bundle: Path, tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", carrier.pronounced("Der hws"), carrier.RATE, subtype="PCM_16")
     assert align(bundle, tmp_path / "a.wav", "their house").words[0].phones[0].text == "DH"
+
+
+def test_a_recurrent_model_weighs_words_even_with_letters_that_it_lacks(bundle: Path, own: Path, tmp_path: Path):
+    pytest.importorskip("torch", reason="makes the model: pip install 'recurrent-asr[train]'")
+    from neural_model import write_model
+
+    folder = write_model(tmp_path / "recurrent", "characters")
+    options = DecoderOptions("beam", lexicon=own, rescore=folder, hotwords="moiré", beam_width=8)
+    transcript = load_model(bundle, options).transcribe(carrier.pronounced("Der iz u marE"), carrier.RATE)
+    assert transcript.text.endswith(" is a Moiré")
+    assert transcript.alternatives[0].rescoring < 0
