@@ -6,18 +6,15 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.manifest import Entry
 from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError
+from asr.lm.g2p import Pronouncer
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LEXICON, PACKAGED, PRONOUNCER
 from asr.model.phones import LETTERS
-
-if TYPE_CHECKING:
-    from asr.lm.g2p import Pronouncer
 
 SHOWN = 5  # words that a message names
 
@@ -58,12 +55,7 @@ class PhoneSpeller:
 
     @cached_property
     def _pronunciations(self) -> Pronunciations:
-        return Pronunciations(self.lexicon, self._open_rules)
-
-    def _open_rules(self) -> "Pronouncer | None":
-        from asr.lm.g2p import Pronouncer
-
-        return Pronouncer.load(self.rules) if self.rules.is_file() else None
+        return Pronunciations(self.lexicon, lambda: Pronouncer.load(self.rules) if self.rules.is_file() else None)
 
     def keep(self, run: Path, texts: Iterable[str]) -> Lexicon:
         """The lexicon to write words by. A dictionary's is made once and kept in the run's folder.

@@ -118,7 +118,7 @@ def phone_run(request: pytest.FixtureRequest, run: Path) -> Path:
     dictionary = run.parent / "words.txt"
     dictionary.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
     tokens = ["tokenizer.vocabulary=60", f"tokenizer.kind={request.param}", f"tokenizer.lexicon={dictionary}"]
-    train(run.parent / "few.yaml", f"name={request.param}", "language=xx", "seed=3", *tokens)
+    train(run.parent / "few.yaml", f"name={request.param}", "epochs=80", "language=xx", "seed=3", *tokens)
     return run.parent / request.param
 
 
