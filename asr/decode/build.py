@@ -7,7 +7,7 @@ from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from asr.decode.base import Decoder
@@ -20,13 +20,11 @@ from asr.decode.lexicon import PronouncedModel, Pronunciations, spellable
 from asr.decode.rescoring import LanguageModelRescorer, RescoringDecoder, RescoringWeights
 from asr.errors import ArgumentError
 from asr.lm.binary import load_model
+from asr.lm.g2p import Pronouncer
 from asr.lm.lexicon import Lexicon
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
 from asr.model.bundle import PRONOUNCER, Bundle, find_language_model, find_lexicon
-
-if TYPE_CHECKING:
-    from asr.lm.g2p import Pronouncer
 
 log = logging.getLogger(__name__)
 
@@ -168,12 +166,8 @@ def _pronunciations(path: Path, version: object, own: Path | None, own_version: 
     return Pronunciations(lexicon, partial(_pronouncer, path.with_name(PRONOUNCER)), words)
 
 
-def _pronouncer(path: Path) -> "Pronouncer | None":
-    if not path.is_file():
-        return None
-    from asr.lm.g2p import Pronouncer
-
-    return Pronouncer.load(path)
+def _pronouncer(path: Path) -> Pronouncer | None:
+    return Pronouncer.load(path) if path.is_file() else None
 
 
 @lru_cache(OPENED)

@@ -5,19 +5,17 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from asr.errors import LanguageModelError
+from asr.lm.g2p import Pronouncer
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import CACHED, FEW, MISSING, ROOT, Level, NgramModel
 from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import arpabet
 from asr.normalize import APOSTROPHES
-
-if TYPE_CHECKING:
-    from asr.lm.g2p import Pronouncer
 
 UNUSABLE = 0.5  # share of a language model's words that cannot be spelled, above which it is refused
 VARIANTS = 3  # pronunciations of a word that no lexicon has
@@ -42,7 +40,7 @@ class Pronunciations:
     def __init__(
         self,
         lexicon: Lexicon,
-        open_pronouncer: "Callable[[], Pronouncer | None]" = lambda: None,
+        open_pronouncer: Callable[[], Pronouncer | None] = lambda: None,
         own: Set[str] = frozenset(),
     ):
         self.lexicon = lexicon
@@ -51,7 +49,7 @@ class Pronunciations:
         self.write = lru_cache(CACHED)(self._write)
 
     @cached_property
-    def _pronouncer(self) -> "Pronouncer | None":
+    def _pronouncer(self) -> Pronouncer | None:
         return self._open_pronouncer()
 
     @cached_property
@@ -68,9 +66,11 @@ class Pronunciations:
     def of(self, word: str) -> list[str]:
         """The pronunciations of a word, most usual first; none if it has none and the rules cannot read it."""
         found = self.lexicon.pronunciations(self.form(word))
-        if found or self._pronouncer is None:
+        small = plain(word).lower()
+        readable = all(char.isalpha() or char in self.letters for char in small)  # the rules pass over digits
+        if found or self._pronouncer is None or not readable:
             return found
-        return self._pronouncer.say_all(plain(word).lower(), VARIANTS)
+        return self._pronouncer.say_all(small, VARIANTS)
 
     def _write(self, pronunciation: str, model: NgramModel | None = None) -> str:
         """The word that is pronounced so, by the language model or the first; or else letters that might be."""
