@@ -174,9 +174,9 @@ def _check_texts(
         elif not utterance.text:
             yield utterance.finding("no text", "an empty text")
         elif speller and utterance.entry.phones is None:
-            unknown = [word for word in utterance.text.split() if not speller.word(word)]
-            if unknown:
-                yield utterance.finding("no phones", f"{' '.join(unknown)} in “{one_line(utterance.entry.text)}”")
+            missing = [word for word in utterance.text.split() if not speller.word(word)]
+            if missing:
+                yield utterance.finding("no phones", f"{' '.join(missing)} in “{one_line(utterance.entry.text)}”")
 
 
 def _check_audio(utterance: Utterance) -> list[Finding]:
