@@ -27,10 +27,13 @@ def test_utterances_left_out_are_counted_by_reason():
     samples += [("tight", 3_200, "babab")]  # five frames for five tokens
     samples += [("short", 3_200, "bbaab")]  # and two blanks more than there are frames
     samples += [("click", 800, "a"), ("breath", 16_000, "")]
-    usable = [name for name, length, text in samples if left_out.admits(length, TOKENIZER.encode(text), 5.0)]
+    usable = [name for name, length, text in samples if left_out.admits(length, text, TOKENIZER.encode(text), 5.0)]
     assert usable == ["good", "tight"]
-    assert (left_out.too_long, left_out.too_short, left_out.no_text) == (2, 2, 1)
-    assert str(left_out) == "2 too long, 2 too short for its text, 1 without text"
+    assert not left_out.admits(16_000, "39", [], 5.0)  # which has no phones
+    assert (left_out.too_long, left_out.too_short, left_out.no_text, left_out.no_pronunciation) == (2, 2, 1, 1)
+    assert str(left_out) == (
+        "2 too long, 2 too short for its text, 1 without text, 1 with words that cannot be pronounced"
+    )
     assert str(LeftOut()) == "none"
 
 
