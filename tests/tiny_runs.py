@@ -156,7 +156,7 @@ def _decode(manifest: Path, folder: Path, killed: str) -> None:
         corpus.BLOCK, corpus._read = 1, read_or_die  # type: ignore[assignment]
     elif killed == "before the index":
         corpus.json.dumps = die  # type: ignore[assignment]
-    corpus.decode_manifest(manifest, folder, workers=1)
+    corpus.decode_manifest(manifest, folder)
 
 
 def _train(

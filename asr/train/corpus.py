@@ -42,10 +42,8 @@ class Decoded:
     problems: dict[int, str]  # by its number, why a recording cannot be read: it has no samples
 
 
-def decode_manifest(
-    manifest: Path | str, folder: Path, workers: int = 0, say: Callable[[str], None] = lambda _: None
-) -> Decoded:
-    """Decode a manifest or shards with so many threads (0: one a core), or map what is decoded. RecipeError."""
+def decode_manifest(manifest: Path | str, folder: Path, say: Callable[[str], None] = lambda _: None) -> Decoded:
+    """Decode a manifest or shards, or map what is decoded. RecipeError."""
     entries = read_training(str(manifest))
     name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"
@@ -54,7 +52,7 @@ def decode_manifest(
         with FileLock(folder / f"{name}.lock"):  # another run may decode the same
             if not index.is_file():
                 say(f"{manifest}: decoding {len(entries):,} recordings to {folder}, once (115 MB an hour)")
-                _decode(entries, samples, index, workers or os.cpu_count() or 1)
+                _decode(entries, samples, index)
         described = json.loads(index.read_text(encoding="utf-8"))
         ends = described["ends"]
         # "c": torch warns of arrays that it must not write to.
@@ -77,12 +75,12 @@ def digest(entries: Sequence[Entry]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) -> None:
+def _decode(entries: Sequence[Entry], samples: Path, index: Path) -> None:
     in_shards = [entry for entry in entries if isinstance(entry, ShardEntry)]
     recordings = read_recordings(in_shards) if in_shards else (entry.audio for entry in entries)
     ends: list[int] = []
     problems, end = {}, 0
-    with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(workers) as pool:
+    with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         while block := list(islice(recordings, BLOCK)):
             for decoded in pool.map(_read, block):
                 if isinstance(decoded, str):

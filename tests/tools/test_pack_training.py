@@ -25,7 +25,7 @@ UTTERANCES = 40
 SPELLING = "def respell(text):\n    return text[::-1]\n"
 # Instead of the real one, which needs torch; it leaves word of what it was asked for.
 CORPUS = """
-def decode_manifest(manifest, folder, workers):
+def decode_manifest(manifest, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / manifest.name).write_text(manifest.read_text())
 """

@@ -43,7 +43,7 @@ def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
 
 
 def decoded_samples(manifest: Path, folder: Path) -> list[np.ndarray]:
-    decoded = decode_manifest(manifest, folder, workers=1)
+    decoded = decode_manifest(manifest, folder)
     assert decoded.problems == {}
     return [decoded.samples[begin:end] for begin, end in zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)]
 
@@ -205,7 +205,7 @@ def fail_at_u3(recording: Path) -> bytes:
 def test_a_decoding_that_was_interrupted_leaves_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(corpus_module, "_read", fail_at_u3)
     with pytest.raises(KeyboardInterrupt):
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert files_of(tmp_path / "audio") == {}
 
 
@@ -217,11 +217,11 @@ def test_two_processes_decode_the_same_at_once(corpus: Path, tmp_path: Path):
 
 
 def test_decoded_audio_that_is_cut_off_is_one_line(corpus: Path, tmp_path: Path):
-    decode_manifest(corpus, tmp_path / "audio", workers=1)
+    decode_manifest(corpus, tmp_path / "audio")
     (file,) = (tmp_path / "audio").glob("*.i16")
     file.write_bytes(file.read_bytes()[:1_000])
     with pytest.raises(RecipeError, match="delete the files of that name and start again") as caught:
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert one_line(caught).startswith(str(file))
 
 
@@ -234,7 +234,7 @@ def test_what_the_system_refuses_while_decoding_is_said(
 
     monkeypatch.setattr(corpus_module, "replacing", refused)
     with pytest.raises(RecipeError) as caught:
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert f"({os.strerror(code)}: " in one_line(caught)
     assert f"); {advice}" in one_line(caught)
 
@@ -242,4 +242,4 @@ def test_what_the_system_refuses_while_decoding_is_said(
 def test_a_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path):
     (tmp_path / "audio").write_text("a file")
     with pytest.raises(RecipeError, match="decoded audio cannot be written or read"):
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
