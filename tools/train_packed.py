@@ -133,7 +133,7 @@ def decode(options: argparse.Namespace) -> None:
     from asr.train.corpus import decode_manifest
 
     started, manifest = time.monotonic(), options.work / options.manifest
-    decode_manifest(manifest, options.work / AUDIO, os.cpu_count() or 1)  # which locks what it writes
+    decode_manifest(manifest, options.work / AUDIO)  # which locks what it writes
     print(f"{manifest.name}: decoded after {time.monotonic() - started:.1f} s", flush=True)
 
 

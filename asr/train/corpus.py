@@ -13,22 +13,23 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 
+from asr.audio.sources import read
 from asr.data.manifest import Entry
-from asr.data.shards import ShardEntry, fetch, read_recording, read_training
+from asr.data.shards import ShardEntry, read_recordings, read_training
 from asr.errors import AudioError, RecipeError, describe_os_error, is_disk_full
 from asr.files import replacing
 
 FULL_SCALE = 2**15  # of an int16 sample
-CHUNK = 32  # recordings that a thread fetches and decodes at once
-BLOCK = 32 * CHUNK  # recordings that are decoded before the first of them is written
+BLOCK = 1024  # recordings that are decoded before the first of them is written
 MEMORY_SHARE = 0.5  # of a GPU's free memory that the corpus may take
 
 
@@ -41,10 +42,8 @@ class Decoded:
     problems: dict[int, str]  # by its number, why a recording cannot be read: it has no samples
 
 
-def decode_manifest(
-    manifest: Path | str, folder: Path, workers: int = 0, say: Callable[[str], None] = lambda _: None
-) -> Decoded:
-    """Decode a manifest or shards with so many threads (0: one a core), or map what is decoded. RecipeError."""
+def decode_manifest(manifest: Path | str, folder: Path, say: Callable[[str], None] = lambda _: None) -> Decoded:
+    """Decode a manifest or shards, or map what is decoded. RecipeError."""
     entries = read_training(str(manifest))
     name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"
@@ -53,7 +52,7 @@ def decode_manifest(
         with FileLock(folder / f"{name}.lock"):  # another run may decode the same
             if not index.is_file():
                 say(f"{manifest}: decoding {len(entries):,} recordings to {folder}, once (115 MB an hour)")
-                _decode(entries, samples, index, workers or os.cpu_count() or 1)
+                _decode(entries, samples, index)
         described = json.loads(index.read_text(encoding="utf-8"))
         ends = described["ends"]
         # "c": torch warns of arrays that it must not write to.
@@ -70,23 +69,20 @@ def digest(entries: Sequence[Entry]) -> str:
     """Of the recordings' names, sizes and times. Texts may change without a new decoding."""
     digest = hashlib.sha256()
     for entry in entries:
-        source = _source(entry)
+        source = (entry.tar, entry.id) if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
         status = os.stat(entry.audio) if os.path.isfile(entry.audio) else None
         digest.update(repr((source, status and (status.st_size, status.st_mtime_ns))).encode())
     return digest.hexdigest()[:16]
 
 
-def _source(entry: Entry) -> str:
-    return entry.source if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
-
-
-def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) -> None:
+def _decode(entries: Sequence[Entry], samples: Path, index: Path) -> None:
+    in_shards = [entry for entry in entries if isinstance(entry, ShardEntry)]
+    recordings = read_recordings(in_shards) if in_shards else (entry.audio for entry in entries)
     ends: list[int] = []
     problems, end = {}, 0
-    with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(workers) as pool:
-        for block in range(0, len(entries), BLOCK):
-            chunks = [entries[begin : begin + CHUNK] for begin in range(block, min(block + BLOCK, len(entries)), CHUNK)]
-            for decoded in chain.from_iterable(pool.map(_read, chunks)):
+    with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        while block := list(islice(recordings, BLOCK)):
+            for decoded in pool.map(_read, block):
                 if isinstance(decoded, str):
                     problems[len(ends)] = decoded
                 else:
@@ -97,18 +93,15 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) 
         part.write_text(json.dumps({"ends": ends, "problems": problems}), encoding="utf-8")
 
 
-def _read(entries: Sequence[Entry]) -> list[bytes | str]:
-    """The samples of each recording, or why it cannot be read."""
-    sources = [_source(entry) for entry in entries]
-    fetched = fetch(sources)
-    decoded: list[bytes | str] = []
-    for source in sources:
-        try:
-            samples = read_recording(source, fetched) * FULL_SCALE
-            decoded.append(samples.round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes())
-        except AudioError as error:
-            decoded.append(str(error))
-    return decoded
+def _read(recording: Path | BinaryIO | AudioError) -> bytes | str:
+    """The samples of a recording, or why it cannot be read."""
+    try:
+        if isinstance(recording, AudioError):
+            raise recording
+        samples = read(recording) * FULL_SCALE
+        return samples.round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes()
+    except AudioError as error:
+        return str(error)
 
 
 class Corpus:

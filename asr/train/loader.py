@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry, read_manifest
 from asr.data.tokenizer import Tokenizer
 from asr.errors import RecipeError
-from asr.files import replacing
 from asr.nn.ctc_model import SAMPLES_PER_FRAME
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
@@ -110,7 +108,7 @@ class CorpusData:
         self.device = device
         self.say = say
         self.folder = Path(recipe.output) / AUDIO
-        with distributed.main_first():  # which decodes and simulates for all
+        with distributed.main_first():  # which decodes for all
             self.corpus, self.utterances = self._read("train", train, recipe.data.max_seconds, chosen)
             self.augment = self._make_augment()
             self.dev_sets = [self._read("dev", manifests) for manifests in dev]
@@ -152,19 +150,15 @@ class CorpusData:
 
     def _rooms(self) -> Tensor:
         """Impulse responses (ROOMS, taps) that begin with the direct sound; all sources have an equal share of them."""
-        recipe = self.recipe
-        banks: list[Sequence[np.ndarray]] = []
-        for source in recipe.augment.rooms:
-            if source == "simulated":
-                banks.append(list(simulated_rooms(recipe.augment, recipe.seed, self.folder)))
-            else:
-                recorded = [response.numpy() / np.float32(FULL_SCALE) for response in self._recordings(source)]
-                random.Random(recipe.seed).shuffle(recorded)
-                banks.append(recorded)
+        recipe, sources = self.recipe, self.recipe.augment.rooms
+        recorded = {source: self._recordings(source) for source in sources if source != "simulated"}
         responses = []
         for number in range(ROOMS):
-            bank = banks[number % len(banks)]
-            response = bank[number // len(banks) % len(bank)]
+            source, draw = sources[number % len(sources)], random.Random(f"bank {recipe.seed} {number}")
+            if source in recorded:
+                response = draw.choice(recorded[source]).numpy() / np.float32(FULL_SCALE)
+            else:
+                response = simulate(draw.uniform(*recipe.augment.reverberation), draw)
             responses.append(torch.from_numpy(response[np.abs(response).argmax() :][:LONGEST_RESPONSE]))
         return pad_sequence(responses, batch_first=True)
 
@@ -259,22 +253,6 @@ def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
-
-
-def simulated_rooms(config: AugmentConfig, seed: int, folder: Path) -> np.ndarray:
-    """Impulse responses (ROOMS, taps), padded with zeros, simulated once and kept in `folder`."""
-    asked = repr((list(config.reverberation), seed, ROOMS))
-    kept = folder / f"rooms-{sha256(asked.encode()).hexdigest()[:16]}.npy"
-    if not kept.is_file():
-        draws = [random.Random(f"bank {seed} {number}") for number in range(ROOMS)]
-        responses = [simulate(draw.uniform(*config.reverberation), draw) for draw in draws]
-        bank = np.zeros((ROOMS, max(map(len, responses))), np.float32)
-        for row, response in zip(bank, responses, strict=True):
-            row[: len(response)] = response
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as part, open(part, "wb") as file:
-            np.save(file, bank)
-    return np.load(kept, allow_pickle=False)
 
 
 def join(rows: list[Row], config: AugmentConfig, seed: str) -> list[Row]:

@@ -72,10 +72,9 @@ class Trainer:
         self.curve: list[Any] = []  # of the task's epoch_type
         self.stats = EpochStats()
         self.utilization = Utilization(self.device)
-        self.started = False
         with translate_memory_errors(self.folder), torch.random.fork_rng([]):
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
-            self.task = task(recipe, self.device, self._say_for_task)
+            self.task = task(recipe, self.device, self.log.say)
         self.model = self.task.model
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), weight_decay=recipe.optimizer.weight_decay, fused=True
@@ -106,7 +105,6 @@ class Trainer:
         stop: once it is set, in any process, the run is saved and ends with KeyboardInterrupt.
         """
         self.stop = stop or Event()
-        self.started = True
         self.budget = Budget(self.recipe.budget_minutes, self.stats.spent)
         self._say_plan()
         self.task.accelerate(getattr(torch, self.precision))
@@ -290,8 +288,3 @@ class Trainer:
             self.log.say(f"{left:.3g} minutes to train, about {updates:,} updates an epoch")
         elif ahead > 0:
             self.log.say(f"about {ahead:,} updates to make, {updates:,} an epoch")
-
-    def _say_for_task(self, text: str) -> None:
-        """Before training all processes would print the same; later each reports its own batches."""
-        if self.main or self.started:
-            self.log.console.print(text)

@@ -31,7 +31,7 @@ tokenizer: {kind: phones, lexicon: LEXICON}
 DICTIONARY = "text\tT EH K S T\n" + "".join(f"{number}\tIY V AH N\n" for number in range(0, UTTERANCES, 2))
 # Instead of the real one, which needs torch; it leaves word of what it was asked for.
 CORPUS = """
-def decode_manifest(manifest, folder, workers):
+def decode_manifest(manifest, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / manifest.name).write_text(manifest.read_text())
 """

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from tiny_runs import (
 )
 
 from asr.audio.sources import read
-from asr.data.manifest import Entry, read_manifest
+from asr.data.manifest import read_manifest
 from asr.errors import RecipeError
 from asr.nn.frontend import SAMPLE_RATE
 from asr.train import corpus as corpus_module
@@ -44,7 +43,7 @@ def one_line(error: pytest.ExceptionInfo[RecipeError]) -> str:
 
 
 def decoded_samples(manifest: Path, folder: Path) -> list[np.ndarray]:
-    decoded = decode_manifest(manifest, folder, workers=1)
+    decoded = decode_manifest(manifest, folder)
     assert decoded.problems == {}
     return [decoded.samples[begin:end] for begin, end in zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)]
 
@@ -123,8 +122,7 @@ def test_what_is_decoded_is_said_once_with_what_cannot_be_read(corpus: Path, tmp
 
 
 def test_recordings_are_decoded_in_blocks_in_their_order(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpus_module, "CHUNK", 2)
-    monkeypatch.setattr(corpus_module, "BLOCK", 4)
+    monkeypatch.setattr(corpus_module, "BLOCK", 3)
     for samples, entry in zip(decoded_samples(corpus, tmp_path / "audio"), read_manifest(corpus), strict=True):
         assert np.array_equal(samples / FULL_SCALE, read(entry.audio))
 
@@ -133,7 +131,7 @@ def test_a_second_start_maps_the_files_and_decodes_nothing(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     once, before = decoded_samples(corpus, tmp_path / "audio"), files_of(tmp_path / "audio")
-    monkeypatch.setattr(corpus_module, "read_recording", must_not_decode)
+    monkeypatch.setattr(corpus_module, "read", must_not_decode)
     monkeypatch.setattr(corpus_module, "ThreadPoolExecutor", must_not_decode)
     again = decode_manifest(corpus, tmp_path / "audio")
     assert isinstance(again.samples, np.memmap)
@@ -198,16 +196,16 @@ def test_a_decoding_that_was_killed_begins_again(corpus: Path, tmp_path: Path, m
     ]
 
 
-def fail_at_u3(entries: Sequence[Entry]) -> list[bytes | str]:
-    if any("u3" in entry.id for entry in entries):
+def fail_at_u3(recording: Path) -> bytes:
+    if "u3" in recording.name:
         raise KeyboardInterrupt
-    return [bytes(2)] * len(entries)
+    return bytes(2)
 
 
 def test_a_decoding_that_was_interrupted_leaves_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(corpus_module, "_read", fail_at_u3)
     with pytest.raises(KeyboardInterrupt):
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert files_of(tmp_path / "audio") == {}
 
 
@@ -219,11 +217,11 @@ def test_two_processes_decode_the_same_at_once(corpus: Path, tmp_path: Path):
 
 
 def test_decoded_audio_that_is_cut_off_is_one_line(corpus: Path, tmp_path: Path):
-    decode_manifest(corpus, tmp_path / "audio", workers=1)
+    decode_manifest(corpus, tmp_path / "audio")
     (file,) = (tmp_path / "audio").glob("*.i16")
     file.write_bytes(file.read_bytes()[:1_000])
     with pytest.raises(RecipeError, match="delete the files of that name and start again") as caught:
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert one_line(caught).startswith(str(file))
 
 
@@ -236,7 +234,7 @@ def test_what_the_system_refuses_while_decoding_is_said(
 
     monkeypatch.setattr(corpus_module, "replacing", refused)
     with pytest.raises(RecipeError) as caught:
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")
     assert f"({os.strerror(code)}: " in one_line(caught)
     assert f"); {advice}" in one_line(caught)
 
@@ -244,4 +242,4 @@ def test_what_the_system_refuses_while_decoding_is_said(
 def test_a_folder_that_cannot_be_written_is_one_line(corpus: Path, tmp_path: Path):
     (tmp_path / "audio").write_text("a file")
     with pytest.raises(RecipeError, match="decoded audio cannot be written or read"):
-        decode_manifest(corpus, tmp_path / "audio", workers=1)
+        decode_manifest(corpus, tmp_path / "audio")

@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,7 @@ def inside(lengths: Sequence[int], samples: int, device: torch.device) -> Tensor
     return torch.arange(samples, device=device) < on_device(lengths, device, torch.long).unsqueeze(1)
 
 
+@cache
 def ratio(factor: float) -> Fraction:
     """A speed or tempo of two decimals, such as 0.9, as the fraction 9/10."""
     return Fraction(factor).limit_denominator(100)
@@ -58,7 +60,8 @@ def ratio(factor: float) -> Fraction:
 
 def changed_length(samples: int, factor: float) -> int:
     """Samples after a change of speed or tempo: samples / factor, halves rounded up as soxr does."""
-    return math.floor(samples / ratio(factor) + Fraction(1, 2))
+    fraction = ratio(factor)
+    return (2 * samples * fraction.denominator + fraction.numerator) // (2 * fraction.numerator)
 
 
 def spectrum(waveforms: Tensor, size: int) -> Tensor:
