@@ -98,14 +98,12 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    # Single words of a lexicon may have further characters.
-    needed = (
-        letters if pronunciations is None else frozenset(char for char in letters if char.isascii() and char.isalpha())
-    )
+    if pronunciations is not None:  # single words of a lexicon may have further characters
+        letters = frozenset(char for char in letters if char.isascii() and char.isalpha())
     folder = Path(options.rescore)
     with _lock:
         model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, needed), options.nbest)
+    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, letters), options.nbest)
 
 
 _lock = Lock()  # two threads that need the same model open it once

@@ -102,11 +102,8 @@ class PronouncedModel(NgramModel):
         begins, ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
         begins[known[ranks]], ends[known[ranks]] = first[ranks], (first + counts)[ranks]
         begins[unknown], ends[unknown] = entries, entries + 1
-        self._entries, self._begins, self._ends = (
-            np.append(lexicon.arrays["given"], entries).data,
-            begins.data,
-            ends.data,
-        )
+        self._entries = np.append(lexicon.arrays["given"], entries).data
+        self._begins, self._ends = begins.data, ends.data
         id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
         self._ids = id_of_entry.data
         values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
