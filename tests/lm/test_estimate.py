@@ -14,8 +14,9 @@ from sentence_score import score_text
 
 from asr.errors import LanguageModelError
 from asr.lm.binary import load_model, save_model
-from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, smooth
+from asr.lm.estimate import count_ngrams, estimate, number_words, smooth
 from asr.lm.ngram import ROOT, NgramModel
+from asr.lm.prune import entropy_prune
 
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
 TOLERANCE = 1e-5
