@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.errors import LanguageModelError
 from asr.lm.ngram import Level, NgramModel
-from asr.lm.prune import entropy_prune
+from asr.lm.prune import Pruner
 from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN
 
 START_PROB = 1e-99  # of <s>, which is never predicted: a convention
@@ -57,7 +57,7 @@ def estimate(
     vocabulary: number of most frequent words to keep, others become <unk>; None keeps all.
     cutoffs: by order, the last for those above too; n-grams with at most this count are left out. 0 for the words,
         then not decreasing, so that the contexts of n-grams are kept.
-    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `entropy_prune`).
+    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `asr.lm.prune`).
     """
     if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
         given = ",".join(map(str, cutoffs))
@@ -70,10 +70,9 @@ def estimate(
     kept[0][:] = True
     fallbacks = smooth(levels, kept, start)
     select(levels, kept)
-    if threshold > 0:
-        select(levels, entropy_prune(levels, threshold))
     logs = [Level(ngrams.context, ngrams.word, np.log(ngrams.prob), np.log(ngrams.backoff)) for ngrams in levels]
-    return NgramModel.of(words, logs), fallbacks
+    model = NgramModel.of(words, logs)
+    return Pruner(model).prune(threshold) if threshold > 0 else model, fallbacks
 
 
 def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:

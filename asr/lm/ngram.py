@@ -5,11 +5,14 @@ on, each order sorted by context and word, so that the children of a node are co
 pointer (like the sorted arrays of Heafield 2011, "KenLM: faster and smaller language model queries", section 3.2, but
 from the first word on: a context is one node). Arrays, by node:
 
-    words      the last word of its n-gram; 16 bits for up to 65,536 words, else 32
+    words      the last word of its n-gram; 16 bits for up to 65,536 words, else 32, or 16 for its place in `members`
     log_probs  natural log of its probability after its context
     first      its first child; as the next two only below the highest order
     backoffs   natural log of its back-off weight
     suffixes   its longest proper suffix in the model; only from 3-grams on, that of a 2-gram is its last word
+
+With tables, log-probs and back-off weights are the places of their values there, in 16 or 8 bits. `members` are the
+words that end n-grams of two words or more, where the others would only make each n-gram larger; else it is empty.
 
 A file (`asr.lm.binary`) holds these arrays and the vocabulary's.
 """
@@ -25,6 +28,8 @@ import numpy as np
 from asr.lm.vocabulary import Vocabulary
 
 CODES = 1 << 16  # values that 16 bits tell apart
+SMALL_CODES = 1 << 8  # and that 8 bits do
+MEMBERS = CODES - 1  # most words that can end n-grams of two words or more in `packed`; the last place is no word's
 CACHED = 1 << 16  # results of `best`: words in progress start with the same letters after many contexts
 ROOT = 0  # the empty context
 FEW = 50  # nodes
@@ -65,6 +70,11 @@ class NgramModel:
         self._log_probs, self._log_prob_table = arrays["log_probs"].data, arrays["log_prob_table"].data
         self._backoffs, self._backoff_table = arrays["backoffs"].data, arrays["backoff_table"].data
         self._quantized = len(self._log_prob_table) > 0
+        self._members, self._ranks = arrays["members"].data, None  # the second: the first's inverse
+        if len(self._members):
+            ranks = np.full(self._unigrams, MEMBERS, dtype=np.uint16)
+            ranks[arrays["members"]] = np.arange(len(self._members))
+            self._ranks = ranks.data
         self._best: dict[int, float] = {}
 
     @classmethod
@@ -83,6 +93,7 @@ class NgramModel:
             "backoffs": np.concatenate([[0.0], *inner], dtype=np.float32),
             "log_prob_table": np.zeros(0, dtype=np.float32),
             "backoff_table": np.zeros(0, dtype=np.float32),
+            "members": np.zeros(0, dtype=np.uint32),
         }
         arrays["words"] = arrays["words"].astype(np.uint16 if len(words) <= 1 << 16 else np.uint32)
         return cls(counts, arrays)
@@ -109,9 +120,7 @@ class NgramModel:
         if not state:
             first, last = begin + 1, end + 1
         else:
-            last = self._first[state + 1]
-            first = bisect_left(self._words, begin, self._first[state], last)
-            last = bisect_left(self._words, end, first, last)
+            first, last = self._children(state, begin, end)
         best = -math.inf
         if first < last:
             few = last - first < FEW  # then Python is faster
@@ -128,11 +137,10 @@ class NgramModel:
         After the returned state the words of ids `begin` to `end` − 1 and <unk> have the same log-probs, less the cost,
         and lead to the same states: none of them has an n-gram with a longer context.
         """
-        cost, words = 0.0, self._words
+        cost = 0.0
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
-            last = self._first[state + 1]
-            first = bisect_left(words, begin, self._first[state], last)
-            if first < last and words[first] < end:
+            first, last = self._children(state, begin, end)
+            if first < last:
                 break
             cost += self._backoff(state)
             state = self._suffix(state)
@@ -160,16 +168,29 @@ class NgramModel:
         """The node of context and word, or MISSING."""
         if not node:  # of which every word is a child
             return word + 1
+        if self._ranks is not None:
+            word = self._ranks[word]
         first, words = self._first, self._words
         end = first[node + 1]
         found = bisect_left(words, word, first[node], end)
         return found if found < end and words[found] == word else MISSING
 
+    def _children(self, node: int, begin: int, end: int) -> tuple[int, int]:
+        """The first and the end of a context's n-grams with words of ids `begin` to `end` − 1."""
+        if self._ranks is not None:
+            begin, end = bisect_left(self._members, begin), bisect_left(self._members, end)
+        last = self._first[node + 1]
+        first = bisect_left(self._words, begin, self._first[node], last)
+        return first, bisect_left(self._words, end, first, last)
+
     def _suffix(self, node: int) -> int:
         """The longest proper suffix of a context."""
         if node >= self._third:
             return self._suffixes[node - self._third]
-        return self._words[node] + 1 if node > self._unigrams else ROOT
+        if node <= self._unigrams:
+            return ROOT
+        word = self._words[node]
+        return (word if self._ranks is None else self._members[word]) + 1
 
     def _backoff(self, node: int) -> float:
         value = self._backoffs[node]
@@ -199,7 +220,10 @@ class NgramModel:
             begin, end = end, end + count
             nodes = np.arange(begin, end)
             backoff = self._values("backoff", nodes) if order < self.order else np.zeros(count)
-            yield Level(contexts, self.arrays["words"][begin:end], self._values("log_prob", nodes), backoff)
+            words = self.arrays["words"][begin:end]
+            if self._ranks is not None:
+                words = self.arrays["members"][words] if order > 1 else np.arange(count)
+            yield Level(contexts, words, self._values("log_prob", nodes), backoff)
             if order < self.order:
                 first = self.arrays["first"]
                 contexts = np.repeat(np.arange(count), first[begin + 1 : end + 1] - first[begin:end])
@@ -211,6 +235,23 @@ class NgramModel:
         arrays = dict(self.arrays)
         for kind in ("log_prob", "backoff"):
             arrays[f"{kind}s"], arrays[f"{kind}_table"] = quantize(self.arrays[f"{kind}s"])
+        return NgramModel(self.counts, arrays)
+
+    def packed(self) -> "NgramModel":
+        """This model with 8 bits a number (see `cluster`), and 16 bits a word if that is enough."""
+        if self._quantized and len(self._log_prob_table) <= SMALL_CODES:
+            return self
+        arrays = dict(self.arrays)
+        for kind in ("log_prob", "backoff"):
+            arrays[f"{kind}s"], arrays[f"{kind}_table"] = cluster(
+                self._values(kind, np.arange(len(arrays[f"{kind}s"])))
+            )
+        last = 1 + self._unigrams
+        if arrays["words"].itemsize > 2 and len(members := np.unique(arrays["words"][last:])) <= MEMBERS:
+            arrays["members"] = members
+            words = np.searchsorted(members, arrays["words"]).astype(np.uint16)
+            words[:last] = 0  # not looked up
+            arrays["words"] = words
         return NgramModel(self.counts, arrays)
 
 
@@ -226,11 +267,19 @@ def _suffixes(levels: Sequence[Level], words: int) -> np.ndarray:
         context, pending = suffixes[contexts[order]], np.arange(len(level))
         while len(pending):
             key = context * words + level.word[pending]
-            place = np.searchsorted(keys, key)
+            place = find(keys, key)
             found = keys[np.minimum(place, len(keys) - 1)] == key
             suffixes[begins[order] + pending[found]] = place[found] + 1
             context, pending = suffixes[context[~found]], pending[~found]
     return suffixes[begins[min(2, len(levels))] :].astype(np.uint32)
+
+
+def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`np.searchsorted`, of sorted numbers: ten times as fast for millions, as the memory is read in order."""
+    sorting = np.argsort(wanted)
+    places = np.empty_like(sorting)
+    places[sorting] = np.searchsorted(keys, wanted[sorting])
+    return places
 
 
 def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,3 +296,18 @@ def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     multiples = np.unique(np.round(table / step))
     codes = np.searchsorted(multiples, np.round(values.astype(np.float64) / step))
     return codes.astype(np.uint16), (multiples * step).astype(np.float32)
+
+
+def cluster(values: np.ndarray, rounds: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """8-bit codes of numbers, and the table of their values, 0 among them: k-means (Lloyd 1982) from equal counts."""
+    others = np.sort(values[values != 0].astype(np.float64))
+    sums = np.concatenate([[0.0], np.cumsum(others)])
+    cuts = np.unique(np.linspace(0, len(others), SMALL_CODES).astype(np.int64))
+    for _ in range(rounds):
+        means = np.diff(sums[cuts]) / np.diff(cuts)
+        between = np.searchsorted(others, (means[1:] + means[:-1]) / 2)
+        cuts = np.unique(np.concatenate([[0], between, [len(others)]]))
+    table = np.sort(np.append(np.diff(sums[cuts]) / np.diff(cuts), 0.0)).astype(np.float32)
+    codes = np.searchsorted((table[1:] + table[:-1]) / 2, values)
+    codes[values == 0] = np.searchsorted(table, 0)
+    return codes.astype(np.uint8), table
