@@ -53,7 +53,7 @@ def _map(path: Path, magic: bytes, header: bytes) -> NgramModel:
         raise LanguageModelError(f"{path}: is to be mapped into memory; it must be a file, and not compressed")
     try:
         described = json.loads(header)
-        counts, arrays = described["counts"], {"members": np.zeros(0, dtype=np.uint32)}
+        counts, arrays = described["counts"], {"members": data[:0].view("<u4")}
         begin = len(magic) + len(header)
         for name, dtypes in DTYPES.items():
             if name == "members" and magic == MAGIC:

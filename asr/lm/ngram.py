@@ -70,11 +70,14 @@ class NgramModel:
         self._log_probs, self._log_prob_table = arrays["log_probs"].data, arrays["log_prob_table"].data
         self._backoffs, self._backoff_table = arrays["backoffs"].data, arrays["backoff_table"].data
         self._quantized = len(self._log_prob_table) > 0
-        self._members, self._ranks = arrays["members"].data, None  # the second: the first's inverse
+        self._members = arrays["members"].data
+        self._ranks = self._below = None
         if len(self._members):
-            ranks = np.full(self._unigrams, MEMBERS, dtype=np.uint16)
-            ranks[arrays["members"]] = np.arange(len(self._members))
-            self._ranks = ranks.data
+            is_member = np.zeros(self._unigrams + 1, dtype=bool)
+            is_member[arrays["members"]] = True
+            below = np.cumsum(is_member) - is_member
+            self._below = below.astype(np.uint16).data  # for each word the members before it
+            self._ranks = np.where(is_member, below, MEMBERS).astype(np.uint16).data  # and its own place among them
         self._best: dict[int, float] = {}
 
     @classmethod
@@ -120,7 +123,10 @@ class NgramModel:
         if not state:
             first, last = begin + 1, end + 1
         else:
-            first, last = self._children(state, begin, end)
+            low, high = (begin, end) if self._below is None else (self._below[begin], self._below[end])
+            last = self._first[state + 1]
+            first = bisect_left(self._words, low, self._first[state], last)
+            last = bisect_left(self._words, high, first, last)
         best = -math.inf
         if first < last:
             few = last - first < FEW  # then Python is faster
@@ -137,10 +143,13 @@ class NgramModel:
         After the returned state the words of ids `begin` to `end` − 1 and <unk> have the same log-probs, less the cost,
         and lead to the same states: none of them has an n-gram with a longer context.
         """
-        cost = 0.0
+        cost, words = 0.0, self._words
+        if self._below is not None:
+            begin, end = self._below[begin], self._below[end]
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
-            first, last = self._children(state, begin, end)
-            if first < last:
+            last = self._first[state + 1]
+            first = bisect_left(words, begin, self._first[state], last)
+            if first < last and words[first] < end:
                 break
             cost += self._backoff(state)
             state = self._suffix(state)
@@ -174,14 +183,6 @@ class NgramModel:
         end = first[node + 1]
         found = bisect_left(words, word, first[node], end)
         return found if found < end and words[found] == word else MISSING
-
-    def _children(self, node: int, begin: int, end: int) -> tuple[int, int]:
-        """The first and the end of a context's n-grams with words of ids `begin` to `end` − 1."""
-        if self._ranks is not None:
-            begin, end = bisect_left(self._members, begin), bisect_left(self._members, end)
-        last = self._first[node + 1]
-        first = bisect_left(self._words, begin, self._first[node], last)
-        return first, bisect_left(self._words, end, first, last)
 
     def _suffix(self, node: int) -> int:
         """The longest proper suffix of a context."""
