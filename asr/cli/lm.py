@@ -39,7 +39,7 @@ def parse_size(text: str | None) -> int | None:
 
 Size = Annotated[
     int | None,
-    Option(parser=parse_size, metavar="SIZE", help="Leave out what costs least, to a file of this size, as 40M."),
+    Option(parser=parse_size, metavar="SIZE", help="Leave out what costs least, for a file of at most 40M, say."),
 ]
 
 

@@ -300,7 +300,13 @@ def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cluster(values: np.ndarray, rounds: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    """8-bit codes of numbers, and the table of their values, 0 among them: k-means (Lloyd 1982) from equal counts."""
+    """8-bit codes of numbers, and the table of their values; exact if there are at most 256 different numbers.
+
+    Otherwise 0 keeps a value of its own, and the other values are those of k-means (Lloyd 1982) from equal counts.
+    """
+    table = np.unique(values)
+    if len(table) <= SMALL_CODES:
+        return np.searchsorted(table, values).astype(np.uint8), table.astype(np.float32)
     others = np.sort(values[values != 0].astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(others)])
     cuts = np.unique(np.linspace(0, len(others), SMALL_CODES).astype(np.int64))
