@@ -157,6 +157,8 @@ class PronouncedModel(NgramModel):
         """The continuations of a context, in Python where there are few, which is then faster."""
         nodes = slice(self._first[state], self._first[state + 1])
         words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
+        if len(self._members):
+            words = self.arrays["members"][words]
         if len(words) < FEW:
             each = zip(words.tolist(), log_probs.tolist(), strict=True)
             found = [(entry, log_prob) for word, log_prob in each for entry in self._entries_of(word)]
