@@ -10,6 +10,8 @@ from threading import Lock
 from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from asr.decode.base import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.calibration import Calibration
@@ -94,7 +96,18 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         nbest, confidence = options.beam_width, config.rescored_confidence
     fusion = _shared_fusion(options, bundle, letters, pronunciations)
     calibration = Calibration(*confidence)
-    beam = BeamDecoder(tokens, frame_seconds, options.beam_width, nbest=nbest, fusion=fusion, calibration=calibration)
+    log_priors = None
+    if config.prior_scale and (fusion.model is not None or options.rescore is not None):
+        log_priors = np.array(bundle.config.log_priors, np.float32) * np.float32(config.prior_scale)
+    beam = BeamDecoder(
+        tokens,
+        frame_seconds,
+        options.beam_width,
+        nbest=nbest,
+        fusion=fusion,
+        calibration=calibration,
+        log_priors=log_priors,
+    )
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)

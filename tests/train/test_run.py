@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -108,6 +109,17 @@ def test_a_tiny_recipe_reads_a_few_real_utterances_back(run: Path):
         recognizer = Recognizer(run / "bundle", decoder)
         heard = [recognizer.transcribe(entry.audio).text for entry in entries]
         assert heard == [entry.text.lower() for entry in entries]
+
+
+def test_a_bundle_has_the_mean_posteriors_of_its_training_data(run: Path):
+    bundle = load_bundle(run / "bundle")
+    recognizer = Recognizer(bundle)
+    rows = [row for entry in read_manifest(run.parent / "few.jsonl") for row in recognizer.log_probs(entry.audio)]
+    total = np.zeros(len(bundle.tokens))
+    for row in rows:
+        total += np.exp(row.astype(float))
+    assert bundle.config.log_priors == pytest.approx(np.log(total / len(rows)), abs=1e-4)
+    assert bundle.config.decoder.prior_scale == 0
 
 
 def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
