@@ -32,17 +32,25 @@ def tune(
         Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
     ] = None,
     lexicon: options.Lexicon = None,
+    priors: Annotated[
+        Path | None, Option(metavar="MANIFEST", help="Training data, to measure the priors of a bundle without them.")
+    ] = None,
     threads: options.Threads = 0,
 ) -> None:
     """Find a bundle's best decoding weights and calibration.
 
-    The weights are those with the fewest word errors on the dev data; then confidences are calibrated. config.json and
-    the part "Decoding" of MODEL_CARD.md are written anew, a language model's file is copied beside them.
+    The weights are those with the fewest word errors on the dev data; then confidences are calibrated. Priors are the
+    tokens' average probabilities, which export measures; a language model takes their place. config.json and the part
+    "Decoding" of MODEL_CARD.md are written anew, a language model's file is copied beside them.
     """
+    from asr.evaluate.priors import measure_priors
     from asr.evaluate.tune import Sample, Tuner
 
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
+    if priors is not None:
+        log_priors = measure_priors(recognizer, [entry.audio for entry in read_manifest(priors)])
+        bundle = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, log_priors=log_priors))
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         samples = []
         for entry in entries:
@@ -54,6 +62,7 @@ def tune(
     tuned = Tuner(bundle, samples, complain, lexicon).tune(models, str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
     named += ["--lexicon", str(lexicon)] if lexicon else []
+    named += ["--priors", str(priors)] if priors else []
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
     print(section, end="")
     config = dataclasses.replace(tuned.config, lm=bundled(bundle, tuned.config.lm))

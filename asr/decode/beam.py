@@ -30,6 +30,7 @@ from asr.decode.prefix import (
     related,
     unstable_tokens,
 )
+from asr.decode.priors import divide_by_priors
 from asr.decode.word_times import AlignedToken, spell_words
 from asr.model.tokens import BLANK_ID, Tokens
 
@@ -104,6 +105,7 @@ class BeamDecoder:
         nbest: int = 1,
         fusion: Fusion | None = None,
         calibration: Calibration = UNCALIBRATED,
+        log_priors: np.ndarray | None = None,
     ):
         if score_prune is None:
             # Below a width of 16 less of it makes a beam faster at fewer errors than an even smaller width does.
@@ -120,6 +122,7 @@ class BeamDecoder:
         self.nbest = nbest
         self.fusion = fusion or Fusion(tokens)
         self.calibration = calibration
+        self.log_priors = log_priors
 
     def reset(self) -> BeamState:
         self.fusion.trim()
@@ -133,6 +136,8 @@ class BeamDecoder:
         check_log_probs(log_probs, self.tokens)
         for start in range(0, len(log_probs), BLOCK_FRAMES):
             block = log_probs[start : start + BLOCK_FRAMES]
+            if self.log_priors is not None:
+                block = divide_by_priors(block, self.log_priors)
             best = block.max(axis=1)
             for row, top, extending in zip(block.tolist(), best.tolist(), self._extending(block, best), strict=True):
                 self._step(state, row, top, extending)

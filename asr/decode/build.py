@@ -10,6 +10,8 @@ from threading import Lock
 from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from asr.decode.base import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.calibration import Calibration
@@ -94,18 +96,27 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         nbest, confidence = options.beam_width, config.rescored_confidence
     fusion = _shared_fusion(options, bundle, letters, pronunciations)
     calibration = Calibration(*confidence)
-    beam = BeamDecoder(tokens, frame_seconds, options.beam_width, nbest=nbest, fusion=fusion, calibration=calibration)
+    log_priors = None
+    if config.prior_scale and (fusion.model is not None or options.rescore is not None):
+        log_priors = np.array(bundle.config.log_priors, np.float32) * np.float32(config.prior_scale)
+    beam = BeamDecoder(
+        tokens,
+        frame_seconds,
+        options.beam_width,
+        nbest=nbest,
+        fusion=fusion,
+        calibration=calibration,
+        log_priors=log_priors,
+    )
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    # Single words of a lexicon may have further characters.
-    needed = (
-        letters if pronunciations is None else frozenset(char for char in letters if char.isascii() and char.isalpha())
-    )
+    if pronunciations is not None:  # single words of a lexicon may have further characters
+        letters = frozenset(char for char in letters if char.isascii() and char.isalpha())
     folder = Path(options.rescore)
     with _lock:
         model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, needed), options.nbest)
+    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, letters), options.nbest)
 
 
 _lock = Lock()  # two threads that need the same model open it once

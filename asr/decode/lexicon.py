@@ -102,11 +102,8 @@ class PronouncedModel(NgramModel):
         begins, ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
         begins[known[ranks]], ends[known[ranks]] = first[ranks], (first + counts)[ranks]
         begins[unknown], ends[unknown] = entries, entries + 1
-        self._entries, self._begins, self._ends = (
-            np.append(lexicon.arrays["given"], entries).data,
-            begins.data,
-            ends.data,
-        )
+        self._entries = np.append(lexicon.arrays["given"], entries).data
+        self._begins, self._ends = begins.data, ends.data
         id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
         self._ids = id_of_entry.data
         values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
@@ -160,6 +157,8 @@ class PronouncedModel(NgramModel):
         """The continuations of a context, in Python where there are few, which is then faster."""
         nodes = slice(self._first[state], self._first[state + 1])
         words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
+        if len(self._members):
+            words = self.arrays["members"][words]
         if len(words) < FEW:
             each = zip(words.tolist(), log_probs.tolist(), strict=True)
             found = [(entry, log_prob) for word, log_prob in each for entry in self._entries_of(word)]

@@ -1,8 +1,9 @@
 """Decoding weights with the fewest word errors on dev data, and calibrated confidences.
 
-Hill climbing finds the language model's weight, the word bonus and the unknown-word score, for each language model
-given, and the weights of rescoring, with the best n-gram model and without. Then the line from confidences to
-probabilities (Platt 1999) is fitted. Log-probabilities are computed once, by the caller.
+Hill climbing from the bundle's own weights finds the language model's weight, the word bonus, the unknown-word score
+and, where the bundle has priors, their power, for each language model given, and the weights of rescoring, with the
+best n-gram model and without. Then the line from confidences to probabilities (Platt 1999) is fitted. Log-probabilities
+are computed once, by the caller.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +28,9 @@ from asr.normalize import normalize
 from asr.recognize.align import best_spellings, forced_align, spellings
 
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
+PRIOR_STEPS = {"prior_scale": 0.1}  # for a bundle with priors
 RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}
-BINS = 10  # of the reliability table
+BINS = 10  # of the expected calibration error
 CLOSE = 0.06  # seconds between two starts of a word that count as equal
 
 
@@ -69,7 +71,7 @@ class Tuner:
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
-        found = [self.search_weights(DecoderConfig(lm=lm)) for lm in lms]
+        found = [self.search_weights(replace(self.bundle.config.decoder, lm=lm)) for lm in lms]
         config = min(found, key=lambda item: item[0])[1] if found else DecoderConfig()
         beam = f"beam {BEAM_WIDTH}"
         decoders = {"greedy": DecoderOptions("greedy"), f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM)}
@@ -126,10 +128,10 @@ class Tuner:
         def wer(config: DecoderConfig) -> float:
             result = self.measure(config, DecoderOptions("beam", lm=config.lm), "").result.wer
             weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
-            self.say(f"{config.lm}: {weights}: WER {result:.2%}")
+            self.say(f"{config.lm}: {weights}, prior_scale {config.prior_scale}: WER {result:.2%}")
             return result
 
-        return climb(config, wer, STEPS)
+        return climb(config, wer, STEPS | (PRIOR_STEPS if self.bundle.config.log_priors else {}))
 
     def search_rescoring(self, config: DecoderConfig, options: DecoderOptions) -> DecoderConfig:
         """The config with the best weights of rescoring. Beam and recurrent model run once: these change neither."""
@@ -186,7 +188,7 @@ def neighbors(config: DecoderConfig, steps: Mapping[str, float]) -> Iterator[Dec
     for name, step in steps.items():
         for change in (-step, step):
             value = round(getattr(config, name) + change, 3)
-            if not name.endswith("weight") or value > 0:
+            if not name.endswith(("weight", "scale")) or value >= 0:
                 yield replace(config, **{name: value})
 
 
@@ -197,7 +199,7 @@ def sigmoid(odds: np.ndarray) -> np.ndarray:
 def fit(odds: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the logistic regression of `correct` on `odds`, by Newton's method."""
     features = np.stack([odds, np.ones_like(odds)], axis=1)
-    line = np.array(UNCALIBRATED)
+    line = np.zeros(2)  # where no probability is close to 0 or 1: from elsewhere a step may go too far
     for _ in range(50):
         probability = sigmoid(features @ line)
         curvature = features.T @ (features * (probability * (1 - probability))[:, None])
@@ -215,16 +217,11 @@ def held_out(speakers: np.ndarray, odds: np.ndarray, correct: np.ndarray) -> np.
     return probability
 
 
-def reliability(probability: np.ndarray, correct: np.ndarray) -> tuple[float, list[tuple[str, int, float, float]]]:
-    """Expected calibration error (Naeini et al. 2015); of each bin its bounds, words, mean probability and share."""
+def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al. 2015)."""
     places = np.minimum((probability * BINS).astype(int), BINS - 1)
-    rows, error = [], 0.0
-    for place in np.unique(places):
-        its = places == place
-        mean, share = float(probability[its].mean()), float(correct[its].mean())
-        error += its.mean() * abs(mean - share)
-        rows.append((f"{place / BINS:.1f} – {(place + 1) / BINS:.1f}", int(its.sum()), mean, share))
-    return error, rows
+    gaps = np.bincount(places, probability - correct, BINS)
+    return float(np.abs(gaps).sum() / max(len(correct), 1))
 
 
 def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray) -> str:
@@ -233,25 +230,20 @@ def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray
     if config.lm:
         weights = f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
         weights += f"{config.unknown_score:g} for an unknown one."
+        weights += f" Priors to the power of {config.prior_scale:g}."
     results = ""
     for row in rows:
-        error, bins = reliability(held_out(row.speakers, row.odds, row.correct), row.correct)
+        error = calibration_error(held_out(row.speakers, row.odds, row.correct), row.correct)
         wer, cer, (low, high) = row.result.wer, row.result.cer, row.result.interval
         results += f"| {row.name} | {wer:.2%} | {low:.2%} – {high:.2%} | {cer:.2%} | {error:.3f} |\n"
-    table = "\n".join(f"| {bounds} | {count} | {mean:.2f} | {share:.2f} |" for bounds, count, mean, share in bins)
     milliseconds, close = (1000 * starts.mean(), (starts < CLOSE).mean()) if len(starts) else (0.0, 0.0)
-    return f"""{weights} The weights were chosen on the same data, so the figures with
-a language model flatter it a little.
+    return f"""{weights}
+The weights were chosen on the same data, so the figures with a language model flatter it a little.
 
 | decoder | WER | 95 % interval | CER | calibration error |
 | --- | --- | --- | --- | --- |
 {results}
 The expected calibration error is that of speakers whom the line from confidence to probability was not fitted on.
-Reliability of confidences, {rows[-1].name}, likewise:
-
-| confidence | words | mean confidence | right |
-| --- | --- | --- | --- |
-{table}
 
 Starts of the {len(starts):,} words that are right, against forced alignment of the spoken text by the same model: mean
 absolute difference {milliseconds:.0f} ms, {close:.1%} within {1000 * CLOSE:.0f} ms.

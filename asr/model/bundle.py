@@ -11,6 +11,7 @@ lexicon.lex, g2p.lm   pronunciations, and rules for other words, where tokens sp
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -42,6 +43,7 @@ class DecoderConfig:
     lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
     word_bonus: float = 1.5
     unknown_score: float = -13.0
+    prior_scale: float = 0.0  # power of the priors that posteriors are divided by, see asr.decode.priors; 0 for none
     greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decode.calibration
     beam_confidence: tuple[float, float] = (1.0, 0.0)
     rescoring_weight: float = 0.2  # these two: asr.decode.rescoring.RescoringWeights
@@ -67,6 +69,7 @@ class BundleConfig:
     lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
     spelling: Literal["letters", "phones"] = "letters"  # what tokens are made of
     lexicon: str = ""  # for phones: a packaged lexicon's name, or a file in the bundle's folder
+    log_priors: tuple[float, ...] = ()  # ln of each token's average probability on training data, if it was measured
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -76,6 +79,10 @@ class BundleConfig:
             raise ValueError(f"spelling {self.spelling!r}, lexicon {self.lexicon!r}")
         if not isinstance(self.decoder, DecoderConfig):  # as it was read
             object.__setattr__(self, "decoder", _decoder_config(self.decoder))
+        priors = tuple(map(float, self.log_priors))
+        if not all(map(math.isfinite, priors)):
+            raise ValueError("log_priors are not all finite")
+        object.__setattr__(self, "log_priors", priors)
 
     @property
     def delay_seconds(self) -> float:
@@ -155,6 +162,11 @@ def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
     folder = _find_bundle(name)
     bundle = Bundle(folder, read_config(folder, BundleConfig, "bundle"), Tokens.load(folder / "tokens.txt"))
+    priors, tokens = len(bundle.config.log_priors), len(bundle.tokens)
+    if priors != tokens and (priors or bundle.config.decoder.prior_scale):
+        raise BundleError(
+            f"{folder}/config.json: {priors} log_priors for {tokens} tokens; copy the bundle again or export it again"
+        )
     if not bundle.graph.is_file():
         raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
     return bundle

@@ -17,12 +17,14 @@ from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
 from asr.data.pronunciation import PhoneSpeller
 from asr.data.sentences import read_texts
+from asr.data.shards import ShardEntry, read_recording, read_training
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, bundle_tokenizer
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import RecipeError, one_line
 from asr.evaluate.live import transcribe_live
 from asr.evaluate.perplexity import Perplexity, known_words, neural_perplexity, ngram_perplexity
+from asr.evaluate.priors import measure_priors
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
 from asr.lm.neural import KIND, NeuralConfig, NeuralModel
@@ -100,6 +102,7 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
         write_config(folder, config)
         console.print("measuring the bundle on the dev data")
         measured, chosen, graph = measure_graphs(folder, graphs, recipe.data.dev, config.streaming)
+        config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))
         greedy, beam = (measured.rates[f"{chosen}, {decoder}"] for decoder in ("greedy", BEAM))
         metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
         write_config(folder, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
@@ -271,6 +274,12 @@ def measure(
         recognitions = recognizer.transcribe_all(entry.audio for entry in entries)
     pairs = ((entry, recognition.transcript) for entry, recognition in zip(entries, recognitions, strict=True))
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
+
+
+def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float, ...]:
+    entries = [entry for source in sources for entry in read_training(source)]
+    recordings = [entry.source if isinstance(entry, ShardEntry) else entry.audio for entry in entries]
+    return measure_priors(Recognizer(load_bundle(bundle), "greedy"), recordings, read_recording)
 
 
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:

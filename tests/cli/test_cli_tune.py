@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import carrier
+import numpy as np
 import pytest
 from program import Command
 
@@ -16,6 +17,7 @@ from asr.errors import AsrError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.model.bundle import load_bundle
+from asr.recognize.offline import Recognizer
 
 TEXTS = ("a map", "the map", "a nap on the map", "map")
 
@@ -97,6 +99,23 @@ def test_a_language_model_is_found_from_any_folder(
     make_decoder("beam", load_bundle(bundle))
 
 
+def test_priors_are_measured_and_their_scale_is_a_step_of_the_search(
+    run: Command, bundle: Path, manifest: Path, lm: Path
+) -> None:
+    assert "prior_scale 0.1:" not in run("tune", bundle, manifest, "--lm", lm).err
+    result = run("tune", bundle, manifest, "--lm", lm, "--priors", manifest)
+    assert result.code == 0
+    assert "prior_scale 0.1:" in result.err
+    assert "prior_scale -" not in result.err
+    assert f"    asr tune {bundle} {manifest} --lm {lm} --priors {manifest}\n" in result.out
+    config = load_bundle(bundle).config
+    frames = [row for number in range(4) for row in Recognizer(bundle).log_probs(manifest.parent / f"{number}.wav")]
+    frames += [*Recognizer(bundle).log_probs(manifest.parent / "0.wav")]  # which the manifest names twice
+    assert np.exp(config.log_priors) == pytest.approx(np.exp(frames).mean(axis=0), abs=1e-4)
+    assert "prior_scale 0.1:" in run("tune", bundle, manifest, "--lm", lm).err
+    assert load_bundle(bundle).config.log_priors == config.log_priors
+
+
 def test_without_a_language_model_only_confidences_are_fitted(run: Command, bundle: Path, manifest: Path) -> None:
     (bundle / "MODEL_CARD.md").unlink()
     result = run("tune", bundle, manifest)
@@ -130,6 +149,7 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
     [
         (["en-bilstm", "dev.jsonl"], "en-bilstm': neither a folder"),
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
+        (["bundle", "dev.jsonl", "--priors", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
         (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere/config.json: not the config of a recurrent"),
     ],

@@ -1,6 +1,7 @@
 """Words that are spelled by their pronunciations: the beam against brute force, and what people use it for."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -123,9 +124,22 @@ def test_no_step_gains_more_than_its_bound(given_parts: Parts, sequences: list[l
             assert gain <= min(bound, fusion.highest_gain) + TOLERANCE
 
 
-@given(st.integers(1, 3), st.integers(0, 10_000))
-def test_look_ahead_in_a_range_of_entries_is_the_best_of_their_words(order: int, seed: int):
-    model = random_model(order, seed)
+def with_members(model: NgramModel) -> NgramModel:
+    """The model with its words as places among those that end longer n-grams, as large ones are packed."""
+    first = 1 + len(model.vocabulary)
+    members = np.unique(model.arrays["words"][first:])
+    words = np.searchsorted(members, model.arrays["words"]).astype(np.uint16)
+    words[:first] = 0
+    return NgramModel(model.counts, {**model.arrays, "members": members.astype(np.uint32), "words": words})
+
+
+@given(
+    st.integers(1, 3), st.integers(0, 10_000), st.sampled_from([lambda model: model, with_members, NgramModel.packed])
+)
+def test_look_ahead_in_a_range_of_entries_is_the_best_of_their_words(
+    order: int, seed: int, stored: Callable[[NgramModel], NgramModel]
+):
+    model = stored(random_model(order, seed))
     lexicon = Lexicon.of(ENTRIES)
     pronounced = PronouncedModel(model, lexicon)
     words = [*(lexicon.word(entry) for entry in range(len(lexicon))), "<unk>"]

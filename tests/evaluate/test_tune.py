@@ -1,9 +1,9 @@
-"""The search for weights, the calibration and the tables behind `asr tune`."""
+"""The search for weights, the calibration and its error, behind `asr tune`."""
 
 import numpy as np
 import pytest
 
-from asr.evaluate.tune import RESCORING_STEPS, climb, fit, held_out, reliability, sigmoid
+from asr.evaluate.tune import RESCORING_STEPS, calibration_error, climb, fit, held_out, sigmoid
 from asr.model.bundle import DecoderConfig
 
 
@@ -14,14 +14,20 @@ def test_the_line_that_made_the_data_is_found():
     assert fit(odds, correct) == pytest.approx((0.5, -0.3), abs=0.04)
 
 
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_a_line_far_from_the_start_is_found_too(slope: float):
+    generator = np.random.default_rng(0)
+    odds = generator.normal(8, 4, 5_000).clip(-14, 14)  # confidences that are far too high
+    correct = (generator.random(len(odds)) < sigmoid(slope * (odds - 8))).astype(float)
+    assert fit(odds, correct) == pytest.approx((slope, -8 * slope), rel=0.1)
+
+
 def test_calibration_error_is_the_distance_between_claim_and_truth():
     honest = np.array([0.25] * 4 + [0.85] * 20)
     correct = np.array([1] + [0] * 3 + [1] * 17 + [0] * 3, dtype=float)
-    error, rows = reliability(honest, correct)
-    assert error == pytest.approx(0)
-    assert [(count, round(share, 2)) for _, count, _, share in rows] == [(4, 0.25), (20, 0.85)]
-    error, _ = reliability(np.array([0.95, 0.95]), np.array([0.0, 0.0]))
-    assert error == pytest.approx(0.95)
+    assert calibration_error(honest, correct) == pytest.approx(0)
+    assert calibration_error(np.array([0.95, 0.95]), np.array([0.0, 0.0])) == pytest.approx(0.95)
+    assert calibration_error(np.append(honest, 1.0), np.append(correct, 0.0)) == pytest.approx(1 / 25)
 
 
 def test_a_speaker_is_judged_by_a_line_of_the_others():

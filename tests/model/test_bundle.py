@@ -51,6 +51,7 @@ def test_config_round_trip_keeps_every_field(tmp_path: Path, folder: Path) -> No
         model={"cell": "gru", "layers": 4},
         tokenizer={"kind": "bpe"},
         metrics={"dev_wer": 0.123},
+        log_priors=tuple(-0.5 - 0.25 * token for token in range(len(carrier.TOKENS))),
     )
     write_config(folder, config)
     assert load_bundle(folder).config == config
@@ -66,6 +67,30 @@ def test_metrics_may_be_left_out(folder: Path) -> None:
     del values["metrics"]
     (folder / "config.json").write_text(json.dumps(values))
     assert load_bundle(folder).config.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (
+            {"log_priors": [-1.0] * 5},
+            f"5 log_priors for {len(carrier.TOKENS)} tokens; copy the bundle again or export it again",
+        ),
+        (
+            {"decoder": {"prior_scale": 0.2}},
+            f"0 log_priors for {len(carrier.TOKENS)} tokens; copy the bundle again or export it again",
+        ),
+        ({"log_priors": [float("nan")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
+        ({"log_priors": [float("-inf")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
+        ({"log_priors": ["much"] * len(carrier.TOKENS)}, "could not convert string to float"),
+        ({"log_priors": 3}, "not the config of a bundle"),
+    ],
+)
+def test_damaged_priors_are_one_line(folder: Path, values: dict[str, Any], problem: str) -> None:
+    change(folder, **values)
+    message = refusal(folder)
+    assert message.startswith(f"{folder}/config.json: ")
+    assert problem in message
 
 
 def test_an_unknown_name_lists_the_names_that_there_are() -> None:

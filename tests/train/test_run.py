@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -175,6 +176,17 @@ def test_a_bundle_of_pronunciations_needs_no_training_packages(phone_run: Path):
     command = [sys.executable, "-c", code, "transcribe", "--model", phone_run / "bundle", entry.audio]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == (entry.text.lower(), 0), done.stderr
+
+
+def test_a_bundle_has_the_mean_posteriors_of_its_training_data(run: Path):
+    bundle = load_bundle(run / "bundle")
+    recognizer = Recognizer(bundle)
+    rows = [row for entry in read_manifest(run.parent / "few.jsonl") for row in recognizer.log_probs(entry.audio)]
+    total = np.zeros(len(bundle.tokens))
+    for row in rows:
+        total += np.exp(row.astype(float))
+    assert bundle.config.log_priors == pytest.approx(np.log(total / len(rows)), abs=1e-4)
+    assert bundle.config.decoder.prior_scale == 0
 
 
 def test_a_live_model_reads_them_back_whole_and_chunk_by_chunk(live_run: Path):
