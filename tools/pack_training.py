@@ -35,7 +35,7 @@ from asr.data.manifest import Entry
 from asr.data.pronunciation import PhoneSpeller, make_speller
 from asr.data.tokenizer import TextRule
 from asr.errors import AsrError
-from asr.model.bundle import PACKAGED, PRONOUNCER
+from asr.model.bundle import PACKAGED
 from asr.train.config import AcousticRecipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -187,11 +187,11 @@ def spell(rows: list[Row], recipe: AcousticRecipe) -> None:
 
 
 def lexicon_members(recipe: AcousticRecipe) -> Iterator[Member]:
-    """The packaged lexicon that the recipe needs to write words, and a dictionary of its own."""
+    """The packaged lexicon that the recipe needs to write words, and a dictionary of its own; rows have their phones."""
     if recipe.tokenizer.spelling == "phones":
         speller = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language)
-        for path in filter(Path.is_file, (speller.packaged, speller.packaged.with_name(PRONOUNCER))):
-            yield f"source/asr/{path.relative_to(PACKAGED.parent)}", path
+        if speller.packaged.is_file():
+            yield f"source/asr/{speller.packaged.relative_to(PACKAGED.parent)}", speller.packaged
         if speller.own is not None:
             yield speller.own.name, speller.own
 

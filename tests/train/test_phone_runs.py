@@ -14,9 +14,11 @@ from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.shards import write_shards
 from asr.errors import AsrError, RecipeError
 from asr.lm.lexicon import Lexicon
+from asr.model.bundle import load_bundle
 from asr.model.phones import LETTERS
 from asr.train.config import AcousticRecipe, ObjectiveConfig, load_recipe
 from asr.train.pretrained import load_trained
+from asr.train.run import export_checkpoint
 from asr.train.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
@@ -105,6 +107,16 @@ def test_shards_keep_the_words_and_are_pronounced_by_the_lexicon(corpus: Path):
     recipe = make_recipe(corpus)
     recipe.data.train = [str(corpus.parent / "shards")]
     assert first_targets(make_trainer(recipe)) == SPELLED
+
+
+def test_a_run_from_shards_becomes_a_bundle(corpus: Path):
+    write_shards(corpus, corpus.parent / "shards")
+    recipe = make_recipe(corpus, epochs=1)
+    recipe.data.train = [str(corpus.parent / "shards")]
+    make_trainer(recipe).run()
+    export_checkpoint(recipe.folder, None)
+    config = load_bundle(recipe.folder / "bundle").config
+    assert (config.spelling, len(config.log_priors)) == ("phones", 1 + 2 * len(LETTERS))
 
 
 def test_joined_utterances_are_spelled_one_behind_the_other(corpus: Path):
