@@ -201,8 +201,8 @@ class Fusion:
             return state.word_end
         score, context = 0.0, state.context
         if self.model is not None:
-            choices = self.choices(state.word, state.words)
-            score, context = max((self.word_score(context, choice) for choice in choices), key=itemgetter(0))
+            scored = [self.word_score(context, choice) for choice in self.choices(state.word, state.words)]
+            score, context = max(scored, key=itemgetter(0))
         hotword_prefix = ""
         if state.hotword_prefix:
             score += self._hotwords.completed(state.hotword_prefix)
