@@ -187,7 +187,7 @@ def spell(rows: list[Row], recipe: AcousticRecipe) -> None:
 
 
 def lexicon_members(recipe: AcousticRecipe) -> Iterator[Member]:
-    """The packaged lexicon that the recipe needs to write words, and a dictionary of its own; rows have their phones."""
+    """The packaged lexicon that the recipe needs to write words, and its own dictionary. Rows have their phones."""
     if recipe.tokenizer.spelling == "phones":
         speller = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language)
         if speller.packaged.is_file():
