@@ -94,17 +94,17 @@ class PronouncedModel(NgramModel):
         self.lexicon = lexicon
         ids = dict(zip(self.vocabulary, range(len(self.vocabulary)), strict=True))
         # Of each word of the lexicon its id, or −1.
-        known = np.fromiter(map(ids.get, lexicon.vocabulary, repeat(-1)), dtype=np.int64, count=len(lexicon.vocabulary))
+        known = np.fromiter(map(ids.get, lexicon.vocabulary, repeat(-1)), dtype=np.int32, count=len(lexicon.vocabulary))
         ranks = np.flatnonzero(known >= 0)
         unknown, entries = self.vocabulary.unknown, len(lexicon)
         # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.
         first, counts = lexicon.arrays["first"], np.bincount(lexicon.arrays["words"], minlength=len(known))
-        begins, ends = np.zeros((2, len(self.vocabulary)), dtype=np.int64)
+        begins, ends = np.zeros((2, len(self.vocabulary)), dtype=np.int32)
         begins[known[ranks]], ends[known[ranks]] = first[ranks], (first + counts)[ranks]
         begins[unknown], ends[unknown] = entries, entries + 1
-        self._entries = np.append(lexicon.arrays["given"], entries).data
+        self._entries = np.append(lexicon.arrays["given"], np.uint32(entries)).data
         self._begins, self._ends = begins.data, ends.data
-        id_of_entry = np.append(known[lexicon.arrays["words"]], unknown)
+        id_of_entry = np.append(known[lexicon.arrays["words"]], np.int32(unknown))
         self._ids = id_of_entry.data
         values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
         self._unigram_values = values.data
