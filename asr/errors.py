@@ -22,7 +22,7 @@ class BundleError(AsrError):
 
 
 class LanguageModelError(AsrError):
-    """A language model, or a text to make one from, that is missing, damaged or cannot be used."""
+    """A language model or lexicon, or a text to make one from, that is missing, damaged or cannot be used."""
 
 
 class RecipeError(AsrError):

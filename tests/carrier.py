@@ -12,6 +12,7 @@ import onnx
 import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
+from asr.lm.lexicon import Entry, Lexicon
 from asr.model.bundle import BundleConfig, write_config
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
@@ -20,6 +21,7 @@ FRAME = 640  # samples, 40 ms
 TONE = np.cos(np.arange(FRAME) * (2 * np.pi * 4 / FRAME))  # 100 Hz, at its peak where the model reads it
 LEVEL = 1 / 256  # of amplitude for each token id: exact in 16-bit audio
 TOKENS = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"])
+SOUNDS = "aAuowIbdDeREfghijklmnprstTz"  # phones, in place of the letters where a bundle spells pronunciations
 CONFIG = BundleConfig(
     name="carrier",
     language="en",
@@ -40,6 +42,11 @@ def speech(text: str, silence: int = 0) -> np.ndarray:
     return np.outer(np.array(frames) * LEVEL, TONE).ravel().astype(np.float32)
 
 
+def pronounced(phones: str, silence: int = 0) -> np.ndarray:
+    """Samples (N,) that spell words of `SOUNDS`."""
+    return speech(phones.translate(str.maketrans(SOUNDS, "".join(TOKENS.symbols[2:]))), silence)
+
+
 def save(path: Path, text: str, silence: int = 0) -> Path:
     """A 16-bit wav file that spells the text."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +60,15 @@ def write_bundle(folder: Path, streaming: bool = False) -> Path:
     write_config(folder, replace(CONFIG, streaming=streaming))
     TOKENS.save(folder / "tokens.txt")
     (folder / "model.onnx").write_bytes(graph(streaming).SerializeToString())
+    return folder
+
+
+def write_pronouncing_bundle(folder: Path, entries: list[Entry], streaming: bool = False) -> Path:
+    """The same with tokens that are phones, and a lexicon inside."""
+    write_bundle(folder, streaming)
+    write_config(folder, replace(CONFIG, streaming=streaming, spelling="phones", lexicon="own.lex"))
+    Tokens([BLANK, WORD_START, *SOUNDS]).save(folder / "tokens.txt")
+    Lexicon.of(entries).save(folder / "own.lex")
     return folder
 
 

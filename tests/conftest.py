@@ -134,7 +134,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         keep_last: 2
         precision: float32
         threads: 1
-        data: {{train: {folder / "corpus.jsonl"}, dev: {folder / "corpus.jsonl"}, batch_seconds: 6, workers: 0}}
+        data: {{train: {folder / "corpus.jsonl"}, dev: {folder / "corpus.jsonl"}, batch_seconds: 6}}
         tokenizer: {{kind: characters, alphabet: ab}}
         model: {{layers: 1, hidden_size: 16, n_mels: 20}}
         """,

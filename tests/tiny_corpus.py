@@ -1,20 +1,20 @@
 """Audio and manifests made on the spot: tones and noise, enough to see what the training code does with them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from lhotse import MonoCut
+import torch
 
-from asr.data.batch import Batch, read_sources
-from asr.data.config import NOISES, AugmentConfig
+from asr.data.batch import read_sources
+from asr.data.config import CODECS, NOISES, AugmentConfig
 from asr.data.manifest import Entry
-from asr.data.tokenizer import TextRule, Tokenizer
+from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.nn.frontend import SAMPLE_RATE
 from asr.train.config import AcousticRecipe
-from asr.train.file_loader import draw_train, make_loader
+from asr.train.loader import CorpusData
 
 SENTENCES = (
     "the cat sat on the mat",
@@ -47,7 +47,7 @@ def write_augment(folder: Path) -> AugmentConfig:
         join_seconds=2.0,
         rooms=[str(rooms)],
         noises=[*NOISES, str(noise)],
-        codecs=["telephone", "telephone-mu-law", "telephone-gsm"],
+        codecs=list(CODECS),
         mask_below_wer=100.0,
         time_width=5,
         frequency_width=4,
@@ -68,11 +68,12 @@ def write_manifest(path: Path, entries: Sequence[tuple[Path, str]]) -> Path:
     return path
 
 
-def load_epoch(
-    cuts: list[MonoCut], tokenizer: Tokenizer, recipe: AcousticRecipe, epoch: int, done: int = 0
-) -> Iterator[Batch]:
-    """The batches of an epoch, from a loader of its own."""
-    return make_loader(cuts, tokenizer, recipe).load(draw_train(cuts, recipe, epoch, done))
+def load_data(recipe: AcousticRecipe) -> CorpusData:
+    """The data of a recipe with characters for tokens, on the CPU."""
+    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
+    ids = {entry.id for _, entries in sources for entry in entries}
+    tokenizer = CharacterTokenizer(recipe.tokenizer)
+    return CorpusData(recipe, tokenizer, None, sources, ids, [sources], torch.device("cpu"), print)
 
 
 def read_entries(manifests: Iterable[str], rule: TextRule) -> list[Entry]:

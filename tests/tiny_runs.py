@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import resource
 import socket
-import subprocess
 import sys
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
@@ -15,9 +14,9 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_corpus import SENTENCES, write_audio, write_manifest
+from tiny_corpus import SENTENCES, write_augment
 
-from asr.data.config import NOISES, AugmentConfig, DataConfig, TextConfig, TokenizerConfig
+from asr.data.config import AugmentConfig, DataConfig, TextConfig, TokenizerConfig
 from asr.errors import RecipeError
 from asr.nn.config import AcousticConfig, LanguageConfig
 from asr.train.acoustic import AcousticTask
@@ -42,21 +41,19 @@ def acoustic_recipe(corpus: Path) -> AcousticRecipe:
         epochs=3,
         precision="float32",
         threads=1,
-        data=DataConfig(train=[str(corpus)], dev=str(corpus), batch_seconds=3.0, buckets=2, workers=0),
+        data=DataConfig(train=[str(corpus)], dev=str(corpus), batch_seconds=3.0),
         tokenizer=TokenizerConfig(kind="characters", alphabet="ab"),
         model=AcousticConfig(layers=1, hidden_size=16, n_mels=20),
         augment=AugmentConfig(mask_below_wer=100.0, time_width=5, frequency_width=4),
     )
 
 
-def in_memory_recipe(corpus: Path) -> AcousticRecipe:
-    """The same with the corpus in memory, and every change to the audio that it allows but rooms."""
+def noisy_recipe(corpus: Path) -> AcousticRecipe:
+    """The same with every change to the audio, two passes an epoch and a moving average."""
     recipe = acoustic_recipe(corpus)
-    recipe.data.in_memory, recipe.data.passes, recipe.ema_decay = True, 2, 0.9
-    noise = write_manifest(corpus.parent / "noise.jsonl", [(write_audio(corpus.parent / "hum.wav", 0.7, seed=40), "")])
+    recipe.data.passes, recipe.ema_decay = 2, 0.9
+    recipe.augment = write_augment(corpus.parent)
     recipe.augment.gain_db = [-20.0, 6.0]
-    recipe.augment.noises, recipe.augment.noise_share = [*NOISES, str(noise)], 0.5
-    recipe.augment.codecs, recipe.augment.codec_share = ["telephone", "telephone-mu-law"], 0.5
     return recipe
 
 
@@ -109,10 +106,9 @@ def start(
 ) -> BaseProcess:
     """`Trainer.run` with --resume in a process of its own; what it says goes to `log`.
 
-    fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint, "batch on its way" while
-    it takes a batch from a loader's worker, "SIGTERM to all", "SIGINT to all" and "SIGKILL to workers" are sent by
-    another process during the second update, "not finite" is the loss of one utterance in the first epoch. file_size:
-    bytes that a file may have at most, as where a disk has no more room. environment: what torchrun would add to it.
+    fault: "half written" or "not yet renamed" kills it at that point of its third checkpoint, "not finite" is the loss
+    of one utterance in the first epoch. file_size: bytes that a file may have at most, as where a disk has no more
+    room. environment: what torchrun would add to it.
     """
     process = PROCESSES.Process(target=_train, args=(recipe, log, fault, file_size, environment or {}))
     process.start()
@@ -149,30 +145,18 @@ def _decode(manifest: Path, folder: Path, killed: str) -> None:
     from asr.train import corpus
 
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    class Pool:
-        """Stands for the processes that decode; kills their parent at the fourth recording."""
-
-        __init__ = __exit__ = lambda *_, **__: None
-
-        def __enter__(self) -> "Pool":
-            return self
-
-        def map(self, function: Any, sources: Any, chunksize: int) -> Any:
-            for number, source in enumerate(sources):
-                if number == 3:
-                    die()
-                yield function(source)
+    def read_or_die(recording: Path) -> bytes:
+        return die() or b"" if "u3" in recording.name else bytes(2)
 
     if killed == "amid the samples":
-        corpus.ProcessPoolExecutor = Pool  # type: ignore[assignment, misc]
+        corpus.BLOCK, corpus._read = 1, read_or_die  # type: ignore[assignment]
     elif killed == "before the index":
         corpus.json.dumps = die  # type: ignore[assignment]
-    corpus.decode_manifest(manifest, folder, workers=1)
+    corpus.decode_manifest(manifest, folder)
 
 
 def _train(
@@ -184,7 +168,6 @@ def _train(
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # for the loader, as in a process that nobody forked
     if fault:
         _prepare(fault)
     if file_size >= 0:
@@ -205,7 +188,6 @@ def _train(
 
 def _prepare(fault: str) -> None:
     import signal
-    from multiprocessing import connection
 
     import asr.train.checkpoint as checkpoint
 
@@ -217,21 +199,7 @@ def _prepare(fault: str) -> None:
 
         AcousticTask.loss = spoilt  # type: ignore[method-assign]
         return
-    if fault.startswith("SIG"):
-        update, updates = Trainer.update, []
-
-        def signalled(trainer: Trainer, *arguments: Any) -> Any:
-            updates.append(1)
-            if len(updates) == 2:
-                workers = [str(worker.pid) for worker in multiprocessing.active_children()]
-                assert workers
-                number, receivers = fault.split(" to ")
-                subprocess.run(["kill", f"-{number}", *workers, *([str(os.getpid())] if receivers == "all" else [])])
-            return update(trainer, *arguments)
-
-        Trainer.update = signalled  # type: ignore[method-assign]
-        return
-    save, replace, answer, trainer = checkpoint.save_file, os.replace, connection.answer_challenge, os.getpid()
+    save, replace = checkpoint.save_file, os.replace
     count = 0
 
     def save_or_die(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -247,9 +215,4 @@ def _prepare(fault: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    def answer_or_die(peer: connection.Connection, key: bytes) -> None:
-        if os.getpid() == trainer and fault == "batch on its way":
-            os.kill(trainer, signal.SIGKILL)
-        answer(peer, key)
-
-    checkpoint.save_file, os.replace, connection.answer_challenge = save_or_die, replace_or_die, answer_or_die
+    checkpoint.save_file, os.replace = save_or_die, replace_or_die

@@ -4,7 +4,7 @@
     python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
     python tools/benchmark.py decoding --manifest dev.jsonl     # beam search with a language model, beside others
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
-    python tools/benchmark.py loaders [--recipe RECIPE.yaml]    # audio from files and in memory, in turns
+    python tools/benchmark.py loader [--recipe RECIPE.yaml]     # batches without a model
 
 `offline` runs the command `asr transcribe` as a user would, each time in a new process on one core. The recordings
 are utterances of the manifest one after the other; without one, the bundled sample over and over.
@@ -121,13 +121,12 @@ def main() -> None:
     decoding_parser.add_argument("--model", default="en-bilstm")
     decoding_parser.add_argument("--lm", default="en-lm", help="a packaged name or a file")
     decoding_parser.add_argument("--rounds", type=int, default=3)
-    for name, epochs in (("train", 6), ("loaders", 3)):
+    for name in ("train", "loader"):
         train_parser = commands.add_parser(name)
         train_parser.add_argument("--recipe", type=Path, default=ROOT / "recipes/starter/bilstm.yaml")
         train_parser.add_argument("overrides", nargs="*", help="of the recipe's fields, as of asr train")
         train_parser.add_argument("--batches", type=int, default=20, help="of the recipe's, to make an epoch")
-        train_parser.add_argument("--epochs", type=int, default=epochs, help="the first one is not timed")
-        train_parser.add_argument("--rounds", type=int, default=3, help="of loaders; 0 for batches alone")
+        train_parser.add_argument("--epochs", type=int, default=6, help="the first one is not timed")
     arguments = parser.parse_args()
     if arguments.command == "offline":
         offline(arguments.manifest, arguments.model)
@@ -139,14 +138,13 @@ def main() -> None:
         entries = read_manifest(arguments.manifest)[:: arguments.every]
         decoding(entries, arguments.model, arguments.lm, arguments.rounds)
     else:
-        from benchmark_training import loaders, training  # imports torch
+        from benchmark_training import loader, training  # imports torch
 
         print(f"{machine()}; {arguments.recipe}")
-        settings = arguments.recipe, arguments.overrides, arguments.batches, arguments.epochs
         if arguments.command == "train":
-            training(*settings)
+            training(arguments.recipe, arguments.overrides, arguments.batches, arguments.epochs)
         else:
-            loaders(*settings, arguments.rounds)
+            loader(arguments.recipe, arguments.overrides)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.train import distributed, optim
 from asr.train.acoustic import AcousticEpoch, AcousticTask
 from asr.train.config import AcousticRecipe, load_recipe
-from asr.train.file_loader import LhotseData
 from asr.train.process import prepare_process
 from asr.train.trainer import Trainer
 
@@ -47,9 +46,8 @@ Row = tuple[list[str], float, str]  # seconds of audio in a second and shares of
 class TimedTask(AcousticTask):
     """Learns from the first `batches` of an epoch. `clock` has the seconds of the parts and what they did.
 
-    Without the first epoch, which only warms up, and without the start of the loader, which takes as long before an
-    epoch of any length. A small share of the data would not do for an epoch: Lhotse fills its buckets from all of it,
-    and of little makes small batches of unequal lengths.
+    Without the first epoch, which only warms up, and without the first batch, before which the loader orders all
+    utterances.
     """
 
     def __init__(self, batches: int, *arguments: Any):
@@ -124,7 +122,7 @@ def timing(clock: dict[str, float], part: str, owner: Any, name: str) -> Iterato
 
 
 def peak_memory() -> float:
-    """Of this process since the last call, in MB; the loader's workers are not in it."""
+    """Of this process since the last call, in MB."""
     status = Path("/proc/self/status").read_text()
     Path("/proc/self/clear_refs").write_text("5")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1000
@@ -132,11 +130,11 @@ def peak_memory() -> float:
 
 def training(path: Path, overrides: list[str], batches: int, epochs: int) -> None:
     """Print the tables. So many of the recipe's batches make an epoch."""
-    # Lhotse suggests lazy manifests, torch speaks of GPUs.
+    # torch speaks of GPUs.
     warnings.filterwarnings("ignore", category=UserWarning)
     cores = sorted(os.sched_getaffinity(0))[:2]
     for count in range(len(cores), 0, -1):
-        os.sched_setaffinity(0, cores[:count])  # the loader's workers have no others either
+        os.sched_setaffinity(0, cores[:count])
         prepare_process(count)
         print(f"\n{count} core{'s' * (count > 1)}\n")
         print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
@@ -241,9 +239,7 @@ def operations_per_frame(task: AcousticTask) -> float:
     """Of forward and backward for a frame of 40 ms, as torch counts them where its recurrent kernels are not fused."""
     frames = 50
     waveform, lengths = torch.randn(1, frames * SAMPLES_PER_FRAME), torch.tensor([frames * SAMPLES_PER_FRAME])
-    batch = Batch(
-        [""], [""], waveform, lengths, torch.ones(1, 1, dtype=torch.long), torch.ones(1, dtype=torch.long), {}
-    )
+    batch = Batch([""], [""], waveform, lengths, torch.ones(1, 1, dtype=torch.long), torch.ones(1, dtype=torch.long))
     task.model.train()
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         task.loss(batch).backward()
@@ -254,11 +250,10 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
     """What it was, and parameters and seconds: the recipe's model on one batch, and the same of packed LSTMs."""
     rows: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        recipe = small_recipe(path, folder, *overrides, "data.workers=0")  # none that reads on beside the step
+        recipe = small_recipe(path, folder, *overrides)
         recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         task.begin()
-        assert isinstance(task.data, LhotseData)
         batch = next(task.data.train(2, 0))  # the first epoch goes by length
         longest = int(batch.lengths.max()) / SAMPLE_RATE
         title = f"forward and backward of {len(batch.ids)} utterances of up to {longest:.1f} s"
@@ -279,35 +274,17 @@ def timed_batch(path: Path, *overrides: str) -> tuple[str, dict[str, list[str]]]
     return title, rows
 
 
-def loaders(path: Path, overrides: list[str], batches: int, epochs: int, rounds: int) -> None:
-    """Print how fast training is with files read by a worker and with `data.in_memory`, in turns on the same cores."""
-    warnings.filterwarnings("ignore", category=UserWarning)
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    os.sched_setaffinity(0, cores[:1])
+def loader(path: Path, overrides: list[str]) -> None:
+    """Print how fast batches are made on one core, without a model."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     prepare_process(1)
-    print(f"\nbatches in memory alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
-    if not rounds:
-        return
-    os.sched_setaffinity(0, cores)
-    prepare_process(len(cores))
-    print("| data | s audio/s, each round | updates/s, median | peak memory of each epoch, MB |")
-    print(f"{'| --- ' * 4}|")
-    rows: dict[str, list[Row]] = {"files, one worker": [], "in memory": []}
-    for _ in range(rounds):
-        for name, found in rows.items():
-            kept = f"data.in_memory={str(name == 'in memory').lower()}"
-            found.append(timed_run(path, "auto", batches, epochs, *overrides, kept))
-    for name, found in rows.items():
-        rates = [float(cells[0]) for cells, _, _ in found]
-        seconds = load_recipe(path, overrides).data.batch_seconds  # type: ignore[union-attr]
-        updates = statistics.median(rates) / seconds
-        print(f"| {name} | {', '.join(f'{rate:.0f}' for rate in rates)} | {updates:.2f} | {found[-1][2]} |")
+    print(f"\nbatches alone, one core: {batches_alone(path, overrides):,.0f} s of audio per second\n")
 
 
 def batches_alone(path: Path, overrides: list[str]) -> float:
-    """Seconds of audio per second of a pass over the data in memory, with all that the recipe changes."""
+    """Seconds of audio per second of a pass over the decoded data, with all that the recipe changes."""
     with tempfile.TemporaryDirectory() as folder:
-        recipe = small_recipe(path, folder, *overrides, "data.in_memory=true")
+        recipe = small_recipe(path, folder, *overrides)
         recipe.folder.mkdir()
         task = AcousticTask(recipe, torch.device("cpu"), lambda _: None)
         started = time.perf_counter()

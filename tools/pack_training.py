@@ -8,14 +8,14 @@
 OUT/part-01.tar, part-02.tar, … with the training data, none of them larger than `--part-size`; `tools/train_packed.py`
 unpacks them over there. Utterances are spread over the parts at random, so that some of the parts are a smaller corpus
 of the same kind. With `--only-base` part-00.tar alone is made again: after a change of sources or recipe. Each part
-has the manifest part-NN.jsonl; each row has the text and, with `--respell`, the same in phone letters as "phones".
+has the manifest part-NN.jsonl; where the recipe spells phones, each row has its text in phone letters as "phones", so
+that no time is spent on it over there, and part-00.tar has the lexicon, to write words.
 
 Needs the ffmpeg program with libopus: training data become Opus at 16 kbit/s, dev data at 32, noise at 64, unless they
 are Opus already. CACHE keeps them for the next time.
 """
 
 import argparse
-import importlib.util
 import io
 import json
 import os
@@ -31,6 +31,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from asr.data.manifest import Entry
+from asr.data.pronunciation import PhoneSpeller, make_speller
+from asr.data.tokenizer import TextRule
+from asr.errors import AsrError
+from asr.model.bundle import PACKAGED
+from asr.train.config import AcousticRecipe, load_recipe
+
 ROOT = Path(__file__).parents[1]
 INDEX = "index.json"  # of the results, written by train_packed.py
 TRAIN_KBITS, DEV_KBITS, NOISE_KBITS = 16, 32, 64
@@ -41,6 +48,7 @@ LEFT_BEHIND = {"pretrained", "__pycache__"}
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 Row = dict[str, Any]  # of a manifest; "audio" is an absolute path
+Member = tuple[str, Path | bytes]  # name in the tar, and the file or its contents
 
 
 def main() -> None:
@@ -62,14 +70,16 @@ def main() -> None:
     add("--start", nargs="*", type=Path, default=[], help="files of a run to go on with, packed in start/")
     add("--wheels", type=Path, help="folder of wheels that the other machine lacks")
     add("--source", type=Path, default=ROOT, help="folder that holds asr/ (default: this one)")
-    add("--respell", type=Path, help="program with a function respell(text), for the field phones")
     add("--part-size", type=parse_size, default="60M", help="bytes, or with K, M, G (default: 60M)")
     add("--seed", type=int, default=1)
     add("--only-base", action="store_true", help="make part-00.tar only")
     add("--cache", type=Path, default=Path("runs/opus"), help="folder of encoded recordings")
     add("--workers", type=int, default=1, help="ffmpeg processes")
     options = parser.parse_args()
-    options.command(options)
+    try:
+        options.command(options)
+    except AsrError as error:
+        sys.exit(str(error))
 
 
 def parse_size(text: str) -> int:
@@ -84,9 +94,7 @@ def pack(options: argparse.Namespace) -> None:
     if options.only_base:
         return
     rows = encode(read_rows(options.train, options.min_confidence), options.cache, TRAIN_KBITS, options.workers)
-    respell = load_respell(options.respell) if options.respell else None
-    for row in rows if respell else ():
-        row["phones"] = respell(row["text"])
+    spell(rows, load_recipe(options.recipe, []))
     random.Random(options.seed).shuffle(rows)
     for stale in set(options.out.glob("part-*.tar")) - {base}:
         stale.unlink()
@@ -167,14 +175,25 @@ def run_ffmpeg(pairs: Iterable[tuple[Path, Path]], kbits: int) -> None:
         os.replace(part, target)
 
 
-def load_respell(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("respell", path)
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
-    return module.respell
+def spell(rows: list[Row], recipe: AcousticRecipe) -> None:
+    """Add phones to rows that have none, if the recipe needs them; empty ones to texts that cannot be pronounced."""
+    if speller := make_speller(recipe.tokenizer, recipe.phones, recipe.language):
+        rule = TextRule(recipe.tokenizer)
+        for row in rows:
+            text = rule(row["text"], row["id"])
+            row["phones"] = speller(Entry(row["id"], row["audio"], text, None, None, phones=row.get("phones")))
+        for line in speller.report():
+            print(line)
 
 
-Member = tuple[str, Path | bytes]  # name in the tar, and the file or its contents
+def lexicon_members(recipe: AcousticRecipe) -> Iterator[Member]:
+    """The packaged lexicon that the recipe needs to write words, and its own dictionary. Rows have their phones."""
+    if recipe.tokenizer.spelling == "phones":
+        speller = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language)
+        if speller.packaged.is_file():
+            yield f"source/asr/{speller.packaged.relative_to(PACKAGED.parent)}", speller.packaged
+        if speller.own is not None:
+            yield speller.own.name, speller.own
 
 
 def manifest_members(manifest: str, folder: str, rows: list[Row]) -> Iterator[Member]:
@@ -204,6 +223,7 @@ def split(rows: list[Row], part_size: int) -> Iterator[list[Row]]:
 
 def pack_base(options: argparse.Namespace) -> Path:
     """part-00.tar: all but the training data."""
+    recipe = load_recipe(options.recipe, [])
     members: list[Member] = [
         ("recipe.yaml", options.recipe),
         ("source/tools/train_packed.py", ROOT / "tools/train_packed.py"),
@@ -211,11 +231,13 @@ def pack_base(options: argparse.Namespace) -> Path:
     for path in sorted(options.source.glob("asr/**/*")):
         if path.is_file() and not LEFT_BEHIND & set(path.parts):
             members.append((f"source/{path.relative_to(options.source)}", path))
+    members += lexicon_members(recipe)
     wheels = sorted(options.wheels.glob("*.whl")) if options.wheels else []
     members += [(f"wheels/{path.name}", path) for path in wheels]
     members += [(f"start/{path.name}", path) for path in options.start]
     for dev in options.dev:
         rows = encode(read_rows([dev]), options.cache, DEV_KBITS, options.workers)
+        spell(rows, recipe)
         members += manifest_members(dev.name, dev.stem, rows)
     if options.noise:
         noise = encode(read_noise(options.noise), options.cache, NOISE_KBITS, options.workers)

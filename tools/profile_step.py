@@ -4,7 +4,7 @@
     profile_step.py RECIPE [--updates 5] [a.b=value ...]
 
 Prints seconds of audio per second (without the profiler), the share of time spent waiting for batches, and a table of
-the operations that take longest. The recipe must have data.in_memory=true.
+the operations that take longest.
 """
 
 import argparse

@@ -6,11 +6,11 @@
     train_packed.py train  --work WORK --out OUT --budget-minutes 8 [--piece-size 15M] [--pieces 8] [a.b=value ...]
 
 Parts come in any order, part-00.tar (sources, recipe, wheels, dev data) among them; `train` uses those that are there.
-In the recipe dev manifests are those of the same name in WORK, and other paths start there: noise.jsonl, start. The
-run's folder is WORK/runs/NAME; `train` goes on with a run that is there, whose budget began with it. OUT gets
-results-*.NN and index.json, at most `--pieces` files of `--piece-size` bytes: every minute the latest weights and logs,
-at the end those to be exported. A set replaces the one before when it is complete, so OUT can be taken at any moment;
-`pack_training.py join` makes the run's folder of it.
+In the recipe dev manifests and a dictionary are those of the same name in WORK, and other paths start there:
+noise.jsonl, start. The run's folder is WORK/runs/NAME; `train` goes on with a run that is there, whose budget began
+with it. OUT gets results-*.NN and index.json, at most `--pieces` files of `--piece-size` bytes: every minute the latest
+weights and logs, at the end those to be exported. A set replaces the one before when it is complete, so OUT can be
+taken at any moment; `pack_training.py join` makes the run's folder of it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from pathlib import Path
 INDEX = "index.json"  # of the results: names and SHA-256 of the pieces, in their order
 RUNS, AUDIO, SITE, SOURCE = "runs", "runs/audio", "site", "source"  # folders below WORK
 WINDOW, FINAL = "window.safetensors", "final.safetensors"
-LOGS = ("recipe.yaml", "tokens.txt", "*.model", "run.json", "curve.jsonl", "skipped.jsonl", "steps.jsonl")
+LOGS = ("recipe.yaml", "tokens.txt", "*.model", "*.lex", "run.json", "curve.jsonl", "skipped.jsonl", "steps.jsonl")
 DURING = (WINDOW, *LOGS, "constant.safetensors")  # patterns; the last ones are left out where there is no room
 AT_END = (FINAL, *LOGS, "constant.safetensors")
 WRITING_SECONDS = 5.0  # kept of the budget for the results
@@ -133,7 +133,7 @@ def decode(options: argparse.Namespace) -> None:
     from asr.train.corpus import decode_manifest
 
     started, manifest = time.monotonic(), options.work / options.manifest
-    decode_manifest(manifest, options.work / AUDIO, os.cpu_count() or 1)  # which locks what it writes
+    decode_manifest(manifest, options.work / AUDIO)  # which locks what it writes
     print(f"{manifest.name}: decoded after {time.monotonic() - started:.1f} s", flush=True)
 
 
@@ -228,9 +228,12 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
     from asr.train.trainer import Trainer
 
     try:
-        data = yaml.safe_load(Path("recipe.yaml").read_text(encoding="utf-8"))["data"]
+        values = yaml.safe_load(Path("recipe.yaml").read_text(encoding="utf-8"))
+        data = values["data"]
         more = ",".join(Path(path).name for path in data.get("more_dev", ()))
         here = [f"output={RUNS}", f"data.dev={Path(data['dev']).name}", f"data.more_dev=[{more}]"]
+        if lexicon := values.get("tokenizer", {}).get("lexicon"):
+            here.append(f"tokenizer.lexicon={Path(lexicon).name}")
         recipe = load_recipe(Path("recipe.yaml"), [*here, *overrides])
         prepare_process(recipe.threads)
         console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

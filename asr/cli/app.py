@@ -10,6 +10,7 @@ from asr.cli.align import align
 from asr.cli.average import average
 from asr.cli.evaluate import evaluate
 from asr.cli.export import export
+from asr.cli.lexicon import lexicon
 from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (transcribe, listen, align, evaluate, models, train, runs, average, export, tune):
     app.command(cls=Command)(command)
 app.add_typer(lm, name="lm")
+app.add_typer(lexicon, name="lexicon")
 app.add_typer(prepare, name="prepare")
 
 

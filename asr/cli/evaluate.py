@@ -41,6 +41,7 @@ def evaluate(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
+    lexicon: options.Lexicon = None,
     batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
 ) -> None:
@@ -51,9 +52,9 @@ def evaluate(
     """
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon)
     entries = read_manifest(manifest)
-    Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file], force).check(output)
+    Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file, lexicon], force).check(output)
     bundle = options.load_model(model, language)
     instability = Instability()
     started = time.perf_counter()

@@ -56,6 +56,7 @@ def listen(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
+    lexicon: options.Lexicon = None,
     second_pass: SecondPass = None,
     after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech,
     before_speech: BeforeSpeech = ENDPOINT.before_speech,
@@ -71,12 +72,12 @@ def listen(
     if list_devices:
         print_devices()
         return
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon)
     try:
         endpoint = Endpoint(after_speech, before_speech, max_utterance)
     except ArgumentError as error:
         raise typer.BadParameter(str(error)) from None
-    guard = Guard([input, lm, hotwords_file], force)
+    guard = Guard([input, lm, hotwords_file, lexicon], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")
     source = open_source(device, input, realtime)

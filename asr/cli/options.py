@@ -48,6 +48,10 @@ LanguageModel = Annotated[
 ]
 Hotwords = Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")]
 HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
+Lexicon = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="For a model that spells phones: words and phones, to add to its own lexicon."),
+]
 Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
 
 
@@ -79,6 +83,7 @@ def decoder_options(
     hotwords: str | None,
     hotwords_file: Path | None,
     rescore: Path | None,
+    lexicon: Path | None,
     nbest: int = 1,
 ) -> DecoderOptions:
     """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
@@ -92,7 +97,7 @@ def decoder_options(
     for option, value in given.items():
         if value and decoder == "greedy":
             raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-    return DecoderOptions(cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore)
+    return DecoderOptions(cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore, lexicon)
 
 
 def load_model(model: str, language: str | None) -> Bundle:

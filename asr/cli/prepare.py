@@ -100,7 +100,7 @@ def read_lhotse(
 def check(
     manifests: Annotated[list[Path], Argument(metavar="MANIFEST...", help="Training data.")],
     dev: Annotated[Path | None, Option(help="Dev data, which must share nothing with the training data.")] = None,
-    recipe: Annotated[Path | None, Option(help="Recipe whose alphabet is used; else a to z and '.")] = None,
+    recipe: Annotated[Path | None, Option(help="Recipe whose alphabet or lexicon is used; else a to z and '.")] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object with every finding.")] = False,
 ) -> None:
     """Validate training data; errors and warnings.
@@ -109,13 +109,16 @@ def check(
     is 1 if there are errors; warnings are only shown.
     """
     from asr.data.check import check as check_manifests
+    from asr.data.pronunciation import PhoneSpeller
     from asr.train.config import AcousticRecipe, load_recipe
 
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
         raise AsrError(f"{recipe}: a language model's recipe, which has no alphabet; name an acoustic model's")
+    phones = settings.tokenizer.spelling == "phones"
+    speller = PhoneSpeller(settings.tokenizer.lexicon, settings.language) if phones else None
     with audio_progress(lambda: [None]) as on_progress:
-        report = check_manifests(manifests, dev, settings.tokenizer, on_progress)
+        report = check_manifests(manifests, dev, settings.tokenizer, on_progress, speller)
     print(json_module.dumps(report.as_json(), ensure_ascii=False) if json else report)
     if report.has_errors:
         raise typer.Exit(1)

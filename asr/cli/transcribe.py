@@ -43,6 +43,7 @@ def transcribe(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
+    lexicon: options.Lexicon = None,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
@@ -58,12 +59,12 @@ def transcribe(
     if nbest > 1 and chosen != "json":
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
     options.check_names(chosen, sources)
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, nbest)
+    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest)
     files, failed = expand(sources)
     several = len(files) + failed > 1
     folder = output_folder(output, output_dir)
     targets = output_paths(files, folder, output, chosen)
-    left, kept = without_kept(files, targets, Guard([*files, lm, hotwords_file], force))
+    left, kept = without_kept(files, targets, Guard([*files, lm, hotwords_file, lexicon], force))
     recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
     written, errors = transcribe_files(recognizer, left, targets, chosen, len(files) > 1)
     failed += errors

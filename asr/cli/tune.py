@@ -12,7 +12,7 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain
 from asr.data.manifest import read_manifest
-from asr.decode.build import NO_LM
+from asr.decode.build import NO_LM, DecoderOptions
 from asr.errors import AsrError
 from asr.files import replacing
 from asr.model.bundle import Bundle, find_language_model, load_bundle, packaged_language_models, write_config
@@ -31,6 +31,7 @@ def tune(
     rescore: Annotated[
         Path | None, Option(metavar="FOLDER", help="Recurrent language model, to weigh rescoring.")
     ] = None,
+    lexicon: options.Lexicon = None,
     priors: Annotated[
         Path | None, Option(metavar="MANIFEST", help="Training data, to measure the priors of a bundle without them.")
     ] = None,
@@ -46,7 +47,7 @@ def tune(
     from asr.evaluate.tune import Sample, Tuner
 
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
-    recognizer = Recognizer(bundle, "greedy", threads=threads)
+    recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
     if priors is not None:
         log_priors = measure_priors(recognizer, [entry.audio for entry in read_manifest(priors)])
         bundle = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, log_priors=log_priors))
@@ -58,8 +59,9 @@ def tune(
     own = bundle.config.decoder.lm
     choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]
     models = [name for name in choice if name not in ("", NO_LM)]
-    tuned = Tuner(bundle, samples, complain).tune(models, str(rescore) if rescore else None)
+    tuned = Tuner(bundle, samples, complain, lexicon).tune(models, str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
+    named += ["--lexicon", str(lexicon)] if lexicon else []
     named += ["--priors", str(priors)] if priors else []
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
     print(section, end="")

@@ -1,15 +1,15 @@
 """Utterances with their texts, put together in batches, and which of them can be trained on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.manifest import Entry
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.shards import read_training
 from asr.data.tokenizer import TextRule
 from asr.nn.ctc_model import frames_needed, output_lengths
@@ -45,13 +45,12 @@ class Batch:
     lengths: Tensor  # (B,) samples
     targets: Tensor  # (B, S) token ids, padded
     target_lengths: Tensor  # (B,)
-    unreadable: dict[str, str]  # by file, a line for each utterance of the batch that is missing from it
     phones: Targets | None = None  # of the second head
 
     @classmethod
-    def empty(cls, unreadable: dict[str, str] | None = None) -> "Batch":
+    def empty(cls) -> "Batch":
         nothing = torch.zeros(0, 0, dtype=torch.long)
-        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1), unreadable or {})
+        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1))
 
     @property
     def amount(self) -> float:
@@ -59,27 +58,13 @@ class Batch:
         return float(self.lengths.sum()) / SAMPLE_RATE
 
 
-class TrainingData(Protocol):
-    """Training and dev data, as batches."""
+def read_sources(
+    manifests: Iterable[str], rule: TextRule, speller: PhoneSpeller | None = None
+) -> list[tuple[str, list[Entry]]]:
+    """Each manifest, or folder or URL of shards, with its entries: texts as the rule leaves them, ids made unique.
 
-    seconds: float  # of training audio
-    batches: int  # about so many in a pass over it
-
-    def train(self, epoch: int, done: int, gain_only: bool = False) -> Iterator[Batch]:
-        """This process's batches of an epoch (from 1), after the first `done` of all processes.
-
-        gain_only: without rooms, noise and codecs, where the data supports it.
-        """
-
-    def dev(self, number: int) -> Iterator[Batch]:
-        """The dev set of this number (from 0), unchanged."""
-
-    def sample(self, count: int) -> Iterator[Batch]:
-        """`count` training utterances, to estimate mean and deviation of the features."""
-
-
-def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, list[Entry]]]:
-    """Each manifest, or folder or URL of shards, with its entries: texts as the rule leaves them, ids made unique."""
+    speller: gives each entry phones.
+    """
     taken: set[str] = set()
     sources = []
     for manifest in manifests:
@@ -89,7 +74,8 @@ def read_sources(manifests: Iterable[str], rule: TextRule) -> list[tuple[str, li
             others = (f"{manifest} ({number}): {entry.id}" for number in count(3))  # the manifest is listed once more
             name = next(name for name in chain([entry.id, f"{manifest}: {entry.id}"], others) if name not in taken)
             taken.add(name)
-            entries.append(replace(entry, id=name, text=text))
+            entry = replace(entry, id=name, text=text)
+            entries.append(replace(entry, phones=speller(entry)) if speller else entry)
         sources.append((manifest, entries))
     return sources
 
@@ -101,18 +87,26 @@ class LeftOut:
     too_long: int = 0
     too_short: int = 0  # for its text, or for any speech
     no_text: int = 0
+    no_pronunciation: int = 0
 
     def __str__(self) -> str:
-        reasons = {"too long": self.too_long, "too short for its text": self.too_short, "without text": self.no_text}
+        reasons = {
+            "too long": self.too_long,
+            "too short for its text": self.too_short,
+            "without text": self.no_text,
+            "with words that cannot be pronounced": self.no_pronunciation,
+        }
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
 
-    def admits(self, samples: int, targets: list[int], max_seconds: float) -> bool:
+    def admits(self, samples: int, text: str, targets: list[int], max_seconds: float) -> bool:
         """Whether an utterance of `samples` can be trained on; one that cannot is counted."""
         length = output_lengths(torch.tensor([samples]))
         if samples > max_seconds * SAMPLE_RATE:
             self.too_long += 1
-        elif not targets:
+        elif not text:
             self.no_text += 1
+        elif not targets:
+            self.no_pronunciation += 1
         elif samples < MIN_SECONDS * SAMPLE_RATE or not Targets.pad([targets]).fit(length):
             self.too_short += 1
         else:

@@ -17,6 +17,7 @@ from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry, read_manifest
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.tokenizer import TextRule
 from asr.errors import AudioError, RecipeError, one_line
 
@@ -38,6 +39,7 @@ ERRORS = {
 WARNINGS = {
     "audio twice": "the same audio under another id",
     "no text": "nothing to learn; left out of training",
+    "no phones": "words that cannot be pronounced; left out of training",
     "too fast": f"more than {FASTEST:g} letters a second: a wrong text, or audio cut short",
     "too slow": f"less than {SLOWEST:g} letters a second: a wrong text, or much silence",
     "silent": "no tenth of a second above −60 dB",
@@ -109,11 +111,13 @@ def check(
     dev: Path | None,
     tokenizer: TokenizerConfig,
     on_progress: Callable[[Path, float], None] | None = None,
+    speller: PhoneSpeller | None = None,
 ) -> Report:
     """Check training manifests, and a dev manifest, which must share nothing with them.
 
     All audio is decoded, on every core; `on_progress` is called with each recording and its seconds. The tokenizer says
-    which characters texts may hold. Raises RecipeError only for a manifest that is not there.
+    which characters texts may hold, or `pronunciation` which words. Raises RecipeError only for a manifest that is not
+    there.
     """
     findings: list[Finding] = []
     utterances = [
@@ -121,7 +125,7 @@ def check(
         for manifest, is_dev in [*((manifest, False) for manifest in manifests), *([(dev, True)] if dev else [])]
         for entry in _read(manifest, findings)
     ]
-    findings += _check_texts(utterances, tokenizer)
+    findings += _check_texts(utterances, tokenizer, speller)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for utterance, found in zip(utterances, pool.map(_check_audio, utterances), strict=True):
             findings += found
@@ -156,9 +160,11 @@ def _repeated_ids(manifest: Path) -> list[Finding]:
     ]
 
 
-def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) -> Iterator[Finding]:
+def _check_texts(
+    utterances: Iterable[Utterance], tokenizer: TokenizerConfig, speller: PhoneSpeller | None
+) -> Iterator[Finding]:
     """Sets the texts as they will be learned."""
-    rule = TextRule(replace(tokenizer, unknown="drop"))
+    rule = TextRule(tokenizer if speller else replace(tokenizer, unknown="drop"))
     for utterance in utterances:
         rule.dropped.clear()
         utterance.text = rule(utterance.entry.text, utterance.entry.id)
@@ -167,6 +173,10 @@ def _check_texts(utterances: Iterable[Utterance], tokenizer: TokenizerConfig) ->
             yield utterance.finding("alphabet", f"{unknown} in “{one_line(utterance.entry.text)}”")
         elif not utterance.text:
             yield utterance.finding("no text", "an empty text")
+        elif speller and utterance.entry.phones is None:
+            missing = [word for word in utterance.text.split() if not speller.word(word)]
+            if missing:
+                yield utterance.finding("no phones", f"{' '.join(missing)} in “{one_line(utterance.entry.text)}”")
 
 
 def _check_audio(utterance: Utterance) -> list[Finding]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from asr.model.phones import LETTERS
 from asr.nn.config import Count, CountOrZero, NotNegative, Positive, Share
 
 NOISES = ("white", "pink", "brown", "babble")
@@ -39,7 +40,8 @@ def _symmetric(gain: Any) -> Any:
 
 
 Paths = Annotated[list[str], BeforeValidator(lambda paths: [paths] if isinstance(paths, str) else paths)]
-Factors = Annotated[list[Annotated[float, Field(ge=0.5, le=2)]], Field(min_length=1)]
+Factors = Annotated[list[Annotated[float, Field(ge=0.5, le=2, multiple_of=0.01)]], Field(min_length=1)]
+Spelling = Literal["letters", "phones"]  # what tokens are made of
 Unknown = Literal["error", "drop"]  # a character outside the alphabet: error, or drop it and count
 
 
@@ -51,15 +53,10 @@ class DataConfig:
     dev: str = ""
     # Further manifests that each epoch is measured on; the best epoch has the lowest mean word error rate of all.
     more_dev: Paths = field(default_factory=list)
-    # All audio decoded once, to OUTPUT/audio, and held in memory, on a GPU that has room for it in the GPU's; batches
-    # are put together and augmented there. 115 MB an hour. Not with tempos, joined utterances or lossy codecs.
-    in_memory: StrictBool = False
-    passes: Count = 1  # over the training data in an epoch, with in_memory; it is measured and saved once an epoch
+    passes: Count = 1  # over the training data in an epoch; it is measured and saved once an epoch
     max_seconds: Positive = 20.0  # longer utterances are left out and counted
     batch_seconds: Positive = 200.0  # audio in one batch
     max_batch: Count = 80  # utterances in one batch, so that very short ones do not make a huge one
-    buckets: Count = 20  # utterances of similar length are batched together
-    workers: CountOrZero = 1  # loader processes
     # Of texts that a model wrote (`asr transcribe --format jsonl`), only those with at least this confidence are used
     # (pseudo-labels, Kahn et al. 2020); the others are left out and counted.
     min_confidence: Share = 0.0
@@ -82,13 +79,22 @@ class TextConfig:
 
 @dataclass
 class TokenizerConfig:
-    """Text to tokens."""
+    """Text to tokens: letters, or phones by the pronunciation of the words."""
 
-    kind: Literal["bpe", "characters"] = "bpe"  # bpe: sentencepiece, trained on the training text
-    vocabulary: Count = 128  # tokens with the blank, for bpe
+    # bpe and phone_bpe: pieces of several letters or phones, by sentencepiece, trained on the training text.
+    # phones: one token a phone, and another for it at the start of a word.
+    kind: Literal["bpe", "characters", "phones", "phone_bpe"] = "bpe"
+    vocabulary: Count = 128  # tokens with the blank, for bpe and phone_bpe
     case: Literal["lower", "upper", "keep"] = "lower"  # applied to the text before anything else
     alphabet: str = "abcdefghijklmnopqrstuvwxyz'"  # letters that texts may hold beside the space
+    # Where phones are spelled, `error` takes words of other characters too: if they cannot be pronounced, the utterance
+    # is left out.
     unknown: Unknown = "error"
+    lexicon: str = "en-lexicon"  # how words are pronounced: a packaged name, or a dictionary (word, tab, ARPAbet)
+
+    @property
+    def spelling(self) -> Spelling:
+        return "phones" if self.kind in ("phones", "phone_bpe") else "letters"
 
 
 @dataclass
@@ -101,7 +107,7 @@ class AugmentConfig:
     gain_db: Annotated[list[float], interval(-60, 20), BeforeValidator(_symmetric)] = field(
         default_factory=lambda: [-6.0, 6.0]
     )
-    # From the second epoch on (the first begins with the shortest) utterances are joined to longer ones.
+    # From the second pass on (the first begins with the shortest) utterances are joined to longer ones.
     join_share: Share = 0.0  # utterances that are joined with others, drawn per epoch
     join_seconds: NotNegative = 10.0  # length of a joined utterance, at most
     # A room, then noise, then a codec. Each happens to its share of the utterances, drawn per utterance and epoch, and
@@ -118,22 +124,25 @@ class AugmentConfig:
     codecs: list[Annotated[str, choice(*CODECS)]] = field(default_factory=list)  # telephone is 300–3400 Hz
     codec_share: Share = 0.3
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
-    # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`; with data.in_memory rooms,
-    # noise and codecs wait too.
+    # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`, and rooms, noise and codecs
+    # with them.
     frequency_masks: CountOrZero = 2
     frequency_width: CountOrZero = 20  # bands at most
     time_masks_per_second: NotNegative = 0.3
     time_width: CountOrZero = 25  # frames of 10 ms at most
-    mask_below_wer: Share = 0.85  # 0 never masks
+    mask_below_wer: Share = 0.85  # 0 never masks, and has the others from the beginning
 
 
 @dataclass
 class PhonesConfig:
-    """A second CTC head on the same encoder: over the pronunciations that manifests have as "phones", a letter a phone.
+    """A second CTC head on the same encoder, over pronunciations.
+
+    They are those that manifests have as "phones", a letter a phone. Other utterances have those of `tokenizer.lexicon`
+    if the alphabet is CMUdict's, else none.
 
     It is trained beside the first one, and kept in checkpoints and in a bundle's weights.
     """
 
     weight: Share = 0.0  # of its loss, taken from that of the first head; 0 for no second head
     vocabulary: Count = 128  # BPE tokens with the blank
-    alphabet: str = "aAuowIbCdDeREfghijJklmnNOYprsStTUxvWyzZ"  # CMUdict's 39 phones without stress
+    alphabet: str = LETTERS  # CMUdict's 39 phones without stress

@@ -29,6 +29,10 @@ class Entry:
     confidence: float | None = None  # 0…1, of the text
     phones: str | None = None  # the text as it is pronounced, one letter a phone
 
+    def spelled(self, spelling: str) -> str:
+        """The text in "letters" or "phones"; nothing if it has no phones."""
+        return self.text if spelling == "letters" else self.phones or ""
+
 
 def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
     """Read a manifest in its own order.

@@ -1,12 +1,7 @@
 """Shards: recordings in large tar files (Lhotse Shar), on a disk or in any storage that fsspec opens by its URL.
 
-    cuts.000000.jsonl.gz        a line for each recording: text, speaker, length
-    recording.000000.tar        the recordings in the same order, FLAC
-    place.000000.jsonl.gz       where in the tar file each begins, and its bytes
-
-Lhotse's own reader goes through a tar file from its beginning. Here a batch's recordings are read by their places,
-those of object storage concurrently: order, buckets and resumed runs are the same as with single files, and a process
-reads only its own batches.
+cuts.000000.jsonl.gz        a line for each recording: text, speaker, length
+recording.000000.tar        the recordings in the same order, FLAC
 """
 
 import gzip
@@ -15,32 +10,30 @@ import json
 import os
 import shutil
 import tarfile
-from collections import defaultdict
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 import soundfile
 from fsspec.core import url_to_fs
 
-from asr.audio.sources import UNKNOWN_FRAMES, read
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import read
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import AudioError, RecipeError, one_line
-from asr.nn.frontend import SAMPLE_RATE
 
 SHARD_SIZE = 1000  # recordings
-SCHEME = "shar:"  # of the name of a recording in a shard: shar:URL#FIRST+BYTES
 
 
 @dataclass(frozen=True)
 class ShardEntry(Entry):
-    """An utterance in a shard, whose audio has a name for `read_recording`."""
+    """An utterance in a shard."""
 
-    source: str = ""
+    tar: str = ""  # path or URL
 
 
 def write_shards(manifest: Path, folder: Path) -> str:
@@ -48,7 +41,7 @@ def write_shards(manifest: Path, folder: Path) -> str:
 
     Returns a line that says what was written, and one for each recording that is left out because it cannot be read.
     """
-    from lhotse.shar import JsonlShardWriter, SharWriter  # 3.5 s, only to write
+    from lhotse.shar import SharWriter  # 3.5 s, only to write
 
     entries = read_manifest(manifest, check_files=True)
     if folder.exists():
@@ -69,11 +62,6 @@ def write_shards(manifest: Path, folder: Path) -> str:
                 total += len(samples) / SAMPLE_RATE
         if len(left_out) == len(entries):
             raise RecipeError(f"{manifest}: no recording can be read: {left_out[0]}")
-        storage = fsspec.filesystem("file")
-        with JsonlShardWriter(f"{partial}/place.%06d.jsonl.gz", SHARD_SIZE) as places:
-            for tar in sorted(partial.glob("recording.*.tar")):
-                for name, place in _scan(storage, str(tar)):
-                    places.write({"cut_id": name, "place": place})
         os.replace(partial, folder)
     except OSError as error:
         raise RecipeError(f"{folder}: cannot write ({one_line(error)}); name another folder") from error
@@ -85,18 +73,11 @@ def write_shards(manifest: Path, folder: Path) -> str:
 
 
 def _cut(entry: Entry, samples: np.ndarray) -> Any:
-    from lhotse import Recording
+    from lhotse import Recording, SupervisionSegment
 
     stream = io.BytesIO()
     soundfile.write(stream, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    return labeled(Recording.from_bytes(stream.getvalue(), entry.id), entry)
-
-
-def labeled(recording: Any, entry: Entry) -> Any:
-    """A whole recording of Lhotse's as a cut, with what the entry says of it."""
-    from lhotse import SupervisionSegment
-
-    cut = recording.to_cut()
+    cut = Recording.from_bytes(stream.getvalue(), entry.id).to_cut()
     cut.id = entry.id
     said = {"confidence": entry.confidence, "phones": entry.phones}
     custom = {name: value for name, value in said.items() if value is not None} or None
@@ -104,15 +85,6 @@ def labeled(recording: Any, entry: Entry) -> Any:
         SupervisionSegment(entry.id, entry.id, 0.0, cut.duration, text=entry.text, speaker=entry.speaker, custom=custom)
     ]
     return cut
-
-
-def _scan(storage: Any, tar: str) -> Iterator[tuple[str, list[int]]]:
-    """The id and place of each recording in a tar file; descriptions are between them."""
-    with storage.open(tar) as stream, tarfile.open(fileobj=stream) as members:
-        for member in members:
-            name, suffix = os.path.splitext(member.name)
-            if suffix not in (".json", ".nometa"):
-                yield name, [member.offset_data, member.size]
 
 
 def are_shards(source: str) -> bool:
@@ -151,69 +123,51 @@ def _read_shards(source: str) -> list[ShardEntry]:
     storage, root = url_to_fs(source)
     entries = []
     for path in _lists(storage, root):
-        folder, _, name = path.rpartition("/")
-        tar = name.replace("cuts.", "recording.").replace(".jsonl.gz", ".tar")
-        index = f"{folder}/{name.replace('cuts.', 'place.')}"
-        if storage.exists(index):
-            places = [(line["cut_id"], line["place"]) for line in _lines(storage, index)]
-        else:  # written by another program
-            places = list(_scan(storage, f"{folder}/{tar}"))
-        for cut, (key, (first, size)) in zip(_lines(storage, path), places, strict=True):
-            if cut["id"] != key:
-                raise ValueError(f"{tar} holds '{key}' where the list has '{cut['id']}'")
-            url = f"{source.rstrip('/')}/{tar}"
+        name = path.rpartition("/")[2].replace("cuts.", "recording.").replace(".jsonl.gz", ".tar")
+        tar = f"{source.rstrip('/')}/{name}"
+        for line in gzip.decompress(storage.cat_file(path)).splitlines():
+            cut = json.loads(line)
             said = cut["supervisions"] or [{}]
             custom = said[0].get("custom") or {}
             entries.append(
                 ShardEntry(
                     id=cut["id"],
-                    audio=Path(url),
+                    audio=Path(tar),
                     text=" ".join(one.get("text") or "" for one in said),
                     seconds=cut["duration"],
                     speaker=said[0].get("speaker"),
                     confidence=custom.get("confidence"),
                     phones=custom.get("phones"),
-                    source=f"{SCHEME}{url}#{first}+{size}",
+                    tar=tar,
                 )
             )
     return entries
 
 
-def _lines(storage: Any, path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in gzip.decompress(storage.cat_file(path)).splitlines()]
+def read_recordings(entries: Iterable[ShardEntry]) -> Iterator[BinaryIO | AudioError]:
+    """The file of each entry, or why it cannot be read, in the order of `read_training`, from whole shards.
 
-
-def fetch(sources: Iterable[str]) -> dict[str, bytes | Exception]:
-    """The bytes of those recordings that are in shards, or the storage's exception."""
-    wanted: dict[Any, list[tuple[str, str, int, int]]] = defaultdict(list)
-    for source in sources:
-        if source.startswith(SCHEME):
-            url, _, place = source.removeprefix(SCHEME).rpartition("#")
-            first, size = map(int, place.split("+"))
-            storage, path = url_to_fs(url)  # anew in each process: connections do not survive a fork
-            wanted[storage].append((source, path, first, first + size))
-    fetched: dict[str, bytes | Exception] = {}
-    for storage, ranges in wanted.items():
-        names, *columns = map(list, zip(*ranges, strict=True))
-        fetched |= zip(names, storage.cat_ranges(*columns, on_error="return"), strict=True)
-    return fetched
-
-
-def read_recording(source: str | Path, fetched: dict[str, bytes | Exception] | None = None) -> np.ndarray:
-    """As `asr.audio.sources.read`, also for a recording in a shard. Raises AudioError."""
-    name = str(source)
-    if not name.startswith(SCHEME):
-        return read(source)
-    data = (fetched or fetch([name]))[name]
-    if isinstance(data, Exception):
-        raise AudioError(f"{name}: cannot be fetched ({type(data).__name__}: {one_line(data)})")
-    # As `write_shards` packs it: in two thirds of the time of `read`, the same samples.
-    with suppress(RuntimeError, OSError), soundfile.SoundFile(io.BytesIO(data)) as sound:
-        plain = (sound.format, sound.samplerate, sound.channels) == ("FLAC", SAMPLE_RATE, 1)
-        if plain and sound.frames < UNKNOWN_FRAMES:
-            samples = sound.read(dtype="float32")
-            if len(samples) == sound.frames:
-                return samples
-    stream = io.BytesIO(data)
-    stream.name = name
-    return read(stream)
+    RecipeError for a shard with other recordings than its list.
+    """
+    for tar, group in groupby(entries, lambda entry: entry.tar):
+        left = deque(group)
+        reason = "the shard ends before it"
+        try:
+            storage, path = url_to_fs(tar)
+            with storage.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+                for member in members:
+                    name, suffix = os.path.splitext(member.name)
+                    if suffix in (".json", ".nometa"):  # descriptions, between the recordings
+                        continue
+                    if not left or name != left[0].id:
+                        listed = f"'{left[0].id}'" if left else "nothing more"
+                        raise RecipeError(f"{tar}: holds '{name}' where the list has {listed}; copy the shards again")
+                    recording = io.BytesIO(members.extractfile(member).read())  # type: ignore[union-attr]
+                    recording.name = f"{tar}: {left.popleft().id}"
+                    yield recording
+        except RecipeError:
+            raise
+        except Exception as error:  # each storage has its own
+            reason = f"{type(error).__name__}: {one_line(error)}"
+        for entry in left:
+            yield AudioError(f"{tar}: {entry.id}: cannot be read ({reason})")

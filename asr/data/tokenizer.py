@@ -1,4 +1,4 @@
-"""Text to token ids: characters, or BPE pieces trained by sentencepiece (Kudo & Richardson 2018)."""
+"""Text to token ids: characters, phones, or BPE pieces of them trained by sentencepiece (Kudo & Richardson 2018)."""
 
 import io
 import unicodedata
@@ -9,9 +9,10 @@ from typing import Any
 
 import sentencepiece
 
-from asr.data.config import PhonesConfig, TokenizerConfig
+from asr.data.config import PhonesConfig, Spelling, TokenizerConfig
 from asr.errors import RecipeError, one_line
 from asr.model.bundle import Bundle
+from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.normalize import APOSTROPHES
 
@@ -22,6 +23,7 @@ CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper
 class TextRule:
     """Folds the case of a text, then refuses or drops characters outside the alphabet.
 
+    Where phones are spelled, it refuses none: a word may be in the lexicon or not, whatever its letters.
     Dropped letters and their marks vanish, all other dropped characters part words. A text with a digit outside the
     alphabet is dropped whole, since what was said for it is not written.
     """
@@ -30,6 +32,7 @@ class TextRule:
         self.fold = CASES[config.case]
         self.alphabet = frozenset(config.alphabet) | {" "}
         self.drop = config.unknown == "drop"
+        self.takes_all = config.spelling == "phones" and not self.drop
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, text: str, where: str) -> str:
@@ -37,7 +40,7 @@ class TextRule:
         text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
         text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
-        if not unknown:
+        if self.takes_all or not unknown:
             return text
         if not self.drop:
             raise RecipeError(
@@ -55,6 +58,7 @@ class CharacterTokenizer:
     """One token a letter; `▁` between words."""
 
     model: bytes | None = None
+    spelling: Spelling = "letters"
 
     def __init__(self, config: TokenizerConfig):
         letters = sorted(set(config.alphabet) - {" "})
@@ -65,11 +69,25 @@ class CharacterTokenizer:
         return [self._ids[character] for character in text.replace(" ", WORD_START)]
 
 
+class PhoneTokenizer:
+    """One token a phone, and another for it at the start of a word, so that no frame is spent on a mark alone."""
+
+    model: bytes | None = None
+    spelling: Spelling = "phones"
+
+    def __init__(self) -> None:
+        self.tokens = Tokens([BLANK, *LETTERS, *(WORD_START + phone for phone in LETTERS)])
+
+    def encode(self, text: str) -> list[int]:
+        return [self.tokens.ids[piece] for word in text.split() for piece in self.tokens.pieces(word)]
+
+
 class BpeTokenizer:
     """Byte-pair pieces. Sentencepiece's id 0, its unknown piece, is the blank here; the others keep their ids."""
 
-    def __init__(self, model: bytes):
+    def __init__(self, model: bytes, spelling: Spelling = "letters"):
         self.model: bytes | None = model
+        self.spelling = spelling
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
         self.tokens = Tokens([BLANK, *pieces])
@@ -81,12 +99,13 @@ class BpeTokenizer:
         return ids
 
 
-Tokenizer = CharacterTokenizer | BpeTokenizer
+Tokenizer = CharacterTokenizer | PhoneTokenizer | BpeTokenizer
 
 
 def train_bpe(config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> bytes:
     """A sentencepiece model; RecipeError names the recipe's section where the vocabulary does not suit the texts."""
     model = io.BytesIO()
+    letters, single = (LETTERS, "phones") if config.kind == "phone_bpe" else (config.alphabet, "characters")
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
@@ -94,7 +113,7 @@ def train_bpe(config: TokenizerConfig, texts: Iterable[str], section: str = "tok
             model_type="bpe",
             vocab_size=config.vocabulary,
             # Every letter of the alphabet is a piece, whether or not the training text holds it.
-            required_chars="".join(sorted(set(config.alphabet) - {" "})),
+            required_chars="".join(sorted(set(letters) - {" "})),
             character_coverage=1.0,
             normalization_rule_name="identity",
             unk_id=BLANK_ID,
@@ -107,18 +126,25 @@ def train_bpe(config: TokenizerConfig, texts: Iterable[str], section: str = "tok
         reason = str(error).split("] ")[-1].strip()
         raise RecipeError(
             f"{section}.vocabulary={config.vocabulary} does not suit the training text ({reason}); "
-            f"choose another size{', or tokenizer.kind=characters' * (section == 'tokenizer')}"
+            f"choose another size{f', or tokenizer.kind={single}' * (section == 'tokenizer')}"
         ) from error
     return model.getvalue()
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, section: str = "tokenizer") -> Tokenizer:
-    """The tokenizer of a section of the recipe. A BPE model is trained once and kept at `model`, for a resumed run."""
+    """The tokenizer of a section of the recipe. A BPE model is trained once and kept at `model`, for a resumed run.
+
+    texts: letters or phones, as the config says.
+    """
+    if config.kind in ("bpe", "phone_bpe") and not model.exists():
+        model.write_bytes(train_bpe(config, texts, section))
+    return _open_tokenizer(config, model)
+
+
+def _open_tokenizer(config: TokenizerConfig, model: Path) -> Tokenizer:
     if config.kind == "characters":
         return CharacterTokenizer(config)
-    if not model.exists():
-        model.write_bytes(train_bpe(config, texts, section))
-    return BpeTokenizer(model.read_bytes())
+    return PhoneTokenizer() if config.kind == "phones" else BpeTokenizer(model.read_bytes(), config.spelling)
 
 
 def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
@@ -134,9 +160,7 @@ def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
 def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Tokenizer:
     """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
     try:
-        config = TokenizerConfig(**settings)
-        model = b"" if config.kind == "characters" else (folder / TOKENIZER_MODEL).read_bytes()
-        tokenizer: Tokenizer = BpeTokenizer(model) if model else CharacterTokenizer(config)
+        tokenizer = _open_tokenizer(TokenizerConfig(**settings), folder / TOKENIZER_MODEL)
     except (OSError, TypeError, RuntimeError) as error:
         raise RecipeError(
             f"{folder}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"

@@ -17,6 +17,7 @@ import numpy as np
 from asr.decode.base import Hypothesis, check_log_probs
 from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.decode.fusion import Fusion
+from asr.decode.homophones import HomophoneWriter
 from asr.decode.nbest import complete_paths, drop_strangers
 from asr.decode.prefix import (
     IMPOSSIBLE,
@@ -75,6 +76,7 @@ class BeamState:
 
     beam: list[Prefix]  # live prefixes, best first
     children: dict[int, Prefix]  # by number of the parent × vocabulary + token
+    writer: HomophoneWriter | None = None  # where tokens spell pronunciations
     frames: int = 0
     created: int = 1  # prefixes made so far: the number of the next one
 
@@ -115,6 +117,7 @@ class BeamDecoder:
         self.token_prune = token_prune
         self.tokens_per_frame = tokens_per_frame
         self.score_prune = score_prune
+        self.homophone_prune = score_prune / 2  # as exact in practice, and words become stable earlier
         self.history_frames = commit_seconds / frame_seconds
         self.nbest = nbest
         self.fusion = fusion or Fusion(tokens)
@@ -126,7 +129,8 @@ class BeamDecoder:
         fusion_state = self.fusion.start()
         empty = Prefix(None, BLANK_ID, 0, -1, fusion_state, 0.0, future_of(fusion_state, BLANK_ID))
         empty.blank = empty.acoustic = empty.score = empty.blank_path = 0.0
-        return BeamState([empty], {})
+        spoken = self.fusion.pronunciations is not None
+        return BeamState([empty], {}, HomophoneWriter(self.fusion, self.homophone_prune) if spoken else None)
 
     def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
         check_log_probs(log_probs, self.tokens)
@@ -143,23 +147,32 @@ class BeamDecoder:
 
     def partial(self, state: BeamState) -> Hypothesis:
         best = state.beam[0]
-        hypothesis = self._hypothesis(best.score, best.acoustic, alignment(best.best_path(state.frames)[1]))
+        aligned = alignment(best.best_path(state.frames)[1])
+        hypothesis = self._hypothesis(state, best.score, best.acoustic, aligned, growing=True)
         shared = hypothesis.tokens[: len(hypothesis.tokens) - unstable_tokens(state.beam)]
         words = self.tokens.text(shared).split()  # the last of them may get more tokens
-        return replace(hypothesis, stable=max(0, len(words) - 1))
+        stable = max(0, len(words) - 1)
+        return replace(hypothesis, stable=state.writer.settled(stable) if state.writer is not None else stable)
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
         ended = [(prefix.score + self.fusion.end(prefix.fusion_state), prefix) for prefix in state.beam]
         hypotheses: dict[str, Hypothesis] = {}
         for path in islice(complete_paths(ended, state.frames), SPELLINGS * self.nbest):
-            hypothesis = self._hypothesis(path.score, path.acoustic, path.alignment())
-            hypotheses.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
+            hypothesis = self._hypothesis(state, path.score, path.acoustic, path.alignment())
+            other = hypotheses.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
+            if other.score < hypothesis.score:
+                hypotheses[hypothesis.text] = hypothesis
             if len(hypotheses) == self.nbest:
                 break
-        return list(hypotheses.values())
+        return sorted(hypotheses.values(), key=attrgetter("score"), reverse=True)  # homophones may change the order
 
-    def _hypothesis(self, score: float, acoustic: float, aligned: Sequence[AlignedToken]) -> Hypothesis:
+    def _hypothesis(
+        self, state: BeamState, score: float, acoustic: float, aligned: Sequence[AlignedToken], growing: bool = False
+    ) -> Hypothesis:
         words = spell_words(aligned, self.tokens, self.frame_seconds, self.calibration)
+        if state.writer is not None:
+            words, gain = state.writer.write(words, growing)
+            score = acoustic + gain
         return Hypothesis(tuple(item.token for item in aligned), words, score, acoustic)
 
     def _extending(self, block: np.ndarray, best: np.ndarray) -> list[list[int]]:

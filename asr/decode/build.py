@@ -1,7 +1,9 @@
 """From options and a bundle to a decoder: greedy or beam, with language model, hotwords and calibration."""
 
+import logging
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
@@ -16,17 +18,22 @@ from asr.decode.calibration import Calibration
 from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hotwords import Hotwords, parse_hotwords
-from asr.decode.lexicon import spellable
+from asr.decode.lexicon import PronouncedModel, Pronunciations, spellable
 from asr.decode.rescoring import LanguageModelRescorer, RescoringDecoder, RescoringWeights
 from asr.errors import ArgumentError
 from asr.lm.binary import load_model
+from asr.lm.g2p import Pronouncer
+from asr.lm.lexicon import Lexicon
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
-from asr.model.bundle import Bundle, find_language_model
+from asr.model.bundle import PRONOUNCER, Bundle, find_language_model, find_lexicon
+
+log = logging.getLogger(__name__)
 
 DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
+GUESSED = 1000  # words of a language model, the likeliest, that rules pronounce if no lexicon has them: some seconds
 OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
@@ -41,6 +48,8 @@ class DecoderOptions:
         `parse_hotwords`.
     nbest: alternatives that a transcript has.
     rescore: the folder of a recurrent language model that rescores the beam's hypotheses.
+    lexicon: a file of words and their phones, which come before those of the model's own lexicon; for a model that
+        spells phones, see `asr.lm.lexicon`.
 
     ArgumentError if one is of a wrong type or out of range; hotwords are checked when a decoder is made.
     """
@@ -51,6 +60,7 @@ class DecoderOptions:
     hotwords: Hotwords = field(default_factory=dict)
     nbest: int = 1
     rescore: str | Path | None = None
+    lexicon: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.name not in (names := get_args(DecoderName)):
@@ -59,7 +69,7 @@ class DecoderOptions:
             value = getattr(self, argument)
             if not isinstance(value, Integral) or value < 1:
                 raise ArgumentError(f"{argument}: {value!r} is not a whole number of at least 1")
-        for argument in ("lm", "rescore"):
+        for argument in ("lm", "rescore", "lexicon"):
             if not isinstance(value := getattr(self, argument), str | Path | None):
                 raise ArgumentError(f"{argument}: {value!r:.80} is not a name or a path")
 
@@ -67,20 +77,25 @@ class DecoderOptions:
 def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decoder:
     """The decoder for a bundle, for any number of threads and streams.
 
-    Language models stay open and are shared, so that a decoder with other hotwords takes milliseconds. ArgumentError
-    for wrong hotwords, LanguageModelError for a language model that is missing, damaged, or of other letters.
+    Language models and lexicons stay open and are shared, so that a decoder with other hotwords takes milliseconds.
+    ArgumentError for wrong hotwords or a lexicon that the model cannot use, LanguageModelError for a language model or
+    lexicon that is missing, damaged, or of other letters.
     """
     if not isinstance(options, DecoderOptions):
         options = DecoderOptions(options)
     tokens, frame_seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
+    pronunciations = open_pronunciations(bundle, options.lexicon)
+    letters = frozenset(tokens.letters if pronunciations is None else pronunciations.letters)
     if options.name == "greedy":
         if options.hotwords:
             raise ArgumentError("hotwords: the greedy decoder ignores them; choose the beam decoder")
-        return GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence))
+        usual = _open_model(options, bundle, letters) if pronunciations is not None else None
+        return GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence), pronunciations, usual)
     nbest, confidence = options.nbest, config.beam_confidence
     if options.rescore is not None:
         nbest, confidence = options.beam_width, config.rescored_confidence
-    fusion, calibration = _shared_fusion(options, bundle), Calibration(*confidence)
+    fusion = _shared_fusion(options, bundle, letters, pronunciations)
+    calibration = Calibration(*confidence)
     log_priors = None
     if config.prior_scale and (fusion.model is not None or options.rescore is not None):
         log_priors = np.array(bundle.config.log_priors, np.float32) * np.float32(config.prior_scale)
@@ -96,35 +111,89 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     if options.rescore is None:
         return beam
     weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
+    if pronunciations is not None:  # single words of a lexicon may have further characters
+        letters = frozenset(char for char in letters if char.isascii() and char.isalpha())
     folder = Path(options.rescore)
     with _lock:
         model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, tokens), options.nbest)
+    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, letters), options.nbest)
 
 
 _lock = Lock()  # two threads that need the same model open it once
 _fusions: WeakValueDictionary[tuple, Fusion] = WeakValueDictionary()
 
 
-def _shared_fusion(options: DecoderOptions, bundle: Bundle) -> Fusion:
+def _shared_fusion(
+    options: DecoderOptions, bundle: Bundle, letters: frozenset[str], pronunciations: Pronunciations | None
+) -> Fusion:
     """Decoders in use at the same time share what they compute, if they have language model and hotwords in common."""
     tokens, config = bundle.tokens, bundle.config.decoder
     weights = FusionWeights(config.lm_weight, config.word_bonus, config.unknown_score)
-    hotwords = parse_hotwords(options.hotwords, tokens)
-    lm = options.lm if options.lm is not None else config.lm or NO_LM
-    path = find_language_model(lm, bundle if options.lm is None else None) if lm != NO_LM else None
+    hotwords = parse_hotwords(options.hotwords, tokens, pronunciations)
+    model = _open_model(options, bundle, letters)
     with _lock:
-        model = _ngram_model(path.resolve(), _version(path), frozenset(tokens.letters)) if path else None
-        key = model, tokens.symbols, weights, frozenset(hotwords.items())
+        if model is not None and pronunciations is not None:
+            model = _pronounced_model(model, pronunciations)
+        key = model, tokens.symbols, weights, frozenset(hotwords.items()), pronunciations
         fusion = _fusions.get(key)
         if fusion is None:
-            fusion = _fusions[key] = Fusion(tokens, model, weights, hotwords)
+            fusion = _fusions[key] = Fusion(tokens, model, weights, hotwords, pronunciations)
         return fusion
+
+
+def _open_model(options: DecoderOptions, bundle: Bundle, letters: frozenset[str]) -> NgramModel | None:
+    """The n-gram model of options and bundle, its words in the model's letters."""
+    lm = options.lm if options.lm is not None else bundle.config.decoder.lm or NO_LM
+    if lm == NO_LM:
+        return None
+    path = find_language_model(lm, bundle if options.lm is None else None)
+    with _lock:
+        return _ngram_model(path.resolve(), _version(path), letters)
+
+
+def open_pronunciations(bundle: Bundle, lexicon: str | Path | None = None) -> Pronunciations | None:
+    """How words are pronounced for a model that spells phones, with the user's own `lexicon`; None for others.
+
+    ArgumentError for a lexicon that is given to a model that spells letters. BundleError, LanguageModelError.
+    """
+    if bundle.config.spelling == "letters":
+        if lexicon is None:
+            return None
+        raise ArgumentError(
+            f"lexicon: {bundle.config.name} spells words with letters; a lexicon goes with a model that spells phones"
+        )
+    path, own = find_lexicon(bundle), Path(lexicon) if lexicon is not None else None
+    with _lock:
+        return _pronunciations(path.resolve(), _version(path), own, _version(own) if own is not None else None)
+
+
+@lru_cache(OPENED)
+def _pronunciations(path: Path, version: object, own: Path | None, own_version: object) -> Pronunciations:
+    lexicon, words = Lexicon.load(path), frozenset[str]()
+    if own is not None:
+        added = Lexicon.load(own)
+        words = frozenset(word for word, _ in added)
+        lexicon = Lexicon.of(chain(added, (entry for entry in lexicon if entry[0] not in words)))
+    return Pronunciations(lexicon, partial(_pronouncer, path.with_name(PRONOUNCER)), words)
+
+
+def _pronouncer(path: Path) -> Pronouncer | None:
+    return Pronouncer.load(path) if path.is_file() else None
 
 
 @lru_cache(OPENED)
 def _ngram_model(path: Path, version: object, letters: frozenset[str]) -> NgramModel:
     return spellable(load_model(path), letters, str(path))
+
+
+@lru_cache(OPENED)
+def _pronounced_model(model: NgramModel, pronunciations: Pronunciations) -> PronouncedModel:
+    pronounced = PronouncedModel(model, pronunciations.lexicon)
+    missing = pronounced.unreachable()
+    guessed = [(word, spoken[0]) for word in missing[:GUESSED] if (spoken := pronunciations.of(word))]
+    if len(guessed) < len(missing):
+        log.warning("%d words of the language model have no pronunciation", len(missing) - len(guessed))
+    return PronouncedModel(model, Lexicon.of([*pronunciations.lexicon, *guessed])) if guessed else pronounced
 
 
 @lru_cache(OPENED)

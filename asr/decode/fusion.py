@@ -11,9 +11,13 @@ with its letters, that of an unknown word. The real score replaces this one when
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
 
-from asr.decode.hotwords import HotwordMatcher
+from asr.decode.hotwords import HotwordMatcher, pronounced, spellings
+from asr.decode.lexicon import PronouncedModel, Pronunciations
 from asr.lm.ngram import ROOT, NgramModel
+from asr.lm.vocabulary import Vocabulary
 from asr.model.tokens import WORD_START, Tokens
 
 CACHED = 15_000  # states, and words in progress, after which all are made anew: some 30 MB
@@ -28,6 +32,14 @@ class FusionWeights:
     unknown_score: float = -13.0  # nats added for a word that the language model does not know
 
 
+class Choice(NamedTuple):
+    """A word that letters or phones may stand for."""
+
+    text: str | None  # None if no word is pronounced so
+    id: int  # in the language model
+    known: bool  # else it has the `unknown_score`
+
+
 @dataclass(slots=True, eq=False)
 class FusionState:
     """All of a token sequence that later gains depend on.
@@ -38,8 +50,8 @@ class FusionState:
 
     key: str  # equal for equal futures; after `Fusion.trim` there may be several objects with one key
     context: int  # the language model's state before the word in progress
-    word: str  # letters of the word in progress
-    words: range  # ids of the vocabulary's words that start with these letters
+    word: str  # letters of the word in progress, or phones
+    words: range  # ids of the vocabulary's words that start with them, or entries of the lexicon
     lookahead: float  # score of the likeliest of them
     hotword_prefix: str  # the longest end of the text with which a hotword starts
     provisional_boost: float  # nats for it so far
@@ -50,13 +62,14 @@ class FusionState:
 
 @dataclass
 class _Cache:
-    """What was computed since the last `Fusion.trim`: states by key, word ids by letters, unknown scores by context.
+    """What was computed since the last `Fusion.trim`: states by key, words by spelling, unknown scores by context.
 
     Threads share it without a lock: whatever two of them compute for the same entry is equal.
     """
 
     states: dict[str, FusionState] = field(default_factory=dict)
     words: dict[str, range] = field(default_factory=dict)
+    choices: dict[str, list[Choice]] = field(default_factory=dict)
     unknown: dict[int, float] = field(default_factory=dict)
 
 
@@ -70,7 +83,9 @@ class Fusion:
     The sum over a whole sequence is, for each word, lm_weight · ln P(word | words before) + word_bonus, with
     unknown_score if it is unknown, and the boost of each hotword in it. Without a language model only hotwords count.
     Words of the model and hotwords, phrases with single spaces in them and boosts in nats, are spelled with the letters
-    of `tokens`. The words of hotwords are not unknown. Any number of threads may share a fusion.
+    of `tokens`, or with the phones of their `pronunciations`; then the sum is that of the likeliest words, and the
+    model is a `PronouncedModel`. The words of hotwords and the user's own are not unknown. Any number of threads may
+    share a fusion.
     """
 
     def __init__(
@@ -79,20 +94,37 @@ class Fusion:
         model: NgramModel | None = None,
         weights: FusionWeights = FusionWeights(),
         hotwords: Mapping[str, float] | None = None,
+        pronunciations: Pronunciations | None = None,
     ):
         self.model = model
         self.weights = weights
+        self.pronunciations = pronunciations
         self._pieces = [symbol.removeprefix(WORD_START) for symbol in tokens.symbols]
         self._starts_word = [tokens.starts_word(token) for token in range(len(tokens))]
-        self._hotwords = HotwordMatcher(hotwords or {})
+        self.written_hotwords = HotwordMatcher(hotwords or {})
+        added = self.written_hotwords.words
+        if pronunciations is None:
+            self._hotwords, self._added = self.written_hotwords, {word: [word] for word in added}
+        else:
+            self._hotwords = HotwordMatcher(pronounced(hotwords or {}, pronunciations))
+            self._added = spellings({*added, *pronunciations.own.values()}, pronunciations)
         # Not words that the language model knows, which it never scores as unknown: look-ahead would let their prefixes
         # take the place of others in the beam.
-        self._known = {word for word in self._hotwords.words if model is None or model.vocabulary.get(word) is None}
+        self._known = {spelled for spelled, words in self._added.items() if not all(map(self._has_entry, words))}
         self._known_prefixes = {word[:length] for word in self._known for length in range(1, len(word) + 1)}
         # No step gains more: look-ahead never rises within a word, and no log-prob is above 0.
         self.highest_gain = max(0.0, weights.word_bonus) + self._hotwords.highest_gain
-        self._vocabulary = range(len(model.vocabulary) if model is not None else 0)
+        self._entries: Vocabulary | PronouncedModel | None = None
+        if model is not None:
+            self._entries = model if isinstance(model, PronouncedModel) else model.vocabulary
+        self._vocabulary = range(len(self._entries) if self._entries is not None else 0)
         self.cache = _Cache()
+
+    def _has_entry(self, word: str) -> bool:
+        """Whether look-ahead knows a word."""
+        if self.model is None or self.model.vocabulary.get(word) is None:
+            return False
+        return not isinstance(self.model, PronouncedModel) or bool(self.model.lexicon.pronunciations(word))
 
     def trim(self) -> None:
         """Drop what was computed if it is much; changes no result."""
@@ -167,19 +199,66 @@ class Fusion:
         """Score of the word in progress, now complete; the context and the hotword prefix after it."""
         if state.word_end is not None:
             return state.word_end
-        context, words = state.context, state.words
-        score = 0.0
+        score, context = 0.0, state.context
         if self.model is not None:
-            vocabulary = self.model.vocabulary
-            known = bool(words) and vocabulary.word(words.start) == state.word
-            log_prob, context = self.model.score(context, words.start if known else vocabulary.unknown)
-            score = self._word_score(log_prob, known or state.word in self._known)
+            scored = [self.word_score(context, choice) for choice in self.choices(state.word, state.words)]
+            score, context = max(scored, key=itemgetter(0))
         hotword_prefix = ""
         if state.hotword_prefix:
             score += self._hotwords.completed(state.hotword_prefix)
             hotword_prefix = self._hotwords.prefix(f"{state.hotword_prefix} ")
         state.word_end = word_end = score, context, hotword_prefix
         return word_end
+
+    def word_score(self, context: int, choice: Choice) -> tuple[float, int]:
+        """What a word adds after a context of the language model, without hotwords, and the context after it."""
+        if self.model is None:
+            return 0.0, context
+        log_prob, context = self.model.score(context, choice.id)
+        return self._word_score(log_prob, choice.known), context
+
+    def choices(self, spelled: str, words: range | None = None) -> list[Choice]:
+        """The words that letters or phones may stand for; `words` start so.
+
+        If one of them is known, those that are not are left out.
+        """
+        if self.pronunciations is None:
+            assert self.model is not None
+            vocabulary = self.model.vocabulary
+            if words and vocabulary.word(words.start) == spelled:
+                return [Choice(spelled, words.start, True)]
+            return [Choice(spelled, vocabulary.unknown, spelled in self._known)]
+        cached = self.cache.choices
+        choices = cached.get(spelled)
+        if choices is None:
+            choices = cached[spelled] = self._homophones(spelled, words)
+        return choices
+
+    def _homophones(self, spelled: str, entries: range | None) -> list[Choice]:
+        assert self.pronunciations is not None
+        if isinstance(self.model, PronouncedModel):
+            entries = self._narrow(spelled, self._vocabulary) if entries is None else entries
+            unknown, words = self.model.vocabulary.unknown, dict(self.model.homophones(spelled, entries))
+        else:
+            unknown, words = 0, dict.fromkeys(self.pronunciations.lexicon.words(spelled), 0)
+        added = self._added.get(spelled, ())
+        for word in added:
+            words.setdefault(word, self.model.vocabulary.get(word) if self.model is not None else 0)
+        choices = [
+            Choice(word, unknown if number is None else number, True)
+            for word, number in words.items()
+            if number is not None or word in added
+        ]
+        return choices or [Choice(next(iter(words), None), unknown, False)]
+
+    def complete(self, pronunciation: str) -> bool:
+        """Whether there are words that are pronounced so."""
+        return self.choices(pronunciation)[0].text is not None
+
+    def write(self, pronunciation: str) -> str:
+        """Letters for a pronunciation that no word has."""
+        assert self.pronunciations is not None
+        return self.pronunciations.write(pronunciation)
 
     def _lookahead(self, context: int, word: str, words: range) -> float:
         """The highest score that the word in progress may come to have."""
@@ -202,10 +281,10 @@ class Fusion:
 
     def _narrow(self, word: str, words: range) -> range:
         """Of `words`, which start with the letters of `word` but for the last ones, those that start with all."""
-        if self.model is None:
+        if self._entries is None:
             return words
         cached = self.cache.words
         narrowed = cached.get(word)
         if narrowed is None:
-            narrowed = cached[word] = self.model.vocabulary.narrow(word, words)
+            narrowed = cached[word] = self._entries.narrow(word, words)
         return narrowed

@@ -9,8 +9,11 @@ import numpy as np
 
 from asr.decode.base import Hypothesis, check_log_probs
 from asr.decode.calibration import UNCALIBRATED, Calibration
+from asr.decode.lexicon import Pronunciations
 from asr.decode.word_times import AlignedToken, spell_words
+from asr.lm.ngram import NgramModel
 from asr.model.tokens import BLANK_ID, Tokens
+from asr.output.transcript import Word
 
 
 @dataclass
@@ -26,12 +29,15 @@ class GreedyDecoder:
     """Best path decoder; `frame_seconds` is the time from one frame to the next.
 
     A token's run is the frames in which it is the most likely symbol. The score is that of the one best alignment,
-    where beam search sums over alignments.
+    where beam search sums over alignments. Of the words that are pronounced alike the most usual one is written, by the
+    unigrams of `model` if there is one.
     """
 
     tokens: Tokens
     frame_seconds: float
     calibration: Calibration = UNCALIBRATED
+    pronunciations: Pronunciations | None = None
+    model: NgramModel | None = None
 
     def reset(self) -> GreedyState:
         return GreedyState()
@@ -61,10 +67,21 @@ class GreedyDecoder:
         state.score = float(np.cumsum(np.append(state.score, best))[-1])
 
     def partial(self, state: GreedyState) -> Hypothesis:
-        (hypothesis,) = self.finish(state)
+        words = self._spelled(state)
         # No token is ever taken back, but the last word may get more of them.
-        return replace(hypothesis, stable=max(0, len(hypothesis.words) - 1))
+        stable = max(0, len(words) - 1)
+        if self.pronunciations is not None and words and not self.pronunciations.lexicon.words(words[-1].text):
+            words = words[:-1]
+        return replace(self._hypothesis(state, words), stable=stable)
 
     def finish(self, state: GreedyState) -> list[Hypothesis]:
-        words = spell_words(state.aligned, self.tokens, self.frame_seconds, self.calibration)
-        return [Hypothesis(tuple(item.token for item in state.aligned), words, state.score, acoustic=state.score)]
+        return [self._hypothesis(state, self._spelled(state))]
+
+    def _spelled(self, state: GreedyState) -> tuple[Word, ...]:
+        return spell_words(state.aligned, self.tokens, self.frame_seconds, self.calibration)
+
+    def _hypothesis(self, state: GreedyState, words: tuple[Word, ...]) -> Hypothesis:
+        if self.pronunciations is not None:
+            write = self.pronunciations.write
+            words = tuple(replace(word, text=write(word.text, self.model)) for word in words)
+        return Hypothesis(tuple(item.token for item in state.aligned), words, state.score, acoustic=state.score)

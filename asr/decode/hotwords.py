@@ -1,7 +1,10 @@
 """Hotwords: words and phrases, names above all, that beam search is to prefer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
 
+from asr.decode.lexicon import Pronunciations
 from asr.errors import ArgumentError
 from asr.model.tokens import Tokens
 from asr.normalize import APOSTROPHES
@@ -10,6 +13,7 @@ from asr.normalize import APOSTROPHES
 NATS_PER_LETTER = 3.0
 FREE_LETTERS = 2  # that bring no boost
 HIGHEST_BOOST = 100.0  # nats
+VARIANTS = 16  # ways to pronounce a phrase, of all those in which its words may be
 
 Hotwords = str | Sequence[str] | Mapping[str, float]
 
@@ -19,12 +23,14 @@ def default_boost(phrase: str, nats_per_letter: float = NATS_PER_LETTER) -> floa
     return nats_per_letter * max(1, len(phrase.replace(" ", "")) - FREE_LETTERS)
 
 
-def parse_hotwords(hotwords: Hotwords, tokens: Tokens) -> dict[str, float]:
-    """Phrases, in the case and with the apostrophes that the tokens have, and their boosts in nats.
+def parse_hotwords(
+    hotwords: Hotwords, tokens: Tokens, pronunciations: Pronunciations | None = None
+) -> dict[str, float]:
+    """Phrases, in the case and with the apostrophes that the model writes, and their boosts in nats.
 
     `hotwords` are written as "Ivanhoe, knee jerk:8", separated by commas or line ends; or a sequence of such phrases;
     or a mapping from phrases to boosts. Without a boost a phrase gets its `default_boost`. ArgumentError names a phrase
-    that the tokens cannot spell, or a bad boost.
+    that the tokens cannot spell, or that nobody can pronounce, or a bad boost.
     """
     if isinstance(hotwords, Mapping):
         items: list[tuple] = [(phrase, boost, f"{phrase}:{boost}") for phrase, boost in hotwords.items()]
@@ -41,7 +47,8 @@ def parse_hotwords(hotwords: Hotwords, tokens: Tokens) -> dict[str, float]:
     for phrase, boost, item in items:
         phrase = " ".join(str(phrase).translate(APOSTROPHES).split())
         if phrase or boost is not None:
-            parsed[_spelled(phrase, tokens)] = default_boost(phrase) if boost is None else _checked(boost, item)
+            form = _spelled(phrase, tokens) if pronunciations is None else _pronounceable(phrase, pronunciations)
+            parsed[form] = default_boost(phrase) if boost is None else _checked(boost, item)
     return parsed
 
 
@@ -61,6 +68,36 @@ def _spelled(phrase: str, tokens: Tokens) -> str:
             return form
     letters = "".join(sorted(tokens.letters))
     raise ArgumentError(f"hotword '{phrase}': the model cannot spell it; write it with the letters {letters}")
+
+
+def _pronounceable(phrase: str, pronunciations: Pronunciations) -> str:
+    form = " ".join(map(pronunciations.form, phrase.split()))
+    mute = [word for word in form.split() if not pronunciations.of(word)]
+    if mute or not form:
+        raise ArgumentError(
+            f"hotword '{phrase}': '{' '.join(mute)}' has no pronunciation; "
+            "write it with letters as it is spoken, or give its phones in a lexicon"
+        )
+    return form
+
+
+def spellings(words: Iterable[str], pronunciations: Pronunciations) -> dict[str, list[str]]:
+    """The words by each of their pronunciations."""
+    by_pronunciation = defaultdict(list)
+    for word in sorted(words):
+        for pronunciation in pronunciations.of(word):
+            by_pronunciation[pronunciation].append(word)
+    return dict(by_pronunciation)
+
+
+def pronounced(hotwords: Mapping[str, float], pronunciations: Pronunciations) -> dict[str, float]:
+    """The pronunciations of phrases, a space between words, and their boosts; of equal ones the higher boost."""
+    boosts: dict[str, float] = {}
+    for phrase, boost in hotwords.items():
+        for words in islice(product(*map(pronunciations.of, phrase.split())), VARIANTS):
+            spelled = " ".join(words)
+            boosts[spelled] = max(boost, boosts.get(spelled, 0.0))
+    return boosts
 
 
 class HotwordMatcher:

@@ -1,6 +1,6 @@
 """N-best rescoring by a recurrent language model (Mikolov et al. 2010)."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
+from asr.decode.lexicon import plain
 from asr.decode.word_times import shift
+from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
-from asr.model.tokens import BLANK_ID, WORD_START, Tokens
+from asr.model.tokens import BLANK_ID, WORD_START
 
 # The beam's hypotheses differ in their last seconds only, so long audio is rescored part by part. After so many seconds
 # of blanks the words before them are final, however the beam goes on.
@@ -24,20 +26,32 @@ class RescoringWeights:
 
 
 class LanguageModelRescorer:
-    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the recogniser's letters."""
+    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the words' `letters`.
 
-    def __init__(self, model: NeuralModel, weights: RescoringWeights, tokens: Tokens):
+    Words may have other characters, too, which do not count where the model has no tokens for them.
+    """
+
+    def __init__(self, model: NeuralModel, weights: RescoringWeights, letters: Set[str]):
         self.model = model
         self.weights = weights
-        model.encode(" ".join(sorted(tokens.letters)))
+        self.letters = letters
+        model.encode(" ".join(sorted(letters)))
 
     def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]:
-        log_probs = self.model.score([self.model.encode(hypothesis.text) for hypothesis in hypotheses])
+        log_probs = self.model.score([self._encode(hypothesis.text) for hypothesis in hypotheses])
         rescored = []
         for hypothesis, log_prob in zip(hypotheses, log_probs.tolist(), strict=True):
             gain = self.weights.lm_weight * log_prob + self.weights.word_bonus * len(hypothesis.words)
             rescored.append(replace(hypothesis, score=hypothesis.score + gain, rescoring=gain))
         return sorted(rescored, key=attrgetter("score"), reverse=True)
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return self.model.encode(text)
+        except LanguageModelError:
+            return self.model.encode(
+                "".join(char for char in plain(text) if char.lower() in self.letters or char == " ")
+            )
 
 
 @dataclass

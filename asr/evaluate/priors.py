@@ -1,14 +1,13 @@
 """The tokens' average posteriors (priors), for `asr.decode.priors`."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import read
+from asr.audio.sources import AudioFile, read
 from asr.errors import AsrError, AudioError
 from asr.recognize.offline import Recognizer
 
@@ -16,16 +15,13 @@ PRIOR_SECONDS = 1800  # audio that is enough for a hundred tokens: four times as
 LEAST = 1e-10  # of a prior: its log stays finite
 
 
-def measure_priors(
-    recognizer: Recognizer, recordings: Sequence[Any], read: Callable[[Any], np.ndarray] = read
-) -> tuple[float, ...]:
+def measure_priors(recognizer: Recognizer, recordings: Sequence[AudioFile]) -> tuple[float, ...]:
     """ln of each token's posterior, averaged over the frames of the recordings: (vocabulary,).
 
     Args:
         recognizer: gives the log-probs; its decoder is not used.
         recordings: a random choice of them, always the same, is read until there are `PRIOR_SECONDS` of audio. Damaged
             ones are left out.
-        read: from a recording to its samples (n,) at 16 kHz.
 
     Raises AsrError if none can be read.
     """

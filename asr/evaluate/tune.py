@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import NO_LM, DecoderOptions, make_decoder
+from asr.decode.build import NO_LM, DecoderOptions, make_decoder, open_pronunciations
 from asr.decode.calibration import UNCALIBRATED, log_odds
 from asr.decode.rescoring import RescoringDecoder
 from asr.decode.word_times import spell_words
@@ -24,7 +25,7 @@ from asr.errors import AsrError
 from asr.evaluate.wer import Evaluation, Utterance, correct_words, evaluate
 from asr.model.bundle import Bundle, DecoderConfig
 from asr.normalize import normalize
-from asr.recognize.align import forced_align, spell
+from asr.recognize.align import best_spellings, forced_align, spellings
 
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
 PRIOR_STEPS = {"prior_scale": 0.1}  # for a bundle with priors
@@ -66,6 +67,7 @@ class Tuner:
     bundle: Bundle
     samples: Sequence[Sample]
     say: Callable[[str], object]  # called with a line for each step
+    lexicon: Path | None = None  # added to the bundle's own
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
@@ -91,6 +93,7 @@ class Tuner:
         """A decoder with this config, its confidences as they come."""
         plain = UNCALIBRATED
         config = replace(config, greedy_confidence=plain, beam_confidence=plain, rescored_confidence=plain)
+        options = replace(options, lexicon=self.lexicon)
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
 
     def states(self, decoder: Decoder) -> Iterator[Any]:
@@ -154,11 +157,13 @@ class Tuner:
         """Seconds between the start of each correct word and that of forced alignment of the spoken text."""
         errors = []
         tokens, seconds = self.bundle.tokens, self.bundle.config.frame_seconds
+        pronunciations = open_pronunciations(self.bundle, self.lexicon)
         for sample, best, matches in zip(self.samples, measured.hypotheses, measured.matches, strict=True):
             if not matches:
                 continue
             with suppress(AsrError):  # a text that cannot be spelled, or is too long for its audio
-                spelled = spell(normalize(sample.text).split(), tokens)
+                ways = spellings(normalize(sample.text).split(), tokens, pronunciations=pronunciations)
+                spelled = best_spellings(sample.log_probs, ways)
                 aligned = forced_align(sample.log_probs, [token for ids in spelled for token in ids])
                 starts = [word.start for word in spell_words(aligned, tokens, seconds)]
                 errors += [abs(best.words[recognized].start - starts[spoken]) for recognized, spoken in matches.items()]

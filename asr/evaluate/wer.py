@@ -3,7 +3,7 @@
 Rates are fractions of the reference (0.123 is 12.3 %) and may exceed 1; only printed text is in per cent.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,12 +61,13 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
     import jiwer
 
     utterances = list(utterances)
-    words = _align(utterances)
-    counts = np.array([*map(_word_counts, words.alignments)])
-    lengths = np.array([*map(len, words.references)])
+    aligned = _align(utterances)
+    counts = np.array([*map(_word_counts, aligned)])
+    lengths = np.array([len(words.references[0]) for words in aligned])
     if lengths.sum() == 0:
         raise AsrError(f"none of the {len(utterances)} utterances has a reference word; add reference texts to score")
-    characters = jiwer.process_characters([*map(" ".join, words.references)], [*map(" ".join, words.hypotheses)])
+    pairs = [(" ".join(words.references[0]), " ".join(words.hypotheses[0])) for words in aligned]
+    characters = jiwer.process_characters([reference for reference, _ in pairs], [heard for _, heard in pairs])
     substitutions, deletions, insertions = counts.sum(axis=0).tolist()
     return Evaluation(
         wer=float(counts.sum() / lengths.sum()),
@@ -83,9 +84,9 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
 
 def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray]:
     """Word errors and reference words of each utterance, two arrays of shape (utterances,)."""
-    words = _align(utterances)
-    errors = [sum(_word_counts(chunks)) for chunks in words.alignments]
-    return np.array(errors), np.array([*map(len, words.references)])
+    aligned = _align(utterances)
+    errors = [sum(_word_counts(words)) for words in aligned]
+    return np.array(errors), np.array([len(words.references[0]) for words in aligned])
 
 
 def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
@@ -93,11 +94,11 @@ def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:
     return [
         {
             chunk.hyp_start_idx + offset: chunk.ref_start_idx + offset
-            for chunk in chunks
+            for chunk in words.alignments[0]
             if chunk.type == "equal"
             for offset in range(chunk.hyp_end_idx - chunk.hyp_start_idx)
         }
-        for chunks in _align(utterances).alignments
+        for words in _align(utterances)
     ]
 
 
@@ -119,65 +120,35 @@ def bootstrap_interval(errors: np.ndarray, lengths: np.ndarray) -> tuple[float, 
 
 
 def report(utterances: Iterable[Utterance]) -> str:
-    """Every utterance aligned as by sclite, the most word errors first, then the highest rate, then the id.
+    """Every utterance aligned, the most word errors first, then the highest rate, then the id.
 
-    Errors are in upper case, `***` stands for a missing word; a long alignment is folded.
+    As jiwer prints it: asterisks stand for a missing word, a line of S, D and I below marks the errors, and a long
+    alignment is folded.
     """
+    import jiwer
+
     utterances = list(utterances)
-    words = _align(utterances)
     blocks = []
-    for utterance, reference, hypothesis, chunks in zip(
-        utterances, words.references, words.hypotheses, words.alignments, strict=True
-    ):
-        substitutions, deletions, insertions = counts = _word_counts(chunks)
-        rate = sum(counts) / len(reference) if reference else float("inf") if hypothesis else 0.0
-        shown = f"WER {rate:.2%}" if reference else "WER undefined"
+    for utterance, words in zip(utterances, _align(utterances), strict=True):
+        substitutions, deletions, insertions = counts = _word_counts(words)
+        reference_words = len(words.references[0])
+        rate = sum(counts) / reference_words if reference_words else float("inf") if insertions else 0.0
         header = (
-            f"{utterance.id}: {shown}, {substitutions} substitutions, {deletions} deletions, "
-            f"{insertions} insertions, {len(reference)} reference words"
+            f"{utterance.id}: {f'WER {rate:.2%}' if reference_words else 'WER undefined'}, {substitutions} "
+            f"substitutions, {deletions} deletions, {insertions} insertions, {reference_words} reference words\n"
         )
-        lines = [header, *_aligned_lines(_columns(reference, hypothesis, chunks))]
-        blocks.append(((-sum(counts), -rate, utterance.id), "\n".join(lines) + "\n"))
+        shown = jiwer.visualize_alignment(words, show_measures=False, skip_correct=False, line_width=REPORT_COLUMNS)
+        lines = [line.rstrip() for line in shown.splitlines()[2:]]  # without jiwer's own header
+        blocks.append(((-sum(counts), -rate, utterance.id), header + "\n".join(lines).rstrip() + "\n"))
     return "\n".join(block for _, block in sorted(blocks))
 
 
-def _align(utterances: Iterable[Utterance]) -> "jiwer.WordOutput":
+def _align(utterances: Iterable[Utterance]) -> "list[jiwer.WordOutput]":
+    """Each utterance by itself."""
     import jiwer
 
-    pairs = [(normalize(utterance.reference), normalize(utterance.hypothesis)) for utterance in utterances]
-    return jiwer.process_words([reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs])
+    return [jiwer.process_words(normalize(one.reference), normalize(one.hypothesis)) for one in utterances]
 
 
-def _word_counts(chunks: "Sequence[jiwer.AlignmentChunk]") -> tuple[int, int, int]:
-    """Substitutions, deletions and insertions of one alignment."""
-    counts = {"substitute": 0, "delete": 0, "insert": 0, "equal": 0}
-    for chunk in chunks:
-        counts[chunk.type] += chunk.ref_end_idx - chunk.ref_start_idx or chunk.hyp_end_idx - chunk.hyp_start_idx
-    return counts["substitute"], counts["delete"], counts["insert"]
-
-
-def _columns(
-    reference: Sequence[str], hypothesis: Sequence[str], chunks: "Iterable[jiwer.AlignmentChunk]"
-) -> Iterator[tuple[str, str]]:
-    """The alignment as pairs of a reference and a hypothesis word, errors in upper case, `***` for a gap."""
-    for chunk in chunks:
-        above = list(reference[chunk.ref_start_idx : chunk.ref_end_idx])
-        below = list(hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx])
-        if chunk.type != "equal":
-            above = [word.upper() for word in above] or ["***"] * len(below)
-            below = [word.upper() for word in below] or ["***"] * len(above)
-        yield from zip(above, below, strict=True)
-
-
-def _aligned_lines(columns: Iterable[tuple[str, str]]) -> list[str]:
-    lines = [["REF:"], ["HYP:"]]
-    used = len("REF:")
-    for above, below in columns:
-        width = max(len(above), len(below))
-        if used + 1 + width > REPORT_COLUMNS and len(lines[-1]) > 1:
-            lines += [["REF:"], ["HYP:"]]
-            used = len("REF:")
-        lines[-2].append(above.ljust(width))
-        lines[-1].append(below.ljust(width))
-        used += 1 + width
-    return [" ".join(line).rstrip() for line in lines]
+def _word_counts(words: "jiwer.WordOutput") -> tuple[int, int, int]:
+    return words.substitutions, words.deletions, words.insertions

@@ -1,35 +1,36 @@
 """Opens and saves n-gram models: in a binary format, or ARPA.
 
-A binary file is the arrays of `asr.lm.ngram` and of the vocabulary, little-endian, after a line of JSON. It is mapped
-into memory: it opens at once, processes share its pages, and only pages that are used are loaded.
+A binary file is the arrays of `asr.lm.ngram` and of the vocabulary, mapped into memory (`asr.lm.arrays`).
 """
 
 import gzip
-import json
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from asr.errors import LanguageModelError, one_line
+from asr.errors import LanguageModelError
 from asr.files import replacing
 from asr.lm.arpa import read_arpa, write_arpa
-from asr.lm.ngram import NgramModel
+from asr.lm.arrays import ALIGNMENT, MAX_LINE, explain_damage, map_arrays, write_arrays
+from asr.lm.ngram import CODES, MEMBERS, SMALL_CODES, NgramModel
 from asr.lm.source import open_source
 
-MAGIC = b"asr n-grams 1\n"  # the number is raised when an old `asr` could not read a new file
-MAX_LINE = 1 << 16  # bytes of a first line: of any file, also of one without lines
-ALIGNMENT = 64  # bytes: where arrays start in the file
+MAGIC = b"asr n-grams 1\n"
+MAGIC_PACKED = b"asr n-grams 2\n"  # of files that version 1 of the format could not hold: see `NgramModel.packed`
+MAX_HEADER = 1 << 10  # bytes of the lines before the arrays
 DTYPES = {
     "text": "u1",
     "starts": "u4",
     "words": "u2 u4",
     "first": "u4",
     "suffixes": "u4",
-    "log_probs": "f4 u2",  # a number, or its place in the table
-    "backoffs": "f4 u2",
+    "log_probs": "f4 u2 u1",  # a number, or its place in the table
+    "backoffs": "f4 u2 u1",
     "log_prob_table": "f4",  # empty where the numbers themselves are stored
     "backoff_table": "f4",
+    "members": "u4",  # empty where all words are; only in version 2
 }
 
 
@@ -38,35 +39,25 @@ def load_model(path: Path | str) -> NgramModel:
     path = Path(path)
     with open_source(path) as file:
         first = file.readline(MAX_LINE)
-        return _map(path, file.readline()) if first == MAGIC else read_arpa(chain([first], file), path)
+        binary = first in (MAGIC, MAGIC_PACKED)
+        return _map(path, first, file.readline()) if binary else read_arpa(chain([first], file), path)
 
 
-def _map(path: Path, header: bytes) -> NgramModel:
-    # An ordinary array of the mapped memory: np.memmap itself is slower.
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if path.is_file() else np.zeros(0, dtype=np.uint8)
-    if data[: len(MAGIC)].tobytes() != MAGIC:
-        raise LanguageModelError(f"{path}: is to be mapped into memory; it must be a file, and not compressed")
-    try:
-        described = json.loads(header)
-        counts, arrays = described["counts"], {}
-        begin = len(MAGIC) + len(header)
-        for name, dtypes in DTYPES.items():
-            dtype, length = described["arrays"][name]
-            begin += -begin % ALIGNMENT
-            end = begin + length * np.dtype(dtype).itemsize
-            if dtype not in dtypes.split() or end > len(data):
-                raise ValueError(f"no room for {name}")
-            arrays[name] = data[begin:end].view(f"<{dtype}")
-            begin = end
+def _map(path: Path, magic: bytes, header: bytes) -> NgramModel:
+    with explain_damage(path):
+        described, arrays = map_arrays(path, magic, header, _dtypes(magic))
+        counts = described["counts"]
+        arrays.setdefault("members", arrays["first"][:0])
         inner, nodes = 1 + sum(counts[:-1]), 1 + sum(counts)
         lengths = {"words": nodes, "log_probs": nodes, "first": inner + 1, "backoffs": inner, "starts": counts[0] + 1}
         if any(len(arrays[name]) != length for name, length in lengths.items()):
             raise ValueError("lengths differ")
+        members = arrays["members"]
+        if (np.diff(members, append=counts[0]) <= 0).any() or len(members) > MEMBERS:
+            raise ValueError("members not ascending")
         if arrays["first"][-1] != nodes or arrays["starts"][-1] != len(arrays["text"]):
             raise ValueError("ends differ")
         return NgramModel(counts, arrays)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise LanguageModelError(f"{path}: truncated or damaged ({one_line(error)}); copy or build it again") from error
 
 
 def save_model(model: NgramModel, path: Path) -> None:
@@ -79,16 +70,29 @@ def save_model(model: NgramModel, path: Path) -> None:
                 with (gzip.open if path.suffix == ".gz" else open)(part, "wt", encoding="utf-8") as file:
                     write_arpa(model, file)
             else:
-                _write_binary(model, part)
+                packed = len(model.arrays["members"]) > 0 or model.arrays["log_probs"].itemsize == 1
+                magic = MAGIC_PACKED if packed else MAGIC
+                arrays = {name: model.arrays[name] for name in _dtypes(magic)}
+                write_arrays(part, magic, {"counts": model.counts}, arrays)
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be written ({error.strerror}); choose another output") from error
 
 
-def _write_binary(model: NgramModel, path: Path) -> None:
-    arrays = {name: np.ascontiguousarray(model.arrays[name]) for name in DTYPES}
-    stored = {name: [array.dtype.str[1:], len(array)] for name, array in arrays.items()}
-    with path.open("wb") as file:
-        file.write(MAGIC + json.dumps({"counts": model.counts, "arrays": stored}).encode() + b"\n")
-        for array in arrays.values():
-            file.write(bytes(-file.tell() % ALIGNMENT))
-            file.write(array.data)
+def _dtypes(magic: bytes) -> dict[str, str]:
+    """Of the arrays of a version of the format."""
+    return {name: dtype for name, dtype in DTYPES.items() if name != "members" or magic == MAGIC_PACKED}
+
+
+def packed_size(counts: Sequence[int], text: int) -> int:
+    """The most bytes that the file of a packed model has (`NgramModel.packed`).
+
+    counts: n-grams of each order; at most 65,535 words end those of two words or more.
+    text: bytes of all words.
+    """
+    words, nodes = counts[0], 1 + sum(counts)
+    inner = 1 + sum(counts[:-1])
+    suffixes = max(0, inner - 1 - sum(counts[:2]))
+    members = MEMBERS if words > CODES else 0
+    tables = 2 * SMALL_CODES
+    room = MAX_HEADER + ALIGNMENT * len(DTYPES)
+    return room + text + 4 * (words + 1 + inner + 1 + suffixes + members + tables) + 3 * nodes + inner

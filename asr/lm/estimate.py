@@ -13,12 +13,13 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import count
 
 import numpy as np
 
 from asr.errors import LanguageModelError
 from asr.lm.ngram import Level, NgramModel
+from asr.lm.prune import Pruner
 from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN
 
 START_PROB = 1e-99  # of <s>, which is never predicted: a convention
@@ -56,7 +57,7 @@ def estimate(
     vocabulary: number of most frequent words to keep, others become <unk>; None keeps all.
     cutoffs: by order, the last for those above too; n-grams with at most this count are left out. 0 for the words,
         then not decreasing, so that the contexts of n-grams are kept.
-    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `entropy_prune`).
+    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `asr.lm.prune`).
     """
     if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
         given = ",".join(map(str, cutoffs))
@@ -69,10 +70,9 @@ def estimate(
     kept[0][:] = True
     fallbacks = smooth(levels, kept, start)
     select(levels, kept)
-    if threshold > 0:
-        select(levels, entropy_prune(levels, threshold))
     logs = [Level(ngrams.context, ngrams.word, np.log(ngrams.prob), np.log(ngrams.backoff)) for ngrams in levels]
-    return NgramModel.of(words, logs), fallbacks
+    model = NgramModel.of(words, logs)
+    return Pruner(model).prune(threshold) if threshold > 0 else model, fallbacks
 
 
 def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:
@@ -181,38 +181,3 @@ def select(levels: list[Ngrams], kept: Sequence[np.ndarray]) -> None:
             ngrams.backoff[mask],
         )
         places = np.cumsum(mask) - 1
-
-
-def entropy_prune(levels: Sequence[Ngrams], threshold: float) -> list[np.ndarray]:
-    """Masks of the n-grams to keep; sets the back-off weights for these.
-
-    Stolcke 1998, "Entropy-based pruning of backoff language models": an n-gram is removed if the perplexity of the
-    model without it rises by less than the fraction `threshold`. The probability of a context is its share of the text,
-    not the model's, for which the lower orders of Kneser-Ney are not suited (Chelba et al. 2010).
-    """
-    kept = [np.ones(len(ngrams), dtype=bool) for ngrams in levels]
-    needed = np.zeros(len(levels[-1]), dtype=bool)  # as contexts of kept n-grams
-    for order in range(len(levels) - 1, 0, -1):
-        below, ngrams = levels[order - 1], levels[order]
-        prob, lower = ngrams.prob, below.prob[ngrams.suffix]
-        left = unseen(ngrams, prob, len(below))[ngrams.context]
-        left_below = unseen(ngrams, lower, len(below))[ngrams.context]
-        old, new = np.log(left / left_below), np.log((left + prob) / (left_below + lower))
-        share = below.count[ngrams.context] / levels[0].count.sum()
-        loss = share * (prob * (np.log(prob) - np.log(lower) - new) + left * (old - new))
-        kept[order] = needed | (np.expm1(loss) >= threshold)
-        needed = np.zeros(len(below), dtype=bool)
-        needed[ngrams.context[kept[order]]] = True
-
-    lower = levels[0].prob  # probabilities of an order in the smaller model
-    for (below, ngrams), mask in zip(pairwise(levels), kept[1:], strict=True):
-        lower = lower[ngrams.suffix]
-        left = unseen(ngrams, np.where(mask, ngrams.prob, 0), len(below))
-        below.backoff = left / unseen(ngrams, np.where(mask, lower, 0), len(below))
-        lower = np.where(mask, ngrams.prob, below.backoff[ngrams.context] * lower)
-    return kept
-
-
-def unseen(ngrams: Ngrams, prob: np.ndarray, contexts: int) -> np.ndarray:
-    """1 − the sum of the probabilities after each context; at least 1e-12, whatever the rounding."""
-    return np.maximum(1 - ngrams.by_context(prob, contexts), 1e-12)

@@ -6,6 +6,7 @@ model.onnx            the graph: waveform in, log-probabilities out; or chunk an
 weights.safetensors   the same weights in half precision
 MODEL_CARD.md         data, license, error rates
 tokenizer.model       sentencepiece's model, for BPE
+lexicon.lex, g2p.lm   pronunciations, and rules for other words, where tokens spell phones and no packaged ones serve
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from asr.errors import BundleError, LanguageModelError, one_line
 from asr.model.tokens import Tokens
@@ -30,6 +31,8 @@ OLD_NAMES = {  # of fields, in version 0.1
     "variational": "variational_dropout",
 }
 LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this file and its MODEL_CARD.md
+LEXICON = "lexicon.lex"  # and a packaged lexicon one with this file
+PRONOUNCER = "g2p.lm"  # and this one, beside a lexicon: how words are pronounced that it does not have
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,16 @@ class BundleConfig:
     metrics: dict[str, float] = field(default_factory=dict)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
+    spelling: Literal["letters", "phones"] = "letters"  # what tokens are made of
+    lexicon: str = ""  # for phones: a packaged lexicon's name, or a file in the bundle's folder
     log_priors: tuple[float, ...] = ()  # ln of each token's average probability on training data, if it was measured
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         if not self.frame_seconds * self.sample_rate >= 1:
             raise ValueError(f"frame_seconds {self.frame_seconds}, sample_rate {self.sample_rate}")
+        if self.spelling not in ("letters", "phones") or (self.spelling == "phones") != bool(self.lexicon):
+            raise ValueError(f"spelling {self.spelling!r}, lexicon {self.lexicon!r}")
         if not isinstance(self.decoder, DecoderConfig):  # as it was read
             object.__setattr__(self, "decoder", _decoder_config(self.decoder))
         priors = tuple(map(float, self.log_priors))
@@ -120,9 +127,8 @@ def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Pat
 
     With a `bundle`, the name is one in its config: of a file inside the bundle or a packaged model, never of another.
     """
-    inside = bundle is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
-    if bundle is not None and inside and (bundle.path / name).is_file():
-        return bundle.path / name
+    if bundle is not None and (inside := _inside(bundle, name)):
+        return inside
     packaged = packaged_language_models()
     if str(name) in packaged:
         return PACKAGED / name / LANGUAGE_MODEL
@@ -130,6 +136,26 @@ def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Pat
         return Path(name)
     where, file = ("", "a file") if bundle is None else (f"{bundle.path}/config.json: ", "a file in the bundle")
     raise LanguageModelError(f"{where}no language model '{name}': neither {file} nor one of {', '.join(packaged)}")
+
+
+def _inside(bundle: "Bundle", name: str | Path) -> Path | None:
+    """The file that a bundle's config names, if it is one inside the bundle."""
+    path = Path(name)
+    outside = path.is_absolute() or ".." in path.parts
+    return bundle.path / path if not outside and (bundle.path / path).is_file() else None
+
+
+def find_lexicon(bundle: "Bundle") -> Path:
+    """The file of the lexicon that the bundle's config names. BundleError if there is none."""
+    name = bundle.config.lexicon
+    if inside := _inside(bundle, name):
+        return inside
+    packaged = sorted(file.parent.name for file in PACKAGED.glob(f"*/{LEXICON}"))
+    if name in packaged:
+        return PACKAGED / name / LEXICON
+    raise BundleError(
+        f"{bundle.path}/config.json: no lexicon '{name}': neither a file in the bundle nor one of {', '.join(packaged)}"
+    )
 
 
 def load_bundle(name: str | Path) -> Bundle:

@@ -10,26 +10,40 @@ SEGMENT_PAUSE = 0.6  # seconds
 SEGMENT_CHARACTERS = 84
 
 
-@dataclass(frozen=True, repr=False)
-class Word:
-    """One word: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1."""
+@dataclass(frozen=True)
+class Phone:
+    """One phone, by its name in ARPAbet; as a word otherwise."""
 
     text: str
     start: float
     end: float
     confidence: float
 
+
+@dataclass(frozen=True, repr=False)
+class Word:
+    """One word: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1.
+
+    phones: of a word that was aligned by a model that spells phones.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    phones: tuple[Phone, ...] = ()
+
     def __repr__(self) -> str:
         return f"Word({self.text!r}, {self.start:.2f}, {self.end:.2f}, {self.confidence:.2f})"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `word`, `start`, `end`, `confidence`, rounded to three decimals."""
-        return {
-            "word": self.text,
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "confidence": round(self.confidence, 3),
-        }
+        """For JSON: `word`, `start`, `end`, `confidence`, rounded to three decimals; `phones` likewise, if any."""
+        phones = [{"phone": phone.text, **_rounded(phone)} for phone in self.phones]
+        return {"word": self.text, **_rounded(self), **({"phones": phones} if phones else {})}
+
+
+def _rounded(item: Word | Phone) -> dict[str, float]:
+    return {name: round(getattr(item, name), 3) for name in ("start", "end", "confidence")}
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,12 +10,12 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asr.errors import ArgumentError
 from asr.output.subtitles import Cue, in_order, subtitle_cues, to_milliseconds
-from asr.output.transcript import Segment, Transcript
+from asr.output.transcript import Phone, Segment, Transcript, Word
 
 
 def _timestamp(milliseconds: int, decimal_mark: str) -> str:
@@ -153,34 +153,44 @@ def _field(text: str) -> str:
 
 
 def textgrid(transcript: Transcript, name: str) -> str:
-    """Praat's TextGrid in its long text form: one interval tier of words, with empty intervals between them.
+    """Praat's TextGrid in its long text form: an interval tier of words, with empty intervals between them, and one of
+    phones where they are known.
 
     The intervals cover the recording from 0 to its end, each at least a millisecond long. How many there are stands
     before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".)
     """
-    words = transcript.words
-    times = in_order([(word.start, word.end) for word in words], minimum=1)
+    tiers: dict[str, Sequence[Word | Phone]] = {"words": transcript.words}
+    if phones := [phone for word in transcript.words for phone in word.phones]:
+        tiers["phones"] = phones
+    intervals = {tier: _intervals(items) for tier, items in tiers.items()}
+    ends = [end for filled in intervals.values() for _, end, _ in filled]
+    duration = max(to_milliseconds(transcript.duration), *ends, 1)  # Praat takes no empty interval
+    span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>"]
+    lines += [f"size = {len(tiers)}", "item []:"]
+    for place, (tier, filled) in enumerate(intervals.items(), 1):
+        now = filled[-1][1] if filled else 0
+        if duration > now:
+            filled.append((now, duration, ""))
+        head = ['class = "IntervalTier"', f'name = "{tier}"', *span, f"intervals: size = {len(filled)}"]
+        lines += [f"    item [{place}]:", *(f"        {line}" for line in head)]
+        for number, (start, end, text) in enumerate(filled, 1):
+            quoted = text.replace('"', '""')
+            interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
+            lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
+    return "\n".join(lines) + "\n"
+
+
+def _intervals(items: Sequence[Word | Phone]) -> list[tuple[int, int, str]]:
+    """Start, end (milliseconds) and text of each item, and of the gaps before and between them."""
     intervals: list[tuple[int, int, str]] = []
     now = 0
-    for (start, end), word in zip(times, words, strict=True):
+    for (start, end), item in zip(in_order([(item.start, item.end) for item in items], minimum=1), items, strict=True):
         if start > now:
             intervals.append((now, start, ""))
-        intervals.append((start, end, word.text))
+        intervals.append((start, end, item.text))
         now = end
-    duration = max(to_milliseconds(transcript.duration), now, 1)  # Praat takes no empty interval
-    if duration > now:
-        intervals.append((now, duration, ""))
-
-    span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>", "size = 1"]
-    lines += ["item []:", "    item [1]:"]
-    tier = ['class = "IntervalTier"', 'name = "words"', *span, f"intervals: size = {len(intervals)}"]
-    lines += [f"        {line}" for line in tier]
-    for number, (start, end, text) in enumerate(intervals, 1):
-        quoted = text.replace('"', '""')
-        interval = [f"xmin = {start / 1000:.3f}", f"xmax = {end / 1000:.3f}", f'text = "{quoted}"']
-        lines += [f"        intervals [{number}]:", *(f"            {line}" for line in interval)]
-    return "\n".join(lines) + "\n"
+    return intervals
 
 
 def jsonl(transcript: Transcript, name: str) -> str:

@@ -14,17 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from asr.data.augment.batch import SpecAugment
-from asr.data.batch import Batch, TrainingData, read_sources
+from asr.data.batch import Batch, read_sources
 from asr.data.manifest import Entry
+from asr.data.pronunciation import make_speller
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
 from asr.decode.greedy import GreedyDecoder
+from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
+from asr.model.bundle import LEXICON
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
 from asr.train.config import AcousticRecipe
+from asr.train.loader import CorpusData
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
 from asr.train.report.saturation import Saturation
@@ -75,7 +79,6 @@ class AcousticTask(Task):
         self.recipe = recipe
         self.device = device
         self.say = say
-        self.unreadable: set[str] = set()
         self.augment: SpecAugment | None = None
         # A resumed run needs no longer what it began with.
         begun = (recipe.folder / LAST).exists()
@@ -102,36 +105,35 @@ class AcousticTask(Task):
         """`source` has tokenizers that are taken if the recipe asks for such ones."""
         recipe = self.recipe
         rule = TextRule(recipe.tokenizer)
-        train = read_sources(recipe.data.train, rule)
-        dev = [read_sources([manifest], rule) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
+        speller = make_speller(recipe.tokenizer, recipe.phones, recipe.language)
+        train = read_sources(recipe.data.train, rule, speller)
+        dev = [read_sources([manifest], rule, speller) for manifest in (recipe.data.dev, *recipe.data.more_dev)]
         chosen = self._chosen([entry for _, entries in train for entry in entries])
         if rule.dropped:
             self.say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
+        for line in speller.report() if speller else ():
+            self.say(line)
+        self.pronunciations: Pronunciations | None = None  # how words are written, where phones are spelled
         self.phones: Tokenizer | None = None
         with distributed.main_first():
             if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
-                for name in (TOKENIZER_MODEL, PHONES_MODEL):
+                for name in (TOKENIZER_MODEL, PHONES_MODEL, LEXICON):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
-            texts = (entry.text for entry in chosen if entry.text)
+            texts = filter(None, (entry.spelled(recipe.tokenizer.spelling) for entry in chosen))
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
+            if speller and recipe.tokenizer.spelling == "phones":
+                # Without rules for words that are in no lexicon, which take milliseconds each.
+                self.pronunciations = Pronunciations(speller.keep(recipe.folder, (entry.text for entry in chosen)))
             if recipe.phones.weight:
                 spelled = [entry.phones for entry in chosen if entry.phones]
                 if not spelled:
                     raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
                 config = phones_tokenizer(recipe.phones)
                 self.phones = make_tokenizer(config, spelled, recipe.folder / PHONES_MODEL, "phones")
-        self.data: TrainingData
-        if recipe.data.in_memory:
-            from asr.train.loader import CorpusData
-
-            ids = {entry.id for entry in chosen}
-            self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say)
-        else:
-            from asr.train.file_loader import LhotseData  # Lhotse takes seconds to import
-
-            self.data = LhotseData(recipe, self.tokenizer, chosen, dev, self.say)
+        ids = {entry.id for entry in chosen}
+        self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
         least, recipe = self.recipe.data.min_confidence, self.recipe
@@ -161,7 +163,7 @@ class AcousticTask(Task):
     def accelerate(self, dtype: torch.dtype) -> None:
         """Capture graphs of the recurrent layers on a GPU; without them, it waits for the CPU most of the time."""
         recipe = self.recipe
-        if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1 or not recipe.data.in_memory:
+        if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1:
             return
         views = 2 if recipe.objective.consistency else 1
         frames, rows = views * int(recipe.data.batch_seconds / FRAME_SECONDS), views * recipe.data.max_batch
@@ -173,9 +175,10 @@ class AcousticTask(Task):
             self.say(f"recurrent layers run without CUDA graphs, which makes them slower: {one_line(error)}")
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
-        learning = any(epoch.dev_wer < self.recipe.augment.mask_below_wer for epoch in curve)
+        below = self.recipe.augment.mask_below_wer
+        learning = any(epoch.dev_wer < below for epoch in curve)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
-        return map(self._reported, self.data.train(len(curve) + 1, done, gain_only=not learning))
+        return self.data.train(len(curve) + 1, done, gain_only=below > 0 and not learning)
 
     def count(self, batch: Batch) -> tuple[int, int]:
         tokens = self._tokens(batch)
@@ -194,16 +197,14 @@ class AcousticTask(Task):
         """Loss per token and greedy word errors of the dev data, in float32."""
         assert isinstance(model, AcousticModel)
         model.eval()
-        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS)
+        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
         wers: dict[str, float] = {}
         measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
         only_blanks = True
         with Saturation(model) as saturation:
             for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
                 utterances = []
-                for batch in map(self._reported, self.data.dev(number)):
-                    if not batch.ids:
-                        continue
+                for batch in self.data.dev(number):
                     saturation.lengths = output_lengths(batch.lengths)
                     log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
@@ -223,14 +224,6 @@ class AcousticTask(Task):
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
-
-    def _reported(self, batch: Batch) -> Batch:
-        """Say once of each recording that it cannot be read; the run goes on without it."""
-        for file, message in batch.unreadable.items():
-            if file not in self.unreadable:
-                self.say(message)
-                self.unreadable.add(file)
-        return batch
 
 
 def greedy_text(decoder: GreedyDecoder, log_probs: np.ndarray) -> str:

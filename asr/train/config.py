@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig
+from asr.data.pronunciation import suits
 from asr.errors import RecipeError
 from asr.files import replacing
 from asr.model.bundle import current_field
@@ -143,8 +144,12 @@ class AcousticRecipe(Recipe):
             raise ValueError("objective.consistency needs masks; set augment.mask_below_wer, which is 0, to 1")
         if objective.intermediate + objective.smoothing + objective.distillation + self.phones.weight >= 1:
             raise ValueError("objective.intermediate, smoothing, distillation and phones.weight leave nothing for CTC")
-        if not data.in_memory and (data.passes > 1 or self.phones.weight):
-            raise ValueError("data.passes and phones.weight need data.in_memory=true")
+        tokenizer = self.tokenizer
+        if tokenizer.spelling == "phones" and not suits(tokenizer.lexicon, self.language):
+            raise ValueError(
+                f"tokenizer.kind={tokenizer.kind}: {tokenizer.lexicon} has no words of language {self.language!r}; "
+                "set tokenizer.lexicon to a dictionary (word, tab, ARPAbet), or tokenizer.kind to bpe"
+            )
         return self
 
 
@@ -160,10 +165,12 @@ class LanguageRecipe(Recipe):
 KINDS: dict[str, type[AcousticRecipe | LanguageRecipe]] = {"acoustic": AcousticRecipe, "language": LanguageRecipe}
 # Fields that may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
-    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped", "data.workers"),
+    *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped"),
     *("data.ngram", "description", "license", "attribution", "keep_last", "budget_minutes"),
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
+# Of earlier versions, which had a second way to load the data.
+WITHOUT_EFFECT = ("data.in_memory", "data.workers", "data.buckets")
 
 
 class _Loader(yaml.SafeLoader):
@@ -201,6 +208,9 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
             key, value = current_field(name, value)
             if key != name:
                 log.warning("%s: %s is now %s", where, name, key)
+            if key in WITHOUT_EFFECT:
+                log.warning("%s: %s has no effect any more; take it out", where, key)
+                continue
             if key not in known:
                 raise RecipeError(f"{where}: {_unknown(key, value, known)}")
             origin[key] = where

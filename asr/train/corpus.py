@@ -1,33 +1,35 @@
-"""Training audio in memory: every recording decoded once, into one array of int16.
+"""Training audio, decoded once: every recording of a manifest or of shards in one file of int16.
 
     audio/3f2a….i16     the samples of a manifest's recordings, one after the other, 16 kHz mono
     audio/3f2a….json    where each recording ends, and why others could not be read
 
-The files are memory-mapped: a second run over the same manifest starts at once.
+The files are memory-mapped: a second run over the same manifests starts at once, and a corpus may be larger than the
+memory, which then holds what was used last.
 """
 
 import hashlib
 import json
 import os
-import signal
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 
+from asr.audio.sources import read
 from asr.data.manifest import Entry
-from asr.data.shards import ShardEntry, read_recording, read_training
+from asr.data.shards import ShardEntry, read_recordings, read_training
 from asr.errors import AudioError, RecipeError, describe_os_error, is_disk_full
 from asr.files import replacing
 
 FULL_SCALE = 2**15  # of an int16 sample
-CHUNK = 32  # recordings that a process decodes before it hands them over
+BLOCK = 1024  # recordings that are decoded before the first of them is written
 MEMORY_SHARE = 0.5  # of a GPU's free memory that the corpus may take
 
 
@@ -40,8 +42,8 @@ class Decoded:
     problems: dict[int, str]  # by its number, why a recording cannot be read: it has no samples
 
 
-def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Decoded:
-    """Decode a manifest or shards with so many processes (0: one a core), or map what is decoded. RecipeError."""
+def decode_manifest(manifest: Path | str, folder: Path, say: Callable[[str], None] = lambda _: None) -> Decoded:
+    """Decode a manifest or shards, or map what is decoded. RecipeError."""
     entries = read_training(str(manifest))
     name = digest(entries)
     samples, index = folder / f"{name}.i16", folder / f"{name}.json"
@@ -49,16 +51,13 @@ def decode_manifest(manifest: Path | str, folder: Path, workers: int = 0) -> Dec
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):  # another run may decode the same
             if not index.is_file():
-                _decode(entries, samples, index, workers or os.cpu_count() or 1)
+                say(f"{manifest}: decoding {len(entries):,} recordings to {folder}, once (115 MB an hour)")
+                _decode(entries, samples, index)
         described = json.loads(index.read_text(encoding="utf-8"))
         ends = described["ends"]
         # "c": torch warns of arrays that it must not write to.
         mapped = np.memmap(samples, np.int16, "c", shape=(ends[-1],)) if ends[-1] else np.zeros(0, np.int16)
         return Decoded(mapped, ends, {int(number): line for number, line in described["problems"].items()})
-    except BrokenProcessPool as error:
-        raise RecipeError(
-            f"{manifest}: a process that decodes was killed, most often for want of memory; start again"
-        ) from error
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
             f"{samples}: decoded audio cannot be written or read ({describe_os_error(error)}); "
@@ -70,48 +69,55 @@ def digest(entries: Sequence[Entry]) -> str:
     """Of the recordings' names, sizes and times. Texts may change without a new decoding."""
     digest = hashlib.sha256()
     for entry in entries:
-        source = _source(entry)
+        source = (entry.tar, entry.id) if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
         status = os.stat(entry.audio) if os.path.isfile(entry.audio) else None
         digest.update(repr((source, status and (status.st_size, status.st_mtime_ns))).encode())
     return digest.hexdigest()[:16]
 
 
-def _source(entry: Entry) -> str:
-    return entry.source if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
-
-
-def _decode(entries: Sequence[Entry], samples: Path, index: Path, workers: int) -> None:
-    ends, problems, end = [], {}, 0
-    with (
-        replacing(samples) as part,
-        open(part, "wb") as file,
-        # Ctrl-C reaches all processes; this one ends the others.
-        ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool,
-    ):
-        for number, decoded in enumerate(pool.map(_read, map(_source, entries), chunksize=CHUNK)):
-            if isinstance(decoded, str):
-                problems[number] = decoded
-            else:
-                file.write(decoded)
-                end += len(decoded) // 2
-            ends.append(end)
+def _decode(entries: Sequence[Entry], samples: Path, index: Path) -> None:
+    in_shards = [entry for entry in entries if isinstance(entry, ShardEntry)]
+    recordings = read_recordings(in_shards) if in_shards else (entry.audio for entry in entries)
+    ends: list[int] = []
+    problems, end = {}, 0
+    with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        while block := list(islice(recordings, BLOCK)):
+            for decoded in pool.map(_read, block):
+                if isinstance(decoded, str):
+                    problems[len(ends)] = decoded
+                else:
+                    file.write(decoded)
+                    end += len(decoded) // 2
+                ends.append(end)
     with replacing(index) as part:
         part.write_text(json.dumps({"ends": ends, "problems": problems}), encoding="utf-8")
 
 
-def _read(source: str) -> bytes | str:
+def _read(recording: Path | BinaryIO | AudioError) -> bytes | str:
+    """The samples of a recording, or why it cannot be read."""
     try:
-        samples = read_recording(source)
+        if isinstance(recording, AudioError):
+            raise recording
+        samples = read(recording) * FULL_SCALE
+        return samples.round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes()
     except AudioError as error:
         return str(error)
-    return (samples * FULL_SCALE).round().clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16).tobytes()
 
 
 class Corpus:
     """The audio of utterances, each a view of the memory that holds its manifest's recordings."""
 
-    def __init__(self, sources: Iterable[tuple[str, Sequence[Entry]]], folder: Path):
-        """sources: manifests, each with its entries in the order of its lines. The files are in `folder`."""
+    def __init__(
+        self,
+        sources: Iterable[tuple[str, Sequence[Entry]]],
+        folder: Path,
+        say: Callable[[str], None] = lambda _: None,
+        without: str = "left out",
+    ):
+        """sources: manifests, each with its entries in the order of its lines. The files are in `folder`.
+
+        say: is told what is decoded and, after `without`, which recordings cannot be read.
+        """
         self.entries: list[Entry] = []
         self.problems: dict[int, str] = {}  # by index, why a recording cannot be read
         self._memory: list[Tensor] = []
@@ -119,7 +125,7 @@ class Corpus:
         known: dict[str, tuple[int, Decoded]] = {}
         for manifest, entries in sources:
             if manifest not in known:
-                decoded = decode_manifest(manifest, folder)
+                decoded = decode_manifest(manifest, folder, say=say)
                 known[manifest] = len(self._memory), decoded
                 self._memory.append(torch.from_numpy(decoded.samples))
             memory, decoded = known[manifest]
@@ -127,6 +133,8 @@ class Corpus:
             self.entries += entries
             places = zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)
             self._places += [(memory, begin, end) for begin, end in places]
+        for problem in self.problems.values():
+            say(f"{without}: {problem}")
 
     def length(self, index: int) -> int:
         """Samples of an utterance."""

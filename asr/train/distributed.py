@@ -20,7 +20,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from asr.data.workers import is_lost_worker
 from asr.errors import RecipeError, one_line
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first one measures
@@ -115,8 +114,6 @@ def together(operation: Callable[..., object], *arguments: Any, **named: Any) ->
     try:
         operation(*arguments, **named)
     except (RuntimeError, ValueError) as error:  # torch's own of all kinds, ValueError for a wrong environment
-        if is_lost_worker(error):
-            raise
         raise RecipeError(
             f"another process of this run has ended or cannot be reached ({one_line(error)}); see what it says, then "
             "start all of them again, with asr train --resume RUN if the run has begun"

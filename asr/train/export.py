@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from rich.console import Console
 
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
+from asr.data.pronunciation import PhoneSpeller
 from asr.data.sentences import read_texts
-from asr.data.shards import ShardEntry, read_recording, read_training
+from asr.data.shards import ShardEntry, read_recordings, read_training
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, bundle_tokenizer
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
-from asr.errors import RecipeError, one_line
+from asr.errors import AudioError, RecipeError, one_line
 from asr.evaluate.live import transcribe_live
 from asr.evaluate.perplexity import Perplexity, known_words, neural_perplexity, ngram_perplexity
 from asr.evaluate.priors import measure_priors
@@ -46,10 +48,11 @@ from asr.train.task import Epoch, best_epoch
 # by less than this share.
 INT8_MAX_WER_LOSS = 0.003
 INT8_MAX_PERPLEXITY_RISE = 0.01
+FROM_SHARDS = 500  # recordings of a set of shards, by which priors are measured
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
 BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md"}
-BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".arpa", ".gz"}
+BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".lex", ".arpa", ".gz"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ class Measured:
 def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
     """Write the bundle of an acoustic model; an older bundle at `target` is replaced. RecipeError."""
     recipe: AcousticRecipe = run.recipe
+    spelling, lexicon = recipe.tokenizer.spelling, ""
     with bundle_folder(run.checkpoint.parent, target) as folder:
+        if spelling == "phones":
+            lexicon = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language).put(run.checkpoint.parent, folder)
         for name in (TOKENIZER_MODEL, PHONES_MODEL):
             if (run.checkpoint.parent / name).exists():
                 shutil.copy(run.checkpoint.parent / name, folder)
@@ -92,6 +98,8 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             model=asdict(recipe.model),
             tokenizer=asdict(recipe.tokenizer),
             lookahead=recipe.model.lookahead,
+            spelling=spelling,
+            lexicon=lexicon,
         )
         write_config(folder, config)
         console.print("measuring the bundle on the dev data")
@@ -271,9 +279,15 @@ def measure(
 
 
 def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float, ...]:
-    entries = [entry for source in sources for entry in read_training(source)]
-    recordings = [entry.source if isinstance(entry, ShardEntry) else entry.audio for entry in entries]
-    return measure_priors(Recognizer(load_bundle(bundle), "greedy"), recordings, read_recording)
+    recordings: list[Any] = []
+    for source in sources:
+        entries = read_training(source)
+        if isinstance(entries[0], ShardEntry):  # which are read one after the other
+            found = islice(read_recordings(entry for entry in entries if isinstance(entry, ShardEntry)), FROM_SHARDS)
+            recordings += [recording for recording in found if not isinstance(recording, AudioError)]
+        else:
+            recordings += [entry.audio for entry in entries]
+    return measure_priors(Recognizer(load_bundle(bundle), "greedy"), recordings)
 
 
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:

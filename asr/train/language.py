@@ -54,6 +54,8 @@ class LanguageTask(Task):
         self.device = device
         bundle = load_bundle(data.tokenizer_from)
         tokenizer = bundle_tokenizer(bundle)
+        if tokenizer.spelling == "phones":
+            raise RecipeError(f"data.tokenizer_from: {data.tokenizer_from} spells phones; name a model of letters")
         self.tokens = tokenizer.tokens
         rule = TextRule(replace(TokenizerConfig(**bundle.config.tokenizer), unknown=data.unknown))
         corpora = {}

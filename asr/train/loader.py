@@ -1,6 +1,7 @@
-"""Batches from a corpus in memory: cut, padded and augmented a whole batch at a time, where the model computes.
+"""Batches of a decoded corpus: cut, padded and augmented a whole batch at a time, where the model computes.
 
-All that is drawn for an utterance depends on the seed, the pass and the utterance, as in `asr.data.dataset`.
+All that is drawn for an utterance depends on the seed, the pass and the utterance: a pass can be repeated, and go on
+after any number of its batches.
 """
 
 import math
@@ -8,31 +9,31 @@ import random
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.augment.batch import BatchAugment, change_speed, check
-from asr.data.augment.room import room_bank
+from asr.data.augment.batch import BatchAugment, change_speed, change_tempo
+from asr.data.augment.filters import changed_length
+from asr.data.augment.room import simulate
 from asr.data.batch import Batch, LeftOut, Targets
+from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry, read_manifest
 from asr.data.tokenizer import Tokenizer
 from asr.errors import RecipeError
-from asr.files import replacing
 from asr.nn.ctc_model import SAMPLES_PER_FRAME
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
 from asr.train import distributed
 from asr.train.config import AcousticRecipe
-from asr.train.corpus import FULL_SCALE, Corpus, digest
+from asr.train.corpus import FULL_SCALE, Corpus
 
-ROOMS = 400  # impulse responses, simulated once, of which one is drawn for an utterance
+ROOMS = 400  # impulse responses, of which one is drawn for an utterance
+LONGEST_RESPONSE = SAMPLE_RATE // 2  # samples of an impulse response that are used
 BUCKET = SAMPLE_RATE // 4  # samples by which utterances differ that are taken for equally long
 AUDIO = "audio"  # the folder of decoded audio, below the recipe's output
 EVAL_SECONDS = {"cuda": 2000.0, "cpu": 200.0}  # of audio in a batch that is only measured
@@ -41,37 +42,51 @@ Manifests = Sequence[tuple[str, Sequence[Entry]]]  # each with its entries, in t
 
 @dataclass(frozen=True)
 class Utterance:
-    """An utterance of a corpus, by its index there, with its token ids; phones are those of the second head."""
+    """An utterance of a corpus, by its index there."""
 
     index: int
     id: str
     text: str
+    spelled: str  # the text as the tokenizer has it: letters or phones
+    phones: str  # empty where it has none
     samples: int
-    targets: list[int]
-    phones: list[int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An utterance at a speed and a tempo; a row of a batch is one, or several that are joined."""
+
+    utterance: Utterance
+    speed: float
+    tempo: float
+
+    @property
+    def samples(self) -> int:
+        return changed_length(changed_length(self.utterance.samples, self.speed), self.tempo)
+
+
+Row = list[Part]
 
 
 def usable_utterances(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    phones: Tokenizer | None = None,
-    max_seconds: float = math.inf,
-    chosen: Container[str] | None = None,
+    corpus: Corpus, tokenizer: Tokenizer, max_seconds: float = math.inf, chosen: Container[str] | None = None
 ) -> tuple[list[Utterance], LeftOut]:
     """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
         if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
-        samples, targets = corpus.length(index), tokenizer.encode(entry.text)
-        if left_out.admits(samples, targets, max_seconds):
-            spelled = phones.encode(entry.phones) if phones and entry.phones else []
-            usable.append(Utterance(index, entry.id, entry.text, samples, targets, spelled))
+        samples, spelled = corpus.length(index), entry.spelled(tokenizer.spelling)
+        if left_out.admits(samples, entry.text, tokenizer.encode(spelled), max_seconds):
+            usable.append(Utterance(index, entry.id, entry.text, spelled, entry.phones or "", samples))
     return usable, left_out
 
 
 class CorpusData:
-    """`TrainingData` that is decoded once and held in memory."""
+    """Training and dev data, as batches.
+
+    `seconds` is the training audio, `batches` about how many there are in a pass over it.
+    """
 
     def __init__(
         self,
@@ -84,48 +99,74 @@ class CorpusData:
         device: torch.device,
         say: Callable[[str], None],
     ):
-        """chosen: ids of those to learn from. RecipeError if no utterance of a set can be used, or the recipe has a
-        change to the audio that cannot be made for a whole batch.
+        """phones: of the second head; chosen: ids of those to learn from. RecipeError if no utterance of a set, or no
+        recording of noise or rooms, can be used.
         """
-        check(recipe.augment)
         self.recipe = recipe
+        self.tokenizer = tokenizer
+        self.phones = phones
         self.device = device
         self.say = say
         self.folder = Path(recipe.output) / AUDIO
-        with distributed.main_first():  # which decodes and simulates for all
-            rules = (tokenizer, phones, recipe.data.max_seconds, chosen)
-            self.corpus, self.utterances = self._read("train", train, *rules)
+        with distributed.main_first():  # which decodes for all
+            self.corpus, self.utterances = self._read("train", train, recipe.data.max_seconds, chosen)
             self.augment = self._make_augment()
-            self.dev_sets = [self._read("dev", manifests, tokenizer) for manifests in dev]
+            self.dev_sets = [self._read("dev", manifests) for manifests in dev]
         self.gain = BatchAugment(replace(recipe.augment, rooms=[], noises=[], codecs=[]), [], {}, None, device)
         self.seconds = sum(row.samples for row in self.utterances) / SAMPLE_RATE
-        self.batches = sum(1 for _ in self._draw(1))  # of a pass; later ones have about as many
+        self.batches = sum(1 for _ in self._draw(1))  # later passes have about as many
 
-    def _read(self, name: str, manifests: Manifests, *rules: Any) -> tuple[Corpus, list[Utterance]]:
-        corpus = Corpus(manifests, self.folder)
-        for problem in corpus.problems.values():
-            self.say(f"left out: {problem}")
-        usable, left_out = usable_utterances(corpus, *rules)
-        where = " in the GPU" if corpus.move_to(self.device) else " in memory"
-        say_usable(self.say, name, [row.samples / SAMPLE_RATE for row in usable], left_out, where)
+    def _read(
+        self, name: str, manifests: Manifests, max_seconds: float = math.inf, chosen: Container[str] | None = None
+    ) -> tuple[Corpus, list[Utterance]]:
+        corpus = Corpus(manifests, self.folder, self.say)
+        usable, left_out = usable_utterances(corpus, self.tokenizer, max_seconds, chosen)
+        if not usable:
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+        where = " in the GPU" if corpus.move_to(self.device) else ""
+        hours = sum(row.samples for row in usable) / SAMPLE_RATE / 3600
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h{where}; left out: {left_out}")
         return corpus, usable
 
     def _make_augment(self) -> BatchAugment:
-        augment, noises, rooms = self.recipe.augment, {}, None
-        for manifest in augment.noises:
-            if manifest.endswith(".jsonl"):
-                recorded = Corpus([(manifest, read_manifest(manifest))], self.folder)
-                for problem in recorded.problems.values():
-                    self.say(f"cannot augment with it: {problem}")
-                readable = (index for index in range(len(recorded.entries)) if index not in recorded.problems)
-                noises[manifest] = [recorded.samples(index).to(self.device) for index in readable]
-        if augment.rooms:
-            rooms = torch.from_numpy(load_rooms(self.recipe, self.folder)).to(self.device)
-        babble = self.utterances if "babble" in augment.noises else []
-        voices = [self.corpus.samples(voice.index) for voice in babble]
-        return BatchAugment(augment, voices, noises, rooms, self.device)
+        config = self.recipe.augment
+        noises = {source: self._recordings(source) for source in config.noises if source.endswith(".jsonl")}
+        voices = [self.corpus.samples(row.index) for row in self.utterances] if "babble" in config.noises else []
+        return BatchAugment(
+            config,
+            voices,
+            {source: [noise.to(self.device) for noise in recordings] for source, recordings in noises.items()},
+            self._rooms().to(self.device) if config.rooms else None,
+            self.device,
+        )
+
+    def _recordings(self, manifest: str) -> list[Tensor]:
+        """Of noise or rooms, (n,) int16 each."""
+        corpus = Corpus([(manifest, read_manifest(manifest))], self.folder, self.say, "cannot augment with it")
+        found = [corpus.samples(index) for index in range(len(corpus.entries)) if corpus.length(index)]
+        if not found:
+            raise RecipeError(f"{manifest}: there are no recordings to augment with; take it out")
+        return found
+
+    def _rooms(self) -> Tensor:
+        """Impulse responses (ROOMS, taps) that begin with the direct sound; all sources have an equal share of them."""
+        recipe, sources = self.recipe, self.recipe.augment.rooms
+        recorded = {source: self._recordings(source) for source in sources if source != "simulated"}
+        responses = []
+        for number in range(ROOMS):
+            source, draw = sources[number % len(sources)], random.Random(f"bank {recipe.seed} {number}")
+            if source in recorded:
+                response = draw.choice(recorded[source]).numpy() / np.float32(FULL_SCALE)
+            else:
+                response = simulate(draw.uniform(*recipe.augment.reverberation), draw)
+            responses.append(torch.from_numpy(response[np.abs(response).argmax() :][:LONGEST_RESPONSE]))
+        return pad_sequence(responses, batch_first=True)
 
     def train(self, epoch: int, done: int = 0, gain_only: bool = False) -> Iterator[Batch]:
+        """This process's batches of an epoch (from 1), after the first `done` of all processes.
+
+        gain_only: without rooms, noise and codecs.
+        """
         passes = self.recipe.data.passes
         numbers = range((epoch - 1) * passes + 1, epoch * passes + 1)
         drawn = ((number, rows) for number in numbers for rows in self._draw(number))
@@ -135,46 +176,65 @@ class CorpusData:
         return prefetch(loaded, self.device) if self.device.type == "cuda" else loaded
 
     def dev(self, number: int) -> Iterator[Batch]:
-        """In batches of similar length."""
+        """The dev set of this number (from 0), unchanged, in batches of similar length."""
         corpus, utterances = self.dev_sets[number]
         ordered = sorted(utterances, key=lambda row: (row.samples, row.id))
         limit = EVAL_SECONDS[self.device.type] * SAMPLE_RATE
         for begin, end in cut([row.samples for row in ordered], limit, len(ordered)):
             rows = ordered[begin:end]
-            yield make_batch(
-                rows, [row.id for row in rows], self._waveforms(corpus, rows), [row.samples for row in rows]
-            )
+            parts = [[Part(row, 1.0, 1.0)] for row in rows]
+            yield self._batch(parts, [row.id for row in rows], self._waveforms(corpus, rows), [r.samples for r in rows])
 
     def sample(self, count: int) -> Iterator[Batch]:
-        """At their volumes, in noise and rooms."""
+        """`count` training utterances, at their volumes, in noise and rooms, to estimate the features' statistics."""
         chosen = random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
         for row in sorted(chosen, key=lambda row: row.samples):
-            yield self._load([(row, 1.0)], 0, self.augment)
+            yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment)
 
-    def _draw(self, number: int) -> Iterator[list[tuple[Utterance, float]]]:
-        """The batches of a pass, as utterances and their speeds; those of one update are dealt out to its batches."""
+    def _draw(self, number: int) -> Iterator[list[Row]]:
+        """The batches of a pass; the rows of one update are dealt out to its batches."""
         recipe = self.recipe
         count = recipe.accumulate * distributed.count()
-        drawn = [(utterance, self._speed(utterance, number)) for utterance in self.utterances]
-        frames = [math.ceil(utterance.samples / speed / SAMPLES_PER_FRAME) for utterance, speed in drawn]
+        rows = [[self._perturbed(utterance, number)] for utterance in self.utterances]
+        if number > 1 and recipe.augment.join_share:  # the first pass begins with the shortest
+            rows = join(rows, recipe.augment, f"{recipe.seed} {number}")
+        frames = [math.ceil(sum(part.samples for part in row) / SAMPLES_PER_FRAME) for row in rows]
         if self.device.type == "cuda":  # to which its batch is padded
             frames = [padded_frames(count + recipe.model.lookahead) for count in frames]
         lengths = [SAMPLES_PER_FRAME * count for count in frames]
         seconds = count * recipe.data.batch_seconds
         for update in plan(lengths, seconds * SAMPLE_RATE, count * recipe.data.max_batch, (recipe.seed, number)):
             for part in range(count):
-                yield [drawn[index] for index in update[part::count]]
+                yield [rows[index] for index in update[part::count]]
 
-    def _speed(self, utterance: Utterance, number: int) -> float:
-        return random.Random(f"{self.recipe.seed} {number} {utterance.id}").choice(self.recipe.augment.speeds)
+    def _perturbed(self, utterance: Utterance, number: int) -> Part:
+        draw, augment = random.Random(f"{self.recipe.seed} {number} {utterance.id}"), self.recipe.augment
+        return Part(utterance, draw.choice(augment.speeds), draw.choice(augment.tempos))
 
-    def _load(self, drawn: list[tuple[Utterance, float]], number: int, change: BatchAugment) -> Batch:
-        if not drawn:  # an update with fewer utterances than batches
+    def _load(self, rows: list[Row], number: int, change: BatchAugment) -> Batch:
+        if not rows:  # an update with fewer utterances than batches
             return Batch.empty()
-        rows, speeds = [row for row, _ in drawn], [speed for _, speed in drawn]
-        ids = [f"{row.id}@{self.recipe.seed}.{number}" for row in rows]
-        waveforms, lengths = change_speed(self._waveforms(self.corpus, rows), [row.samples for row in rows], speeds)
-        return make_batch(rows, ids, change(waveforms, lengths, ids), lengths)
+        parts = [part for row in rows for part in row]
+        waveforms = self._waveforms(self.corpus, [part.utterance for part in parts])
+        lengths = [part.utterance.samples for part in parts]
+        waveforms, lengths = change_speed(waveforms, lengths, [part.speed for part in parts])
+        if any(part.tempo != 1.0 for part in parts):
+            waveforms, lengths = change_tempo(waveforms, lengths, [part.tempo for part in parts])
+        if len(parts) > len(rows):
+            pieces = iter([waveform[:length] for waveform, length in zip(waveforms, lengths, strict=True)])
+            joined = [torch.cat(list(islice(pieces, len(row)))) for row in rows]
+            waveforms, lengths = pad_sequence(joined, batch_first=True), [len(row) for row in joined]
+        ids = ["+".join(f"{part.utterance.id}@{self.recipe.seed}.{number}" for part in row) for row in rows]
+        return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
+
+    def _batch(self, rows: Sequence[Row], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
+        texts = [" ".join(part.utterance.text for part in row) for row in rows]
+        targets = Targets.pad([self.tokenizer.encode(" ".join(part.utterance.spelled for part in row)) for row in rows])
+        phones = None
+        if self.phones:
+            spelled = [[part.utterance.phones for part in row] for row in rows]
+            phones = Targets.pad([self.phones.encode(" ".join(row)) if all(row) else [] for row in spelled])
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, phones)
 
     def _waveforms(self, corpus: Corpus, rows: Sequence[Utterance]) -> Tensor:
         """(B, N) float32 on the device, padded with zeros."""
@@ -182,21 +242,6 @@ class CorpusData:
         if self.device.type == "cuda" and not samples.is_cuda:
             samples = samples.pin_memory()
         return samples.to(self.device, non_blocking=True).float() / FULL_SCALE
-
-
-def say_usable(
-    say: Callable[[str], None], name: str, seconds: Sequence[float], left_out: LeftOut, where: str = ""
-) -> None:
-    """Report the usable utterances of a set by their lengths. RecipeError if there are none."""
-    if not seconds:
-        raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
-    say(f"{name}: {len(seconds):,} utterances, {sum(seconds) / 3600:.2f} h{where}; left out: {left_out}")
-
-
-def make_batch(rows: Sequence[Utterance], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
-    targets, phones = Targets.pad([row.targets for row in rows]), Targets.pad([row.phones for row in rows])
-    texts = [row.text for row in rows]
-    return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, {}, phones)
 
 
 def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -210,16 +255,28 @@ def prefetch(items: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
             yield item
 
 
-def load_rooms(recipe: AcousticRecipe, folder: Path) -> np.ndarray:
-    """The impulse responses (ROOMS, taps) that the recipe asks for, simulated once and kept in `folder`."""
-    asked = (recipe.augment.rooms, list(recipe.augment.reverberation), recipe.seed, ROOMS)
-    recorded = [digest(read_manifest(source)) for source in recipe.augment.rooms if source.endswith(".jsonl")]
-    kept = folder / f"rooms-{sha256(repr((asked, recorded)).encode()).hexdigest()[:16]}.npy"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as part, open(part, "wb") as file:
-            np.save(file, room_bank(*asked))
-    return np.load(kept, allow_pickle=False)
+def join(rows: list[Row], config: AugmentConfig, seed: str) -> list[Row]:
+    """The rows, of which a share that is drawn is one behind the other in rows of at most `join_seconds`.
+
+    rows: of one part each; seed: of the run and the pass.
+    """
+    limit = config.join_seconds * SAMPLE_RATE
+    alone: list[Row] = []
+    chosen: list[Row] = []
+    for row in rows:
+        drawn = random.Random(f"{seed} join {row[0].utterance.id}").random() < config.join_share
+        (chosen if drawn and row[0].samples < limit else alone).append(row)
+    random.Random(f"{seed} join").shuffle(chosen)
+    joined: list[Row] = []
+    length = 0
+    for row in chosen:
+        length += row[0].samples
+        if joined and length <= limit:
+            joined[-1].extend(row)
+        else:
+            joined.append([*row])
+            length = row[0].samples
+    return alone + joined
 
 
 def plan(lengths: Sequence[int], limit: float, count: int, seed: tuple[int, int]) -> list[list[int]]:

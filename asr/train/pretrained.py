@@ -77,7 +77,11 @@ class TrainedModel:
 
     def has_tokenizer(self, config: TokenizerConfig) -> bool:
         ours, theirs = (
-            (each.kind, each.case, set(each.alphabet) - {" "}, each.kind == "bpe" and each.vocabulary)
+            (
+                each.kind,
+                each.kind in ("bpe", "phone_bpe") and each.vocabulary,
+                each.spelling == "letters" and (each.case, set(each.alphabet) - {" "}),
+            )
             for each in (self.tokenizer_config, config)
         )
         return ours == theirs

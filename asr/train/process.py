@@ -1,4 +1,4 @@
-"""Settings of the whole process: environment, threads, memory, warnings, signals, random generators.
+"""Settings of the whole process: environment, threads, memory, signals, random generators.
 
 Programs that train call this module; importing `asr.train` or constructing a `Trainer` changes no setting.
 """
@@ -8,14 +8,16 @@ import os
 import platform
 import random
 import signal
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from types import FrameType
 
 import numpy as np
 import torch
+
+from asr.errors import RecipeError
 
 ENVIRONMENT = {
     # Of oneDNN, torch's kernels on CPUs, which would keep the last 1,024 kernels that it made. It makes one for each
@@ -33,8 +35,6 @@ def prepare_process(threads: int = 0) -> None:
     """Call it before the first tensor is made, when torch reads its environment. threads: 0 leaves them to torch."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Lhotse suggests lazy manifests, which sorting and counting would have to read anyway.
-    warnings.filterwarnings("ignore", message="You are using Dynamic", category=UserWarning)
     if threads:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -50,6 +50,20 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)  # everything from the heap
         mallopt(M_TRIM_THRESHOLD, INT_MAX)  # which is never cut
+
+
+@contextmanager
+def translate_memory_errors(folder: Path) -> Iterator[None]:
+    """RecipeError if memory does not suffice for the run in `folder`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # Python's own error, or torch's, which has a class for it on CUDA only.
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        raise RecipeError(
+            f"{folder}: there is not enough memory; begin a new run with smaller batches or a smaller model"
+        ) from error
 
 
 @contextmanager

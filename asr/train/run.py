@@ -23,7 +23,6 @@ from asr.train.task import Task
 from asr.train.trainer import Trainer
 
 TASKS: dict[str, type[Task]] = {"acoustic": AcousticTask, "language": LanguageTask}  # by kind of recipe
-LOCK_SECONDS = 10  # the workers of a run that was killed hold its lock for a second or two
 
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
@@ -71,7 +70,7 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be made ({describe_os_error(error)}); set output to another") from error
     # The system's own, which is gone with the processes that hold it; a soft one would outlive a run that was killed.
-    lock = FileLock(folder / "lock", timeout=LOCK_SECONDS, fallback_to_soft=False)
+    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
     try:
         if distributed.is_main():
             lock.acquire()

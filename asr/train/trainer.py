@@ -12,14 +12,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asr.data.workers import translate_worker_errors
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.train import distributed, optim
 from asr.train.budget import Budget, Utilization
 from asr.train.checkpoint import CONSTANT, LAST, WINDOW, Saver
 from asr.train.config import Recipe, check_resumed, save_recipe
 from asr.train.log import EpochStats, RunLog
-from asr.train.process import seed_all
+from asr.train.process import seed_all, translate_memory_errors
 from asr.train.runs import RECIPE, SKIPPED
 from asr.train.task import Batch, Task, best_epoch
 
@@ -73,10 +72,9 @@ class Trainer:
         self.curve: list[Any] = []  # of the task's epoch_type
         self.stats = EpochStats()
         self.utilization = Utilization(self.device)
-        self.started = False
-        with translate_worker_errors(self.folder), torch.random.fork_rng([]):
+        with translate_memory_errors(self.folder), torch.random.fork_rng([]):
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
-            self.task = task(recipe, self.device, self._say_for_task)
+            self.task = task(recipe, self.device, self.log.say)
         self.model = self.task.model
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), weight_decay=recipe.optimizer.weight_decay, fused=True
@@ -90,7 +88,7 @@ class Trainer:
         elif self.main:
             for name in (CONSTANT, WINDOW):  # of a run that left no checkpoint
                 (self.folder / name).unlink(missing_ok=True)
-            with translate_worker_errors(self.folder):
+            with translate_memory_errors(self.folder):
                 self.task.begin()
         distributed.share_weights(self.model)
         here = (self.stats, len(self.curve), self.task.tokens.symbols, self.task.epoch_amount)
@@ -107,12 +105,11 @@ class Trainer:
         stop: once it is set, in any process, the run is saved and ends with KeyboardInterrupt.
         """
         self.stop = stop or Event()
-        self.started = True
         self.budget = Budget(self.recipe.budget_minutes, self.stats.spent)
         self._say_plan()
         self.task.accelerate(getattr(torch, self.precision))
         try:
-            with self.log.opened(self.stats.step + 1), translate_worker_errors(self.folder):
+            with self.log.opened(self.stats.step + 1), translate_memory_errors(self.folder):
                 self.log.curve(self.curve)
                 if self.recipe.budget_minutes:
                     self._validate()  # so that it is known how long it will take at the end
@@ -132,7 +129,6 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         number, stats = len(self.curve) + 1, self.stats
-        seed_all(self.recipe.seed, number)  # for the loader
         batches = self.task.start_epoch(self.curve, stats.batches)
         self.epoch_started = time.monotonic() - stats.seconds  # without interruptions
         title = f"epoch {number}/{self.recipe.epochs}"
@@ -292,8 +288,3 @@ class Trainer:
             self.log.say(f"{left:.3g} minutes to train, about {updates:,} updates an epoch")
         elif ahead > 0:
             self.log.say(f"about {ahead:,} updates to make, {updates:,} an epoch")
-
-    def _say_for_task(self, text: str) -> None:
-        """Before training all processes would print the same; later each reports its own batches."""
-        if self.main or self.started:
-            self.log.console.print(text)

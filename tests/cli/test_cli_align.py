@@ -6,6 +6,7 @@ from pathlib import Path
 
 import carrier
 import pytest
+import soundfile
 from program import Command
 
 from asr.output.writers import FORMATS, render
@@ -166,3 +167,40 @@ def test_text_and_recording_can_come_through_pipes(align: Command, talk: Path, t
     expected = align(talk, TEXT, "--format", "txt").out
     assert align(talk, feed("text", TEXT.encode()), "--format", "txt").out == expected
     assert align(feed("audio", talk.read_bytes()), TEXT, "--format", "txt").out == expected
+
+
+@pytest.fixture(scope="module")
+def phones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A bundle that spells pronunciations, and a recording."""
+    folder = tmp_path_factory.mktemp("phones")
+    bundle = carrier.write_pronouncing_bundle(folder / "bundle", [("the", "Du"), ("the", "Di"), ("cat", "kAt")])
+    soundfile.write(folder / "talk.wav", carrier.pronounced("Di kAt", silence=25), carrier.RATE, subtype="PCM_16")
+    return bundle, folder / "talk.wav"
+
+
+def test_phones_in_place_of_words(run: Command, phones: tuple[Path, Path]) -> None:
+    bundle, talk = phones
+    result = run("align", "--model", bundle, talk, "The cat", "--phones")
+    assert (result.code, result.err) == (0, "")
+    rows = [line.split() for line in result.out.splitlines()]
+    assert [row[4] for row in rows] == ["DH", "IH", "K", "AE", "T"]
+    assert float(rows[0][2]) == pytest.approx(1.0)
+    assert [row[4] for row in map(str.split, run("align", "-m", bundle, talk, "The cat").out.splitlines())] == [
+        "The",
+        "cat",
+    ]
+
+
+def test_phones_go_with_ctm_and_a_model_that_spells_them(run: Command, align: Command, talk: Path) -> None:
+    assert "--phones" in align(talk, TEXT, "--phones", "--format", "json").err
+    result = align(talk, TEXT, "--phones")
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "carrier: spells words with letters" in result.err
+
+
+def test_the_users_lexicon_pronounces_words(run: Command, phones: tuple[Path, Path], tmp_path: Path) -> None:
+    bundle, talk = phones
+    assert "cannot spell “Thy”" in run("align", "--model", bundle, talk, "Thy cat").err
+    (tmp_path / "own.txt").write_text("thy DH IH\n")
+    result = run("align", "--model", bundle, talk, "Thy cat", "--lexicon", tmp_path / "own.txt")
+    assert [row.split()[4] for row in result.out.splitlines()] == ["Thy", "cat"]

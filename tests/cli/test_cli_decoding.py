@@ -117,3 +117,49 @@ def test_a_hotword_that_cannot_be_spelled_is_one_clear_line(transcribe: Command,
     result = transcribe(doubtful, "--decoder", "beam", "--hotwords", "R2D2")
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
     assert "hotword 'R2D2': the model cannot spell it" in result.err
+
+
+@pytest.fixture
+def pronounced(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A live bundle that spells pronunciations, a recording of a term, and a lexicon that has it."""
+    entries = [("there", "Der"), ("is", "iz"), ("a", "u")]
+    bundle = carrier.write_pronouncing_bundle(tmp_path / "bundle", entries, streaming=True)
+    soundfile.write(tmp_path / "term.wav", carrier.pronounced("Der iz u marE"), carrier.RATE, subtype="PCM_16")
+    (tmp_path / "own.txt").write_text("moiré\tM AA R EY\n")
+    return bundle, tmp_path / "term.wav", tmp_path / "own.txt"
+
+
+@pytest.mark.parametrize("decoder", ["beam", "greedy"])
+@pytest.mark.parametrize("command", ["transcribe", "listen"])
+def test_the_users_lexicon_adds_a_term(
+    run: Command, pronounced: tuple[Path, Path, Path], command: str, decoder: str
+) -> None:
+    bundle, talk, own = pronounced
+    arguments = [command, "--model", bundle, *(["--input"] if command == "listen" else []), talk, "--decoder", decoder]
+    assert run(*arguments).out == "there is a maarey\n"
+    assert run(*arguments, "--lexicon", own).out == "there is a moiré\n"
+
+
+def test_evaluate_and_tune_use_the_users_lexicon(run: Command, pronounced: tuple[Path, Path, Path]) -> None:
+    bundle, talk, own = pronounced
+    manifest = talk.with_name("dev.jsonl")
+    rows = [{"id": name, "audio": talk.name, "text": "there is a moiré", "speaker": name} for name in "ab"]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("evaluate", manifest, "--model", bundle, "--lexicon", own).out.startswith("WER 0.00%")
+    assert run("evaluate", manifest, "--model", bundle, "--streaming").out.startswith("WER 25.00%")
+    result = run("tune", bundle, manifest, "--lexicon", own)
+    assert (result.code, f"--lexicon {own}" in result.out) == (0, True)
+    assert "| greedy | 0.00% |" in result.out
+
+
+def test_a_lexicon_for_letters_or_that_is_broken_is_one_line(
+    transcribe: Command, run: Command, doubtful: Path, pronounced: tuple[Path, Path, Path]
+) -> None:
+    bundle, talk, own = pronounced
+    result = transcribe(doubtful, "--lexicon", own)
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "carrier spells words with letters" in result.err
+    own.write_text("moiré\tM Q\n")
+    result = run("transcribe", "--model", bundle, talk, "--lexicon", own)
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert "own.txt:1: 'Q' is not a phone" in result.err

@@ -94,6 +94,55 @@ def test_arpa_is_written_by_its_name_and_converted_back(run: Command, text: Path
     assert len(perplexities) == 1
 
 
+def test_models_are_mixed_by_a_text_or_by_weights(run: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "birds.txt").write_text("the owl sat\nthe owl and the dog sat on a mat\n")
+    (tmp_path / "held.txt").write_text("The OWL sat on the mat.\n")
+    out_of(run, "build", text, "--output", tmp_path / "cats.lm")
+    out_of(run, "build", tmp_path / "birds.txt", "--order", "2", "--output", tmp_path / "birds.lm")
+    both = (tmp_path / "cats.lm", tmp_path / "birds.lm", "--output")
+    tuned, described = out_of(run, "mix", *both, tmp_path / "m.lm", "--tune", tmp_path / "held.txt").splitlines()
+    assert described.startswith(f"{tmp_path / 'm.lm'}: order 3, 12 1-grams, ")
+    weights = ",".join(part.split()[-1] for part in tuned.split(", "))
+    assert tuned.startswith(f"weights {tmp_path / 'cats.lm'} 0.")
+    out_of(run, "mix", *both, tmp_path / "again.lm", "--weights", weights)
+    perplexities = [
+        float(
+            out_of(run, "info", tmp_path / name, "--perplexity", tmp_path / "held.txt")
+            .split("perplexity ")[1]
+            .split(",")[0]
+        )
+        for name in ("m.lm", "again.lm", "birds.lm")
+    ]
+    assert perplexities[0] == pytest.approx(perplexities[1], rel=2e-3)
+    assert perplexities[0] < perplexities[2]
+
+
+def test_a_packaged_model_is_adapted_and_made_to_a_size(run: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("the xylocarp lesion was excised\n" * 3)
+    out_of(run, "build", tmp_path / "own.txt", "--output", tmp_path / "own.lm")
+    arguments = ("--weights", "0.9 0.1", "--size", "6 MB", "--output", tmp_path / "both.lm")
+    assert "order 3, 65,0" in out_of(run, "mix", "en-lm", tmp_path / "own.lm", *arguments)
+    assert 5_900_000 < (tmp_path / "both.lm").stat().st_size <= 6_000_000
+    measured = out_of(run, "info", tmp_path / "both.lm", "--perplexity", tmp_path / "own.txt")
+    assert "unknown words 0.00%" in measured
+    out_of(run, "convert", "en-lm", "--size", "3.5M", "--output", tmp_path / "en.lm")
+    assert (tmp_path / "en.lm").stat().st_size <= 3_500_000
+    out_of(run, "build", text, "--size", "4K", "--output", tmp_path / "cats.lm")
+    assert (tmp_path / "cats.lm").stat().st_size <= 4_000
+
+
+@pytest.mark.parametrize("size", ["big", "-4M", "4T"])
+def test_a_wrong_size_is_wrong_usage(run: Command, text: Path, tmp_path: Path, size: str) -> None:
+    result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--size", size)
+    assert result.code == 2
+    assert "not a size such as 40M" in result.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--tune", "text.txt", "--weights", "0.5,0.5"], ["--weights", "half"]])
+def test_a_mixture_needs_a_text_or_weights(run: Command, text: Path, tmp_path: Path, arguments: list[str]) -> None:
+    assert run("lm", "mix", "en-lm", "en-lm", "--output", tmp_path / "out.lm", *arguments).code == 2
+
+
 @pytest.fixture(scope="module")
 def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recurrent model with random weights."""
@@ -148,6 +197,12 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["convert", "text.txt", "--output", "."], ".: cannot be written (Is a directory)"),
         (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
+        (["convert", "en-lm", "--output", "out.lm", "--size", "1M"], "1,000,000 bytes are too few: 65,003 words alone"),
+        (["mix", "en-lm", "missing.lm", "--output", "out.lm", "--weights", "0.5,0.5"], "missing.lm: cannot be read"),
+        (["mix", "en-lm", "en-lm", "--output", "out.lm", "--weights", "0.5,0.6"], "weights 0.5,0.6: give 2, "),
+        (["mix", "en-lm", "en-lm", "--output", "out.lm", "--weights", "1"], "weights 1: give 2, "),
+        (["mix", "en-lm", "en-lm", "--output", "out.lm", "--tune", "empty.txt"], "empty.txt: has no word that a model"),
+        (["mix", "en-lm", "en-lm", "--output", "text.txt", "--tune", "empty.txt"], "text.txt: exists; "),
         (["info", "missing.lm"], "missing.lm: cannot be read"),
         (["info", "text.txt"], "text.txt: not a language model"),
         (["generate", "missing"], "missing/config.json: not the config of a recurrent language model"),

@@ -77,6 +77,18 @@ def test_the_alphabet_may_come_from_a_recipe(run: Command, recordings: Path, tmp
     assert "d r w in “some words”" in result.out
 
 
+def test_the_pronunciations_may_come_from_a_recipe(run: Command, recordings: Path, tmp_path: Path):
+    run("prepare", "folder", recordings, tmp_path / "out")
+    (tmp_path / "words.txt").write_text("some\tS AH M\n")
+    (tmp_path / "recipe.yaml").write_text(
+        f"data: {{train: [a], dev: b}}\nlanguage: xx\ntokenizer: {{kind: phones, lexicon: {tmp_path / 'words.txt'}}}\n"
+    )
+    result = run("prepare", "check", tmp_path / "out/train.jsonl", "--recipe", tmp_path / "recipe.yaml")
+    assert result.code == 0
+    assert "words that cannot be pronounced; left out of training" in result.out
+    assert "words in “some words”" in result.out
+
+
 def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
     listed = run("prepare", "--help").out
     names = [line.split()[0] for line in listed.partition("Commands:\n")[2].splitlines()]

@@ -8,7 +8,6 @@ import pytest
 from program import Command
 
 pytest.importorskip("torch", reason="training needs torch: pip install 'recurrent-asr[train]'")
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 
 
 @pytest.fixture

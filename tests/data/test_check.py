@@ -16,6 +16,7 @@ from tiny_corpus import write_audio
 from asr.data.check import ERRORS, Report, check
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry
+from asr.data.pronunciation import PhoneSpeller
 from asr.errors import RecipeError
 
 RATE = 16_000
@@ -55,6 +56,16 @@ def test_nothing_is_found_in_good_manifests(tmp_path: Path, good: list):
     assert not report.has_errors
     assert str(report) == "3 utterances, 0.00 h: 0 findings"
     assert heard == [(tmp_path / f"u{number}.wav", 0.6) for number in range(3)]
+
+
+def test_words_that_cannot_be_pronounced_are_found_where_phones_are_spelled(tmp_path: Path, good: list):
+    (tmp_path / "words.txt").write_text("one\tW AH N\ntwo\tT UW\n")
+    lines = [good[0], good[1] | {"text": "one 2 drei"}, good[2] | {"text": "naïve", "phones": "nIjv"}]
+    config, speller = TokenizerConfig(kind="phones"), PhoneSpeller(str(tmp_path / "words.txt"), "xx")
+    report = check([write(tmp_path / "train.jsonl", lines)], None, config, speller=speller)
+    (finding,) = report.findings
+    assert (finding.kind, finding.id, finding.detail) == ("no phones", "u1", "2 drei in “one 2 drei”")
+    assert not report.has_errors  # left out, as a run says
 
 
 def test_real_speech_passes(dev_entries: list[Entry], tmp_path: Path):

@@ -1,6 +1,8 @@
 """Shards give the batches of the single files, from wherever fsspec reads; what is wrong with them is one line."""
 
+import gzip
 import json
+import tarfile
 from pathlib import Path
 
 import fsspec
@@ -8,22 +10,16 @@ import numpy as np
 import pytest
 import torch
 from lhotse import CutSet
-from tiny_corpus import TEXTS, load_epoch, read_entries, write_audio
+from tiny_corpus import TEXTS, load_data, write_audio
 from tiny_runs import make_trainer, said
 
 from asr.audio.sources import read
 from asr.data import shards
 from asr.data.batch import Batch
-from asr.data.config import TokenizerConfig
-from asr.data.dataset import make_cut
-from asr.data.shards import read_recording, read_training, write_shards
-from asr.data.tokenizer import CharacterTokenizer, TextRule
-from asr.errors import AudioError, RecipeError
+from asr.data.shards import ShardEntry, read_recordings, read_training, write_shards
+from asr.errors import RecipeError
 from asr.train.config import AcousticRecipe
 from asr.train.report.card import digest, manifest_line
-
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-CONFIG = TokenizerConfig(kind="characters", alphabet="ab")
 
 
 @pytest.fixture
@@ -45,15 +41,14 @@ def in_memory(packed: Path) -> str:
 
 
 def batches(recipe: AcousticRecipe, source: str, done: int = 0) -> list[Batch]:
-    cuts = [make_cut(entry) for entry in read_entries([source], TextRule(CONFIG))]
-    return list(load_epoch(cuts, CharacterTokenizer(CONFIG), recipe, 2, done))
+    recipe.data.train = [source]
+    return list(load_data(recipe).train(2, done))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_those_of_the_files_wherever_the_shards_are(
-    recipe: AcousticRecipe, corpus: Path, packed: Path, in_memory: str, workers: int
+    recipe: AcousticRecipe, corpus: Path, packed: Path, in_memory: str
 ):
-    recipe.data.workers, recipe.augment.noises, recipe.augment.noise_share = workers, ["babble"], 0.8
+    recipe.augment.noises, recipe.augment.noise_share, recipe.data.batch_seconds = ["babble"], 0.8, 2.0
     expected = batches(recipe, str(corpus))
     for source in (str(packed), packed.as_uri(), in_memory + "/"):
         found = batches(recipe, source)
@@ -63,14 +58,10 @@ def test_batches_are_those_of_the_files_wherever_the_shards_are(
         assert [batch.ids for batch in batches(recipe, source, done=1)] == [batch.ids for batch in expected[1:]]
 
 
-def test_lhotse_reads_them_too_and_shards_without_places_are_read(corpus: Path, packed: Path):
+def test_lhotse_reads_them_too(corpus: Path, packed: Path):
     cuts = list(CutSet.from_shar(in_dir=packed))
     assert [cut.supervisions[0].text for cut in cuts] == list(TEXTS)
     assert (cuts[4].load_audio()[0] == read(corpus.parent / "u4.wav")).all()
-    entries = read_training(str(packed))
-    for index in packed.glob("place.*"):
-        index.unlink()
-    assert read_training(str(packed)) == entries
 
 
 def test_recordings_in_shards_of_others_are_read_as_files_are(tmp_path: Path):
@@ -83,13 +74,15 @@ def test_recordings_in_shards_of_others_are_read_as_files_are(tmp_path: Path):
         write_audio(tmp_path / "stereo.flac", 0.5, rate=8_000, channels=2),
         write_audio(tmp_path / "a.wav", 0.3),
     ]
-    tar = tmp_path / "recording.000000.tar"
-    tar.write_bytes(b"".join(file.read_bytes() for file in files))
-    first = 0
-    for file in files:
-        size = file.stat().st_size
-        assert np.array_equal(read_recording(f"shar:{tar}#{first}+{size}"), read(file))
-        first += size
+    with tarfile.open(tmp_path / "recording.000000.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    entries = [
+        ShardEntry(file.stem, tar, "", None, None, tar=str(tmp_path / "recording.000000.tar"))
+        for file, tar in zip(files, [tmp_path] * 3, strict=True)
+    ]
+    for file, recording in zip(files, read_recordings(entries), strict=True):
+        assert np.array_equal(read(recording), read(file))
 
 
 def test_confidence_and_speaker_are_kept_and_what_cannot_be_read_is_left_out(tmp_path: Path):
@@ -126,22 +119,33 @@ def test_a_place_without_shards_is_one_line(source: str, tmp_path: Path, monkeyp
     assert "\n" not in str(caught.value)
 
 
-def test_a_shard_that_is_not_of_its_list_is_one_line(packed: Path):
-    (packed / "place.000001.jsonl.gz").write_bytes((packed / "place.000000.jsonl.gz").read_bytes())
-    with pytest.raises(RecipeError, match="holds 'u0' where the list has 'u3'"):
-        read_training(str(packed))
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("recording.000001.tar", "holds 'u0' where the list has 'u3'"),
+        ("cuts.000000.jsonl.gz", "holds 'u2' where the list has nothing more"),
+    ],
+)
+def test_a_shard_that_is_not_of_its_list_is_one_line(recipe: AcousticRecipe, packed: Path, name: str, problem: str):
+    if name.endswith(".tar"):
+        (packed / name).write_bytes((packed / "recording.000000.tar").read_bytes())
+    else:
+        lines = gzip.decompress((packed / name).read_bytes()).splitlines(keepends=True)
+        (packed / name).write_bytes(gzip.compress(b"".join(lines[:2])))
+    recipe.data.train = [str(packed)]
+    with pytest.raises(RecipeError, match=problem) as caught:
+        make_trainer(recipe)
+    assert "\n" not in str(caught.value)
 
 
 def test_training_goes_on_without_a_shard_that_is_lost_or_damaged(recipe: AcousticRecipe, packed: Path):
-    entries = read_training(str(packed))
     (packed / "recording.000000.tar").unlink()
     tar = packed / "recording.000001.tar"
     tar.write_bytes(tar.read_bytes()[:2_000])
-    for entry, problem in ((entries[0], "cannot be fetched"), (entries[3], "recording.000001.tar#512")):
-        with pytest.raises(AudioError, match=problem) as caught:
-            read_recording(entry.source)
-        assert "/tmp/asr-" not in str(caught.value)
     recipe.data.train, recipe.epochs = [str(packed)], 1
     trainer = make_trainer(recipe)
     assert len(trainer.run()) == 1
-    assert said(trainer).count("left out: shar:") == 6
+    told = [line for line in said(trainer).splitlines() if line.startswith("left out: ")]
+    assert len(told) == 6
+    for number, line in enumerate(told):
+        assert line.startswith(f"left out: {packed}/recording.00000{number // 3}.tar: u{number}: cannot be read (")

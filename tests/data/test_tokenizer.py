@@ -1,6 +1,7 @@
 """Text to tokens and back, and what happens to text outside the alphabet."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -9,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.data.config import TokenizerConfig
-from asr.data.tokenizer import BpeTokenizer, CharacterTokenizer, TextRule, Tokenizer, make_tokenizer, train_bpe
+from asr.data.tokenizer import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    PhoneTokenizer,
+    TextRule,
+    Tokenizer,
+    make_tokenizer,
+    read_tokenizer,
+    train_bpe,
+)
 from asr.errors import RecipeError
+from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK_ID
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
@@ -26,6 +37,12 @@ def sentences(count: int = 200) -> list[str]:
 @pytest.fixture(scope="module")
 def bpe() -> BpeTokenizer:
     return BpeTokenizer(train_bpe(TokenizerConfig(vocabulary=48), sentences()))
+
+
+@pytest.fixture(scope="module")
+def phone_bpe() -> BpeTokenizer:
+    config = TokenizerConfig(kind="phone_bpe", vocabulary=60)
+    return BpeTokenizer(train_bpe(config, ["Du rjd bUk", "DAt iz Der", "siN u soN"] * 20), config.spelling)
 
 
 def round_trip(tokenizer: Tokenizer, words: list[str]) -> None:
@@ -46,6 +63,42 @@ def test_characters_spell_what_was_encoded(words: list[str]):
 @settings(deadline=None)
 def test_bpe_spells_what_was_encoded_also_words_it_was_not_trained_on(bpe: BpeTokenizer, words: list[str]):
     round_trip(bpe, words)
+
+
+@given(words=st.lists(st.text(LETTERS, min_size=1, max_size=8), max_size=6))
+@settings(deadline=None)
+def test_phones_spell_what_was_encoded_and_no_token_is_a_mark_alone(words: list[str]):
+    tokenizer = PhoneTokenizer()
+    round_trip(tokenizer, words)
+    ids = tokenizer.encode(" ".join(words))
+    assert len(ids) == sum(map(len, words))
+    assert sum(map(tokenizer.tokens.starts_word, ids)) == len(words)
+
+
+@given(words=st.lists(st.text(LETTERS, min_size=1, max_size=8), max_size=6))
+@settings(deadline=None)
+def test_bpe_of_phones_spells_what_was_encoded(phone_bpe: BpeTokenizer, words: list[str]):
+    round_trip(phone_bpe, words)
+    # As the decoder spells a word.
+    pieces = [piece for word in words for piece in phone_bpe.tokens.pieces(word)]
+    assert [phone_bpe.tokens.symbols[token] for token in phone_bpe.encode(" ".join(words))] == pieces
+
+
+@pytest.mark.parametrize("kind", ["phones", "phone_bpe"])
+def test_a_tokenizer_of_phones_is_read_as_it_was_made(tmp_path: Path, kind: str):
+    config = TokenizerConfig(kind=kind, vocabulary=48)  # type: ignore[arg-type]
+    made = make_tokenizer(config, ["Du bUk", "red bUks", "rjd"] * 9, tmp_path / "tokenizer.model")
+    read = read_tokenizer(tmp_path, vars(config), made.tokens)
+    assert (read.spelling, read.encode("red bUk")) == ("phones", made.encode("red bUk"))
+    assert len(made.tokens) == {"phones": 79, "phone_bpe": 48}[kind]
+    assert set(LETTERS) <= set(made.tokens.symbols)
+
+
+@pytest.mark.parametrize("text", ["In 1999", "naïve, no?", "книга"])
+def test_phones_have_no_alphabet_of_letters_unless_others_are_dropped(text: str):
+    config = TokenizerConfig(kind="phones")
+    assert TextRule(config)(text, "here") == text.lower()
+    assert TextRule(replace(config, unknown="drop"))("naïve, no?", "here") == "nave no"
 
 
 def test_one_token_a_character():

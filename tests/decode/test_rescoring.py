@@ -49,7 +49,7 @@ def decode(decoder: Decoder, log_probs: np.ndarray, sizes: tuple[int, ...] = ())
 
 def rescoring(model: NeuralModel, nbest: int = 8, weights: RescoringWeights = WEIGHTS) -> RescoringDecoder:
     beam = BeamDecoder(CHARACTERS, FRAME_SECONDS, 8, nbest=8)
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, CHARACTERS), nbest)
+    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, CHARACTERS.letters), nbest)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -135,4 +135,4 @@ def test_silence_and_nothing_are_no_words(model: NeuralModel):
 def test_a_model_without_the_letters_is_told_before_the_work(model: NeuralModel):
     accented = Tokens([BLANK, WORD_START, "é"])
     with pytest.raises(LanguageModelError, match="tiny has no token for 'é'"):
-        LanguageModelRescorer(model, WEIGHTS, accented)
+        LanguageModelRescorer(model, WEIGHTS, accented.letters)

@@ -14,7 +14,7 @@ from sentence_score import score_text
 
 from asr.errors import LanguageModelError
 from asr.lm.binary import load_model, save_model
-from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, smooth
+from asr.lm.estimate import estimate
 from asr.lm.ngram import ROOT, NgramModel
 
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
@@ -148,40 +148,6 @@ def test_probabilities_sum_to_one_after_any_context(settings: dict) -> None:
     for context in contexts_of(TEXT, 3):
         log_probs = log_probs_after(model, state_after(model, context), words)
         assert np.exp(log_probs).sum() == pytest.approx(1, abs=TOLERANCE)
-
-
-def test_entropy_pruning_leaves_out_what_costs_least() -> None:
-    """The cost of a 3-gram by definition: the divergence from the model to the one without it, after its context."""
-    words, tokens = number_words(TEXT, None)
-    levels = count_ngrams(tokens, 3, len(words), words.index(b"</s>"))
-    smooth(levels, [np.ones(len(ngrams), dtype=bool) for ngrams in levels], words.index(b"<s>"))
-    bigrams, trigrams = levels[1:]
-    model, _ = estimate(TEXT)
-    everything = np.delete(np.arange(len(words)), words.index(b"<s>"))
-    costs = []
-    for number in range(0, len(trigrams), 50):
-        context, last = trigrams.context[number], trigrams.word[number]
-        state = 1 + len(words) + int(context)
-        full = np.exp(log_probs_after(model, state, everything))
-        below = np.exp(log_probs_after(model, 1 + int(bigrams.word[context]), everything))
-        explicit = np.isin(everything, trigrams.word[trigrams.context == context]) & (everything != last)
-        without = np.where(explicit, full, (1 - full[explicit].sum()) / (1 - below[explicit].sum()) * below)
-        share = bigrams.count[context] / len(tokens)
-        costs.append((number, math.expm1(share * (full * np.log(full / without)).sum())))
-    for threshold in (1e-5, 1e-4, 2e-4):
-        kept = entropy_prune(levels, threshold)[2]
-        clear = [(number, cost) for number, cost in costs if abs(cost / threshold - 1) > 0.02]
-        assert [bool(kept[number]) for number, _ in clear] == [cost > threshold for _, cost in clear]
-        assert 0 < kept.sum() < len(kept)
-
-
-def test_entropy_pruning_makes_a_model_smaller_and_little_worse() -> None:
-    held_out = generated(100, seed=2)
-    full, pruned = estimate(TEXT)[0], estimate(TEXT, threshold=1e-4)[0]
-    assert sum(pruned.counts) < 0.6 * sum(full.counts)
-    words = sum(len(sentence.split()) + 1 for sentence in held_out)
-    better, worse = (-sum(score_text(model, text) for text in held_out) / words for model in (full, pruned))
-    assert worse < better + 0.1
 
 
 def test_the_most_frequent_words_are_kept_and_the_others_are_unknown() -> None:

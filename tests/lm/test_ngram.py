@@ -107,13 +107,14 @@ def test_scores_and_states_are_those_of_kenlm(folder: Path, arpa: Arpa, sentence
 @given(arpas(ORDERS))
 def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
     model = load_model(arpa.write(folder / "plain.arpa"))
-    (folder / "packed").write_bytes(gzip.compress(arpa.text().encode()))
+    (folder / "compressed").write_bytes(gzip.compress(arpa.text().encode()))
     save_model(model, folder / "binary")
     save_model(model.quantized(), folder / "quantized")  # exact: so few numbers have a code each
+    save_model(model.packed(), folder / "packed")
     save_model(model, folder / "written.arpa")
     save_model(load_model(folder / "quantized"), folder / "written.arpa.gz")
     assert (folder / "written.arpa.gz").read_bytes().startswith(b"\x1f\x8b")
-    for name in ("packed", "binary", "quantized", "written.arpa", "written.arpa.gz"):
+    for name in ("compressed", "binary", "quantized", "packed", "written.arpa", "written.arpa.gz"):
         other = load_model(folder / name)
         assert other.counts == model.counts
         for level, expected in zip(other.levels(), model.levels(), strict=True):
@@ -248,8 +249,10 @@ def test_an_older_file_stays_while_an_open_model_uses_it(small: NgramModel, tmp_
 
 def test_a_file_cut_anywhere_is_one_line(small: NgramModel, tmp_path: Path) -> None:
     save_model(small, tmp_path / "whole.lm")
+    save_model(small.packed(), tmp_path / "packed.lm")
     path = tmp_path / "cut.lm"
-    for whole in ((tmp_path / "whole.lm").read_bytes(), SMALL.text().rstrip().encode(), gzip.compress(b"a" * 9)):
+    binary = ((tmp_path / name).read_bytes() for name in ("whole.lm", "packed.lm"))
+    for whole in (*binary, SMALL.text().rstrip().encode(), gzip.compress(b"a" * 9)):
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
             with pytest.raises(LanguageModelError) as error:

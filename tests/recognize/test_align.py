@@ -18,7 +18,7 @@ from asr.errors import AsrError, AudioError
 from asr.model.tokens import BLANK, WORD_START, Tokens
 from asr.normalize import normalize
 from asr.recognize import align as align_module
-from asr.recognize.align import align, forced_align, spell, split_words
+from asr.recognize.align import align, forced_align, spellings, split_words
 from asr.recognize.offline import Recognizer
 
 FRAME = 0.04  # seconds
@@ -153,29 +153,29 @@ def test_a_mark_goes_with_the_word_before_it_or_at_the_start_with_the_one_after(
 
 
 def test_a_word_is_spelled_as_it_is_scored() -> None:
-    spelled = spell(["“There”", "re-the", "’t", "ETHER’E"], PIECES)
-    assert ["".join(PIECES.symbols[token] for token in ids) for ids in spelled] == [
+    spelled = spellings(["“There”", "re-the", "’t", "ETHER’E"], PIECES)
+    assert ["".join(PIECES.symbols[token] for token in ids) for (ids,) in spelled] == [
         "▁there",
         "▁re▁the",
         "▁t",
         "▁ether'e",
     ]
-    assert spell(["there"], PIECES) == [[3, 4]]  # ▁the re
+    assert spellings(["there"], PIECES) == [[[3, 4]]]  # ▁the re
 
 
 def test_a_lone_word_start_is_spelled_between_words_only() -> None:
     tokens = Tokens([BLANK, WORD_START, *"abc"])
-    assert spell(["cab", "a"], tokens) == [[4, 2, 3], [1, 2]]
+    assert spellings(["cab", "a"], tokens) == [[[4, 2, 3]], [[1, 2]]]
 
 
 def test_a_model_in_capitals_is_spelled_in_capitals() -> None:
     tokens = Tokens([BLANK, WORD_START, *"ABC"])
-    assert spell(["Cab"], tokens, upper=True) == [[4, 2, 3]]
+    assert spellings(["Cab"], tokens, upper=True) == [[[4, 2, 3]]]
 
 
 def test_words_that_the_model_cannot_spell_are_named() -> None:
     with pytest.raises(AsrError) as caught:
-        spell(["the", "42", "thé", "tree", "9", "the", "8th"], PIECES)
+        spellings(["the", "42", "thé", "tree", "9", "the", "8th"], PIECES)
     assert str(caught.value) == (
         "the model cannot spell “42” (word 2), “thé” (word 3), “9” (word 5) and 1 more; "
         "write numbers and signs as they are spoken, with the letters 'ehrt"

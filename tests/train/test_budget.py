@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_corpus import write_audio, write_manifest
-from tiny_runs import in_memory_recipe, make_trainer, said, start_two
+from tiny_runs import acoustic_recipe, make_trainer, said, start_two
 
 from asr.errors import AsrError, RecipeError
 from asr.model.bundle import load_bundle
@@ -25,7 +25,6 @@ from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import read_curve
 from asr.train.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 MANY = 10**6  # epochs, none of which is the last
 
 
@@ -65,10 +64,10 @@ class Clock:
 @pytest.fixture
 def budget_recipe(corpus: Path) -> AcousticRecipe:
     """One minute, warm-up, constant, decay; an epoch has a few updates."""
-    recipe = in_memory_recipe(corpus)
-    recipe.budget_minutes, recipe.epochs = 1.0, MANY
+    recipe = acoustic_recipe(corpus)
+    recipe.budget_minutes, recipe.epochs, recipe.data.passes, recipe.ema_decay = 1.0, MANY, 2, 0.9
     recipe.optimizer = replace(recipe.optimizer, schedule="constant", warmup=0.1, decay=0.25)
-    recipe.augment.noises, recipe.augment.codecs = [], []
+    recipe.augment.gain_db = [-20.0, 6.0]
     return recipe
 
 

@@ -20,7 +20,6 @@ from asr.train.distributed import processes
 from asr.train.runs import read_curve
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration"),
     pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch has no gloo"),
 ]
 RUN = "from asr.cli.main import main; main()"
@@ -69,7 +68,7 @@ def test_torchrun_makes_the_run_of_one_process_with_the_same_global_batch(recipe
     assert done.returncode == 0, done.stderr
     for once in ("parameters, float32 on cpu, 2 processes", "epoch   2", "the report is in"):
         assert done.stderr.count(once) == 1
-    assert done.stderr.count("broken.flac: truncated") in (1, 2)  # each process says it of its own batches
+    assert done.stderr.count("broken.flac: truncated") == 1
     assert len(lines(recipe.folder / "curve.jsonl")) == 2
     assert len(list(recipe.folder.glob("events.out.tfevents.*"))) == 1
     assert (recipe.folder / "report.html").is_file()
@@ -83,7 +82,7 @@ def test_torchrun_makes_the_run_of_one_process_with_the_same_global_batch(recipe
 
 
 def test_processes_killed_told_to_stop_and_resumed_go_on_bit_for_bit(recipe: AcousticRecipe, tmp_path: Path):
-    recipe.ema_decay, recipe.data.workers, recipe.augment.speeds = 0.9, 1, [1.3]
+    recipe.ema_decay, recipe.augment.speeds = 0.9, [1.3]
     assert exit_codes(start_two(recipe, tmp_path / "log", "not finite")) == [0, 0]
     straight = recipe.folder
     (skipped,) = lines(straight / "skipped.jsonl")

@@ -13,8 +13,6 @@ from asr.train.checkpoint import read_weights
 from asr.train.config import AcousticRecipe
 from asr.train.optim import MovingAverage
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-
 
 def test_the_average_is_the_one_of_the_docstring():
     model = nn.Linear(1, 1, bias=False)

@@ -20,7 +20,6 @@ from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.pretrained import load_trained
 from asr.train.run import export_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 LOW = 1e-10
 
 

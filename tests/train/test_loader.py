@@ -1,4 +1,4 @@
-"""Batches from a corpus in memory: those of the loader of files, each utterance once, the same every time."""
+"""Batches: each utterance once, at its speed, tempo and volume, the same every time."""
 
 import json
 import random
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_corpus import TEXTS, load_epoch, write_audio, write_manifest
+from tiny_corpus import TEXTS, load_data, write_audio, write_manifest
 from tiny_runs import (
     make_trainer,
     said,
@@ -23,8 +24,9 @@ from tiny_runs import (
 from torch import Tensor
 
 from asr.audio.sources import read
+from asr.data.augment.room import simulate
 from asr.data.batch import Batch, read_sources
-from asr.data.dataset import make_cut
+from asr.data.config import AugmentConfig
 from asr.data.manifest import read_manifest
 from asr.data.shards import write_shards
 from asr.data.tokenizer import CharacterTokenizer, TextRule
@@ -34,9 +36,8 @@ from asr.nn.graphs import padded_frames
 from asr.train import loader as loader_module
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import Corpus
-from asr.train.loader import CorpusData, cut, plan, usable_utterances
+from asr.train.loader import Part, Utterance, cut, join, plan, usable_utterances
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 CPU = torch.device("cpu")
 FRAME = 640  # samples
 
@@ -72,16 +73,10 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sound_recipe(recipe: AcousticRecipe, sounds: Path) -> AcousticRecipe:
-    recipe.data.train, recipe.data.in_memory, recipe.data.batch_seconds = [str(sounds)], True, 4.0
+    recipe.data.train, recipe.data.batch_seconds = [str(sounds)], 4.0
     recipe.augment.gain_db = [-20.0, 6.0]
     recipe.output = str(sounds.parent / "runs")  # decoded once for all
     return recipe
-
-
-def make_loader(recipe: AcousticRecipe) -> CorpusData:
-    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
-    ids = {entry.id for _, entries in sources for entry in entries}
-    return CorpusData(recipe, CharacterTokenizer(recipe.tokenizer), None, sources, ids, [sources], CPU, print)
 
 
 def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
@@ -104,13 +99,6 @@ def assert_same_batches(found: Sequence[Batch], expected: Sequence[Batch]) -> No
         assert torch.equal(one.targets, other.targets)
 
 
-def from_files(recipe: AcousticRecipe, epoch: int) -> dict[str, tuple[str, list[int], Tensor]]:
-    """The same utterances as the loader of files makes them."""
-    sources = read_sources(recipe.data.train, TextRule(recipe.tokenizer))
-    cuts = [make_cut(entry) for _, entries in sources for entry in entries]
-    return by_id(list(load_epoch(cuts, CharacterTokenizer(recipe.tokenizer), recipe, epoch)))
-
-
 def ratio_db(expected: Tensor, found: Tensor) -> float:
     """Power of the expected samples over that of the difference."""
     difference = (expected.double() - found.double()).square().sum() + 1e-30
@@ -118,39 +106,59 @@ def ratio_db(expected: Tensor, found: Tensor) -> float:
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 5])
-def test_utterances_are_those_of_the_loader_of_files(sound_recipe: AcousticRecipe, epoch: int):
-    """Ids, texts, targets, lengths, speeds and volumes."""
-    found, expected = by_id(list(make_loader(sound_recipe).train(epoch))), from_files(sound_recipe, epoch)
-    assert found.keys() == expected.keys()
-    speeds = Counter()
-    for name, (text, targets, samples) in found.items():
-        other_text, other_targets, other = expected[name]
-        assert (text, targets, len(samples)) == (other_text, other_targets, len(other))
-        speed = random.Random(f"{sound_recipe.seed} {epoch} {name.split('@')[0]}").choice([0.9, 1.0, 1.1])
-        speeds[speed] += 1
-        if speed == 1.0:
-            torch.testing.assert_close(samples, other, rtol=1e-6, atol=0)
-        else:
-            assert ratio_db(other, samples) >= 80
-    assert set(speeds) == {0.9, 1.0, 1.1}
-
-
-def test_noise_of_recordings_and_the_telephone_are_those_of_the_loader_of_files(
-    sound_recipe: AcousticRecipe, sounds: Path
+def test_utterances_come_at_the_speeds_tempos_and_volumes_that_are_drawn(
+    sound_recipe: AcousticRecipe, sounds: Path, epoch: int
 ):
-    noise = write_manifest(sounds.parent / "noise.jsonl", [(write_audio(sounds.parent / "hum.wav", 0.7), "")])
-    sound_recipe.augment = replace(
-        sound_recipe.augment,
-        speeds=[1.0],
-        noises=["babble", str(noise)],
-        noise_share=0.6,
-        codecs=["telephone"],
-        codec_share=0.5,
-    )
-    found, expected = by_id(list(make_loader(sound_recipe).train(2))), from_files(sound_recipe, 2)
-    inside = slice(1_000, -1_000)  # at both ends the telephone of single utterances cuts off its own response
-    for name, (_, _, samples) in found.items():
-        assert ratio_db(expected[name][2][inside], samples[inside]) > 90
+    sound_recipe.augment.tempos = [0.9, 1.0]
+    tokenizer, seen = CharacterTokenizer(sound_recipe.tokenizer), set()
+    for name, (text, targets, samples) in by_id(list(load_data(sound_recipe).train(epoch))).items():
+        number = name.split("@")[0]
+        assert text == TEXTS[int(number[1:]) % len(TEXTS)]
+        assert targets == tokenizer.encode(text)
+        draw = random.Random(f"{sound_recipe.seed} {epoch} {number}")
+        speed, tempo = draw.choice([0.9, 1.0, 1.1]), draw.choice([0.9, 1.0])
+        seen.add((speed, tempo))
+        expected = read(sounds.parent / f"{number}.wav") * np.float32(10 ** (random.Random(name).uniform(-20, 6) / 20))
+        assert len(samples) == pytest.approx(len(expected) / speed / tempo, abs=1)
+        if speed != 1.0:
+            expected = soxr.resample(expected, SAMPLE_RATE * speed, SAMPLE_RATE)
+        if tempo == 1.0:
+            assert ratio_db(torch.from_numpy(expected), samples) >= 80
+    assert len(seen) >= 5
+
+
+def joined_recipe(recipe: AcousticRecipe) -> AcousticRecipe:
+    recipe.augment = replace(recipe.augment, speeds=[1.0], gain_db=[0.0, 0.0], join_share=1.0, join_seconds=1.5)
+    return recipe
+
+
+def test_joined_utterances_are_text_after_text_and_sound_after_sound(sound_recipe: AcousticRecipe, sounds: Path):
+    data = load_data(joined_recipe(sound_recipe))
+    left = {f"s{index}": TEXTS[index % len(TEXTS)] for index in range(12)}
+    tokenizer, together = CharacterTokenizer(sound_recipe.tokenizer), 0
+    for name, (text, targets, samples) in by_id(list(data.train(2))).items():
+        numbers = [part.split("@")[0] for part in name.split("+")]
+        together += len(numbers) > 1
+        assert text == " ".join(left.pop(number) for number in numbers)
+        assert targets == tokenizer.encode(text)
+        expected = np.concatenate([read(sounds.parent / f"{number}.wav") for number in numbers])
+        assert np.array_equal(samples.numpy(), expected)
+        assert len(numbers) == 1 or len(samples) <= 1.5 * SAMPLE_RATE
+    assert not left
+    assert together
+    assert all("+" not in name for name in by_id(list(data.train(1))))  # which begins with the shortest
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0, 1), seconds=st.floats(0.1, 5), speed=st.sampled_from([0.9, 1.0]))
+@settings(max_examples=30)
+def test_joining_loses_nothing_and_keeps_to_the_limit(seed: int, share: float, seconds: float, speed: float):
+    rows = [[Part(Utterance(n, f"u{n}", "ab", "ab", "", 8_000 + 1_600 * n), speed, 1.0)] for n in range(8)]
+    augment = AugmentConfig(join_share=share, join_seconds=seconds)
+    joined = join(rows, augment, f"{seed} 2")
+    assert sorted(part.utterance.index for row in joined for part in row) == list(range(8))
+    assert all(sum(part.samples for part in row) <= seconds * SAMPLE_RATE for row in joined if len(row) > 1)
+    assert joined == join(rows, augment, f"{seed} 2")
+    assert all(len(row) == 1 for row in rows)
 
 
 def padded_to_frames(samples: int, on_gpu: bool = False) -> int:
@@ -161,7 +169,7 @@ def padded_to_frames(samples: int, on_gpu: bool = False) -> int:
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_every_utterance_comes_once_in_batches_within_the_limits(sound_recipe: AcousticRecipe, epoch: int):
     sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 2.1, 4
-    batches = list(make_loader(sound_recipe).train(epoch))
+    batches = list(load_data(sound_recipe).train(epoch))
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
     assert any(len(batch.ids) > 1 for batch in batches)
     for batch in batches:
@@ -175,26 +183,26 @@ def test_on_a_gpu_batches_are_within_the_limits_padded_to_the_shape_of_a_graph(
     sound_recipe: AcousticRecipe, number: int
 ):
     sound_recipe.data.batch_seconds, sound_recipe.data.max_batch = 8.0, 80
-    loader = make_loader(sound_recipe)
+    loader = load_data(sound_recipe)
     loader.device = torch.device("cuda")
     batches = list(loader._draw(number))
-    assert sorted(row.id for batch in batches for row, _ in batch) == sorted(f"s{n}" for n in range(12))
+    assert sorted(row[0].utterance.id for batch in batches for row in batch) == sorted(f"s{n}" for n in range(12))
     assert any(len(batch) > 1 for batch in batches)
     for batch in batches:
-        longest = max(round(row.samples / speed) for row, speed in batch)
+        longest = max(sum(part.samples for part in row) for row in batch)
         assert len(batch) * padded_to_frames(longest, on_gpu=True) <= 8.0 * SAMPLE_RATE
 
 
 def test_an_utterance_longer_than_a_batch_is_one_of_its_own(sound_recipe: AcousticRecipe):
     sound_recipe.data.batch_seconds = 0.1
-    batches = list(make_loader(sound_recipe).train(2))
+    batches = list(load_data(sound_recipe).train(2))
     assert [len(batch.ids) for batch in batches] == [1] * 12
 
 
 def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_recipe: AcousticRecipe):
     """Utterances of nearly the same length are in any order."""
     sound_recipe.data.batch_seconds = 1.5
-    loader = make_loader(sound_recipe)
+    loader = load_data(sound_recipe)
     orders = []
     for epoch in (1, 2, 3):
         batches = [
@@ -206,8 +214,8 @@ def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not(sound_rec
 
 
 def test_an_epoch_of_several_passes_draws_like_as_many_epochs(sound_recipe: AcousticRecipe):
-    single = make_loader(sound_recipe)
-    several = make_loader(replace(sound_recipe, data=replace(sound_recipe.data, passes=3)))
+    single = load_data(sound_recipe)
+    several = load_data(replace(sound_recipe, data=replace(sound_recipe.data, passes=3)))
     for epoch in (1, 2):
         passes = [batch for number in range(3 * epoch - 2, 3 * epoch + 1) for batch in single.train(number)]
         assert_same_batches(list(several.train(epoch)), passes)
@@ -222,27 +230,27 @@ def noisy_recipe(sound_recipe: AcousticRecipe) -> AcousticRecipe:
 
 
 def test_an_epoch_goes_on_after_any_number_of_batches(noisy_recipe: AcousticRecipe):
-    whole, other = list(make_loader(noisy_recipe).train(2)), make_loader(noisy_recipe)
+    whole, other = list(load_data(noisy_recipe).train(2)), load_data(noisy_recipe)
     assert len(whole) > 6
     for done in (0, 1, 2, len(whole) // 2, len(whole) // 2 + 1, len(whole) - 1, len(whole)):
         assert_same_batches(list(other.train(2, done)), whole[done:])
 
 
 def test_the_seed_decides_and_nothing_else(noisy_recipe: AcousticRecipe):
-    one, other = make_loader(noisy_recipe), make_loader(noisy_recipe)
+    one, other = load_data(noisy_recipe), load_data(noisy_recipe)
     list(other.train(3))  # what came before does not matter
     torch.manual_seed(99)
     assert_same_batches(list(one.train(2)), list(other.train(2)))
-    other = make_loader(replace(noisy_recipe, seed=2))
+    other = load_data(replace(noisy_recipe, seed=2))
     orders = [[name.split("@")[0] for batch in loader.train(2) for name in batch.ids] for loader in (one, other)]
     assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: AcousticRecipe, accumulate: int):
-    """A batch may be empty, as with the loader of files."""
+    """A batch may be empty."""
     sound_recipe.data.batch_seconds, sound_recipe.accumulate = 0.5, accumulate
-    batches = list(make_loader(sound_recipe).train(2))
+    batches = list(load_data(sound_recipe).train(2))
     assert len(batches) % accumulate == 0
     assert any(not batch.ids for batch in batches)
     assert Counter(name.split("@")[0] for batch in batches for name in batch.ids) == {f"s{n}": 1 for n in range(12)}
@@ -265,7 +273,7 @@ def test_gain_only_is_without_noise_rooms_and_codecs(
     noisy_recipe.augment = replace(
         noisy_recipe.augment, speeds=[1.0], rooms=[str(rooms)], room_share=1.0, noise_share=1.0, codec_share=1.0
     )
-    loader = make_loader(noisy_recipe)
+    loader = load_data(noisy_recipe)
     clean, changed = (by_id(list(loader.train(1, gain_only=flag))) for flag in (True, False))
     for name, (_, _, samples) in clean.items():
         gain = 10 ** (random.Random(name).uniform(-20.0, 6.0) / 20)
@@ -275,7 +283,7 @@ def test_gain_only_is_without_noise_rooms_and_codecs(
 
 
 def test_dev_utterances_come_once_and_unchanged(sound_recipe: AcousticRecipe, sounds: Path):
-    found = by_id(list(make_loader(sound_recipe).dev(0)))
+    found = by_id(list(load_data(sound_recipe).dev(0)))
     assert list(found) == [f"s{index}" for index in range(12)]  # of similar length together
     for index, (name, (text, _, samples)) in enumerate(found.items()):
         assert text == TEXTS[index % len(TEXTS)]
@@ -287,7 +295,7 @@ def test_a_manifest_listed_three_times_is_there_three_times(sound_recipe: Acoust
     sources = read_sources(sound_recipe.data.train, TextRule(sound_recipe.tokenizer))
     ids = [entry.id for _, entries in sources for entry in entries]
     assert len(set(ids)) == 36
-    loader = make_loader(sound_recipe)
+    loader = load_data(sound_recipe)
     assert len({loader.corpus.samples(index).data_ptr() for index in range(36)}) == 12  # in memory once
     for epoch in (1, 2):
         batches = list(loader.train(epoch))
@@ -301,7 +309,7 @@ def test_shards_give_the_batches_of_their_files(noisy_recipe: AcousticRecipe, so
     write_shards(sounds, tmp_path / "shards")
     packed = deepcopy(noisy_recipe)
     packed.data.train = [str(tmp_path / "shards")]
-    assert_same_batches(list(make_loader(packed).train(2)), list(make_loader(noisy_recipe).train(2)))
+    assert_same_batches(list(load_data(packed).train(2)), list(load_data(noisy_recipe).train(2)))
 
 
 def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: Path):
@@ -316,7 +324,7 @@ def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: 
     ]
     manifest = write_manifest(tmp_path / "train.jsonl", entries)
     corpus = Corpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
-    usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), None, 2.0)
+    usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), 2.0)
     assert [row.id for row in usable] == ["fine"]
     counted = left_out.too_long, left_out.too_short, left_out.no_text
     assert counted == (1, 2, 1)
@@ -326,42 +334,56 @@ def test_a_damaged_recording_of_noise_is_a_line(recipe: AcousticRecipe, tmp_path
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio")
     noise = write_manifest(tmp_path / "noise.jsonl", [(write_audio(tmp_path / "hum.wav", 0.7), ""), (broken, "")])
-    recipe.data.in_memory, recipe.epochs = True, 1
+    recipe.epochs = 1
     recipe.augment.noises, recipe.augment.noise_share = [str(noise)], 1.0
     trainer = make_trainer(recipe)
     trainer.run()
     assert "broken.wav" in said(trainer)
 
 
-def test_another_room_in_the_same_manifest_is_another_bank(
+def test_without_any_recording_of_noise_a_run_does_not_begin(recipe: AcousticRecipe, tmp_path: Path):
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    recipe.augment.noises = [str(write_manifest(tmp_path / "noise.jsonl", [(tmp_path / "broken.wav", "")]))]
+    with pytest.raises(RecipeError, match=r"noise\.jsonl: there are no recordings to augment with") as caught:
+        make_trainer(recipe)
+    assert one_line(caught)
+    recipe.augment.noises = ["gone.jsonl"]
+    with pytest.raises(RecipeError, match=r"^gone\.jsonl: cannot read the manifest"):
+        make_trainer(recipe)
+
+
+def test_recorded_and_simulated_rooms_have_equal_shares_and_begin_with_the_direct_sound(
     recipe: AcousticRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(loader_module, "ROOMS", 2)
-    banks = []
-    for seconds in (0.1, 0.2):
-        echo = write_audio(tmp_path / "echo.wav", seconds, seed=round(10 * seconds))
-        recipe.augment.rooms = [str(write_manifest(tmp_path / "rooms.jsonl", [(echo, "")]))]
-        banks.append(loader_module.load_rooms(recipe, tmp_path / "audio"))
-        assert np.array_equal(loader_module.load_rooms(recipe, tmp_path / "audio"), banks[-1])
-    assert not np.array_equal(*(bank[:, :500] for bank in banks))
-
-
-def test_a_share_of_the_utterances_is_that_of_the_loader_of_files(recipe: AcousticRecipe):
-    recipe.data.train_fraction, recipe.data.in_memory = 0.5, True
-    trainer = make_trainer(recipe)
-    in_memory = {row.id for row in trainer.task.data.utterances}
-    assert "train: 4 utterances" in said(trainer)
-    recipe.name, recipe.data.in_memory = "files", False
-    files = make_trainer(recipe)
-    assert in_memory == {cut.id for cut in files.task.data.train_cuts}
-    assert trainer.task.epoch_amount == pytest.approx(files.task.epoch_amount)
+    pytest.importorskip("pyroomacoustics", reason="pyroomacoustics is not installed")
+    monkeypatch.setattr(loader_module, "ROOMS", 6)
+    late = np.zeros(12_000, np.float32)
+    late[[800, 2_000]] = 0.5, 0.25
+    soundfile.write(tmp_path / "late.wav", late, SAMPLE_RATE)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(10), SAMPLE_RATE)
+    recorded = write_manifest(tmp_path / "rooms.jsonl", [(tmp_path / f"{name}.wav", "") for name in ("late", "silent")])
+    recipe.augment.rooms, recipe.augment.reverberation = ["simulated", str(recorded)], [0.2, 0.3]
+    bank = load_data(recipe)._rooms().numpy()
+    assert bank.dtype == np.float32
+    assert bank.shape[0] == 6
+    assert bank.shape[1] <= SAMPLE_RATE // 2
+    assert (np.abs(bank).argmax(1) == 0).all()
+    assert len({row.tobytes() for row in bank[::2]}) == 3
+    draw = random.Random("bank 1 2")
+    response = simulate(draw.uniform(0.2, 0.3), draw)
+    response = response[np.abs(response).argmax() :][: SAMPLE_RATE // 2]
+    assert np.array_equal(bank[2, : len(response)], response)
+    found = bank[1::2, [0, 1_200]].tolist()
+    assert all(row in ([0, 0], [0.5, 0.25]) for row in found)
+    assert [0.5, 0.25] in found
+    assert np.array_equal(load_data(recipe)._rooms().numpy(), bank)
 
 
 def test_utterances_that_are_sure_but_of_no_use_are_one_line(recipe: AcousticRecipe, corpus: Path):
     lines = [json.loads(line) | {"confidence": 0.1} for line in corpus.read_text().splitlines()]
     lines[0] |= {"confidence": 0.9, "text": "ab" * 100}
     corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    recipe.data.in_memory, recipe.data.min_confidence = True, 0.5
+    recipe.data.min_confidence = 0.5
     with pytest.raises(RecipeError, match="no utterance of the train data can be used") as caught:
         make_trainer(recipe).run()
     assert one_line(caught)

@@ -18,8 +18,6 @@ from asr.nn.ctc_model import AcousticConfig, AcousticModel, ctc_loss
 from asr.train.config import AcousticRecipe, ObjectiveConfig
 from asr.train.loss import Objective, consistency, distillation, smoothing
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-
 VOCABULARY = 5
 FRAMES = torch.tensor([7, 4, 1])
 
@@ -125,7 +123,6 @@ def make_batch() -> Batch:
         lengths=torch.tensor([9_000, 6_400, 600]),
         targets=torch.tensor([[1, 2, 3, 4], [1, 1, 0, 0], [1, 2, 3, 0]]),
         target_lengths=torch.tensor([4, 2, 3]),
-        unreadable={},
     )
 
 

@@ -17,8 +17,6 @@ from asr.train.run import run_recipe
 from asr.train.runs import read_curve
 from asr.train.task import best_epoch
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-
 
 def make_epoch(epoch: int, dev_wer: float, more: dict[str, float], dev_loss: float = 1.0) -> AcousticEpoch:
     return AcousticEpoch(
@@ -63,9 +61,8 @@ def test_among_equal_means_the_loss_on_the_first_set_decides():
     assert best_epoch([make_epoch(1, 0.5, {"a": 0.7}, 2.0), make_epoch(2, 0.7, {"a": 0.5}, 1.0)]).epoch == 2
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_the_curve_has_the_word_error_rate_of_each_set(recipe: AcousticRecipe, more: list[str], in_memory: bool):
-    recipe.data.in_memory, recipe.data.more_dev = in_memory, more
+def test_the_curve_has_the_word_error_rate_of_each_set(recipe: AcousticRecipe, more: list[str]):
+    recipe.data.more_dev = more
     trainer = make_trainer(recipe)
     curve = trainer.run()
     for epoch in curve:
@@ -83,7 +80,6 @@ def test_the_curve_has_the_word_error_rate_of_each_set(recipe: AcousticRecipe, m
 def test_dev_loss_and_word_errors_are_those_of_the_first_set_whatever_more_there_are(
     recipe: AcousticRecipe, more: list[str]
 ):
-    recipe.data.in_memory = True
     measured = []
     for name, sets in (("alone", []), ("more", more)):
         recipe.name, recipe.data.more_dev = name, sets
@@ -114,7 +110,7 @@ def test_the_checkpoint_kept_as_the_best_is_that_of_the_best_mean(
 
 
 def test_a_whole_run_with_its_report(recipe: AcousticRecipe, more: list[str], tmp_path: Path):
-    recipe.data.more_dev, recipe.epochs, recipe.augment.mask_below_wer, recipe.data.in_memory = more, 1, 1.0, True
+    recipe.data.more_dev, recipe.epochs, recipe.augment.mask_below_wer = more, 1, 1.0
     save_recipe(recipe, tmp_path / "recipe.yaml")
     run_recipe(tmp_path / "recipe.yaml", [], resume=False)
     assert (recipe.folder / "report.html").is_file()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_corpus import TEXTS, write_audio
-from tiny_runs import assert_equal_checkpoints, in_memory_recipe, make_trainer, repeatable
+from tiny_runs import assert_equal_checkpoints, make_trainer, noisy_recipe, repeatable
 
 from asr.data.batch import Batch, Targets
 from asr.data.config import PhonesConfig
@@ -27,7 +27,6 @@ from asr.train.pretrained import load_trained
 from asr.train.run import export_checkpoint
 from asr.train.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 LETTERS, PHONES = 4, 6  # tokens of each head
 WEIGHT = 0.3
 
@@ -60,7 +59,6 @@ def make_batch(phones: list[list[int]]) -> Batch:
         lengths=torch.tensor(lengths),
         targets=letters.ids,
         target_lengths=letters.lengths,
-        unreadable={},
         phones=Targets.pad(phones),
     )
 
@@ -165,7 +163,7 @@ def write_spelled(folder: Path, missing: tuple[int, ...] = (2,)) -> Path:
 
 @pytest.fixture
 def phones_recipe(tmp_path: Path) -> AcousticRecipe:
-    recipe = in_memory_recipe(write_spelled(tmp_path))
+    recipe = noisy_recipe(write_spelled(tmp_path))
     recipe.augment.noises, recipe.augment.codecs, recipe.data.passes = [], [], 1
     recipe.augment.mask_below_wer = 1.0  # which a recipe's file may hold
     recipe.phones = PhonesConfig(weight=WEIGHT, vocabulary=8, alphabet="AbU")

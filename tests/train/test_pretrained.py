@@ -16,8 +16,6 @@ from asr.nn.config import AcousticConfig
 from asr.train.config import AcousticRecipe
 from asr.train.pretrained import load_trained
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
-
 
 def one_line(recipe: AcousticRecipe) -> str:
     with pytest.raises(AsrError) as caught:

@@ -25,11 +25,12 @@ def pseudo(corpus: Path, recipe: AcousticRecipe) -> AcousticRecipe:
     return replace(recipe, epochs=1, data=replace(recipe.data, train=[str(path)]))
 
 
-@pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration")
 def test_the_model_learns_from_what_another_was_sure_of(pseudo: AcousticRecipe):
     pseudo.data.min_confidence = 0.45
     trainer = make_trainer(pseudo)
-    assert "train: 2 utterances with a confidence below 0.45 left out\ntrain: 6 utterances" in said(trainer)
+    told = said(trainer).splitlines()
+    assert told[0] == "train: 2 utterances with a confidence below 0.45 left out"
+    assert any(line.startswith("train: 6 utterances") for line in told)
     (epoch,) = trainer.run()
     assert epoch.step > 0
     assert 0 < epoch.train_loss < 1000

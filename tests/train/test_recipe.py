@@ -163,7 +163,7 @@ def test_a_value_in_the_place_of_a_section_is_a_wrong_type(path: Path, content: 
     ("override", "choices"),
     [
         ("model.cell=mamba", "'rnn', 'lstm' or 'gru'"),
-        ("tokenizer.kind=words", "'bpe' or 'characters'"),
+        ("tokenizer.kind=words", "'bpe', 'characters', 'phones' or 'phone_bpe'"),
         ("tokenizer.case=title", "'lower', 'upper' or 'keep'"),
         ("tokenizer.unknown=ignore", "'error' or 'drop'"),
         ("optimizer.schedule=linear", "'cosine' or 'constant'"),
@@ -186,7 +186,7 @@ def test_a_bad_choice_lists_the_choices(path: Path, override: str, choices: str)
         ("accumulate=0", "greater than or equal to 1"),
         ("checkpoint_minutes=-1", "greater than or equal to 0"),
         ("max_skipped=-1", "greater than or equal to 0"),
-        ("data.workers=-1", "greater than or equal to 0"),
+        ("augment.speeds=[0.98765]", "multiple of 0.01"),
         ("threads=-2", "greater than or equal to 0"),
         ("augment.time_width=-1", "greater than or equal to 0"),
         ("model.dropout=2", "less than or equal to 1"),
@@ -391,6 +391,18 @@ kind: acoustic
 licence: CC0
 model: {directions: 1, size: 20, bands: 40, variational: true}
 """
+
+
+def test_what_loaded_data_in_earlier_versions_is_read_with_a_line_of_advice_each(
+    path: Path, caplog: pytest.LogCaptureFixture
+):
+    recipe = load(path, "data: {workers: 4, buckets: 10}", "data.in_memory=true")
+    assert recipe.data.max_batch == 80
+    assert caplog.messages == [
+        f"{path}: data.workers has no effect any more; take it out",
+        f"{path}: data.buckets has no effect any more; take it out",
+        "'data.in_memory=true': data.in_memory has no effect any more; take it out",
+    ]
 
 
 def test_old_names_are_read_with_a_line_of_advice_each(path: Path, caplog: pytest.LogCaptureFixture):

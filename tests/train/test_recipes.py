@@ -15,8 +15,6 @@ from asr.train.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using Dynamic")
-
 
 def names(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
@@ -31,7 +29,6 @@ def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
     return [
         f"data.train=[{manifest}]",
         f"data.dev={manifest}",
-        "data.workers=0",
         "data.train_fraction=1.0",
         "data.max_seconds=20",
         "data.batch_seconds=2.5",

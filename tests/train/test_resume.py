@@ -29,7 +29,6 @@ from asr.train.config import AcousticRecipe, LanguageRecipe, ObjectiveConfig
 from asr.train.process import stop_signals
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:You are using Dynamic", "ignore:We have exceeded the max_duration"),
     pytest.mark.skipif(os.name != "posix", reason="signals and limits of a POSIX system"),
 ]
 Runs = AcousticRecipe | LanguageRecipe
@@ -42,7 +41,6 @@ def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     chosen: Runs = language_recipe(folder) if request.param == "language" else acoustic_recipe(write_corpus(folder))
     chosen.ema_decay, chosen.keep_last = 0.9, 2
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
-        chosen.data.workers = 1
         chosen.model.layers, chosen.model.variational_dropout, chosen.model.weight_dropout = 2, True, 0.2
         chosen.objective = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.01)
     threads = torch.get_num_threads()
@@ -113,15 +111,6 @@ def test_killed_while_a_checkpoint_is_written(straight: Runs, repeated: Runs, tm
     assert_equal_runs(straight, repeated)
 
 
-def test_killed_while_it_takes_a_batch_and_its_worker_is_silent(straight: Runs, repeated: Runs, tmp_path: Path):
-    if not isinstance(repeated, AcousticRecipe):
-        pytest.skip("a language model has no loader")
-    assert finish(start(repeated, tmp_path / "log", "batch on its way")) == -signal.SIGKILL
-    assert finish(start(repeated, tmp_path / "log")) == 0
-    assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
-    assert_equal_runs(straight, repeated)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: Runs, tmp_path: Path, number: int):
     repeated.checkpoint_minutes = 60.0  # so that what is there was saved on being told
@@ -149,64 +138,7 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: R
     assert_equal_runs(straight, repeated)
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_to_all_processes_of_a_run_is_one_to_the_run(
-    straight: Runs, repeated: Runs, tmp_path: Path, number: str
-):
-    if not isinstance(repeated, AcousticRecipe):
-        pytest.skip("a language model has no loader")
-    repeated.checkpoint_minutes = 60.0
-    assert finish(start(repeated, tmp_path / "log", f"{number} to all")) == 130
-    told = (tmp_path / "log").read_text(encoding="utf-8")
-    assert told.splitlines()[-1] == (
-        f"stopped after 0 of 3 epochs and 2 batches; asr train --resume {repeated.folder} goes on there"
-    )
-    assert "Traceback" not in told
-    assert finish(start(repeated, tmp_path / "log")) == 0
-    assert_equal_runs(straight, repeated)
-
-
-def test_a_worker_that_is_killed_is_one_line_and_the_run_goes_on_from_its_checkpoint(
-    straight: Runs, repeated: Runs, tmp_path: Path
-):
-    if not isinstance(repeated, AcousticRecipe):
-        pytest.skip("a language model has no loader")
-    assert finish(start(repeated, tmp_path / "log", "SIGKILL to workers")) == 1
-    told = (tmp_path / "log").read_text(encoding="utf-8")
-    problem = told.splitlines()[-1]
-    assert problem.startswith(f"{repeated.folder}: a process that reads batches was killed (DataLoader worker (pid")
-    assert "set data.workers lower (asr train --resume " in problem
-    assert "Traceback" not in told
-    repeated.data.workers = 0
-    assert finish(start(repeated, tmp_path / "log")) == 0
-    assert_equal_runs(straight, repeated)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see which processes there are")
-def test_workers_end_soon_after_a_trainer_that_was_killed(recipe: AcousticRecipe, tmp_path: Path):
-    def state(pid: str) -> str:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return "gone"
-
-    recipe.data.workers, recipe.epochs = 2, 1_000
-    trainer = start(recipe, tmp_path / "log")
-    workers: list[str] = []
-    while trainer.is_alive() and len(workers) < 2:
-        workers = Path(f"/proc/{trainer.pid}/task/{trainer.pid}/children").read_text().split()
-    os.kill(trainer.pid or 0, signal.SIGKILL)
-    assert finish(trainer) == -signal.SIGKILL
-    assert len(workers) == 2
-    end = time.monotonic() + 60
-    while not {state(pid) for pid in workers} <= {"gone", "Z"}:  # Z where nobody asks what became of it
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Runs, repeated: Runs, tmp_path: Path):
-    if isinstance(repeated, AcousticRecipe):
-        repeated.data.workers = 0  # the limit stands for the disk: loaders would be denied shared memory by it
     last = repeated.folder / "last.safetensors"
     interrupt(start(repeated, tmp_path / "first"), last, signal.SIGKILL, 0.0)
     before = last.read_bytes()

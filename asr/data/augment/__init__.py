@@ -1,4 +1,4 @@
-"""Augmentation. `waveform` changes one utterance, in numpy; `batch` a whole batch, in torch, and masks features.
+"""Augmentation. `batch` changes a batch of waveforms by what is drawn for each utterance, and masks features.
 
-Both make the choices of `draws` for the name of an utterance; `room` simulates rooms, `filters` works on batches.
+`filters` and `codec` are its operations; `room` simulates rooms.
 """

@@ -1,14 +1,14 @@
 """Augmentation of a whole batch at a time, as torch operations on its device: waveforms, then features."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from asr.data.augment.draws import SLOPES, Noise, draw_gain, draw_noise, happens
+from asr.data.augment.codec import encode_decode
 from asr.data.augment.filters import (
-    LARGEST_DENOMINATOR,
     changed_length,
     colored,
     convolve,
@@ -16,23 +16,32 @@ from asr.data.augment.filters import (
     move,
     on_device,
     resample,
-    speed_ratio,
+    stretch,
     telephone,
 )
 from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
 from asr.nn.frontend import HOP_LENGTH, SAMPLE_RATE
 
-CODECS = ("telephone", "telephone-mu-law")  # those that are computed here
+SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude of noise falls with the frequency to this power
+VOICES = 3, 7  # of a babble, from … to, as in Kaldi's augmentation (Snyder et al. 2018)
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+
+
+@dataclass
+class Noise:
+    """Noise that is added to one utterance: colored, or the sum of parts of recordings."""
+
+    source: str
+    snr_db: float
+    spans: list[Tensor]  # (n,) each, at most as long as the utterance, to be repeated; none for colored noise
 
 
 class BatchAugment:
     """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share of utterances, then the volume.
 
-    The counterpart of `asr.data.augment.waveform.WaveformAugment` for a batch, with the same draws for the name of an
-    utterance. Only rooms are drawn from a bank, and the samples of colored noise come from a generator on the device,
-    which is seeded by the names of the batch.
+    What is drawn for an utterance depends on its name, which has seed and pass in it. Only the samples of colored noise
+    come from a generator on the device, which is seeded by the names of the batch.
     """
 
     def __init__(
@@ -53,9 +62,8 @@ class BatchAugment:
             device: of the batches.
 
         Raises:
-            RecipeError: a change that is not possible here, or has no recordings or rooms.
+            RecipeError: a change that has no recordings or rooms.
         """
-        check(config)
         self.recordings: dict[str, Sequence[Tensor]] = {**noises, "babble": voices}
         for source in config.noises:
             if source not in SLOPES and not len(self.recordings.get(source, ())):
@@ -72,7 +80,7 @@ class BatchAugment:
         Args:
             waveforms: (B, N) float32, zero after lengths[b].
             lengths: samples of each row.
-            names: the utterances' ids with seed and epoch, as `asr.data.dataset.perturb` makes them.
+            names: of the utterances, with seed and pass.
 
         Returns:
             (B, N) float32, zero after lengths[b]. Rows of zeros stay as they are.
@@ -99,8 +107,7 @@ class BatchAugment:
         """Noise, in groups of rows whose noise is made in the same way: colored, babble, recorded."""
         groups: dict[str, dict[int, Noise]] = {}
         for row, draw in draws.items():
-            noise = draw_noise(self.config, self.recordings, lengths[row], draw)
-            noise.spans = [_repeated(span, lengths[row]) for span in noise.spans]
+            noise = self._draw_noise(lengths[row], draw)
             group = "colored" if noise.source in SLOPES else "babble" if noise.source == "babble" else "recorded"
             groups.setdefault(group, {})[row] = noise
         for group, noises in groups.items():
@@ -115,13 +122,29 @@ class BatchAugment:
             scale = torch.where(noise_loudness > 0, loudness / noise_loudness * ratios, 0.0)
             rows.replace(rows.samples.addcmul_(added, scale))
 
+    def _draw_noise(self, length: int, draw: random.Random) -> Noise:
+        """Source, ratio and parts of recordings for `length` samples."""
+        source = draw.choice(self.config.noises)
+        noise = Noise(source, draw.uniform(*self.config.snr_db), [])
+        if source not in SLOPES:
+            for _ in range(draw.randint(*VOICES) if source == "babble" else 1):
+                recording = draw.choice(self.recordings[source])
+                if len(recording):
+                    start = draw.randrange(max(1, len(recording) - length + 1))
+                    noise.spans.append(_repeated(recording[start : start + length], length))
+        return noise
+
     def _code(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
         groups: dict[str, list[int]] = {}
         for row, draw in draws.items():
             groups.setdefault(draw.choice(self.config.codecs), []).append(row)
         for codec, chosen in groups.items():
             rows = Rows(waveforms, lengths, chosen)
-            rows.replace(telephone(rows.samples, mu_law=codec == "telephone-mu-law").mul_(rows.inside))
+            if codec.startswith("telephone"):
+                coded = telephone(rows.samples, codec)
+            else:
+                coded = encode_decode(rows.samples, rows.lengths, codec)
+            rows.replace(coded.mul_(rows.inside))
 
 
 class Rows:
@@ -141,48 +164,61 @@ class Rows:
         self._waveforms.index_copy_(0, self.index, samples)
 
 
+def happens(kind: str, config: AugmentConfig, name: str) -> random.Random | None:
+    """The generator for a change to this utterance, None if it is not of the share. Each change draws for itself.
+
+    kind: `room`, `noise` or `codec`.
+    """
+    share = getattr(config, f"{kind}_share") if getattr(config, f"{kind}s") else 0.0
+    draw = random.Random(f"{kind} {name}")
+    return draw if draw.random() < share else None
+
+
+def draw_gain(gain_db: Sequence[float], name: str) -> float:
+    """The factor of the volume; gain_db: from … to."""
+    return 10 ** (random.Random(name).uniform(*gain_db) / 20)
+
+
 def change_speed(waveforms: Tensor, lengths: Sequence[int], speeds: Sequence[float]) -> tuple[Tensor, list[int]]:
     """Play each row of a batch speeds[b] times as fast, which changes its pitch too.
 
     Args:
         waveforms: (B, N) float32, 16 kHz, zero after lengths[b].
         lengths: samples of each row.
-        speeds: fractions with a denominator of at most 100.
+        speeds: of two decimals.
 
     Returns:
         (B, N') float32, zero after each row's new length, and the new lengths: those of soxr, which differ from
         `round(n / speed)` only in that a half is rounded up.
     """
-    changed_lengths = [changed_length(length, speed) for length, speed in zip(lengths, speeds, strict=True)]
+    return _change(waveforms, lengths, speeds, resample)
+
+
+def change_tempo(waveforms: Tensor, lengths: Sequence[int], tempos: Sequence[float]) -> tuple[Tensor, list[int]]:
+    """As `change_speed`, at the same pitch."""
+    return _change(waveforms, lengths, tempos, stretch)
+
+
+def _change(
+    waveforms: Tensor,
+    lengths: Sequence[int],
+    factors: Sequence[float],
+    change: Callable[[Tensor, float, int], Tensor],
+) -> tuple[Tensor, list[int]]:
+    changed_lengths = [changed_length(length, factor) for length, factor in zip(lengths, factors, strict=True)]
     changed = waveforms.new_zeros(len(lengths), max(changed_lengths, default=0))
     groups: dict[float, list[int]] = {}
-    for row, (speed, length) in enumerate(zip(speeds, changed_lengths, strict=True)):
+    for row, (factor, length) in enumerate(zip(factors, changed_lengths, strict=True)):
         if length:
-            groups.setdefault(speed, []).append(row)
-    for speed, chosen in groups.items():
+            groups.setdefault(factor, []).append(row)
+    for factor, chosen in groups.items():
         rows = Rows(waveforms, lengths, chosen)
         counts = [changed_lengths[row] for row in chosen]
         samples = rows.samples
-        if speed != 1.0:
-            samples = resample(samples, speed, max(counts)).mul_(inside(counts, max(counts), rows.device))
+        if factor != 1.0:
+            samples = change(samples, factor, max(counts)).mul_(inside(counts, max(counts), rows.device))
         changed[:, : max(counts)].index_copy_(0, rows.index, samples)
     return changed, changed_lengths
-
-
-def check(config: AugmentConfig) -> None:
-    """RecipeError, one line, for a change that cannot be made for a whole batch."""
-    codecs = [codec for codec in config.codecs if codec not in CODECS]
-    speeds = [speed for speed in config.speeds if abs(float(speed_ratio(speed)) - speed) > 1e-9]
-    fraction = f"take a fraction with a denominator of at most {LARGEST_DENOMINATOR}, such as 0.95"
-    for field, impossible, advice in (
-        ("tempos", [tempo for tempo in config.tempos if tempo != 1.0], "make it [1.0] or use augment.speeds"),
-        ("join_share", [config.join_share] if config.join_share else [], "set it to 0"),
-        ("codecs", codecs, "take it out of augment.codecs"),
-        ("speeds", speeds, fraction),
-    ):
-        if impossible:
-            values = ", ".join(map(str, impossible))
-            raise RecipeError(f"augment.{field}: not possible with data.in_memory: {values}; {advice}")
 
 
 class SpecAugment:

@@ -8,12 +8,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr.data.augment.draws import TELEPHONE_BAND, TELEPHONE_ORDER, TELEPHONE_RATE
+from asr.data.augment.codec import encode_decode
 from asr.nn.frontend import SAMPLE_RATE
 
 # Lengths of transforms, four an octave: few, since a GPU plans each new shape for milliseconds, and with small factors.
@@ -22,7 +23,11 @@ FAST_LENGTHS = sorted(factor << power for factor in (4, 5, 6, 7) for power in ra
 # slope that ends at the Nyquist frequency.
 PASSBAND = 0.913
 RINGING = SAMPLE_RATE // 10  # samples until the response of a filter here has faded; transforms are circular
-LARGEST_DENOMINATOR = 100  # of a speed as a fraction
+TEMPO_WINDOW = 512  # samples, 32 ms: a few periods of a voice, and no longer than a sound lasts
+TEMPO_HOP = TEMPO_WINDOW // 4
+TELEPHONE_RATE = 8000  # hertz
+TELEPHONE_BAND = 300.0, 3400.0  # hertz
+TELEPHONE_ORDER = 6  # of the Butterworth prototype
 
 
 def fast_length(samples: int, multiple: int = 1) -> int:
@@ -47,14 +52,16 @@ def inside(lengths: Sequence[int], samples: int, device: torch.device) -> Tensor
     return torch.arange(samples, device=device) < on_device(lengths, device, torch.long).unsqueeze(1)
 
 
-def speed_ratio(speed: float) -> Fraction:
-    """A speed such as 0.9 as the fraction 9/10."""
-    return Fraction(speed).limit_denominator(LARGEST_DENOMINATOR)
+@cache
+def ratio(factor: float) -> Fraction:
+    """A speed or tempo of two decimals, such as 0.9, as the fraction 9/10."""
+    return Fraction(factor).limit_denominator(100)
 
 
-def changed_length(samples: int, speed: float) -> int:
-    """Samples after a change of speed: samples / speed, halves rounded up as soxr does."""
-    return math.floor(samples / speed_ratio(speed) + Fraction(1, 2))
+def changed_length(samples: int, factor: float) -> int:
+    """Samples after a change of speed or tempo: samples / factor, halves rounded up as soxr does."""
+    fraction = ratio(factor)
+    return (2 * samples * fraction.denominator + fraction.numerator) // (2 * fraction.numerator)
 
 
 def spectrum(waveforms: Tensor, size: int) -> Tensor:
@@ -75,15 +82,30 @@ def resample(waveforms: Tensor, speed: float, samples: int) -> Tensor:
     The spectrum is cut or extended with zeros, which is band-limited interpolation. It equals soxr's "HQ" from
     16 kHz · speed to 16 kHz, up to 4 kHz to 80 dB below the signal or more.
     """
-    ratio = speed_ratio(speed)
-    block = fast_length(-(-(waveforms.shape[1] + RINGING) // ratio.numerator))
-    before, after = ratio.numerator * block, ratio.denominator * block
+    fraction = ratio(speed)
+    block = fast_length(-(-(waveforms.shape[1] + RINGING) // fraction.numerator))
+    before, after = fraction.numerator * block, fraction.denominator * block
     narrower = min(before, after)
     bins = narrower // 2 + 1
     share = torch.arange(bins, device=waveforms.device) * (2 / narrower)  # of the lower Nyquist frequency
     slope = ((share - PASSBAND) / (1 - PASSBAND)).clamp(0, 1)
     gain = (1 + torch.cos(math.pi * slope)) * (after / before / 2)
     return waveform(spectrum(waveforms, before)[:, :bins] * gain, after, len(waveforms), samples)
+
+
+def stretch(waveforms: Tensor, tempo: float, samples: int) -> Tensor:
+    """(B, N) → (B, samples): `tempo` times as fast at the same pitch (phase vocoder, Flanagan & Golden 1966)."""
+    from torchaudio.functional import (
+        phase_vocoder,  # its import makes a tensor, after which torch has read its environment
+    )
+
+    window = torch.hann_window(TEMPO_WINDOW, device=waveforms.device)
+    # Zeros at the end, so that no row depends on how long the others are; padding by reflection needs samples.
+    padded = F.pad(waveforms, (0, 2 * TEMPO_WINDOW))
+    spectra = torch.stft(padded, TEMPO_WINDOW, TEMPO_HOP, window=window, pad_mode="constant", return_complex=True)
+    bins = torch.arange(TEMPO_WINDOW // 2 + 1, device=waveforms.device).unsqueeze(1)
+    advance = bins * (2 * math.pi * TEMPO_HOP / TEMPO_WINDOW)  # of the phases, per hop
+    return torch.istft(phase_vocoder(spectra, tempo, advance), TEMPO_WINDOW, TEMPO_HOP, window=window, length=samples)
 
 
 def convolve(waveforms: Tensor, responses: Tensor) -> Tensor:
@@ -108,15 +130,20 @@ def colored(lengths: Sequence[int], slopes: Sequence[float], samples: int, gener
     return waveform(spectra, size, len(lengths), samples)
 
 
-def telephone(waveforms: Tensor, mu_law: bool = False) -> Tensor:
-    """(B, N) through a line of 8 kHz and 300–3400 Hz without delay; mu_law: coded with 8 bits a sample (G.711)."""
+def telephone(waveforms: Tensor, codec: str = "telephone") -> Tensor:
+    """(B, N) through a line of 8 kHz and 300–3400 Hz without delay.
+
+    codec: `telephone-mu-law` (G.711, 8 bits a sample) or `telephone-gsm` (06.10) codes what is on the line.
+    """
     rows, samples = waveforms.shape
     size = fast_length(samples + RINGING, multiple=4)
     bins = size // 4 + 1  # to the Nyquist frequency of the line
     spectra = spectrum(waveforms, size)[:, :bins] * _telephone_gain(bins, waveforms.device)
-    if mu_law:
+    if codec != "telephone":
         line = waveform(spectra, size // 2, rows, size // 2) / 2
-        spectra = spectrum(_mu_law(line), size // 2) * 2
+        gsm = codec == "telephone-gsm"
+        line = encode_decode(line, [size // 2] * rows, codec, TELEPHONE_RATE) if gsm else _mu_law(line)
+        spectra = spectrum(line, size // 2) * 2
     return waveform(spectra, size, rows, samples)
 
 

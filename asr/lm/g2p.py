@@ -1,0 +1,150 @@
+"""Pronunciations of words that no dictionary has, and spellings of what was pronounced.
+
+A joint-sequence model (Bisani & Ney 2008, "Joint-sequence models for grapheme-to-phoneme conversion"): a word and its
+pronunciation are cut into as many pieces, which form pairs, as in "ph|f o|O n|n e|". As in Phonetisaurus (Novak,
+Minematsu & Hirose 2016), `asr.lm.align_pairs` finds the likeliest pairs of each entry of a dictionary, an n-gram model
+of such sentences is estimated, and a beam search finds the likeliest pairs with given letters, or with given phones.
+"""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from asr.errors import LanguageModelError
+from asr.lm.align_pairs import SEPARATOR, align
+from asr.lm.binary import load_model, save_model
+from asr.lm.lexicon import Entry
+from asr.lm.ngram import NgramModel
+from asr.lm.vocabulary import SPECIAL
+from asr.model.phones import LETTERS
+
+ORDER = 8  # pairs in the longest n-grams
+THRESHOLD = 1e-7  # of pruning: a third of the n-grams, 0.1 % more words wrong
+BEAM_WIDTH = 16
+BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
+SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
+CACHED = 1 << 16  # results of `_successors`: words have beginnings in common
+CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter by letter, as "dvd"
+
+# By letters (or phones) the pairs with them: number in the vocabulary, and the phones (or letters) beside them.
+Pairs = dict[str, list[tuple[int, str]]]
+Beam = dict[tuple[int, str], float]  # by state of the model and what was written so far: log-prob
+
+
+class Pronouncer:
+    """Letters to phones and back. `model`: n-grams of pairs; LanguageModelError if its words are no pairs."""
+
+    def __init__(self, model: NgramModel):
+        self._model = model
+        by_letters: Pairs = defaultdict(list)
+        by_phones: Pairs = defaultdict(list)
+        for number in range(len(model.vocabulary)):
+            pair = model.vocabulary.word(number)
+            if pair in SPECIAL:
+                continue
+            letters, separator, phones = pair.rpartition(SEPARATOR)
+            if not separator or not {*LETTERS}.issuperset(phones):
+                raise LanguageModelError(f"not letter-to-phone rules of `asr lexicon build`: it has the word '{pair}'")
+            by_letters[letters].append((number, phones))
+            by_phones[phones].append((number, letters))
+        self._by_letters, self._by_phones = dict(by_letters), dict(by_phones)
+        self._letters = {*chain.from_iterable(by_letters)}
+        self._cache: dict[tuple[int, str, bool], list[tuple[float, int, str]]] = {}
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Pronouncer":
+        """Open what `save` wrote. LanguageModelError."""
+        model = load_model(path)
+        try:
+            return cls(model)
+        except LanguageModelError as error:
+            raise LanguageModelError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Write the n-gram model of the pairs, with 16 bits a number. LanguageModelError."""
+        save_model(self._model.quantized(), path)
+
+    def say(self, word: str) -> str:
+        """The likeliest pronunciation of a word in lower case; empty if none of its letters is known."""
+        return next(iter(self.say_all(word, 1)), "")
+
+    def say_all(self, word: str, n: int) -> list[str]:
+        """The `n` likeliest pronunciations of a word, or fewer. Accents that are not in the dictionary are ignored."""
+        word = "".join(char if char in self._letters else _plain(char) for char in word)
+        found = self._search(word, False)
+        if len(word) > 1 and CONSONANTS.issuperset(word):
+            found.insert(0, "".join(chain.from_iterable(self._search(letter, False)[:1] for letter in word)))
+        return [*dict.fromkeys(found)][:n]
+
+    def spell(self, pronunciation: str) -> str:
+        """The likeliest spelling of a pronunciation."""
+        return next(iter(self._search(pronunciation, True)), "")
+
+    def _search(self, source: str, spelling: bool) -> list[str]:
+        """The likeliest phones of letters, or letters of phones if `spelling`, best first."""
+        beams: list[Beam] = [{} for _ in range(len(source) + 1)]
+        beams[0][self._model.start(), ""] = 0.0
+        for place in range(len(source)):
+            beam = self._prune(beams[place], spelling)
+            sizes = range(1, min(2, len(source) - place) + 1)
+            for size in sizes:
+                self._extend(beam, source[place : place + size], spelling, beams[place + size])
+            if not any(beams[place + size] for size in sizes):
+                beams[place + 1] = beam  # no pair has this symbol: it is passed over
+        written: dict[str, float] = {}  # the sum over all ways to cut
+        for (state, text), log_prob in self._prune(beams[-1], spelling).items():
+            total = log_prob + self._model.score(state, self._model.vocabulary.sentence_end)[0]
+            written[text] = np.logaddexp(written.get(text, -np.inf), total)
+        return sorted(filter(None, written), key=lambda text: -written[text])
+
+    def _prune(self, beam: Beam, spelling: bool) -> Beam:
+        """The best of a beam; if `spelling`, also with silent letters after them."""
+        for _ in range(SILENT * spelling):
+            grown = dict(beam)
+            self._extend(beam, "", spelling, grown)
+            beam = grown
+        return dict(sorted(beam.items(), key=lambda item: -item[1])[:BEAM_WIDTH])
+
+    def _extend(self, beam: Beam, piece: str, spelling: bool, extended: Beam) -> None:
+        """Add to `extended` the beam with each pair that has the piece on the given side."""
+        lowest = max(beam.values(), default=0.0) - BEAM
+        for (state, written), before in beam.items():
+            for log_prob, following, other in self._successors(state, piece, spelling):
+                total = before + log_prob
+                if total < lowest:
+                    break
+                key = following, written + other
+                if total > extended.get(key, -np.inf):
+                    extended[key] = total
+
+    def _successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
+        """Log-prob, next state and other side of each pair with the piece, likeliest first."""
+        key = state, piece, spelling
+        found = self._cache.get(key)
+        if found is None:
+            pairs = (self._by_phones if spelling else self._by_letters).get(piece, [])
+            scored = ((*self._model.score(state, number), other) for number, other in pairs)
+            found = self._cache[key] = sorted(scored, reverse=True)
+            if len(self._cache) > CACHED:
+                self._cache = {}
+        return found
+
+
+def train(entries: Iterable[Entry]) -> Pronouncer:
+    """The letter-to-phone rules of a dictionary's words in lower case. LanguageModelError if it has none."""
+    from asr.lm.estimate import estimate  # here, so that a recogniser starts faster
+
+    sentences = align(entries)
+    if not sentences:
+        raise LanguageModelError("the dictionary has no words to learn pronunciations from")
+    longest = max(sentence.count(" ") for sentence in sentences) + 3  # with <s> and </s>
+    return Pronouncer(estimate(sentences, min(ORDER, longest), threshold=THRESHOLD)[0])
+
+
+def _plain(char: str) -> str:
+    """A letter without its accents."""
+    return "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))
