@@ -35,15 +35,13 @@ Count = Annotated[int, Option("--count", min=1, max=20, help="Most pronunciation
 def build(
     dictionaries: Annotated[
         list[str],
-        Argument(metavar="TEXT...", help="Word, tab, phones in ARPAbet on each line, or as CMUdict has them."),
+        Argument(metavar="TEXT...", help="A line each: word, tab, phones in ARPAbet; or as CMUdict has them."),
     ],
     output: Annotated[Path, Option("--output", "-o", help="File to write.")],
     g2p: Annotated[Path | None, Option("--g2p", metavar="OUT", help="Also write letter-to-phone rules here.")] = None,
     words: Annotated[
         str | None,
-        Option(
-            metavar="LIST", help="Language model, or a word a line: words to add by rules, if no dictionary has them."
-        ),
+        Option(metavar="LIST", help="Language model, or a word a line: words to have, by rules if need be."),
     ] = None,
     as_is: Annotated[bool, Option("--as-is", help="Keep the words' case and punctuation.")] = False,
     force: options.Force = False,
