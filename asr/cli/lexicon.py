@@ -24,7 +24,7 @@ from asr.normalize import normalize
 ENGLISH = PACKAGED / "en-lexicon"
 SHOWN = 5  # words in a message
 
-lexicon = typer.Typer(help="Pronunciations of words: make dictionaries, say and spell words.", no_args_is_help=True)
+lexicon = typer.Typer(help="Make dictionaries; pronounce and spell words.", no_args_is_help=True)
 
 Dictionary = Annotated[Path, Option("--lexicon", metavar="FILE", help="Dictionary; else the packaged English one.")]
 Rules = Annotated[Path, Option("--g2p", metavar="FILE", help="Rules of `asr lexicon build`; else the packaged ones.")]
