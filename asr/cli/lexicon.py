@@ -46,9 +46,9 @@ def build(
     as_is: Annotated[bool, Option("--as-is", help="Keep the words' case and punctuation.")] = False,
     force: options.Force = False,
 ) -> None:
-    """Make a lexicon from dictionaries, the first one first, and learn letter-to-phone rules from it.
+    """Make a lexicon from dictionaries, and letter-to-phone rules.
 
-    Words of the LIST come first, in its order or the likeliest first: of words that sound alike the first is preferred.
+    Pronunciations of the first dictionary come first. Words of the LIST come first, in its order or the likeliest first: of words that sound alike the first is preferred.
     """
     files = find_language_model(words) if words in packaged_language_models() else words
     guard = Guard([*dictionaries, files], force)
@@ -101,7 +101,10 @@ def say(
     g2p: Rules = ENGLISH / PRONOUNCER,
     count: Count = 1,
 ) -> None:
-    """Print pronunciations, those in the lexicon or else by rules, as a dictionary that `build` reads."""
+    """Print pronunciations, from the lexicon or else by rules.
+
+    The output is a dictionary that `build` reads.
+    """
     opened, pronouncer = Lexicon.load(lexicon), cache(Pronouncer.load)
     unspoken = []
     for given in words:
@@ -123,7 +126,7 @@ def spell(
     lexicon: Dictionary = ENGLISH / LEXICON,
     g2p: Rules = ENGLISH / PRONOUNCER,
 ) -> None:
-    """Print the words that are pronounced so, those in the lexicon or else one by rules."""
+    """Print the words that are pronounced so, or else a spelling."""
     pronunciation = parse(" ".join(phones))
     if not pronunciation:
         raise typer.BadParameter("there are none", param_hint="PHONES")
