@@ -48,7 +48,8 @@ def build(
 ) -> None:
     """Make a lexicon from dictionaries, and letter-to-phone rules.
 
-    Pronunciations of the first dictionary come first. Words of the LIST come first, in its order or the likeliest first: of words that sound alike the first is preferred.
+    Pronunciations of the first dictionary come first, and so do words of the LIST, in its order or the likeliest first:
+    of words that sound alike the first is preferred.
     """
     files = find_language_model(words) if words in packaged_language_models() else words
     guard = Guard([*dictionaries, files], force)
