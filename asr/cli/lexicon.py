@@ -24,7 +24,7 @@ from asr.normalize import normalize
 ENGLISH = PACKAGED / "en-lexicon"
 SHOWN = 5  # words in a message
 
-lexicon = typer.Typer(help="Pronunciations of words: make dictionaries, say and spell words.", no_args_is_help=True)
+lexicon = typer.Typer(help="Make dictionaries; pronounce and spell words.", no_args_is_help=True)
 
 Dictionary = Annotated[Path, Option("--lexicon", metavar="FILE", help="Dictionary; else the packaged English one.")]
 Rules = Annotated[Path, Option("--g2p", metavar="FILE", help="Rules of `asr lexicon build`; else the packaged ones.")]
@@ -35,22 +35,21 @@ Count = Annotated[int, Option("--count", min=1, max=20, help="Most pronunciation
 def build(
     dictionaries: Annotated[
         list[str],
-        Argument(metavar="TEXT...", help="Word, tab, phones in ARPAbet on each line, or as CMUdict has them."),
+        Argument(metavar="TEXT...", help="A line each: word, tab, phones in ARPAbet; or as CMUdict has them."),
     ],
     output: Annotated[Path, Option("--output", "-o", help="File to write.")],
     g2p: Annotated[Path | None, Option("--g2p", metavar="OUT", help="Also write letter-to-phone rules here.")] = None,
     words: Annotated[
         str | None,
-        Option(
-            metavar="LIST", help="Language model, or a word a line: words to add by rules, if no dictionary has them."
-        ),
+        Option(metavar="LIST", help="Language model, or a word a line: words to have, by rules if need be."),
     ] = None,
     as_is: Annotated[bool, Option("--as-is", help="Keep the words' case and punctuation.")] = False,
     force: options.Force = False,
 ) -> None:
-    """Make a lexicon from dictionaries, the first one first, and learn letter-to-phone rules from it.
+    """Make a lexicon from dictionaries, and letter-to-phone rules.
 
-    Words of the LIST come first, in its order or the likeliest first: of words that sound alike the first is preferred.
+    Pronunciations of the first dictionary come first, and so do words of the LIST, in its order or the likeliest first:
+    of words that sound alike the first is preferred.
     """
     files = find_language_model(words) if words in packaged_language_models() else words
     guard = Guard([*dictionaries, files], force)
@@ -103,7 +102,10 @@ def say(
     g2p: Rules = ENGLISH / PRONOUNCER,
     count: Count = 1,
 ) -> None:
-    """Print pronunciations, those in the lexicon or else by rules, as a dictionary that `build` reads."""
+    """Print pronunciations, from the lexicon or else by rules.
+
+    The output is a dictionary that `build` reads.
+    """
     opened, pronouncer = Lexicon.load(lexicon), cache(Pronouncer.load)
     unspoken = []
     for given in words:
@@ -125,7 +127,7 @@ def spell(
     lexicon: Dictionary = ENGLISH / LEXICON,
     g2p: Rules = ENGLISH / PRONOUNCER,
 ) -> None:
-    """Print the words that are pronounced so, those in the lexicon or else one by rules."""
+    """Print the words that are pronounced so, or else a spelling."""
     pronunciation = parse(" ".join(phones))
     if not pronunciation:
         raise typer.BadParameter("there are none", param_hint="PHONES")

@@ -116,7 +116,7 @@ def mix(
 def convert(
     model: Ngrams, output: Output, size: Size = None, small: Small = False, force: options.Force = False
 ) -> None:
-    """Turn ARPA into the form that opens in an instant, or back, or make a smaller model of a large one."""
+    """Turn ARPA into the binary form or back, or shrink a model."""
     Guard([find(model)], force).check(output)
     write(load_model(find(model)), output, small, size)
 

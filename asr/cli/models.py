@@ -1,8 +1,10 @@
-"""`asr models`: list of the packaged models."""
+"""`asr models`: list of the packaged models, and of what comes with them."""
+
+from pathlib import Path
 
 from asr.cli.messages import print_table
 from asr.cli.options import language_name
-from asr.model.bundle import load_bundle, packaged_models
+from asr.model.bundle import LANGUAGE_MODEL, LEXICON, PACKAGED, load_bundle, packaged_models
 
 COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
 
@@ -23,7 +25,7 @@ def models() -> None:
                 language_name(bundle),
                 "files and live" if config.streaming else "files",
                 f"{config.delay_seconds * 1000:.0f} ms" if config.streaming else "–",
-                f"{sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6:.0f} MB",
+                folder_size(bundle.path),
                 "–" if wer is None else f"{wer:.1%}",
                 config.license,
             )
@@ -31,3 +33,11 @@ def models() -> None:
     print_table(rows)
     for bundle in bundles:
         print(f"\n{bundle.config.name}: {bundle.config.description}")
+    print()
+    for kind, name in (("n-gram language model", LANGUAGE_MODEL), ("pronunciations", LEXICON)):
+        for file in sorted(PACKAGED.glob(f"*/{name}")):
+            print(f"{file.parent.name}: {kind}, {folder_size(file.parent)}")
+
+
+def folder_size(folder: Path) -> str:
+    return f"{sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB"

@@ -7,6 +7,7 @@ and phones are computed together.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from asr.lm.lexicon import Entry
 SEPARATOR = "|"  # between the letters and the phones of a pair
 SIZES = ((1, 0), (1, 1), (1, 2), (2, 1))  # letters and phones of a pair
 ITERATIONS = 10
+NAMES = 4  # times that the name of a letter counts, so that smoothing does not prefer its usual sound
 # Factor for the probability of pairs of three: without it fewer, longer pairs win, and 1 % more words are wrong.
 PENALTY = 0.1
 
@@ -25,7 +27,7 @@ Tables = dict[Size, np.ndarray]  # by size of pair, the probability of each: let
 class _Group:
     """Entries of n letters and m phones each. Arrays have the shape (n + 1, m + 1, entries): by what is aligned."""
 
-    def __init__(self, entries: Sequence[Entry], letters: str, phones: str):
+    def __init__(self, entries: Sequence[Entry], letters: Sequence[str], phones: Sequence[str]):
         self.entries = entries
         words = np.array([[letters.index(char) for char in word] for word, _ in entries]).T
         spoken = np.array([[phones.index(char) for char in pronunciation] for _, pronunciation in entries]).T
@@ -57,7 +59,7 @@ class _Group:
         probs = {size: tables[size][codes] for size, codes in self._codes.items()}
         forward, choices = self._forward(probs, best=True)
         sentences = []
-        for entry in np.flatnonzero(forward[-1, -1] > 0):
+        for entry in np.flatnonzero(forward[-1, -1] > 0).tolist():
             (word, pronunciation), pairs = self.entries[entry], []
             i, j = self._n, self._m
             while i:
@@ -103,21 +105,21 @@ def align(entries: Iterable[Entry]) -> list[str]:
     sentences = []
     for word, pronunciation in entries:
         if len(word) == 1:
-            sentences.append(f"{word}{SEPARATOR}{pronunciation}")
+            sentences.extend([f"{word}{SEPARATOR}{pronunciation}"] * NAMES)
         elif SEPARATOR not in word:
             groups[len(word), len(pronunciation)].append((word, pronunciation))
     members = [entry for group in groups.values() for entry in group]
-    letters, phones = (
-        ("".join(sorted({*"".join(side)})) for side in zip(*members, strict=True)) if members else ("", "")
-    )
-    numbers = {(n, m): len(letters) ** n * len(phones) ** m for n, m in SIZES}
-    tables = {size: np.full(number, 1 / sum(numbers.values())) for size, number in numbers.items()}
+    letters, phones = (sorted({*chain.from_iterable(entry[side] for entry in members)}) for side in (0, 1))
     computed = [_Group(group, letters, phones) for group in groups.values()]
-    for _ in range(ITERATIONS):
-        counts = {size: np.zeros_like(table) for size, table in tables.items()}
-        for group in computed:
-            group.count(tables, counts)
-        total = sum(count.sum() for count in counts.values())
+    # All pairs are equally likely at first.
+    tables = {(n, m): np.ones(len(letters) ** n * len(phones) ** m) for n, m in SIZES}
+    for iteration in range(ITERATIONS + 1):
+        counts = tables
+        if iteration:
+            counts = {size: np.zeros_like(table) for size, table in tables.items()}
+            for group in computed:
+                group.count(tables, counts)
+        total = sum(count.sum() for count in counts.values()) or 1  # 0 if nothing can be aligned
         tables = {size: count / total * (PENALTY if sum(size) > 2 else 1) for size, count in counts.items()}
     for group in computed:
         sentences.extend(group.best(tables))

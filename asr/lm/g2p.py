@@ -6,13 +6,13 @@ Minematsu & Hirose 2016), `asr.lm.align_pairs` finds the likeliest pairs of each
 of such sentences is estimated, and a beam search finds the likeliest pairs with given letters, or with given phones.
 """
 
+import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-
-import numpy as np
+from typing import TypeVar
 
 from asr.errors import LanguageModelError
 from asr.lm.align_pairs import SEPARATOR, align
@@ -22,8 +22,8 @@ from asr.lm.ngram import NgramModel
 from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import LETTERS
 
-ORDER = 8  # pairs in the longest n-grams
-THRESHOLD = 1e-7  # of pruning: a third of the n-grams, 0.1 % more words wrong
+ORDER = 6  # pairs in the longest n-grams; 8 are no better
+THRESHOLD = 1e-7  # of pruning: half of the n-grams go, 0.2 % more words are wrong
 BEAM_WIDTH = 16
 BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
 SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
@@ -32,7 +32,8 @@ CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter b
 
 # By letters (or phones) the pairs with them: number in the vocabulary, and the phones (or letters) beside them.
 Pairs = dict[str, list[tuple[int, str]]]
-Beam = dict[tuple[int, str], float]  # by state of the model and what was written so far: log-prob
+Beam = dict[tuple[int, str], float]  # log-prob by state of the model and what was written so far
+Key = TypeVar("Key")
 
 
 class Pronouncer:
@@ -52,7 +53,7 @@ class Pronouncer:
             by_letters[letters].append((number, phones))
             by_phones[phones].append((number, letters))
         self._by_letters, self._by_phones = dict(by_letters), dict(by_phones)
-        self._letters = {*chain.from_iterable(by_letters)}
+        self._letters, self._phones = ({*chain.from_iterable(side)} for side in (by_letters, by_phones))
         self._cache: dict[tuple[int, str, bool], list[tuple[float, int, str]]] = {}
 
     @classmethod
@@ -65,8 +66,8 @@ class Pronouncer:
             raise LanguageModelError(f"{path}: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Write the n-gram model of the pairs, with 16 bits a number. LanguageModelError."""
-        save_model(self._model.quantized(), path)
+        """Write the n-gram model of the pairs, with 8 bits a number. LanguageModelError."""
+        save_model(self._model.packed(), path)
 
     def say(self, word: str) -> str:
         """The likeliest pronunciation of a word in lower case; empty if none of its letters is known."""
@@ -86,6 +87,8 @@ class Pronouncer:
 
     def _search(self, source: str, spelling: bool) -> list[str]:
         """The likeliest phones of letters, or letters of phones if `spelling`, best first."""
+        if (self._phones if spelling else self._letters).isdisjoint(source):
+            return []
         beams: list[Beam] = [{} for _ in range(len(source) + 1)]
         beams[0][self._model.start(), ""] = 0.0
         for place in range(len(source)):
@@ -95,18 +98,19 @@ class Pronouncer:
                 self._extend(beam, source[place : place + size], spelling, beams[place + size])
             if not any(beams[place + size] for size in sizes):
                 beams[place + 1] = beam  # no pair has this symbol: it is passed over
-        written: dict[str, float] = {}  # the sum over all ways to cut
+        written: dict[str, float] = {}
         for (state, text), log_prob in self._prune(beams[-1], spelling).items():
-            total = log_prob + self._model.score(state, self._model.vocabulary.sentence_end)[0]
-            written[text] = np.logaddexp(written.get(text, -np.inf), total)
+            _add(written, text, log_prob + self._model.score(state, self._model.vocabulary.sentence_end)[0])
         return sorted(filter(None, written), key=lambda text: -written[text])
 
     def _prune(self, beam: Beam, spelling: bool) -> Beam:
         """The best of a beam; if `spelling`, also with silent letters after them."""
+        longer = beam
         for _ in range(SILENT * spelling):
-            grown = dict(beam)
-            self._extend(beam, "", spelling, grown)
-            beam = grown
+            shorter, longer = longer, {}
+            self._extend(shorter, "", spelling, longer)
+            for key, log_prob in longer.items():
+                _add(beam, key, log_prob)
         return dict(sorted(beam.items(), key=lambda item: -item[1])[:BEAM_WIDTH])
 
     def _extend(self, beam: Beam, piece: str, spelling: bool, extended: Beam) -> None:
@@ -117,9 +121,7 @@ class Pronouncer:
                 total = before + log_prob
                 if total < lowest:
                     break
-                key = following, written + other
-                if total > extended.get(key, -np.inf):
-                    extended[key] = total
+                _add(extended, (following, written + other), total)
 
     def _successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
         """Log-prob, next state and other side of each pair with the piece, likeliest first."""
@@ -143,6 +145,15 @@ def train(entries: Iterable[Entry]) -> Pronouncer:
         raise LanguageModelError("the dictionary has no words to learn pronunciations from")
     longest = max(sentence.count(" ") for sentence in sentences) + 3  # with <s> and </s>
     return Pronouncer(estimate(sentences, min(ORDER, longest), threshold=THRESHOLD)[0])
+
+
+def _add(log_probs: dict[Key, float], key: Key, log_prob: float) -> None:
+    """Add one more way to get to `key`."""
+    before = log_probs.get(key)
+    if before is not None:
+        low, high = sorted((before, log_prob))
+        log_prob = high + math.log1p(math.exp(low - high))
+    log_probs[key] = log_prob
 
 
 def _plain(char: str) -> str:

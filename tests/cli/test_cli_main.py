@@ -18,7 +18,7 @@ def test_version_is_that_of_the_package(run: Command) -> None:
 
 def test_no_line_of_the_help_is_cut_at_80_columns(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for arguments in ([], ["lm"], ["prepare"]):
+    for arguments in ([], ["lm"], ["lexicon"], ["prepare"]):
         commands = run(*arguments, "--help").out.partition("Commands:\n")[2]
         assert commands
         assert "..." not in commands
@@ -27,7 +27,10 @@ def test_no_line_of_the_help_is_cut_at_80_columns(run: Command, monkeypatch: pyt
 COMMANDS = ("transcribe", "listen", "align", "evaluate", "models", "train", "runs", "average", "export", "tune")
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "lm build", "lm convert", "lm info", "lm generate", "prepare check"])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, "lexicon build", "lexicon say", "lm build", "lm convert", "lm info", "lm generate", "prepare check"],
+)
 def test_every_argument_and_option_has_its_help_once(run: Command, command: str) -> None:
     text = run(*command.split(), "--help").out
     listed = text.partition("Arguments:")[2] or text.partition("Options:")[2]
