@@ -32,7 +32,7 @@ class _Plain(dict[int, str]):
 
 
 _PLAIN = _Plain(
-    {code: chr(code) for code in (*range(32, 127), 10)}
+    {code: chr(code) for code in (*range(32, 127), 10, ord(LOST))}
     | str.maketrans({
         "’": "'", "‘": "'", "`": "'", "“": '"', "”": '"', "″": '"', "—": " -- ", "―": " -- ", "–": "-", "‐": "-",
         "‑": "-", "−": " minus ", "…": "... ", "€": "€", "£": "£", "¥": "¥", "°": "°", "½": " 1/2", "¼": " 1/4",
