@@ -140,6 +140,13 @@ def sentences_of(document: Document) -> Iterator[tuple[str, str]]:
 # ------------------------------------------------------------------ readers
 
 
+def git_directory(snapshots: Path, repository: str) -> Path:
+    folder = snapshots / repository.replace("/", "+") / "repo"
+    if not folder.exists():
+        sys.exit(f"{repository}: no snapshot in {snapshots}; bring it there first")
+    return folder / ".git" if (folder / ".git").exists() else folder
+
+
 def blobs(git: Path, revision: str, pattern: str) -> Files:
     """Path and text of the files whose path matches; files that the snapshot lacks are passed over."""
     listing = subprocess.run(
@@ -328,10 +335,7 @@ SOURCES: dict[str, tuple[Reader, list[tuple[str, str, str]]]] = {
 def documents(snapshots: Path, name: str) -> Iterator[Document]:
     reader, repositories = SOURCES[name]
     for repository, revision, pattern in repositories:
-        git = snapshots / repository.replace("/", "+") / "repo"
-        if not git.exists():
-            sys.exit(f"{repository}: no snapshot in {snapshots}; bring it there first")
-        yield from reader(blobs(git / ".git" if (git / ".git").exists() else git, revision, pattern))
+        yield from reader(blobs(git_directory(snapshots, repository), revision, pattern))
 
 
 def _all_sentences(document: Document) -> list[tuple[str, str]]:
