@@ -1,14 +1,13 @@
 """Vocabulary of a language model, chosen from texts of several kinds: one word a line, the most useful first.
 
-    python tools/vocabulary.py KIND ... --words N --tune TEXTS ... --output FILE [--titles SNAPSHOTS]
+    python tools/vocabulary.py KIND ... --words N --output FILE [--titles SNAPSHOTS] [--measure TEXTS ...]
 
-A KIND is a text, or several with commas between (a.txt,b.txt). Words are ranked by a mixture of the kinds' unigram
-models, whose weights fit the texts of `--tune` by EM (Venkataraman & Wang 2003, Techniques for effective vocabulary
-selection). A model counts the blocks of text that hold a word, not its occurrences: a hero of one book is no word of
-the language. Candidates occur in `MIN_BLOCKS` blocks, and in two kinds, or in a title of an encyclopaedia's article
-(names), or in `MIN_BLOCKS_OF_ONE_KIND` blocks of their only kind: misspellings and mark-up occur in one.
+A KIND is a text, or several with commas between (a.txt,b.txt). A word's rank is its share of a kind's blocks of text,
+the mean over the kinds: blocks and not occurrences, because the hero of one book is no word of the language. Candidates
+occur in `MIN_BLOCKS` blocks, and in two kinds, or in a title of an encyclopaedia's article (names), or in
+`MIN_BLOCKS_OF_ONE_KIND` blocks of their only kind: misspellings and mark-up occur in one.
 
-TEXTS are manifests (.jsonl) or plain text. `--measure` prints the share of unknown words by source.
+`--measure` prints the share of unknown words by source; TEXTS are manifests (.jsonl) or plain text.
 """
 
 import argparse
@@ -18,14 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from language_model_text import SOURCES, blobs, git_directory
 from spoken_text import plain
 
 BLOCK = 200_000  # characters, a book chapter or two
 MIN_BLOCKS = 4
 MIN_BLOCKS_OF_ONE_KIND = 40
-EM_ROUNDS = 50
 
 
 def block_counts(paths: Iterable[Path]) -> Counter[str]:
@@ -48,8 +45,7 @@ def title_words(snapshots: Path) -> set[str]:
     return words
 
 
-def tuning_texts(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Words by source."""
+def words_by_source(paths: Iterable[Path]) -> dict[str, list[str]]:
     words: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -71,41 +67,26 @@ def candidates(kinds: list[Counter[str]], titles: set[str]) -> list[str]:
     )
 
 
-def ranked(words: list[str], kinds: list[Counter[str]], sources: dict[str, list[str]]) -> tuple[list[str], np.ndarray]:
-    """The words by descending probability in the mixture, and its weights; the sources count equally."""
-    probabilities = np.array([[kind[word] for word in words] for kind in kinds], dtype=np.float64)  # (kinds, words)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    index = {word: number for number, word in enumerate(words)}
-    share = np.zeros(len(words))
-    for text in sources.values():
-        known = [index[word] for word in text if word in index]
-        np.add.at(share, known, 1 / max(1, len(known)))
-    weights = np.full(len(kinds), 1 / len(kinds))
-    for _ in range(EM_ROUNDS):
-        joint = weights[:, None] * probabilities
-        total = joint.sum(axis=0)
-        weights = (joint / np.where(total > 0, total, 1) * share).sum(axis=1)
-        weights /= weights.sum()
-    order = np.argsort(-(weights @ probabilities), kind="stable")
-    return [words[number] for number in order], weights
+def ranked(words: Iterable[str], kinds: list[Counter[str]]) -> list[str]:
+    totals = [kind.total() for kind in kinds]
+    return sorted(words, key=lambda word: -sum(kind[word] / total for kind, total in zip(kinds, totals, strict=True)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="+", metavar="KIND")
     parser.add_argument("--words", type=int, required=True, metavar="N")
-    parser.add_argument("--tune", type=Path, nargs="+", required=True, metavar="TEXTS")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--titles", type=Path, metavar="SNAPSHOTS")
     parser.add_argument("--measure", type=Path, nargs="+", default=[], metavar="TEXTS")
     options = parser.parse_args()
     kinds = [block_counts(map(Path, kind.split(","))) for kind in options.kinds]
     words = candidates(kinds, title_words(options.titles) if options.titles else set())
-    order, weights = ranked(words, kinds, tuning_texts(options.tune))
+    order = ranked(words, kinds)
     options.output.write_text("".join(f"{word}\n" for word in order[: options.words]), encoding="utf-8")
-    print(f"{len(order):,} candidates; weights", *(f"{k} {w:.2f}" for k, w in zip(options.kinds, weights, strict=True)))
+    print(f"{min(len(order), options.words):,} of {len(order):,} candidates")
     known = set(order[: options.words])
-    for source, text in tuning_texts(options.measure).items():
+    for source, text in words_by_source(options.measure).items():
         print(f"{source}: {sum(word not in known for word in text) / len(text):.2%} of {len(text):,} words unknown")
 
 
