@@ -188,7 +188,7 @@ _SCORES = (
 )
 _POUNDS_BEFORE = re.compile(r"L\.?(\d{3,}|\d{1,3}(?:,\d{3})+)\b")
 _POUNDS_AFTER = re.compile(r"(\d[\d,]*) ?l\b\.?(?= |$)")
-_SHILLINGS = re.compile(r"(?<![\d-])(\d{1,2}) ?s(?:\.?(?= ?\d{1,2} ?d\b)|\.(?=\s|$)(?<![02-9]0s\.))")
+_SHILLINGS = re.compile(r"(?<![\dA-Za-z.-])(\d{1,2}) ?s(?:\.?(?= ?\d{1,2} ?d\b)|\.(?=\s|$)(?<![02-9]0s\.))")
 _PENCE = re.compile(r"(\d{1,2}) ?d\.")
 _ORDINAL = re.compile(r"(\d+) ?(st|nd|rd|th|(?<=[23])d)\b")
 _NAMED = re.compile(rf"\b(?:({'|'.join(BEFORE_NUMBERS)}){DOT} ?|(Nos?|pp|Mk) )(?=\d)", re.IGNORECASE)

@@ -66,6 +66,7 @@ def spoken(spoken_text: ModuleType) -> Callable[[str], list[str]]:
         ("He had about 300 l. a year.", "he had about three hundred pounds a year"),
         ("It was a bill for £2 17s. 7d.", "it was a bill for two pounds seventeen shillings seven pence"),
         ("Six were hit by Bf 109s.", "six were hit by bf one hundred and nines"),
+        ("We had no FFP3s.", "we had no ffp threes"),
         # clock
         ("At 7.30 that night he alighted.", "at seven thirty that night he alighted"),
         ("They waved to the 9.15.", "they waved to the nine fifteen"),
