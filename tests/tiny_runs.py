@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -19,11 +20,11 @@ from tiny_corpus import SENTENCES, write_augment
 from asr.data.config import AugmentConfig, DataConfig, TextConfig, TokenizerConfig
 from asr.errors import RecipeError
 from asr.nn.config import AcousticConfig, LanguageConfig
+from asr.signals import ended_by_signals
 from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, LanguageRecipe
 from asr.train.distributed import processes
 from asr.train.language import LanguageTask
-from asr.train.process import stop_signals
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
 
@@ -177,7 +178,8 @@ def _train(
         try:
             with processes():
                 trainer = make_trainer(recipe, True, Console(file=file, width=1_000))
-                with stop_signals() as stop:
+                stop = Event()
+                with ended_by_signals(stop.set):
                     trainer.run(stop)
         except RecipeError as error:
             print(error, file=file)

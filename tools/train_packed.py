@@ -219,11 +219,12 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
     from rich.console import Console
 
     from asr.errors import AsrError
+    from asr.signals import ended_by_signals
     from asr.train.acoustic import AcousticTask
     from asr.train.checkpoint import MODEL, read_checkpoint, write_checkpoint
     from asr.train.config import load_recipe
     from asr.train.export import machine
-    from asr.train.process import prepare_process, stop_signals
+    from asr.train.process import prepare_process
     from asr.train.runs import BEST, Record
     from asr.train.trainer import Trainer
 
@@ -244,7 +245,8 @@ def run_recipe(overrides: list[str], results: Results, started: float) -> None:
         if recipe.budget_minutes <= 0:
             sys.exit(f"decoding and loading took {spent:.0f} s, the whole budget; raise --budget-minutes")
         try:
-            with results.following(recipe.folder), stop_signals() as stop:
+            stop = threading.Event()
+            with results.following(recipe.folder), ended_by_signals(stop.set):
                 trainer.run(stop)
         except KeyboardInterrupt:
             print("stopped by a signal", file=sys.stderr)

@@ -1,14 +1,12 @@
 """`asr listen`: text of what is spoken, while it is spoken."""
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Self
 
 import numpy as np
@@ -28,6 +26,7 @@ from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
+from asr.signals import ended_by_signals
 
 OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
@@ -178,27 +177,6 @@ class Recording:
 
 
 Source = microphone.Microphone | Recording
-
-
-@contextmanager
-def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C, a termination request and a closed terminal call `stop`; a second one is a KeyboardInterrupt."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for ending in endings:
-            signal.signal(ending, signal.default_int_handler)
-        stop()
-
-    endings = [signal.SIGINT, signal.SIGTERM]
-    # Windows has no SIGHUP, and `nohup` has it ignored.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        endings.append(signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in endings}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def recognize(

@@ -1,4 +1,4 @@
-"""Settings of the whole process: environment, threads, memory, signals, random generators.
+"""Settings of the whole process: environment, threads, memory, random generators.
 
 Programs that train call this module; importing `asr.train` or constructing a `Trainer` changes no setting.
 """
@@ -7,12 +7,9 @@ import ctypes
 import os
 import platform
 import random
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
-from types import FrameType
 
 import numpy as np
 import torch
@@ -64,26 +61,6 @@ def translate_memory_errors(folder: Path) -> Iterator[None]:
         raise RecipeError(
             f"{folder}: there is not enough memory; begin a new run with smaller batches or a smaller model"
         ) from error
-
-
-@contextmanager
-def stop_signals() -> Iterator[Event]:
-    """The first SIGINT or SIGTERM only sets the event, so that a run ends where it can; the second ends it at once."""
-    came = Event()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.set()
-        restore()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        restore()
 
 
 def seed_all(*what: object) -> None:

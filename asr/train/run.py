@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from asr.errors import RecipeError, describe_os_error
+from asr.signals import ended_by_signals
 from asr.train import distributed
 from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import Trained, machine, make_bundle, make_language_bundle
 from asr.train.language import LanguageTask
-from asr.train.process import prepare_process, stop_signals
+from asr.train.process import prepare_process
 from asr.train.report.page import write_acoustic_page, write_language_page
 from asr.train.runs import BEST, RECIPE, Record, read_curve
 from asr.train.task import Task
@@ -49,7 +51,8 @@ def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -
         trainer = Trainer(TASKS[recipe.kind], recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
-        with stop_signals() as stop:
+        stop = Event()
+        with ended_by_signals(stop.set):
             curve = trainer.run(stop)
     if not trainer.main:
         return

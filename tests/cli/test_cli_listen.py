@@ -22,11 +22,11 @@ from program import PROGRAM, Command
 
 from asr.audio import microphone
 from asr.audio.sources import read
-from asr.cli.listen import ended_by_signals
 from asr.errors import DeviceError
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import StreamingRecognizer
+from asr.signals import ended_by_signals
 
 PAUSE = np.zeros(round(1.2 * carrier.RATE), dtype=np.float32)  # ends an utterance
 DEVICE = microphone.Device(3, "USB Mic", 48000, True)

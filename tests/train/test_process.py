@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ torch = pytest.importorskip("torch", reason="needs torch")
 
 from tiny_runs import language_recipe, make_trainer, noisy_recipe  # noqa: E402
 
-from asr.train.process import ENVIRONMENT, prepare_process, stop_signals  # noqa: E402
+from asr.signals import ended_by_signals  # noqa: E402
+from asr.train.process import ENVIRONMENT, prepare_process  # noqa: E402
 
 # The pages that the system had to clear for ten large arrays, one after the other, after the first one.
 COUNT_PAGES = """
@@ -111,15 +113,15 @@ def default_handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("default_handlers")
 def test_the_first_signal_asks_to_stop_and_the_second_stops():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stop_signals() as stop:
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before, stop = [signal.getsignal(number) for number in numbers], Event()
+    with ended_by_signals(stop.set):
         assert not stop.is_set()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
         assert stop.is_set()
-        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_program_that_trains_sets_the_threads_and_what_is_not_set_yet(monkeypatch: pytest.MonkeyPatch):

@@ -11,6 +11,7 @@ from contextlib import suppress
 from copy import deepcopy
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -25,8 +26,8 @@ from tiny_runs import (
     start,
 )
 
+from asr.signals import ended_by_signals
 from asr.train.config import AcousticRecipe, LanguageRecipe, ObjectiveConfig
-from asr.train.process import stop_signals
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals and limits of a POSIX system"),
@@ -125,7 +126,8 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: R
 
     trainer.update = signalled
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(KeyboardInterrupt), stop_signals() as stop:
+    stop = Event()
+    with pytest.raises(KeyboardInterrupt), ended_by_signals(stop.set):
         trainer.run(stop)
     assert len(updates) == 2
     assert f"stopped after 0 of 3 epochs and 2 batches; asr train --resume {repeated.folder} goes on there" in said(
