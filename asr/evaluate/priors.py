@@ -11,7 +11,7 @@ from asr.audio.sources import AudioFile, read
 from asr.errors import AsrError, AudioError
 from asr.recognize.offline import Recognizer
 
-PRIOR_SECONDS = 1800  # audio that is enough for a hundred tokens: four times as much changes them by 0.1 on average
+PRIOR_SECONDS = 1800  # of audio; the rarest of some hundred tokens are then seen a few times
 LEAST = 1e-10  # of a prior: its log stays finite
 
 
