@@ -8,7 +8,6 @@ from asr.data.config import PhonesConfig, TokenizerConfig
 from asr.data.manifest import Entry
 from asr.data.pronunciation import PhoneSpeller, make_speller
 from asr.errors import LanguageModelError, RecipeError
-from asr.model.bundle import PACKAGED
 from asr.model.phones import LETTERS, parse
 
 WORDS = "read\tR IY1 D\nread\tR EH1 D\nred\tR EH1 D\nthe\tDH AH0\nbook\tB UH1 K\n"
@@ -68,7 +67,6 @@ def test_nothing_is_reported_of_a_lexicon_that_has_all_words(speller: PhoneSpell
     assert list(speller.report()) == []
 
 
-@pytest.mark.skipif(not (PACKAGED / "en-lexicon").is_dir(), reason="en-lexicon is not packaged")
 def test_english_words_that_no_dictionary_has_are_pronounced_by_their_letters():
     speller = PhoneSpeller("en-lexicon", language="en")
     assert speller(entry("the blorkman's")).startswith("Du bl")
