@@ -1,20 +1,26 @@
 """`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones."""
 
+import re
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.messages import complain
+from asr.cli.messages import OnStage, complain, stage_progress
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
 from asr.lm.binary import load_model, save_model
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
 from asr.lm.source import read_sentences
+
+if TYPE_CHECKING:
+    from asr.lm.columns import Steps
 
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
@@ -31,19 +37,26 @@ def build(
     ],
     output: Output,
     order: Annotated[int, Option(min=1, max=8, help="Words in the longest n-grams.")] = 3,
-    vocabulary: Annotated[int | None, Option(min=1, help="Most frequent words to keep; others are <unk>.")] = None,
+    vocabulary: Annotated[
+        str | None,
+        Option(metavar="NUMBER|FILE", help="Most frequent words to keep, or a file of them; others are <unk>."),
+    ] = None,
     prune: Annotated[
         str, Option(help="For each order: leave out n-grams that occur so often or less, e.g. 0,1,2.")
     ] = "0",
     threshold: Annotated[
         float, Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, as 1e-8.")
     ] = 0.0,
+    memory: Annotated[str, Option(metavar="SIZE", help="To work in, e.g. 500M; the rest is on disk.")] = "2G",
     small: Small = False,
     as_is: AsIs = False,
     force: options.Force = False,
 ) -> None:
-    """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate  # here, so that other commands start faster
+    """Estimate a model from text: interpolated modified Kneser-Ney.
+
+    If it is interrupted, the same command goes on with it; until then a folder beside the output keeps what was done.
+    """
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, STAGES, estimate  # here, so that other commands start faster
 
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
@@ -51,12 +64,34 @@ def build(
         raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
-    Guard(texts, force).check(output)
-    model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
+    size = parse_size(memory, "--memory")
+    word_list = [vocabulary] if vocabulary is not None and not vocabulary.isdecimal() else []
+    Guard([*texts, *word_list], force).check(output)
+    words: int | set[str] | None = None
+    if word_list:
+        words = {word for sentence in read_sentences(word_list, as_is) for word in sentence.split()}
+    elif vocabulary is not None:
+        words = int(vocabulary)
+    if words is not None and not words:
+        raise typer.BadParameter(f"{vocabulary} has no words", param_hint="--vocabulary")
+    settings = [texts, as_is, order, vocabulary, cutoffs, threshold, size]
+    with stage_progress(STAGES) as on_progress:
+        steps = prepare_steps(output, [*texts, *word_list], settings, on_progress)
+        try:
+            sentences = read_sentences(texts, as_is, reading_progress(texts, on_progress))
+            model, fallbacks = estimate(sentences, order, words, cutoffs, threshold, size, steps)
+            save_model(model.quantized() if small else model, output)
+        except AsrError:
+            steps.remove()
+            raise
+        except KeyboardInterrupt:
+            complain(f"interrupted; the same command goes on with {steps.folder}")
+            raise
+    steps.remove()
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
         complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
-    write(model, output, small)
+    describe(model, output)
 
 
 @lm.command(cls=options.Command)
@@ -108,6 +143,40 @@ def generate(
         raise typer.BadParameter("is not a number from 0 to 10", param_hint="--temperature")
     for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
         print(sentence, flush=True)
+
+
+def parse_size(text: str, option: str) -> int:
+    """Bytes of a size such as 500M or 4G."""
+    if not (matched := re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.upper())) or not float(matched[1]):
+        raise typer.BadParameter(f"{text} is not a size such as 500M or 4G", param_hint=option)
+    return int(float(matched[1]) * 1024 ** " KMGT".index(matched[2] or " "))
+
+
+def prepare_steps(output: Path, reads: Sequence[str], settings: list[object], on_progress: OnStage) -> "Steps":
+    """A folder for a build, beside the output. It is that of an interrupted build if all that this reads are the same
+    files, unchanged, and the settings are the same.
+    """
+    from asr.lm.columns import Steps
+
+    files = [Path(name).stat() for name in reads if Path(name).is_file()]
+    unchanged = [[file.st_size, file.st_mtime_ns] for file in files] if len(files) == len(reads) else None
+    beside = output if output.is_file() or not output.exists() else Path(tempfile.gettempdir()) / output.name
+    steps = Steps(beside.with_name(f"{beside.name}.parts"), unchanged and [settings, unchanged], on_progress)
+    if steps.begun:
+        complain(f"goes on with {steps.folder}, from a build that was interrupted")
+    return steps
+
+
+def reading_progress(texts: Sequence[str], on_progress: OnStage) -> Callable[[int], None]:
+    """To be called with the bytes that were read each time; a pipe's length is not known."""
+    done, total = 0, sum(Path(text).stat().st_size for text in texts if Path(text).is_file())
+
+    def on_read(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress("reading", min(1, done / max(total, 1)))
+
+    return on_read
 
 
 def write(model: NgramModel, output: Path, small: bool) -> None:

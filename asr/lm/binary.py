@@ -6,6 +6,7 @@ into memory: it opens at once, processes share its pages, and only pages that ar
 
 import gzip
 import json
+import mmap
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from asr.lm.source import open_source
 
 MAGIC = b"asr n-grams 1\n"  # the number is raised when an old `asr` could not read a new file
 MAX_LINE = 1 << 16  # bytes of a first line: of any file, also of one without lines
+PIECE = 1 << 24  # numbers to write at a time
 ALIGNMENT = 64  # bytes: where arrays start in the file
 DTYPES = {
     "text": "u1",
@@ -91,4 +93,15 @@ def _write_binary(model: NgramModel, path: Path) -> None:
         file.write(MAGIC + json.dumps({"counts": model.counts, "arrays": stored}).encode() + b"\n")
         for array in arrays.values():
             file.write(bytes(-file.tell() % ALIGNMENT))
-            file.write(array.data)
+            for begin in range(0, len(array), PIECE):
+                file.write(array[begin : begin + PIECE].data)
+                forget_pages(array)
+
+
+def forget_pages(array: np.ndarray) -> None:
+    """Take an array that is mapped from a file out of memory until it is read again."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

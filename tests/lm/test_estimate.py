@@ -5,7 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from sentence_score import score_text
 
 from asr.errors import LanguageModelError
 from asr.lm.binary import load_model, save_model
-from asr.lm.estimate import count_ngrams, entropy_prune, estimate, number_words, smooth
+from asr.lm.columns import Ngrams, Steps
+from asr.lm.estimate import MEMORY, estimate
 from asr.lm.ngram import ROOT, NgramModel
 
+FEW = 30_000  # bytes of memory: some hundred n-grams at a time
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
 TOLERANCE = 1e-5
 Ngram = tuple[str, ...]
@@ -107,8 +109,9 @@ def contexts_of(text: Sequence[str], longest: int) -> list[Ngram]:
 
 
 @pytest.mark.parametrize(("order", "cutoffs"), [(1, [0]), (2, [0]), (3, [0]), (4, [0]), (3, [0, 1, 1]), (3, [0, 0, 2])])
-def test_probabilities_are_those_of_the_paper(order: int, cutoffs: list[int]) -> None:
-    model, fallbacks = estimate(TEXT, order, cutoffs=cutoffs)
+@pytest.mark.parametrize("memory", [MEMORY, FEW])
+def test_probabilities_are_those_of_the_paper(order: int, cutoffs: list[int], memory: int) -> None:
+    model, fallbacks = estimate(TEXT, order, cutoffs=cutoffs, memory=memory)
     assert fallbacks == []
     reference = Reference(TEXT, order, [*cutoffs, *cutoffs[-1:] * (order - len(cutoffs))])
     assert len(model.vocabulary) == len(reference.vocabulary) + 1
@@ -150,26 +153,28 @@ def test_probabilities_sum_to_one_after_any_context(settings: dict) -> None:
         assert np.exp(log_probs).sum() == pytest.approx(1, abs=TOLERANCE)
 
 
-def test_entropy_pruning_leaves_out_what_costs_least() -> None:
+def test_entropy_pruning_leaves_out_what_costs_least(tmp_path: Path) -> None:
     """The cost of a 3-gram by definition: the divergence from the model to the one without it, after its context."""
-    words, tokens = number_words(TEXT, None)
-    levels = count_ngrams(tokens, 3, len(words), words.index(b"</s>"))
-    smooth(levels, [np.ones(len(ngrams), dtype=bool) for ngrams in levels], words.index(b"<s>"))
-    bigrams, trigrams = levels[1:]
     model, _ = estimate(TEXT)
-    everything = np.delete(np.arange(len(words)), words.index(b"<s>"))
+    bigrams, trigrams = [*model.levels()][1:]
+    counts = Counter(pair for text in TEXT for pair in pairwise(["<s>", *text.split(), "</s>"]))
+    length = sum(len(text.split()) + 2 for text in TEXT)
+    words = len(model.vocabulary)
+    everything = np.delete(np.arange(words), model.vocabulary.sentence_start)
     costs = []
     for number in range(0, len(trigrams), 50):
-        context, last = trigrams.context[number], trigrams.word[number]
-        state = 1 + len(words) + int(context)
-        full = np.exp(log_probs_after(model, state, everything))
-        below = np.exp(log_probs_after(model, 1 + int(bigrams.word[context]), everything))
+        context, last = int(trigrams.context[number]), trigrams.word[number]
+        first, second = int(bigrams.context[context]), int(bigrams.word[context])
+        full = np.exp(log_probs_after(model, 1 + words + context, everything))
+        below = np.exp(log_probs_after(model, 1 + second, everything))
         explicit = np.isin(everything, trigrams.word[trigrams.context == context]) & (everything != last)
         without = np.where(explicit, full, (1 - full[explicit].sum()) / (1 - below[explicit].sum()) * below)
-        share = bigrams.count[context] / len(tokens)
+        share = counts[model.vocabulary.word(first), model.vocabulary.word(second)] / length
         costs.append((number, math.expm1(share * (full * np.log(full / without)).sum())))
     for threshold in (1e-5, 1e-4, 2e-4):
-        kept = entropy_prune(levels, threshold)[2]
+        folder = tmp_path / str(threshold)
+        estimate(TEXT, threshold=threshold, memory=FEW, steps=Steps(folder))
+        kept = Ngrams(folder / "3").kept[:]
         clear = [(number, cost) for number, cost in costs if abs(cost / threshold - 1) > 0.02]
         assert [bool(kept[number]) for number, _ in clear] == [cost > threshold for _, cost in clear]
         assert 0 < kept.sum() < len(kept)
@@ -192,6 +197,18 @@ def test_the_most_frequent_words_are_kept_and_the_others_are_unknown() -> None:
     assert score_text(model, "d") > score_text(model, "c c")
     first_of_equals, _ = estimate(["y x", "z"], 2, vocabulary=1)
     assert first_of_equals.vocabulary.get("x") is not None
+
+
+def test_given_words_are_kept_and_the_others_are_unknown() -> None:
+    text = ["b b b a a c", "b a c d", "e"]
+    model, _ = estimate(text, 2, vocabulary={"a", "b", "c"})
+    frequent, _ = estimate(text, 2, vocabulary=3)
+    assert all(np.array_equal(model.arrays[name], frequent.arrays[name]) for name in model.arrays)
+    longer, _ = estimate(text, 2, vocabulary={"a", "b", "c", "never", "nowhere"})
+    words = np.delete(np.arange(len(longer.vocabulary)), longer.vocabulary.sentence_start)
+    assert score_text(longer, "never") == score_text(longer, "nowhere") < score_text(longer, "d")
+    for context in contexts_of(text, 1):
+        assert np.exp(log_probs_after(longer, state_after(longer, context), words)).sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("text", [["a"], ["a", "a"], ["a a a a"], ["a b", "b a"] * 5])
