@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,17 @@ AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's ca
 Ngrams = Annotated[Path, Argument(help="A file of `asr lm build`, or ARPA, plain or gzip.")]
 
 
+def parse_size(text: str | int) -> int:
+    """Bytes; K, M and G stand for thousands, millions and billions of them."""
+    if isinstance(text, int):
+        return text
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([KMG]?)B?", text.upper())
+    size = int(float(found[1]) * {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}[found[2]]) if found else 0
+    if not size:
+        raise typer.BadParameter(f"{text} is not a size such as 500M or 4G")
+    return size
+
+
 @lm.command(cls=options.Command)
 def build(
     texts: Annotated[
@@ -47,7 +59,10 @@ def build(
     threshold: Annotated[
         float, Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, as 1e-8.")
     ] = 0.0,
-    memory: Annotated[str, Option(metavar="SIZE", help="To work in, e.g. 500M; the rest is on disk.")] = "2G",
+    memory: Annotated[
+        int,
+        Option(parser=parse_size, metavar="SIZE", show_default="2G", help="To work in, as 500M; the rest is on disk."),
+    ] = 2_000_000_000,
     small: Small = False,
     as_is: AsIs = False,
     force: options.Force = False,
@@ -64,30 +79,21 @@ def build(
         raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
-    size = parse_size(memory, "--memory")
     word_list = [vocabulary] if vocabulary is not None and not vocabulary.isdecimal() else []
     Guard([*texts, *word_list], force).check(output)
-    words: int | set[str] | None = None
+    words: int | set[str] | None = int(vocabulary) if vocabulary is not None and not word_list else None
     if word_list:
         words = {word for sentence in read_sentences(word_list, as_is) for word in sentence.split()}
-    elif vocabulary is not None:
-        words = int(vocabulary)
-    if words is not None and not words:
+    if vocabulary is not None and not words:
         raise typer.BadParameter(f"{vocabulary} has no words", param_hint="--vocabulary")
-    settings = [texts, as_is, order, vocabulary, cutoffs, threshold, size]
-    with stage_progress(STAGES) as on_progress:
-        steps = prepare_steps(output, [*texts, *word_list], settings, on_progress)
-        try:
-            sentences = read_sentences(texts, as_is, reading_progress(texts, on_progress))
-            model, fallbacks = estimate(sentences, order, words, cutoffs, threshold, size, steps)
-            save_model(model.quantized() if small else model, output)
-        except AsrError:
-            steps.remove()
-            raise
-        except KeyboardInterrupt:
-            complain(f"interrupted; the same command goes on with {steps.folder}")
-            raise
-    steps.remove()
+    settings = [texts, as_is, order, vocabulary, cutoffs, threshold, memory]
+    with (
+        stage_progress(STAGES) as on_progress,
+        keep_steps(output, [*texts, *word_list], settings, on_progress) as steps,
+    ):
+        sentences = read_sentences(texts, as_is, reading_progress(texts, on_progress))
+        model, fallbacks = estimate(sentences, order, words, cutoffs, threshold, memory, steps)
+        save_model(model.quantized() if small else model, output)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
         complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
@@ -145,16 +151,12 @@ def generate(
         print(sentence, flush=True)
 
 
-def parse_size(text: str, option: str) -> int:
-    """Bytes of a size such as 500M or 4G."""
-    if not (matched := re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.upper())) or not float(matched[1]):
-        raise typer.BadParameter(f"{text} is not a size such as 500M or 4G", param_hint=option)
-    return int(float(matched[1]) * 1024 ** " KMGT".index(matched[2] or " "))
+@contextmanager
+def keep_steps(output: Path, reads: Sequence[str], settings: list[object], on_progress: OnStage) -> "Iterator[Steps]":
+    """A folder for a build, beside the output, which is kept if the build is interrupted.
 
-
-def prepare_steps(output: Path, reads: Sequence[str], settings: list[object], on_progress: OnStage) -> "Steps":
-    """A folder for a build, beside the output. It is that of an interrupted build if all that this reads are the same
-    files, unchanged, and the settings are the same.
+    It is that of an interrupted build if all that this one reads are the same files, unchanged, and the settings the
+    same.
     """
     from asr.lm.columns import Steps
 
@@ -164,7 +166,15 @@ def prepare_steps(output: Path, reads: Sequence[str], settings: list[object], on
     steps = Steps(beside.with_name(f"{beside.name}.parts"), unchanged and [settings, unchanged], on_progress)
     if steps.begun:
         complain(f"goes on with {steps.folder}, from a build that was interrupted")
-    return steps
+    try:
+        yield steps
+    except KeyboardInterrupt:
+        complain(f"interrupted; the same command goes on with {steps.folder}")
+        raise
+    except Exception:
+        steps.remove()
+        raise
+    steps.remove()
 
 
 def reading_progress(texts: Sequence[str], on_progress: OnStage) -> Callable[[int], None]:

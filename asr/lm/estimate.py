@@ -25,7 +25,7 @@ from asr.lm.vocabulary import Vocabulary
 
 START_PROB = 1e-99  # of <s>, which is never predicted: a convention
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, for a text too small or too regular to estimate them
-MEMORY = 2 << 30  # bytes
+MEMORY = 2_000_000_000  # bytes
 THREADS = 2  # that count; each has its share of the memory
 RESERVED = 0.3  # share of the memory for the program and for the words
 ROW_BYTES = 120  # memory for an n-gram at work, measured
