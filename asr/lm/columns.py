@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from asr.errors import LanguageModelError
+from asr.errors import LanguageModelError, one_line
 from asr.files import replacing
 
 STATE = "steps.json"
@@ -112,13 +112,17 @@ class Steps:
 
     def run(self, name: str, outputs: list[Column], work: Callable[[], Any], share: float = 0.0) -> Any:
         """The result, for JSON, of a step that fills the outputs. Its name begins with the stage, of which `share` is
-        done by then. Several threads may run steps.
+        done by then. Several threads may run steps. LanguageModelError, for instance if the disk is full.
         """
         self.on_progress(name.split()[0], share)
         if name not in self._results:
             for column in outputs:
                 column.clear()
-            result = work()
+            try:
+                result = work()
+            except OSError as error:
+                problem = f"{self.folder}: cannot be written ({error.strerror or one_line(error)})"
+                raise LanguageModelError(f"{problem}; make room, or choose another output") from error
             with self._lock:
                 self._results[name] = result
                 self._save()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.errors import LanguageModelError, describe_os_error
+from asr.errors import LanguageModelError
 from asr.lm.columns import Column, Ngrams, Steps
 from asr.lm.counts import Words, count_ngrams, merge, number_words
 from asr.lm.ngram import NgramModel
@@ -47,7 +47,7 @@ def estimate(
     vocabulary: number of most frequent words to keep, or these words, others become <unk>; None keeps all.
     cutoffs: by order, the last for those above too; n-grams with at most this count are left out. 0 for the words,
         then not decreasing, so that the contexts of n-grams are kept.
-    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `entropy_prune`).
+    threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `prune`).
     memory: bytes to work in, whatever the length of the text; changes nothing in the model.
     steps: where files are kept, also those to which the model is mapped; by default the model is in memory.
     """
@@ -55,29 +55,11 @@ def estimate(
         given = ",".join(map(str, cutoffs))
         raise LanguageModelError(f"prune {given}: give at most {order} numbers, 0 first, none below the one before")
     cutoffs = [*cutoffs, *[cutoffs[-1]] * (order - len(cutoffs))]
-    rows = max(1, int(memory * (1 - RESERVED)) // ROW_BYTES)
-    try:
-        if steps is not None:
-            return _estimate(sentences, order, vocabulary, cutoffs, threshold, rows, steps)
+    if steps is None:
         with tempfile.TemporaryDirectory() as folder:
-            model, fallbacks = _estimate(sentences, order, vocabulary, cutoffs, threshold, rows, Steps(Path(folder)))
-            return NgramModel(model.counts, {name: array.copy() for name, array in model.arrays.items()}), fallbacks
-    except OSError as error:
-        raise LanguageModelError(
-            f"no room to work: {describe_os_error(error)}; make room, or write elsewhere"
-        ) from error
-
-
-def _estimate(
-    sentences: Iterable[str],
-    order: int,
-    vocabulary: int | Collection[str] | None,
-    cutoffs: Sequence[int],
-    threshold: float,
-    rows: int,
-    steps: Steps,
-) -> tuple[NgramModel, list[int]]:
-    """See `estimate`. rows: n-grams in memory at a time."""
+            mapped, fallbacks = estimate(sentences, order, vocabulary, cutoffs, threshold, memory, Steps(Path(folder)))
+            return NgramModel(mapped.counts, {name: array.copy() for name, array in mapped.arrays.items()}), fallbacks
+    rows = max(1, int(memory * (1 - RESERVED)) // ROW_BYTES)  # n-grams in memory at a time
     words = Words(steps.folder)
     levels = [Ngrams(steps.folder / f"{length}") for length in range(1, order + 1)]
     number = partial(number_words, sentences, vocabulary, words, levels[0], max(1, rows // THREADS))
@@ -145,18 +127,19 @@ def smooth_all(levels: Sequence[Ngrams], cutoffs: Sequence[int], start: int, row
     return fallbacks
 
 
-def pieces(ngrams: Ngrams, contexts: int, rows: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of at most `rows` n-grams that have all n-grams of their contexts, and these contexts.
+def pieces(ngrams: Ngrams, below: Ngrams | None, rows: int) -> Iterator[tuple[slice, slice, np.ndarray, int]]:
+    """Parts of at most `rows` n-grams that have all n-grams of their contexts; no context has more than `rows`.
 
-    No context has more than `rows` n-grams. `contexts`: how many there are, also such as have no n-grams.
+    Yields also the contexts, of each n-gram the context's place among these, and how many these are.
     """
     begin = reached = 0
     while begin < len(ngrams):
-        end, covered, reached = min(begin + rows, len(ngrams)), reached, contexts
+        end, covered, reached = min(begin + rows, len(ngrams)), reached, 1 if below is None else len(below)
         if end < len(ngrams):
             reached = ngrams.context[end]
             end = bisect_left(ngrams.context, reached, begin, end)
-        yield slice(begin, end), slice(covered, reached)
+        part = slice(begin, end)
+        yield part, slice(covered, reached), ngrams.context[part] - np.uint32(covered), reached - covered
         begin = end
 
 
@@ -185,8 +168,7 @@ def smooth(ngrams: Ngrams, below: Ngrams | None, counts: Column, cutoff: int, st
     if below is None:
         tally[min(counts[start], 5)] -= 1  # <s> is no word
     discounts = estimate_discounts(tally.tolist())
-    for part, contexts in pieces(ngrams, 1 if below is None else len(below), rows):
-        context = ngrams.context[part] - np.uint32(contexts.start)
+    for part, _, context, number in pieces(ngrams, below, rows):
         adjusted = counts[part].astype(np.int64)
         if below is None:
             adjusted[start] = 0
@@ -194,7 +176,6 @@ def smooth(ngrams: Ngrams, below: Ngrams | None, counts: Column, cutoff: int, st
         else:
             lower = below.prob.gather(ngrams.suffix[part], rows)
         discount = np.array([0, *(discounts or FALLBACK_DISCOUNTS)])[np.minimum(adjusted, 3)]
-        number = contexts.stop - contexts.start
         total = np.bincount(context, adjusted, number)
         freed = np.bincount(context, np.where(ngrams.count[part] > cutoff, discount, adjusted), number)
         weight = np.divide(freed, total, out=np.ones(number), where=total > 0)
@@ -230,9 +211,7 @@ def prune(levels: Sequence[Ngrams], cutoffs: Sequence[int], threshold: float, ro
     length = int(levels[0].count[:].sum(dtype=np.int64))
     for order in range(len(levels) - 1, 0, -1):
         below, ngrams = levels[order - 1], levels[order]
-        for part, contexts in pieces(ngrams, len(below), rows):
-            context = ngrams.context[part] - np.uint32(contexts.start)
-            number = contexts.stop - contexts.start
+        for part, contexts, context, number in pieces(ngrams, below, rows):
             kept = ngrams.count[part] > cutoffs[order]
             if threshold > 0:
                 frequent = context[kept]
@@ -262,9 +241,7 @@ def weight_again(levels: Sequence[Ngrams], rows: int) -> None:
     """Write the back-off weights for the n-grams that are kept."""
     levels[0].lower.append(levels[0].prob[:])
     for below, ngrams in pairwise(levels):
-        for part, contexts in pieces(ngrams, len(below), rows):
-            context = ngrams.context[part] - np.uint32(contexts.start)
-            number = contexts.stop - contexts.start
+        for part, _, context, number in pieces(ngrams, below, rows):
             kept, prob, lower = ngrams.kept[part], ngrams.prob[part], below.lower.gather(ngrams.suffix[part], rows)
             left = unseen(context, number, np.where(kept, prob, 0))
             weight = left / unseen(context, number, np.where(kept, lower, 0))
@@ -283,7 +260,7 @@ def assemble(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> l
     below = None
     for order, ngrams in enumerate(levels, start=1):
         counts.append(-node)
-        for part, contexts in pieces(ngrams, 1 if below is None else len(below), rows):
+        for part, contexts, context, number in pieces(ngrams, below, rows):
             kept = ngrams.kept[part]
             model["words"].append(ngrams.word[part][kept])
             model["log_probs"].append(np.log(ngrams.prob[part][kept]))
@@ -292,10 +269,9 @@ def assemble(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> l
             nodes = node + np.cumsum(kept) - 1
             node += int(kept.sum())
             if below is not None:
-                context = (ngrams.context[part] - np.uint32(contexts.start))[kept]
-                children = np.bincount(context, minlength=contexts.stop - contexts.start)[below.kept[contexts]]
+                children = np.bincount(context[kept], minlength=number)[below.kept[contexts]]
                 model["first"].append(child + np.cumsum(children))
-                child += len(context)
+                child += int(kept.sum())
                 if order < len(levels):
                     suffixes = below.node.gather(ngrams.suffix[part], rows)
                     if order > 2:

@@ -104,7 +104,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Column, "append", append)
-    with pytest.raises(LanguageModelError, match=r"No space left on device.*make room"):
+    with pytest.raises(LanguageModelError, match=r"parts: cannot be written \(No space left on device\); make room"):
         estimate(TEXT, steps=Steps(tmp_path / "parts"))
 
 
