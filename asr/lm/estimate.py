@@ -30,7 +30,6 @@ THREADS = 2  # that count; each has its share of the memory
 RESERVED = 0.3  # share of the memory for the program and for the words
 ROW_BYTES = 120  # memory for an n-gram at work, measured
 STAGES = {"reading": 4.0, "counting": 3.0, "merging": 1.5, "smoothing": 1.0, "pruning": 0.2, "writing": 0.3}  # times
-MODEL = {"words": "u4", "first": "u4", "suffixes": "u4", "log_probs": "f4", "backoffs": "f4"}  # see `asr.lm.ngram`
 
 
 def estimate(
@@ -73,14 +72,8 @@ def estimate(
     if threshold > 0:
         outputs = [column for ngrams in levels for column in (ngrams.backoff, ngrams.lower)]
         steps.run("pruning weights", outputs, partial(weight_again, levels, rows), 0.5)
-    model = {name: Column(steps.folder / name, dtype) for name, dtype in MODEL.items()}
-    if len(words) <= 1 << 16:
-        model["words"] = Column(steps.folder / "words", "u2")
-    outputs = [*model.values(), *(ngrams.node for ngrams in levels)]
-    counts = steps.run("writing", outputs, partial(assemble, levels, model, rows))
-    arrays = {name: column.mapped() for name, column in ({"text": words.text, "starts": words.starts} | model).items()}
-    empty = np.zeros(0, dtype=np.float32)
-    return NgramModel(counts, arrays | {"log_prob_table": empty, "backoff_table": empty}), fallbacks
+    counts, arrays = write_model(len(words), levels, rows, steps)
+    return NgramModel(counts, {"text": words.text.mapped(), "starts": words.starts.mapped()} | arrays), fallbacks
 
 
 def count_all(words: Words, ends: Sequence[int], end: int, levels: Sequence[Ngrams], rows: int, steps: Steps) -> None:
@@ -249,37 +242,46 @@ def weight_again(levels: Sequence[Ngrams], rows: int) -> None:
             ngrams.lower.append(np.where(kept, prob, weight[context] * lower))
 
 
-def assemble(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> list[int]:
-    """Write the arrays of the model of the n-grams that are kept. Returns how many of each order it has."""
+def write_model(
+    words: int, levels: Sequence[Ngrams], rows: int, steps: Steps
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The number of n-grams of each order that are kept, and the arrays of a model of them, mapped from files."""
+    dtypes = {"words": "u2" if words <= 1 << 16 else "u4", "first": "u4", "suffixes": "u4"}
+    dtypes |= dict.fromkeys(["log_probs", "backoffs", "log_prob_table", "backoff_table"], "f4")
+    model = {name: Column(steps.folder / name, dtype) for name, dtype in dtypes.items()}
+    outputs = [*model.values(), *(ngrams.node for ngrams in levels)]
+    counts = steps.run("writing", outputs, partial(fill_model, levels, model, rows))
+    return counts, {name: column.mapped() for name, column in model.items()}
+
+
+def fill_model(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> list[int]:
+    """Write the arrays of `asr.lm.ngram`. Returns how many n-grams of each order are kept."""
     for name in ("words", "log_probs", "backoffs"):
         model[name].append(np.zeros(1))
     child = 1 + len(levels[0])  # the first of the next context
     model["first"].append(np.array([1, child]))
-    node = 1
-    counts = []
+    counts = [0 for _ in levels]
     below = None
     for order, ngrams in enumerate(levels, start=1):
-        counts.append(-node)
         for part, contexts, context, number in pieces(ngrams, below, rows):
             kept = ngrams.kept[part]
+            nodes = sum(counts) + np.cumsum(kept)
+            counts[order - 1] += int(kept.sum())
             model["words"].append(ngrams.word[part][kept])
             model["log_probs"].append(np.log(ngrams.prob[part][kept]))
             if order < len(levels):
                 model["backoffs"].append(np.log(ngrams.backoff[part][kept]))
-            nodes = node + np.cumsum(kept) - 1
-            node += int(kept.sum())
             if below is not None:
                 children = np.bincount(context[kept], minlength=number)[below.kept[contexts]]
                 model["first"].append(child + np.cumsum(children))
                 child += int(kept.sum())
-                if order < len(levels):
-                    suffixes = below.node.gather(ngrams.suffix[part], rows)
-                    if order > 2:
-                        model["suffixes"].append(suffixes[kept])
-                    nodes = np.where(kept, nodes, suffixes)
+            if below is not None and order < len(levels):
+                suffixes = below.node.gather(ngrams.suffix[part], rows)
+                nodes = np.where(kept, nodes, suffixes)
+                if order > 2:
+                    model["suffixes"].append(suffixes[kept])
             ngrams.node.append(nodes)
-        counts[-1] += node
         below = ngrams
-    if node >= 1 << 32:
+    if sum(counts) + 1 >= 1 << 32:
         raise LanguageModelError("more than 4 billion n-grams; prune, or choose a lower order")
     return counts
