@@ -1,15 +1,18 @@
 """`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones."""
 
 import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.messages import complain
+from asr.cli.messages import OnStage, complain, stage_progress
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
 from asr.lm.binary import load_model, save_model
@@ -17,6 +20,9 @@ from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
 from asr.lm.source import read_sentences
 from asr.model.bundle import find_language_model, packaged_language_models
+
+if TYPE_CHECKING:
+    from asr.lm.columns import Steps
 
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
@@ -27,14 +33,15 @@ NAMED = "Packaged language model, or a file of `asr lm build`, or ARPA, plain or
 Ngrams = Annotated[str, Argument(help=NAMED)]
 
 
-def parse_size(text: str | None) -> int | None:
+def parse_size(text: str | int) -> int:
     """Bytes; K, M and G stand for thousands, millions and billions of them."""
-    if text is None or isinstance(text, int):
+    if isinstance(text, int):
         return text
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([KMG]?)B?", text.upper().replace(" ", ""))
-    if not found:
-        raise typer.BadParameter(f"{text} is not a size such as 40M")
-    return int(float(found[1]) * {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}[found[2]])
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([KMG]?)B?", text.upper())
+    size = int(float(found[1]) * {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}[found[2]]) if found else 0
+    if not size:
+        raise typer.BadParameter(f"{text} is not a size such as 500M or 4G")
+    return size
 
 
 Size = Annotated[
@@ -50,7 +57,10 @@ def build(
     ],
     output: Output,
     order: Annotated[int, Option(min=1, max=8, help="Words in the longest n-grams.")] = 3,
-    vocabulary: Annotated[int | None, Option(min=1, help="Most frequent words to keep; others are <unk>.")] = None,
+    vocabulary: Annotated[
+        str | None,
+        Option(metavar="NUMBER|FILE", help="Most frequent words to keep, or a file of them; others are <unk>."),
+    ] = None,
     prune: Annotated[
         str, Option(help="For each order: leave out n-grams that occur so often or less, e.g. 0,1,2.")
     ] = "0",
@@ -58,12 +68,19 @@ def build(
         float, Option(min=0, help="Leave out n-grams whose loss raises the perplexity by less, as 1e-8.")
     ] = 0.0,
     size: Size = None,
+    memory: Annotated[
+        int,
+        Option(parser=parse_size, metavar="SIZE", show_default="2G", help="To work in, as 500M; the rest is on disk."),
+    ] = 2_000_000_000,
     small: Small = False,
     as_is: AsIs = False,
     force: options.Force = False,
 ) -> None:
-    """Estimate a model from text: interpolated modified Kneser-Ney."""
-    from asr.lm.estimate import FALLBACK_DISCOUNTS, estimate  # here, so that other commands start faster
+    """Estimate a model from text: interpolated modified Kneser-Ney.
+
+    If it is interrupted, the same command goes on with it; until then a folder beside the output keeps what was done.
+    """
+    from asr.lm.estimate import FALLBACK_DISCOUNTS, STAGES, estimate  # here, so that other commands start faster
 
     try:
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
@@ -71,12 +88,25 @@ def build(
         raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
     if not threshold >= 0:  # nan passes typer's minimum
         raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
-    Guard(texts, force).check(output)
-    model, fallbacks = estimate(read_sentences(texts, as_is), order, vocabulary, cutoffs, threshold)
+    word_list = [vocabulary] if vocabulary is not None and not vocabulary.isdecimal() else []
+    Guard([*texts, *word_list], force).check(output)
+    words: int | set[str] | None = int(vocabulary) if vocabulary is not None and not word_list else None
+    if word_list:
+        words = {word for sentence in read_sentences(word_list, as_is) for word in sentence.split()}
+    if vocabulary is not None and not words:
+        raise typer.BadParameter(f"{vocabulary} has no words", param_hint="--vocabulary")
+    settings = [texts, as_is, order, vocabulary, cutoffs, threshold, memory]
+    with (
+        stage_progress(STAGES) as on_progress,
+        keep_steps(output, [*texts, *word_list], settings, on_progress) as steps,
+    ):
+        sentences = read_sentences(texts, as_is, reading_progress(texts, on_progress))
+        model, fallbacks = estimate(sentences, order, words, cutoffs, threshold, memory, steps)
+        written = save(model, output, small, size)
     for fallback in fallbacks:
         discounts = ", ".join(map(str, FALLBACK_DISCOUNTS))
         complain(f"too little or too regular text for the discounts of {fallback}-grams; took {discounts}")
-    write(model, output, small, size)
+    describe(written, output)
 
 
 @lm.command(cls=options.Command)
@@ -109,7 +139,7 @@ def mix(
     if tune is not None:
         shares = mixing.tune(opened, {text: [*read_sentences([text], as_is)] for text in tune})
         print("weights " + ", ".join(f"{model} {share:.3f}" for model, share in zip(models, shares, strict=True)))
-    write(mixing.mix(opened, shares), output, small, size)
+    describe(save(mixing.mix(opened, shares), output, small, size), output)
 
 
 @lm.command(cls=options.Command)
@@ -118,7 +148,7 @@ def convert(
 ) -> None:
     """Turn ARPA into the binary form or back, or shrink a model."""
     Guard([find(model)], force).check(output)
-    write(load_model(find(model)), output, small, size)
+    describe(save(load_model(find(model)), output, small, size), output)
 
 
 @lm.command(cls=options.Command)
@@ -170,13 +200,53 @@ def find(name: str) -> Path:
     return find_language_model(name) if name in packaged_language_models() else Path(name)
 
 
-def write(model: NgramModel, output: Path, small: bool, size: int | None) -> None:
+@contextmanager
+def keep_steps(output: Path, reads: Sequence[str], settings: list[object], on_progress: OnStage) -> "Iterator[Steps]":
+    """A folder for a build, beside the output, which is kept if the build is interrupted.
+
+    It is that of an interrupted build if all that this one reads are the same files, unchanged, and the settings the
+    same.
+    """
+    from asr.lm.columns import Steps
+
+    files = [Path(name).stat() for name in reads if Path(name).is_file()]
+    unchanged = [[file.st_size, file.st_mtime_ns] for file in files] if len(files) == len(reads) else None
+    beside = output if output.is_file() or not output.exists() else Path(tempfile.gettempdir()) / output.name
+    steps = Steps(beside.with_name(f"{beside.name}.parts"), unchanged and [settings, unchanged], on_progress)
+    if steps.begun:
+        complain(f"goes on with {steps.folder}, from a build that was interrupted")
+    try:
+        yield steps
+    except KeyboardInterrupt:
+        complain(f"interrupted; the same command goes on with {steps.folder}")
+        raise
+    except Exception:
+        steps.remove()
+        raise
+    steps.remove()
+
+
+def reading_progress(texts: Sequence[str], on_progress: OnStage) -> Callable[[int], None]:
+    """To be called with the bytes that were read each time; a pipe's length is not known."""
+    done, total = 0, sum(Path(text).stat().st_size for text in texts if Path(text).is_file())
+
+    def on_read(size: int) -> None:
+        nonlocal done
+        done += size
+        on_progress("reading", min(1, done / max(total, 1)))
+
+    return on_read
+
+
+def save(model: NgramModel, output: Path, small: bool, size: int | None) -> NgramModel:
+    """Returns what was saved."""
     if size is not None:
         from asr.lm.prune import Pruner
 
         model = Pruner(model).to_size(size)
-    save_model(model.quantized() if small else model, output)
-    describe(model, output)
+    model = model.quantized() if small else model
+    save_model(model, output)
+    return model
 
 
 def describe(model: NgramModel, path: Path) -> None:

@@ -1,11 +1,14 @@
 """What commands print beside their results: messages, a progress bar, tables."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 
 from asr.output.writers import EXACT_NAMES
 from asr.recognize.offline import OnProgress
+
+OnStage = Callable[[str, float], None]  # called with the name of a stage and the share of it that is done
 
 
 def complain(problem: object) -> None:
@@ -59,3 +62,32 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProg
     ) as progress:
         task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
         yield lambda _source, done: progress.advance(task, done)
+
+
+@contextmanager
+def stage_progress(stages: Mapping[str, float]) -> Iterator[OnStage]:
+    """A progress bar with the time left on a terminal's standard error, nothing in a pipe.
+
+    stages: in order, each with its usual share of the time.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda stage, share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    before = dict(zip(stages, accumulate(stages.values(), initial=0.0), strict=False))
+    with Progress(
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=600,  # seconds; some steps are long
+    ) as progress:
+        task = progress.add_task("", total=sum(stages.values()))
+        yield lambda stage, share: progress.update(
+            task, description=stage, completed=before[stage] + share * stages[stage]
+        )

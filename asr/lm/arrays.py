@@ -4,6 +4,7 @@ They are mapped into memory: a file opens at once, processes share its pages, an
 """
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from asr.errors import LanguageModelError, one_line
 
 MAX_LINE = 1 << 16  # bytes of a first line: of any file, also of one without lines
+PIECE = 1 << 24  # numbers to write at a time
 ALIGNMENT = 64  # bytes: where arrays start in the file
 
 
@@ -59,4 +61,15 @@ def write_arrays(path: Path, magic: bytes, described: Mapping[str, Any], arrays:
         file.write(magic + json.dumps({**described, "arrays": stored}).encode() + b"\n")
         for array in arrays.values():
             file.write(bytes(-file.tell() % ALIGNMENT))
-            file.write(np.ascontiguousarray(array).data)
+            for begin in range(0, len(array), PIECE):
+                file.write(np.ascontiguousarray(array[begin : begin + PIECE]).data)
+                _forget_pages(array)
+
+
+def _forget_pages(array: np.ndarray) -> None:
+    """Take an array that is mapped from a file out of memory until it is read again."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

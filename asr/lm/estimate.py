@@ -1,166 +1,190 @@
 """Interpolated modified Kneser-Ney estimation (Chen & Goodman 1998, "An empirical study of smoothing techniques for
-language modeling", section 3), with count cut-offs and entropy pruning for smaller models.
+language modeling", section 3), with count cut-offs and entropy pruning for smaller models, in bounded memory.
 
 As in KenLM's lmplz (Heafield et al. 2013): counts of lower orders are the number of different words to the left of an
 n-gram, or occurrences for n-grams that begin a sentence; 1-grams are interpolated with the uniform distribution; the
 mass that a cut-off removes goes to the back-off weight of the context.
-
-An n-gram is the index of its context and its last word, packed into 64 bits: counting n-grams of any order is sorting
-integers, order by order.
 """
 
-from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+import tempfile
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise, starmap
+from pathlib import Path
 
 import numpy as np
 
 from asr.errors import LanguageModelError
-from asr.lm.ngram import Level, NgramModel
+from asr.lm.columns import Column, Ngrams, Steps
+from asr.lm.counts import Words, count_ngrams, merge, number_words
+from asr.lm.ngram import NgramModel
 from asr.lm.prune import Pruner
-from asr.lm.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN
+from asr.lm.vocabulary import Vocabulary
 
 START_PROB = 1e-99  # of <s>, which is never predicted: a convention
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in lmplz, for a text too small or too regular to estimate them
-
-
-@dataclass
-class Ngrams:
-    """The n-grams of one order in a text, sorted by context and word."""
-
-    context: np.ndarray  # index of the first n − 1 words in the order below, 0 for 1-grams
-    word: np.ndarray  # id
-    suffix: np.ndarray  # index of the last n − 1 words in the order below, 0 for 1-grams
-    count: np.ndarray  # occurrences
-    prob: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the word after the context
-    backoff: np.ndarray = field(default_factory=lambda: np.zeros(0))  # weight of the order below after this n-gram
-
-    def __len__(self) -> int:
-        return len(self.word)
-
-    def by_context(self, values: np.ndarray, contexts: int) -> np.ndarray:
-        """The sum of the n-grams' values for each of the contexts."""
-        return np.bincount(self.context, values, minlength=contexts)
+MEMORY = 2_000_000_000  # bytes
+THREADS = 2  # that count; each has its share of the memory
+RESERVED = 0.3  # share of the memory for the program and for the words
+ROW_BYTES = 120  # memory for an n-gram at work, measured
+STAGES = {"reading": 4.0, "counting": 3.0, "merging": 1.5, "smoothing": 1.0, "selecting": 0.1, "writing": 0.3}  # times
 
 
 def estimate(
     sentences: Iterable[str],
     order: int = 3,
-    vocabulary: int | None = None,
+    vocabulary: int | Collection[str] | None = None,
     cutoffs: Sequence[int] = (0,),
     threshold: float = 0.0,
+    memory: int = MEMORY,
+    steps: Steps | None = None,
 ) -> tuple[NgramModel, list[int]]:
     """Estimate a model. Returns it and the orders whose discounts are `FALLBACK_DISCOUNTS`. Raises LanguageModelError.
 
-    vocabulary: number of most frequent words to keep, others become <unk>; None keeps all.
+    vocabulary: number of most frequent words to keep, or these words, others become <unk>; None keeps all.
     cutoffs: by order, the last for those above too; n-grams with at most this count are left out. 0 for the words,
         then not decreasing, so that the contexts of n-grams are kept.
     threshold: leave out n-grams whose loss raises the perplexity by less than this fraction (see `asr.lm.prune`).
+    memory: bytes to work in, whatever the length of the text; changes nothing in the model. Pruning takes more.
+    steps: where files are kept, also those to which the model is mapped; by default the model is in memory.
     """
     if not 0 < len(cutoffs) <= order or list(cutoffs) != sorted(cutoffs) or cutoffs[0] != 0:
         given = ",".join(map(str, cutoffs))
         raise LanguageModelError(f"prune {given}: give at most {order} numbers, 0 first, none below the one before")
     cutoffs = [*cutoffs, *[cutoffs[-1]] * (order - len(cutoffs))]
-    words, tokens = number_words(sentences, vocabulary)
-    start, end = (words.index(mark.encode()) for mark in (SENTENCE_START, SENTENCE_END))
-    levels = count_ngrams(tokens, order, len(words), end)
-    kept = [ngrams.count > cutoff for ngrams, cutoff in zip(levels, cutoffs, strict=True)]
-    kept[0][:] = True
-    fallbacks = smooth(levels, kept, start)
-    select(levels, kept)
-    logs = [Level(ngrams.context, ngrams.word, np.log(ngrams.prob), np.log(ngrams.backoff)) for ngrams in levels]
-    model = NgramModel.of(words, logs)
+    if steps is None:
+        with tempfile.TemporaryDirectory() as folder:
+            mapped, fallbacks = estimate(sentences, order, vocabulary, cutoffs, threshold, memory, Steps(Path(folder)))
+            return NgramModel(mapped.counts, {name: array.copy() for name, array in mapped.arrays.items()}), fallbacks
+    rows = max(1, int(memory * (1 - RESERVED)) // ROW_BYTES)  # n-grams in memory at a time
+    words = Words(steps.folder)
+    levels = [Ngrams(steps.folder / f"{length}") for length in range(1, order + 1)]
+    number = partial(number_words, sentences, vocabulary, words, levels[0], max(1, rows // THREADS))
+    ends = steps.run("reading", [*words.columns, *levels[0].columns], number)
+    rows = max(rows, len(words))  # all words of a context are in memory
+    known = Vocabulary(words.text[:], words.starts[:])
+    count_all(words, ends, known.sentence_end, levels, rows, steps)
+    fallbacks = smooth_all(levels, cutoffs, known.sentence_start, rows, steps)
+    steps.run("selecting", [ngrams.kept for ngrams in levels], partial(select, levels, cutoffs, rows))
+    counts, arrays = write_model(len(words), levels, rows, steps)
+    model = NgramModel(counts, {"text": words.text.mapped(), "starts": words.starts.mapped()} | arrays)
     return Pruner(model).prune(threshold) if threshold > 0 else model, fallbacks
 
 
-def number_words(sentences: Iterable[str], vocabulary: int | None) -> tuple[list[bytes], np.ndarray]:
-    """The words to keep, sorted, and the text as indices into them, each sentence between <s> and </s>."""
-    seen: defaultdict[str, int] = defaultdict(count().__next__)  # words by first occurrence
-    start, end, _ = (seen[mark] for mark in (SENTENCE_START, SENTENCE_END, UNKNOWN))
-    text = array("I")
-    lines = 0
-    for sentence in sentences:
-        text.extend([start, *map(seen.__getitem__, sentence.split()), end])
-        lines += 1
-    numbers = np.frombuffer(text, dtype=np.uint32)
-    counts = np.bincount(numbers, minlength=len(seen))
-    if not lines:
-        raise LanguageModelError("the text has no words; a language model needs some")
-    if counts[start] + counts[end] != 2 * lines:
-        raise LanguageModelError("the text itself has <s> or </s> in it; each line is a sentence without them")
-    frequent = sorted(seen.keys() - set(SPECIAL), key=lambda word: (-counts[seen[word]], word))[:vocabulary]
-    words = sorted([*frequent, *SPECIAL])  # as their UTF-8 bytes would be
-    place = np.full(len(seen), words.index(UNKNOWN), dtype=np.uint32)
-    place[[seen[word] for word in words]] = np.arange(len(words))
-    return [word.encode() for word in words], place[numbers]
+def count_all(words: Words, ends: Sequence[int], end: int, levels: Sequence[Ngrams], rows: int, steps: Steps) -> None:
+    """Count the n-grams of each part of the text, and merge these runs. `end`: the id of </s>."""
+    folders = [steps.folder / f"run{number}" for number in range(len(ends))]
+    runs = [[Ngrams(folder / f"{length}") for length in range(1, len(levels) + 1)] for folder in folders]
 
+    def count(number: int, run: Sequence[Ngrams], part: slice) -> None:
+        outputs = [column for ngrams in run for column in (*ngrams.columns, ngrams.place)]
+        steps.run(f"counting {number}", outputs, partial(count_ngrams, words, part, end, run), number / len(runs))
 
-def count_ngrams(tokens: np.ndarray, order: int, words: int, end: int) -> list[Ngrams]:
-    """The n-grams of each order within sentences. `end`: the id of </s>, one of as many `words`."""
-    zeros = np.zeros(words, dtype=np.int64)
-    levels = [Ngrams(zeros, np.arange(words), zeros, np.bincount(tokens, minlength=words))]
-    places = tokens  # of the n-gram that begins at each token, in its level
-    begins = np.arange(len(tokens))
-    for length in range(1, order):
-        begins = begins[tokens[begins + length - 1] != end]
-        if not len(begins):
+    with ThreadPoolExecutor(THREADS) as pool:
+        deque(pool.map(count, range(len(runs)), runs, starmap(slice, pairwise([0, *ends]))), maxlen=0)
+    words.numbers.clear()
+    for length, ngrams in enumerate(levels[1:], start=1):
+        parts = [(run[length], run[length - 1]) for run in runs]
+        outputs = [*ngrams.columns, *(column for run, _ in parts for column in (run.key, run.link, run.place))]
+        work = partial(merge, parts, len(words), ngrams, rows)
+        steps.run(f"merging {length + 1}", outputs, work, (length - 1) / len(levels))
+        for column in (column for run, below in parts for column in (*run.columns, run.key, run.link, below.place)):
+            column.clear()
+        if not len(ngrams):
             raise LanguageModelError(f"no sentence is long enough for {length + 1}-grams; choose a lower order")
-        keys = places[begins] * np.int64(words) + tokens[begins + length]
-        sorting = np.argsort(keys)
-        keys, begins = keys[sorting], begins[sorting]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        counts = np.diff(first, append=len(keys))
-        context, word = np.divmod(keys[first], words)
-        levels.append(Ngrams(context, word, places[begins[first] + 1].astype(np.int64), counts))
-        places = np.zeros_like(tokens)
-        places[begins] = np.repeat(np.arange(len(first)), counts)
-    return levels
 
 
-def smooth(levels: Sequence[Ngrams], kept: Sequence[np.ndarray], start: int) -> list[int]:
-    """Fill in the probabilities and the back-off weights, for a model of the n-grams that are kept.
-
-    Returns the orders for which the discounts are `FALLBACK_DISCOUNTS`. `start`: the id of <s>.
-    """
+def smooth_all(levels: Sequence[Ngrams], cutoffs: Sequence[int], start: int, rows: int, steps: Steps) -> list[int]:
+    """Adjust the counts, and estimate from them. Returns the orders whose discounts are `FALLBACK_DISCOUNTS`."""
     fallbacks = []
-    starts = levels[0].word == start  # n-grams that begin with <s>
-    below: Ngrams | None = None
-    for order, ngrams in enumerate(levels, start=1):
-        adjusted = ngrams.count
+    below = None
+    starts = range(start, start + 1)  # n-grams that begin with <s>
+    for order, (ngrams, cutoff) in enumerate(zip(levels, cutoffs, strict=True), start=1):
+        if below is not None:
+            starts = range(*(bisect_left(ngrams.context, place) for place in (starts.start, starts.stop)))
+        counts = ngrams.count
         if order < len(levels):
-            adjusted = np.bincount(levels[order].suffix, minlength=len(ngrams))
-        if below is None:
-            adjusted = np.where(starts, 0, adjusted)
-            lower, contexts = np.full(len(ngrams), 1 / (len(ngrams) - 1)), 1  # uniform over all words but <s>
-        else:
-            starts = starts[ngrams.context]
-            adjusted = np.where(starts, ngrams.count, adjusted)
-            lower, contexts = below.prob[ngrams.suffix], len(below)
-        discounts = estimate_discounts(adjusted)
-        if discounts is None:
+            counts = ngrams.adjusted
+            adjusting = partial(adjust, ngrams, levels[order], starts, rows)
+            steps.run(f"smoothing {order} counts", [counts], adjusting, (order - 1) / len(levels))
+        outputs = [ngrams.prob] if below is None else [ngrams.prob, below.backoff]
+        work = partial(smooth, ngrams, below, counts, cutoff, start, rows)
+        if steps.run(f"smoothing {order}", outputs, work, (order - 1) / len(levels)):
             fallbacks.append(order)
-            discounts = FALLBACK_DISCOUNTS
-        discount = np.array([0, *discounts])[np.minimum(adjusted, 3)]
-        total = ngrams.by_context(adjusted, contexts)
-        freed = ngrams.by_context(np.where(kept[order - 1], discount, adjusted), contexts)
-        weight = np.divide(freed, total, out=np.ones(contexts), where=total > 0)
-        ngrams.prob = (adjusted - discount) / total[ngrams.context] + weight[ngrams.context] * lower
-        ngrams.backoff = np.ones(len(ngrams))
-        if below is None:
-            ngrams.prob[start] = START_PROB
-        else:
-            below.backoff = weight
         below = ngrams
     return fallbacks
 
 
-def estimate_discounts(counts: np.ndarray) -> tuple[float, float, float] | None:
-    """Discounts of counts of 1, 2, and 3 or more (equation 17 there); None if they are undefined: if no n-gram has a
-    count of 1, 2 or 3, or a discount is outside 0…count.
+def pieces(ngrams: Ngrams, below: Ngrams | None, rows: int) -> Iterator[tuple[slice, slice, np.ndarray, int]]:
+    """Parts of at most `rows` n-grams that have all n-grams of their contexts; no context has more than `rows`.
+
+    Yields also the contexts, of each n-gram the context's place among these, and how many these are.
     """
-    _, one, two, three, four = np.bincount(np.minimum(counts, 5), minlength=6)[:5].tolist()
+    begin = reached = 0
+    while begin < len(ngrams):
+        end, covered, reached = min(begin + rows, len(ngrams)), reached, 1 if below is None else len(below)
+        if end < len(ngrams):
+            reached = ngrams.context[end]
+            end = bisect_left(ngrams.context, reached, begin, end)
+        part = slice(begin, end)
+        yield part, slice(covered, reached), ngrams.context[part] - np.uint32(covered), reached - covered
+        begin = end
+
+
+def adjust(ngrams: Ngrams, above: Ngrams, starts: range, rows: int) -> None:
+    """Write the adjusted counts of an order below the highest; n-grams that begin with <s> are at `starts`."""
+    for begin in range(0, len(ngrams), rows):
+        counts = np.zeros(min(rows, len(ngrams) - begin), dtype=np.int64)
+        for place in range(0, len(above), rows):
+            suffix = above.suffix[place : place + rows]
+            inside = suffix[(suffix >= begin) & (suffix < begin + len(counts))]
+            counts += np.bincount(inside - begin, minlength=len(counts))
+        first, last = max(starts.start, begin), min(starts.stop, begin + len(counts))
+        if first < last:
+            counts[first - begin : last - begin] = ngrams.count[first:last]
+        ngrams.adjusted.append(counts)
+
+
+def smooth(ngrams: Ngrams, below: Ngrams | None, counts: Column, cutoff: int, start: int, rows: int) -> bool:
+    """Write the probabilities of an order, and the back-off weights of the one below, from the adjusted counts.
+
+    Returns whether the discounts are `FALLBACK_DISCOUNTS`. `start`: the id of <s>.
+    """
+    tally = np.zeros(6, dtype=np.int64)  # n-grams with a count of 0, 1, 2, 3, 4, and 5 or more
+    for begin in range(0, len(counts), rows):
+        tally += np.bincount(np.minimum(counts[begin : begin + rows], 5), minlength=6)
+    if below is None:
+        tally[min(counts[start], 5)] -= 1  # <s> is no word
+    discounts = estimate_discounts(tally.tolist())
+    for part, _, context, number in pieces(ngrams, below, rows):
+        adjusted = counts[part].astype(np.int64)
+        if below is None:
+            adjusted[start] = 0
+            lower = np.full(len(adjusted), 1 / (len(adjusted) - 1))  # uniform over all words but <s>
+        else:
+            lower = below.prob.gather(ngrams.suffix[part], rows)
+        discount = np.array([0, *(discounts or FALLBACK_DISCOUNTS)])[np.minimum(adjusted, 3)]
+        total = np.bincount(context, adjusted, number)
+        freed = np.bincount(context, np.where(ngrams.count[part] > cutoff, discount, adjusted), number)
+        weight = np.divide(freed, total, out=np.ones(number), where=total > 0)
+        prob = (adjusted - discount) / total[context] + weight[context] * lower
+        if below is None:
+            prob[start] = START_PROB
+        else:
+            below.backoff.append(weight)
+        ngrams.prob.append(prob)
+    return discounts is None
+
+
+def estimate_discounts(tally: Sequence[int]) -> tuple[float, float, float] | None:
+    """Discounts of counts of 1, 2, and 3 or more (equation 17 there); `tally`: how many n-grams have counts of 0 to 4.
+
+    None if they are undefined: if no n-gram has a count of 1, 2 or 3, or a discount is outside 0…count.
+    """
+    _, one, two, three, four = tally[:5]
     if not (one and two and three):
         return None
     share = one / (one + 2 * two)
@@ -168,16 +192,53 @@ def estimate_discounts(counts: np.ndarray) -> tuple[float, float, float] | None:
     return discounts if all(0 < taken <= number for number, taken in enumerate(discounts, start=1)) else None
 
 
-def select(levels: list[Ngrams], kept: Sequence[np.ndarray]) -> None:
-    """Leave out n-grams. The contexts of kept ones must be kept."""
-    places = np.zeros(1, dtype=np.int64)
-    for index, (ngrams, mask) in enumerate(zip(levels, kept, strict=True)):
-        levels[index] = Ngrams(
-            places[ngrams.context[mask]],
-            ngrams.word[mask],
-            places[ngrams.suffix[mask]],
-            ngrams.count[mask],
-            ngrams.prob[mask],
-            ngrams.backoff[mask],
-        )
-        places = np.cumsum(mask) - 1
+def select(levels: Sequence[Ngrams], cutoffs: Sequence[int], rows: int) -> None:
+    """Write which n-grams are in the model: those above the cut-offs."""
+    for ngrams, cutoff in zip(levels, cutoffs, strict=True):
+        for begin in range(0, len(ngrams), rows):
+            ngrams.kept.append((ngrams.count[begin : begin + rows] > cutoff) | (ngrams is levels[0]))
+
+
+def write_model(
+    words: int, levels: Sequence[Ngrams], rows: int, steps: Steps
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The number of n-grams of each order that are kept, and the arrays of a model of them, mapped from files."""
+    dtypes = {"words": "u2" if words <= 1 << 16 else "u4", "first": "u4", "suffixes": "u4"}
+    dtypes |= dict.fromkeys(["log_probs", "backoffs", "log_prob_table", "backoff_table"], "f4") | {"members": "u4"}
+    model = {name: Column(steps.folder / name, dtype) for name, dtype in dtypes.items()}
+    outputs = [*model.values(), *(ngrams.node for ngrams in levels)]
+    counts = steps.run("writing", outputs, partial(fill_model, levels, model, rows))
+    return counts, {name: column.mapped() for name, column in model.items()}
+
+
+def fill_model(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> list[int]:
+    """Write the arrays of `asr.lm.ngram`. Returns how many n-grams of each order are kept."""
+    for name in ("words", "log_probs", "backoffs"):
+        model[name].append(np.zeros(1))
+    child = 1 + len(levels[0])  # the first of the next context
+    model["first"].append(np.array([1, child]))
+    counts = [0 for _ in levels]
+    below = None
+    for order, ngrams in enumerate(levels, start=1):
+        for part, contexts, context, number in pieces(ngrams, below, rows):
+            kept = ngrams.kept[part]
+            nodes = sum(counts) + np.cumsum(kept)
+            counts[order - 1] += int(kept.sum())
+            model["words"].append(ngrams.word[part][kept])
+            model["log_probs"].append(np.log(ngrams.prob[part][kept]))
+            if order < len(levels):
+                model["backoffs"].append(np.log(ngrams.backoff[part][kept]))
+            if below is not None:
+                children = np.bincount(context[kept], minlength=number)[below.kept[contexts]]
+                model["first"].append(child + np.cumsum(children))
+                child += int(kept.sum())
+            if below is not None and order < len(levels):
+                suffixes = below.node.gather(ngrams.suffix[part], rows)
+                nodes = np.where(kept, nodes, suffixes)
+                if order > 2:
+                    model["suffixes"].append(suffixes[kept])
+            ngrams.node.append(nodes)
+        below = ngrams
+    if sum(counts) + 1 >= 1 << 32:
+        raise LanguageModelError("more than 4 billion n-grams; prune, or choose a lower order")
+    return counts

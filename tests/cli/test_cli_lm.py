@@ -1,9 +1,19 @@
+import errno
 import gzip
 import lzma
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from program import Command
+from program import PROGRAM, Command
+
+from asr.lm.binary import load_model
+from asr.lm.columns import Column
 
 TEXT = "The cat sat on the mat\nthe dog sat\n\nA cat and a dog\n" * 2
 
@@ -65,6 +75,100 @@ def test_every_way_in_gives_the_same_model(run: Command, text: Path, tmp_path: P
         paths = [name if name == "-" else tmp_path / name for name in texts]
         out_of(run, "build", *paths, "-o", tmp_path / "again.lm", "--force", stdin=TEXT.encode())
         assert (tmp_path / "again.lm").read_bytes() == (tmp_path / "text.lm").read_bytes()
+
+
+def test_the_model_does_not_depend_on_the_memory(run: Command, text: Path, tmp_path: Path) -> None:
+    for name, memory in (("1.lm", "10K"), ("2.lm", "20.5m"), ("3.lm", "1GB")):
+        out_of(run, "build", text, "--output", tmp_path / name, "--memory", memory, "--order", "4")
+    assert len({(tmp_path / name).read_bytes() for name in ("1.lm", "2.lm", "3.lm")}) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "1.lm", "2.lm", "3.lm"}
+
+
+def test_words_to_keep_come_from_a_file(run: Command, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("Dog\ncat\ntaxonomy\n")
+    out_of(run, "build", text, "--output", tmp_path / "kept.lm", "--vocabulary", tmp_path / "words.txt")
+    words = load_model(tmp_path / "kept.lm").vocabulary
+    assert [words.word(number) for number in range(len(words))] == ["</s>", "<s>", "<unk>", "cat", "dog", "taxonomy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of a POSIX system")
+def test_text_comes_from_a_pipe(run: Command, text: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[gzip.compress(TEXT.encode())], daemon=True).start()
+    out_of(run, "build", tmp_path / "pipe", "--output", tmp_path / "pipe.lm", "--memory", "10K")
+    out_of(run, "build", text, "--output", tmp_path / "file.lm")
+    assert (tmp_path / "pipe.lm").read_bytes() == (tmp_path / "file.lm").read_bytes()
+
+
+@pytest.mark.parametrize("size", ["4 G", "4X", "-1G", "0", "0.0M", "G"])
+def test_a_wrong_memory_is_wrong_usage(run: Command, text: Path, tmp_path: Path, size: str) -> None:
+    result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--memory", size)
+    assert result.code == 2
+    assert "500M or 4G" in result.err
+
+
+def test_a_build_that_was_killed_goes_on(run: Command, tmp_path: Path) -> None:
+    sentences = (f"sentence {number**3 % 9973} of {number % 97} such\n" for number in range(100_000))
+    (tmp_path / "text.txt").write_text("".join(sentences))
+    command = [*PROGRAM, "lm", "build", tmp_path / "text.txt", "--memory", "8M", "-o", tmp_path / "out.lm"]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    steps = tmp_path / "out.lm.parts/steps.json"
+    while "counting" not in (steps.read_text() if steps.exists() else "") and killed.poll() is None:
+        time.sleep(0.005)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "out.lm").exists()
+    out_of(run, "build", tmp_path / "text.txt", "--memory", "1G", "-o", tmp_path / "expected.lm")
+    result = run("lm", "build", tmp_path / "text.txt", "--memory", "8M", "-o", tmp_path / "out.lm")
+    assert result.code == 0
+    assert f"goes on with {tmp_path / 'out.lm.parts'}" in result.err
+    assert (tmp_path / "out.lm").read_bytes() == (tmp_path / "expected.lm").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "out.lm", "expected.lm"}
+
+
+def test_a_changed_text_is_read_again(
+    run: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("asr.cli.lm.save_model", interrupt)
+        result = run("lm", "build", text, "--output", tmp_path / "out.lm")
+    assert result.code == 130
+    assert f"interrupted; the same command goes on with {tmp_path / 'out.lm.parts'}" in result.err
+    text.write_text("another text\nwith other words\n")
+    out_of(run, "build", text, "--output", tmp_path / "out.lm")
+    assert load_model(tmp_path / "out.lm").vocabulary.get("other") is not None
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    run: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append(column: Column, values: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Column, "append", append)
+    result = run("lm", "build", text, "--output", tmp_path / "out.lm")
+    assert result.code == 1
+    (line,) = result.errors
+    assert "No space left on device" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_terminal_shows_stages_and_the_time_left(text: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="a terminal of a POSIX system")
+    terminal, end = pty.openpty()
+    command = [*PROGRAM, "lm", "build", text, "-o", tmp_path / "out.lm"]
+    subprocess.run(command, stderr=end, stdout=subprocess.DEVNULL, check=True, env=os.environ | {"TERM": "xterm"})
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # the end of what a terminal was sent
+        while piece := os.read(terminal, 1 << 16):
+            shown += piece
+    os.close(terminal)
+    assert b"writing" in shown
+    assert b"%" in shown
 
 
 def test_case_and_punctuation_are_normalized_in_both_commands(run: Command, text: Path, tmp_path: Path) -> None:
@@ -135,7 +239,7 @@ def test_a_packaged_model_is_adapted_and_made_to_a_size(run: Command, text: Path
 def test_a_wrong_size_is_wrong_usage(run: Command, text: Path, tmp_path: Path, size: str) -> None:
     result = run("lm", "build", text, "--output", tmp_path / "out.lm", "--size", size)
     assert result.code == 2
-    assert "not a size such as 40M" in result.err
+    assert "not a size such as 500M" in result.err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--tune", "text.txt", "--weights", "0.5,0.5"], ["--weights", "half"]])
@@ -196,6 +300,9 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["convert", "text.txt", "--output", "link.txt", "--force"], "link.txt: is the same file as text.txt"),
         (["convert", "text.txt", "--output", "."], ".: cannot be written (Is a directory)"),
         (["build", "text.txt", "--output", "out.lm", "--prune", "1"], "prune 1: "),
+        (["build", "text.txt", "--output", "out.lm", "--vocabulary", "missing"], "missing: cannot be read"),
+        (["build", "text.txt", "--output", "./text.txt", "--vocabulary", "text.txt"], "is the same file as"),
+        (["build", "text.txt", "--output", "taken"], "taken.parts: is needed for temporary files, but exists"),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
         (["convert", "en-lm", "--output", "out.lm", "--size", "1M"], "1,000,000 bytes are too few: 65,003 words alone"),
         (["mix", "en-lm", "missing.lm", "--output", "out.lm", "--weights", "0.5,0.5"], "missing.lm: cannot be read"),
@@ -215,11 +322,14 @@ def test_failures_are_one_line(
     monkeypatch.chdir(text.parent)
     (text.parent / "empty.txt").write_text("\n")
     (text.parent / "link.txt").symlink_to(text)
+    (text.parent / "taken.parts").mkdir()
+    (text.parent / "taken.parts/mine").touch()
     result = run("lm", *arguments)
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
     assert problem in line
     assert not (text.parent / "out.lm").exists()
+    assert not (text.parent / "out.lm.parts").exists()
     assert text.read_text() == TEXT
 
 

@@ -14,9 +14,10 @@ from sentence_score import score_text
 
 from asr.errors import LanguageModelError
 from asr.lm.binary import load_model, save_model
-from asr.lm.estimate import estimate
+from asr.lm.estimate import MEMORY, estimate
 from asr.lm.ngram import ROOT, NgramModel
 
+FEW = 30_000  # bytes of memory: some hundred n-grams at a time
 REAL_TEXT = Path(__file__).parents[2] / "../shared/data/lm/train.txt.xz"
 TOLERANCE = 1e-5
 Ngram = tuple[str, ...]
@@ -107,8 +108,9 @@ def contexts_of(text: Sequence[str], longest: int) -> list[Ngram]:
 
 
 @pytest.mark.parametrize(("order", "cutoffs"), [(1, [0]), (2, [0]), (3, [0]), (4, [0]), (3, [0, 1, 1]), (3, [0, 0, 2])])
-def test_probabilities_are_those_of_the_paper(order: int, cutoffs: list[int]) -> None:
-    model, fallbacks = estimate(TEXT, order, cutoffs=cutoffs)
+@pytest.mark.parametrize("memory", [MEMORY, FEW])
+def test_probabilities_are_those_of_the_paper(order: int, cutoffs: list[int], memory: int) -> None:
+    model, fallbacks = estimate(TEXT, order, cutoffs=cutoffs, memory=memory)
     assert fallbacks == []
     reference = Reference(TEXT, order, [*cutoffs, *cutoffs[-1:] * (order - len(cutoffs))])
     assert len(model.vocabulary) == len(reference.vocabulary) + 1
@@ -158,6 +160,18 @@ def test_the_most_frequent_words_are_kept_and_the_others_are_unknown() -> None:
     assert score_text(model, "d") > score_text(model, "c c")
     first_of_equals, _ = estimate(["y x", "z"], 2, vocabulary=1)
     assert first_of_equals.vocabulary.get("x") is not None
+
+
+def test_given_words_are_kept_and_the_others_are_unknown() -> None:
+    text = ["b b b a a c", "b a c d", "e"]
+    model, _ = estimate(text, 2, vocabulary={"a", "b", "c"})
+    frequent, _ = estimate(text, 2, vocabulary=3)
+    assert all(np.array_equal(model.arrays[name], frequent.arrays[name]) for name in model.arrays)
+    longer, _ = estimate(text, 2, vocabulary={"a", "b", "c", "never", "nowhere"})
+    words = np.delete(np.arange(len(longer.vocabulary)), longer.vocabulary.sentence_start)
+    assert score_text(longer, "never") == score_text(longer, "nowhere") < score_text(longer, "d")
+    for context in contexts_of(text, 1):
+        assert np.exp(log_probs_after(longer, state_after(longer, context), words)).sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("text", [["a"], ["a", "a"], ["a a a a"], ["a b", "b a"] * 5])
