@@ -224,7 +224,7 @@ def test_models_are_mixed_by_a_text_or_by_weights(run: Command, text: Path, tmp_
 def test_a_packaged_model_is_adapted_and_made_to_a_size(run: Command, text: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("the xylocarp lesion was excised\n" * 3)
     out_of(run, "build", tmp_path / "own.txt", "--output", tmp_path / "own.lm")
-    arguments = ("--weights", "0.9 0.1", "--size", "6 MB", "--output", tmp_path / "both.lm")
+    arguments = ("--weights", "0.9 0.1", "--size", "6MB", "--output", tmp_path / "both.lm")
     assert "order 3, 65,0" in out_of(run, "mix", "en-lm", tmp_path / "own.lm", *arguments)
     assert 5_900_000 < (tmp_path / "both.lm").stat().st_size <= 6_000_000
     measured = out_of(run, "info", tmp_path / "both.lm", "--perplexity", tmp_path / "own.txt")
