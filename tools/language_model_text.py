@@ -2,7 +2,8 @@
 
     python tools/language_model_text.py SNAPSHOTS OUT [NAME ...] [--without TEXTS ...] [--written] [--jobs N]
 
-Writes OUT/NAME.txt for each NAME (all of `SOURCES`) and prints its words. SNAPSHOTS holds OWNER+NAME/repo, a git
+Writes OUT/NAME.txt for each NAME (all of `SOURCES`) and prints its words. A NAME may also be a file NAME.txt.xz that
+is such a text already: only what --without names is left out of it. SNAPSHOTS holds OWNER+NAME/repo, a git
 repository, for each source. Numbers are spelled out, brackets dropped, what is hardly prose left out, a sentence kept
 once.
 
@@ -342,12 +343,22 @@ def _all_sentences(document: Document) -> list[tuple[str, str]]:
     return list(sentences_of(document))
 
 
+def _given(path: str) -> Iterator[list[tuple[str, str]]]:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        yield from ([("", line.strip())] for line in file)
+
+
 def build(snapshots: Path, out: Path, name: str, without: Overlap, jobs: int, keep_written: bool) -> None:
     words, left_out, seen, gap = 0, 0, set(), True
-    part = out / f"{name}.part"
+    target = out / f"{Path(name).name.split('.')[0]}.txt"
+    part = target.with_suffix(".part")
     with Pool(jobs) as pool, part.open("w") as file:
-        read = documents(snapshots, name)
-        for document in pool.imap(_all_sentences, read, chunksize=8) if jobs > 1 else map(sentences_of, read):
+        if name in SOURCES:
+            read = documents(snapshots, name)
+            texts = pool.imap(_all_sentences, read, chunksize=8) if jobs > 1 else map(sentences_of, read)
+        else:
+            texts = _given(name)
+        for document in texts:
             for original, sentence in document:
                 key = hash(sentence)
                 if not sentence or key in seen:
@@ -362,7 +373,7 @@ def build(snapshots: Path, out: Path, name: str, without: Overlap, jobs: int, ke
                 elif keep_written and not gap:
                     file.write("\n")
                 gap = not kept
-    part.rename(out / f"{name}.txt")
+    part.rename(target)
     print(
         f"{name}: {words:,} words, {len(seen) - left_out:,} sentences, {left_out:,} left out by --without", flush=True
     )
@@ -381,8 +392,8 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(SOURCES):
-        parser.error(f"no source {sorted(unknown)}; known: {' '.join(SOURCES)}")
+    if unknown := [name for name in options.names if name not in SOURCES and not name.endswith(".txt.xz")]:
+        parser.error(f"no source {unknown}; known: {' '.join(SOURCES)}")
     options.out.mkdir(parents=True, exist_ok=True)
     overlap = Overlap(options.without)
     for name in options.names or SOURCES:
