@@ -12,7 +12,7 @@ from asr.cli import options
 from asr.cli.messages import complain
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
-from asr.lm.binary import MAGIC, load_model
+from asr.lm.binary import MAGICS, load_model
 from asr.lm.g2p import Pronouncer, train
 from asr.lm.lexicon import Lexicon
 from asr.lm.source import open_source, read_sentences
@@ -86,8 +86,8 @@ def build(
 def read_words(path: Path | str, as_is: bool) -> list[str]:
     """The words of a language model, likeliest first, or of a list. LanguageModelError."""
     with open_source(path) as file:
-        first = file.readline(len(MAGIC))
-    if first != MAGIC and first.strip() != b"\\data\\":
+        first = file.readline(len(MAGICS[0]))
+    if first not in MAGICS and first.strip() != b"\\data\\":
         return [*dict.fromkeys(word for line in read_sentences([path], as_is) for word in line.split())]
     model = load_model(path)
     log_probs = next(model.levels()).log_prob

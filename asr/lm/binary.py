@@ -19,6 +19,7 @@ from asr.lm.source import open_source
 
 MAGIC = b"asr n-grams 1\n"
 MAGIC_PACKED = b"asr n-grams 2\n"  # of files that version 1 of the format could not hold: see `NgramModel.packed`
+MAGICS = MAGIC, MAGIC_PACKED  # of the same length
 MAX_HEADER = 1 << 10  # bytes of the lines before the arrays
 DTYPES = {
     "text": "u1",
@@ -39,7 +40,7 @@ def load_model(path: Path | str) -> NgramModel:
     path = Path(path)
     with open_source(path) as file:
         first = file.readline(MAX_LINE)
-        binary = first in (MAGIC, MAGIC_PACKED)
+        binary = first in MAGICS
         return _map(path, first, file.readline()) if binary else read_arpa(chain([first], file), path)
 
 

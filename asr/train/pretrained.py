@@ -20,8 +20,8 @@ from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
 
 HEAD = "head."  # of the weights that depend on the tokens
-# Fields of AcousticConfig that no weight depends on.
-REGULARISERS = ("dropout", "variational_dropout", "weight_dropout")
+# Fields of AcousticConfig that may change: regularizers, and the floor of the features, to which weights adapt.
+CHANGEABLE = ("dropout", "variational_dropout", "weight_dropout", "energy_floor")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainedModel:
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
         for key, theirs in asdict(self.config).items():
-            if key not in REGULARISERS and (ours := getattr(config, key)) != theirs:
+            if key not in CHANGEABLE and (ours := getattr(config, key)) != theirs:
                 raise RecipeError(
                     f"init_from: model.{key} is {theirs} in {self.path} and {ours} here; set model.{key}={theirs}, "
                     "or leave init_from out"

@@ -225,12 +225,12 @@ def test_a_packaged_model_is_adapted_and_made_to_a_size(run: Command, text: Path
     (tmp_path / "own.txt").write_text("the xylocarp lesion was excised\n" * 3)
     out_of(run, "build", tmp_path / "own.txt", "--output", tmp_path / "own.lm")
     arguments = ("--weights", "0.9 0.1", "--size", "6MB", "--output", tmp_path / "both.lm")
-    assert "order 3, 65,0" in out_of(run, "mix", "en-lm", tmp_path / "own.lm", *arguments)
+    assert "order 3, 129,99" in out_of(run, "mix", "en-lm", tmp_path / "own.lm", *arguments)
     assert 5_900_000 < (tmp_path / "both.lm").stat().st_size <= 6_000_000
     measured = out_of(run, "info", tmp_path / "both.lm", "--perplexity", tmp_path / "own.txt")
     assert "unknown words 0.00%" in measured
-    out_of(run, "convert", "en-lm", "--size", "3.5M", "--output", tmp_path / "en.lm")
-    assert (tmp_path / "en.lm").stat().st_size <= 3_500_000
+    out_of(run, "convert", "en-lm", "--size", "5M", "--output", tmp_path / "en.lm")
+    assert (tmp_path / "en.lm").stat().st_size <= 5_000_000
     out_of(run, "build", text, "--size", "4K", "--output", tmp_path / "cats.lm")
     assert (tmp_path / "cats.lm").stat().st_size <= 4_000
 
@@ -304,7 +304,10 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["build", "text.txt", "--output", "./text.txt", "--vocabulary", "text.txt"], "is the same file as"),
         (["build", "text.txt", "--output", "taken"], "taken.parts: is needed for temporary files, but exists"),
         (["convert", "text.txt", "--output", "out.lm"], "text.txt: not a language model"),
-        (["convert", "en-lm", "--output", "out.lm", "--size", "1M"], "1,000,000 bytes are too few: 65,003 words alone"),
+        (
+            ["convert", "en-lm", "--output", "out.lm", "--size", "2M"],
+            "2,000,000 bytes are too few: 129,995 words alone",
+        ),
         (["mix", "en-lm", "missing.lm", "--output", "out.lm", "--weights", "0.5,0.5"], "missing.lm: cannot be read"),
         (["mix", "en-lm", "en-lm", "--output", "out.lm", "--weights", "0.5,0.6"], "weights 0.5,0.6: give 2, "),
         (["mix", "en-lm", "en-lm", "--output", "out.lm", "--weights", "1"], "weights 1: give 2, "),
