@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from asr.audio.sources import STANDARD_INPUT
 from asr.decode.build import DecoderName, DecoderOptions
 from asr.errors import AsrError, one_line
+from asr.files import read_text
 from asr.model.bundle import Bundle, load_bundle
 from asr.output.writers import FORMATS, LIVE_FORMATS
 
@@ -90,7 +91,7 @@ def decoder_options(
     text = hotwords or ""
     if hotwords_file is not None:
         try:
-            text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
+            text += "\n" + read_text(hotwords_file, "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
     given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": nbest > 1}

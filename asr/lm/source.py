@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import LanguageModelError, one_line
+from asr.files import open_input
 from asr.lm.vocabulary import SPECIAL
 from asr.normalize import normalize
 
@@ -54,7 +55,7 @@ def open_source(path: Path | str, on_read: Callable[[int], None] | None = None) 
     try:
         if str(path) == STDIN and sys.stdin is None:
             raise LanguageModelError("-: there is no standard input; name a file")
-        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open(path, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open_input(path) as file:
             # A second buffer: that of a pipe itself peeks at no more than was written first, perhaps one byte.
             whole: Any = io.BufferedReader(file if on_read is None else _Reported(file, on_read), BUFFER)
             first = whole.peek(len(XZ))
