@@ -13,6 +13,7 @@ from typing import IO, Any
 from asr.errors import LanguageModelError, one_line
 from asr.files import open_input
 from asr.lm.vocabulary import SPECIAL
+from asr.model.tokens import CONTROL
 from asr.normalize import normalize
 
 STDIN = "-"
@@ -86,6 +87,8 @@ def read_sentences(
                     sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
+                if as_is and CONTROL.search(sentence.strip().replace("\t", " ")):
+                    raise LanguageModelError(f"{path}:{number}: the text has control characters; remove them")
                 if not as_is:
                     if "<" in sentence and (marks := set(SPECIAL).intersection(sentence.split())):
                         raise LanguageModelError(

@@ -154,7 +154,7 @@ def test_an_empty_folder_and_a_bundle_are_replaced(run: Path, tmp_path: Path):
         with bundle_folder(run, tmp_path / target) as folder:
             (folder / "config.json").write_text("new", encoding="utf-8")
     for target in ("empty", "older"):
-        assert {path.name for path in (tmp_path / target).iterdir()} == {"tokens.txt", "config.json"}
+        assert {path.name for path in (tmp_path / target).iterdir()} == {"tokens.txt", "config.json", "SHA256SUMS"}
     assert {path.name for path in tmp_path.iterdir()} == {"copy", "empty", "older", "link"}
 
 
