@@ -29,9 +29,23 @@ def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _silence_libraries() -> None:
+    """What libraries in C write to standard error goes nowhere, as libmpg123 does about a damaged file; ours stays.
+
+    Not when training: there it may be all that is known of a crash.
+    """
+    with suppress(OSError, AttributeError, ValueError):  # a closed or another stream
+        if sys.stderr.fileno() == 2 and sys.argv[1:2] != ["train"]:
+            own = os.dup(2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            sys.stderr = open(own, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+
 def _run() -> None:
     from asr.cli.messages import complain
 
+    _silence_libraries()
     if sys.stdout is None:
         complain("standard output is closed, so there is nowhere to write")
         sys.exit(1)

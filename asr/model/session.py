@@ -74,7 +74,10 @@ def open_session(
     chosen = _full_names(providers, onnxruntime.get_available_providers())
     log.debug("%s: threads %d, %s", path, options.intra_op_num_threads, ", ".join(chosen))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        # Falling back to other providers is printed on standard output; from the CPU alone there is none.
+        session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=len(chosen) > 1)
+        [item.name for item in (*session.get_inputs(), *session.get_outputs())]  # UnicodeDecodeError of a damaged one
+        return session
     except Exception as problem:  # onnxruntime's own exceptions share no base class
         raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem
 

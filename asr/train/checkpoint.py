@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.files import replacing
-from asr.model.tokens import BLANK, Tokens
 from asr.nn.config import validated
 from asr.train import distributed
 from asr.train.log import EpochStats
@@ -115,9 +114,12 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
 
 
 def check_progress(progress: Any) -> None:
-    """ValueError or TypeError if the parts of a checkpoint's progress are not of their types."""
+    """ValueError if the parts of a checkpoint's progress are not of their types."""
+    if not isinstance(progress, dict):
+        raise ValueError(f"progress is {progress!r:.40}")
     tokens, averaged = progress.get("tokens") or [], progress.get("averaged", [])
-    Tokens(tokens or [BLANK])
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError("tokens is not a list of texts")
     if not isinstance(averaged, list) or not all(isinstance(name, str) for name in averaged):
         raise ValueError("averaged is not a list of names")
     if type(progress.get("batches", 1)) is not int or not isinstance(progress.get("curve", []), list):

@@ -152,6 +152,12 @@ def test_a_name_that_no_file_can_have_is_one_line(name: str) -> None:
         find_language_model(name)
 
 
+def test_names_in_a_graph_that_are_not_utf8_are_one_line(folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"log_probs", b"log\xff\xfeobs"))
+    assert "model.onnx: cannot be run" in refusal(folder)
+
+
 def spoil(folder: Path, operator: str, **attributes: Any) -> None:
     """Put one more operator on the log-probabilities of the graph."""
     graph = onnx.load(str(folder / "model.onnx"))
