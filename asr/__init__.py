@@ -12,20 +12,29 @@ Diagnostics go to the logger "asr" of the `logging` module, which is silent unle
 """
 
 import logging
-from typing import TYPE_CHECKING
-
-from asr.decode.build import DecoderOptions
-from asr.errors import ArgumentError, AsrError, AudioError, BundleError, DeviceError, LanguageModelError, RecipeError
-from asr.model.bundle import Bundle, load_bundle
-from asr.output.events import Final, Partial, Revised
-from asr.output.transcript import Alternative, Segment, Transcript, Word
-from asr.recognize.align import align
-from asr.recognize.batcher import Batcher
-from asr.recognize.endpoint import Endpoint
-from asr.recognize.offline import Recognition, Recognizer, load_model
-from asr.recognize.streaming import StreamingRecognizer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.decode.build import DecoderOptions
+    from asr.errors import (
+        ArgumentError,
+        AsrError,
+        AudioError,
+        BundleError,
+        DeviceError,
+        LanguageModelError,
+        RecipeError,
+    )
+    from asr.model.bundle import Bundle, load_bundle
+    from asr.output.events import Final, Partial, Revised
+    from asr.output.transcript import Alternative, Segment, Transcript, Word
+    from asr.recognize.align import align
+    from asr.recognize.batcher import Batcher
+    from asr.recognize.endpoint import Endpoint
+    from asr.recognize.offline import Recognition, Recognizer, load_model
+    from asr.recognize.streaming import StreamingRecognizer
+
     __version__: str
 
 __all__ = [
@@ -55,11 +64,20 @@ __all__ = [
     "load_model",
 ]
 
+_MODULES = (  # that define them; imported when a name is first used, so that Ctrl-C meanwhile is the program's own
+    *("errors", "output.events", "output.transcript", "model.bundle", "decode.build"),
+    *("recognize.endpoint", "recognize.offline", "recognize.align", "recognize.streaming", "recognize.batcher"),
+)
+
 logging.getLogger("asr").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> str:
-    """`__version__` of the installed distribution, looked up only when somebody asks for it."""
+def __getattr__(name: str) -> Any:
+    """What `__all__` names, and `__version__` of the installed distribution."""
+    for module in (f"asr.{module}" for module in _MODULES if name in __all__):
+        value = getattr(import_module(module), name, None)
+        if getattr(value, "__module__", None) == module:
+            return globals().setdefault(name, value)
     if name != "__version__":
         raise AttributeError(f"module 'asr' has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version

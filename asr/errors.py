@@ -4,9 +4,22 @@ import errno
 import os
 import re
 
+MESSAGE_CHARACTERS = 300
+
 
 class AsrError(Exception):
-    """Base of every error that `asr` raises on purpose; the command line prints it as one line."""
+    """Base of every error that `asr` raises on purpose; the command line prints it as one line.
+
+    The message is one printable line of at most 300 characters: of a longer one the middle is left out, since it begins
+    with where and ends with what to do.
+    """
+
+    def __init__(self, message: object = ""):
+        line = printable(str(message))
+        if len(line) > MESSAGE_CHARACTERS:
+            half = (MESSAGE_CHARACTERS - 1) // 2
+            line = f"{line[:half]}…{line[-half:]}"
+        super().__init__(line)
 
 
 class ArgumentError(AsrError, ValueError):
@@ -33,9 +46,17 @@ class DeviceError(AsrError):
     """A microphone that is absent, busy, or vanished."""
 
 
+def printable(text: str) -> str:
+    """A text as a terminal can show it: one line, no tabs or escape sequences, no half characters."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
+
+
 def one_line(text: object, characters: int = 160) -> str:
     """A library's message or a file name as it fits into an error: one line, printable, not long."""
-    line = " ".join(str(text).encode("utf-8", "replace").decode().split()).rstrip(".")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(text))  # onnxruntime colours its messages
+    line = printable(" ".join(plain.split())).rstrip(".")
     return line if len(line) <= characters else line[: characters - 1] + "…"
 
 
@@ -48,7 +69,8 @@ def os_error_code(error: Exception) -> int | None:
 def describe_os_error(error: Exception) -> str:
     """What the system says and of which file, for a message: "Permission denied: /runs/en"."""
     code, file = os_error_code(error), getattr(error, "filename", None)
-    return one_line(f"{os.strerror(code) if code else error}{f': {file}' if file else ''}")
+    problem = getattr(error, "strerror", None) or (os.strerror(code) if code else error)
+    return one_line(f"{problem}{f': {file}' if file else ''}")
 
 
 def is_disk_full(error: Exception) -> bool:

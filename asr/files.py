@@ -1,9 +1,56 @@
-"""Files that are there whole or not at all."""
+"""Files that may be read, and files that are there whole or not at all."""
 
+import errno
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+PIPE_SECONDS = 5.0  # to wait for a program that opens a pipe for writing
+TEXT_BYTES = 1 << 24  # most of a file that is read whole
+
+
+def open_input(path: str | Path) -> IO[bytes]:
+    """Open a regular file, or a pipe that is written to. OSError, also for devices, which need not end."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise OSError(errno.ENOTSUP, "a device, not a file", str(path))
+    return open_pipe(path) if stat.S_ISFIFO(mode) else open(path, "rb")
+
+
+def open_pipe(path: str | Path) -> IO[bytes]:
+    """OSError if no program opens the pipe for writing within 5 s: opening it would wait for one without end."""
+    late = []
+
+    def write_nothing() -> None:
+        late.append(True)
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    timer = threading.Timer(PIPE_SECONDS, write_nothing)
+    timer.daemon = True
+    timer.start()
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+    finally:
+        timer.cancel()
+    if late:
+        file.close()
+        raise OSError(errno.ETIMEDOUT, "no program writes to this pipe", str(path))
+    return file
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """The text of a file as `open_input` opens it. OSError, also for one above 16 MB; UnicodeDecodeError."""
+    with open_input(path) as file:
+        content = file.read(TEXT_BYTES + 1)
+    if len(content) > TEXT_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {TEXT_BYTES >> 20} MB", str(path))
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager

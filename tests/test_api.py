@@ -326,10 +326,12 @@ def test_floats_a_little_beyond_full_scale_are_audio(carrying: asr.Recognizer, l
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size: 0; give 1 or more"),
-        ({"threads": -1}, "threads: -1; give 0 or more"),
-        ({"threads": "2"}, "threads: '2'; give 0 or more"),
-        ({"batch_size": 0.5}, "batch_size: 0.5; give 1 or more"),
+        ({"batch_size": 0}, "batch_size: 0; give 1 to 1024"),
+        ({"batch_size": 10**9}, "batch_size: 1000000000; give 1 to 1024"),
+        ({"threads": 10**9}, "threads: 1000000000; give 0 to 1024"),
+        ({"threads": -1}, "threads: -1; give 0 to 1024"),
+        ({"threads": "2"}, "threads: '2'; give 0 to 1024"),
+        ({"batch_size": 0.5}, "batch_size: 0.5; give 1 to 1024"),
         ({"providers": 3}, "providers: 3 is not a list"),
         ({"decoder": asr.DecoderOptions("greedy", hotwords=["map"])}, "hotwords: the greedy decoder ignores them"),
         ({"decoder": "beem"}, "decoder: there is no 'beem'; choose greedy or beam"),

@@ -13,9 +13,20 @@ from typing import IO
 
 import numpy as np
 
-from asr.audio.resample import SAMPLE_RATE
+from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
 
+# Formats that hold their sound themselves. Others (hls, dash, concat, imf, sdp, image2, …) name files to be opened,
+# which may be any that the user can read; a white list, since each version of ffmpeg knows more.
+FORMATS = (
+    *("3gp", "aa", "aac", "aax", "ac3", "ac4", "act", "adts", "adx", "aiff", "alac", "amr", "amrnb", "amrwb", "ape"),
+    *("asf", "au", "avi", "caf", "codec2", "dsf", "dts", "dtshd", "dv", "eac3", "flac", "flv", "g722", "g726", "g729"),
+    *("gsm", "iff", "ilbc", "ircam", "live_flv", "loas", "m4v", "matroska", "mlp", "mmf", "mov", "mp3", "mp4", "mpc"),
+    *("mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nsv", "nut", "ogg", "oma", "pvf", "qcp", "rm", "rso", "sbc"),
+    *("sds", "shn", "sln", "smjpeg", "sox", "spdif", "swf", "tak", "truehd", "tta", "voc", "vqf", "w64", "wav", "webm"),
+    *("wsd", "wtv", "wv", "xwma"),
+)
+MAX_ALLOCATION = 1 << 28  # bytes that ffmpeg may ask for at once; it would otherwise grant 2 GB to any header
 DECODE_VALUES = 65536  # samples × channels decoded at a time, so that no header can ask for much memory
 DAMAGE = re.compile(r"partial file|ended prematurely|truncated|Error while decoding|Error submitting packet", re.I)
 
@@ -26,9 +37,10 @@ def ffmpeg_frames(path: Path, name: str, reason: str) -> Iterator[tuple[int, Ite
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError(f"{name}: not readable by libsndfile ({reason}); if it is audio, install ffmpeg to read it")
-    # "file:" and the white list keep an odd name or a playlist from reaching the network.
+    # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
     # An au stream is a 24-byte header with the rate and the channels, then big-endian float32.
-    command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command = [program, "-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION)]
+    command += ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS), "-i", f"file:{path}"]
     command += ["-vn", "-sn", "-dn", "-c:a", "pcm_f32be", "-f", "au", "-"]
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
@@ -38,6 +50,8 @@ def ffmpeg_frames(path: Path, name: str, reason: str) -> Iterator[tuple[int, Ite
             if len(header) < 24:
                 if process.wait() != 0:
                     said = one_line(_complaint(messages).replace(f"file:{path}: ", ""))
+                    if "not on whitelist" in said:
+                        raise AudioError(f"{name}: not an audio file but a playlist, a picture or a text")
                     raise AudioError(
                         f"{name}: not an audio file that libsndfile or ffmpeg can read"
                         f" (libsndfile: {reason}; ffmpeg: {said}); check that it is audio"
@@ -46,6 +60,7 @@ def ffmpeg_frames(path: Path, name: str, reason: str) -> Iterator[tuple[int, Ite
                 return
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
+            check_format(rate, channels, name)
             yield rate, _frames(process, process.stdout, messages, rate, channels, name)
         finally:  # also when the consumer stops early
             process.kill()

@@ -7,7 +7,21 @@ from asr.errors import AudioError
 
 SAMPLE_RATE = 16000  # hertz, of all audio outside this package
 
+# Of a file's header or of samples in memory. What lies beyond is a mistake or damage: kilohertz, a rate of 1 Hz that
+# makes a day of a minute.
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # hertz
+MAX_CHANNELS = 1024
 LOUDEST = 1e6  # full scale is 1; a value beyond this is damage, and its square would overflow in the features
+
+
+def check_format(rate: float, channels: int = 1, name: str = "a stream") -> None:
+    """AudioError, which begins with `name`, for a sample rate or a number of channels that cannot be."""
+    if not MIN_RATE <= rate <= MAX_RATE or rate % 1:
+        raise AudioError(
+            f"{name}: a sample rate of {rate} Hz is impossible; give whole hertz from {MIN_RATE} to {MAX_RATE}"
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"{name}: {channels} channels; audio has 1 to {MAX_CHANNELS}")
 
 
 class Resampler:
@@ -15,12 +29,11 @@ class Resampler:
 
     The filter is soxr's "HQ" (libsoxr, linear phase, 20 bits); it holds back a few milliseconds until `flush`.
     Samples that cannot be audio (NaN, ±inf, beyond ±10⁶) count as silence, because one of them would smear over the
-    whole filter. Others beyond ±1 stay as they are. Raises AudioError for a rate that is not positive.
+    whole filter. Others beyond ±1 stay as they are. Raises AudioError for a rate outside 1 kHz to 1 MHz.
     """
 
     def __init__(self, rate: int) -> None:
-        if rate <= 0:
-            raise AudioError(f"a sample rate of {rate} Hz is impossible; give a positive rate such as {SAMPLE_RATE}")
+        check_format(rate)
         self.rate = rate
         self._start()
 

@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -20,8 +20,9 @@ import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, ffmpeg_frames
 from asr.audio.libsndfile import UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
-from asr.audio.resample import LOUDEST, SAMPLE_RATE, Resampler
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
 from asr.errors import ArgumentError, AudioError, one_line
+from asr.files import open_input
 
 STANDARD_INPUT = "-"
 AUDIO_SUFFIXES = (
@@ -35,8 +36,7 @@ Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 Source = AudioFile | Samples
 
-# Samples in memory beyond these are mistakes: kilohertz, shape (channels, samples), integers that nobody divided.
-MIN_RATE, MAX_RATE = 1_000, 1_000_000  # hertz
+# Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
 MAX_CHANNELS = 64
 MAX_FLOAT = 32.0  # full scale is 1
 SHAPE_ADVICE = "give it the shape (samples,) or (samples, channels)"
@@ -122,14 +122,15 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
             reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
         else:
             with sound:
+                check_format(sound.samplerate, sound.channels, name)
                 if length_is_known(sound, path) or (sound.frames > 0 and shutil.which("ffmpeg") is None):
                     log.debug("%s: %s, %d Hz, channels: %d", name, sound.format, sound.samplerate, sound.channels)
-                    yield from _blocks(sound.samplerate, libsndfile_frames(sound, name), size)
+                    yield from _blocks(sound.samplerate, _not_empty(libsndfile_frames(sound, name), name), size)
                     return
             reason = "its header does not say how long it is"
         with ffmpeg_frames(path, name, reason) as (rate, frames):
             log.debug("%s: %d Hz, read by ffmpeg (libsndfile: %s)", name, rate, reason)
-            yield from _blocks(rate, frames, size)
+            yield from _blocks(rate, _not_empty(frames, name), size)
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
@@ -149,18 +150,25 @@ def duration(source: str | Path) -> float | None:
         return None
 
 
-def find_audio(folder: str | Path) -> list[Path]:
-    """The audio and video files below `folder`, told by suffix, sorted; hidden files and folders are left out."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise AudioError(one_line(f"{folder}: no such folder; name an existing one"))
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+def find_audio(folder: str | Path, on_error: Callable[[AudioError], object] | None = None) -> list[Path]:
+    """The audio and video files below `folder`, told by suffix, sorted; hidden files and folders are left out.
+
+    on_error: called for each folder below it that cannot be read; without it the first one is raised.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problem = AudioError(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
+        if on_error is None:
+            raise problem from error
+        on_error(problem)
+
+    if not os.path.isdir(folder):
+        raise AudioError(f"{folder}: no such folder; name an existing one")
+    found = []
+    for path, below, names in os.walk(folder, onerror=unreadable):
+        below[:] = (name for name in below if not name.startswith("."))
+        found += [Path(path, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and os.path.isfile(path))
 
 
 @contextmanager
@@ -199,7 +207,7 @@ def _open(path: Path, name: str) -> IO[bytes]:
             raise AudioError(f"{name}: a device, not an audio file; name a file")
         if stat.S_ISREG(status.st_mode) and status.st_size == 0:
             raise AudioError(f"{name}: empty file (0 bytes); record or copy it again")
-        return path.open("rb")
+        return open_input(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         raise AudioError(f"{name}: no such file") from None
     except OSError as error:
@@ -235,6 +243,16 @@ def _read(stream: IO[bytes], name: str) -> bytes:
         return stream.read(COPY_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a closed file object
         raise AudioError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _not_empty(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    """The frames of a file; AudioError if there are none."""
+    empty = True
+    for piece in frames:
+        empty = False
+        yield piece
+    if empty:
+        raise AudioError(f"{name}: there is no sound in it (0 samples); record or copy it again")
 
 
 def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -2,16 +2,50 @@
 
 import io
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
+from types import FrameType
 
-from asr.cli.messages import complain
 from asr.errors import AsrError, describe_os_error, is_disk_full
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 130 on Ctrl-C."""
+    """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 128 + the signal that ended it
+    (130 on Ctrl-C).
+    """
+    try:
+        for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C, so that nothing is left behind
+            number = getattr(signal, name, None)  # Windows has no SIGHUP, and `nohup` has it ignored
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _end)
+        _run()
+    except KeyboardInterrupt:  # while the program starts
+        sys.exit(128 + signal.SIGINT)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _silence_libraries() -> None:
+    """What libraries in C write to standard error goes nowhere, as libmpg123 does about a damaged file; ours stays.
+
+    Not when training: there it may be all that is known of a crash.
+    """
+    with suppress(OSError, AttributeError, ValueError):  # a closed or another stream
+        if sys.stderr.fileno() == 2 and sys.argv[1:2] != ["train"]:
+            own = os.dup(2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            sys.stderr = open(own, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+
+def _run() -> None:
+    from asr.cli.messages import complain
+
+    _silence_libraries()
     if sys.stdout is None:
         complain("standard output is closed, so there is nowhere to write")
         sys.exit(1)

@@ -4,9 +4,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
+from asr.errors import AsrError, printable
 from asr.output.writers import EXACT_NAMES
-from asr.recognize.offline import OnProgress
+
+if TYPE_CHECKING:  # recognition takes a while to import, and an error before it should not wait
+    from asr.recognize.offline import OnProgress
 
 OnStage = Callable[[str, float], None]  # called with the name of a stage and the share of it that is done
 
@@ -15,12 +19,7 @@ def complain(problem: object) -> None:
     """One line on standard error, if anybody reads that."""
     if sys.stderr is not None:  # `print` would take standard output instead
         with suppress(OSError, ValueError):
-            print(f"asr: {problem}", file=sys.stderr, flush=True)
-
-
-def printable(name: str) -> str:
-    """A file's name as text can hold it: one line, no tabs, none of the half characters of a name that is not UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in name)
+            print(f"asr: {AsrError(problem)}", file=sys.stderr, flush=True)
 
 
 def name_in(format: str, name: str) -> str:
@@ -30,13 +29,14 @@ def name_in(format: str, name: str) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @contextmanager
-def audio_progress(lengths: Callable[[], list[float | None]]) -> Iterator[OnProgress | None]:
+def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnProgress | None]":
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
     `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.

@@ -12,10 +12,13 @@ from typer import Option
 from typer.core import TyperCommand
 
 from asr.audio.sources import STANDARD_INPUT
-from asr.decode.build import DecoderName, DecoderOptions
+from asr.decode.build import WIDEST, DecoderName, DecoderOptions
 from asr.errors import AsrError, one_line
+from asr.files import read_text
 from asr.model.bundle import Bundle, load_bundle
+from asr.model.session import MAX_THREADS
 from asr.output.writers import FORMATS, LIVE_FORMATS
+from asr.recognize.offline import MAX_BATCH_SIZE
 
 LANGUAGES = {"en": "English"}  # codes of the packaged models
 
@@ -32,8 +35,10 @@ Output = Annotated[Path | None, Option("--output", "-o", help="File to write ins
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
 Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
 Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
-Threads = Annotated[int, Option(min=0, help="Processor threads; 0 for one per core.")]
-BatchSize = Annotated[int, Option(min=1, help="Windows recognized together; the text does not depend on it.")]
+Threads = Annotated[int, Option(min=0, max=MAX_THREADS, help="Processor threads; 0 for one per core.")]
+BatchSize = Annotated[
+    int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
+]
 
 Decoder = Annotated[
     str,
@@ -42,7 +47,7 @@ Decoder = Annotated[
         help="beam: uses a language model, more accurate; greedy: fastest.",
     ),
 ]
-BeamWidth = Annotated[int, Option(min=1, max=1024, help="Hypotheses that the beam keeps.")]
+BeamWidth = Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")]
 LanguageModel = Annotated[
     str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
 ]
@@ -90,7 +95,7 @@ def decoder_options(
     text = hotwords or ""
     if hotwords_file is not None:
         try:
-            text += "\n" + hotwords_file.read_text(encoding="utf-8-sig")
+            text += "\n" + read_text(hotwords_file, "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
     given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": nbest > 1}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.messages import complain, print_table, printable
+from asr.cli.messages import complain, print_table
 from asr.train.runs import Run, find_runs
 
 COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed")
@@ -18,9 +18,10 @@ def runs(
 
     A damaged run gives lines on standard error as well, and the exit code is 1.
     """
-    found = find_runs(folder)
+    damage: list[object] = []
+    found = find_runs(folder, damage.append)
     print_table([COLUMNS, *map(cells, found)])
-    damage = [line for run in found for line in run.damage]
+    damage += [line for run in found for line in run.damage]
     for line in damage:
         complain(line)
     if damage:
@@ -33,7 +34,7 @@ def cells(run: Run) -> tuple[str, ...]:
         best = f"WER {run.best:.2%}" if run.kind == "acoustic" else f"perplexity {run.best:.1f}"
         best += f" (epoch {run.best_epoch})"
     return (
-        printable(str(run.folder)),
+        str(run.folder),
         run.kind,
         f"{run.epochs} of {run.planned or '?'}",
         best,

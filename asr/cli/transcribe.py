@@ -109,11 +109,15 @@ def expand(sources: list[str]) -> tuple[dict[str, Path], int]:
     for source in sources:
         if not source:  # an unset shell variable; Path("") would be the current folder
             raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
-        if source == STANDARD_INPUT or not Path(source).is_dir():
+        if source == STANDARD_INPUT or not os.path.isdir(source):
             files[source] = Path("stdin" if source == STANDARD_INPUT else Path(source).name)
             continue
-        found = find_audio(source)
-        if not found:
+        problems: list[AsrError] = []
+        found = find_audio(source, problems.append)
+        for problem in problems:
+            complain(problem)
+        failed += len(problems)
+        if not found and not problems:
             failed += 1
             complain(f"{source}: no audio files in this folder")
         files |= {str(path): path.relative_to(source) for path in found}

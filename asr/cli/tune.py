@@ -16,6 +16,7 @@ from asr.decode.build import NO_LM, DecoderOptions
 from asr.errors import AsrError
 from asr.files import replacing
 from asr.model.bundle import Bundle, find_language_model, load_bundle, packaged_language_models, write_config
+from asr.model.checksums import SUMS, write_checksums
 from asr.recognize.offline import Recognizer
 
 HEADING = "## Decoding"  # of the model card's last part, which is written anew
@@ -72,6 +73,8 @@ def tune(
     card = path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() if path.is_file() else f"# {bundle.config.name}"
     with replacing(path) as part:
         part.write_text(f"{card}\n\n{section}", encoding="utf-8")
+    if (folder / SUMS).exists():
+        write_checksums(folder)
 
 
 def bundled(bundle: Bundle, lm: str) -> str:

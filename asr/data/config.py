@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from asr.model.phones import LETTERS
-from asr.nn.config import Count, CountOrZero, NotNegative, Positive, Share
+from asr.nn.config import Count, CountOrZero, NotNegative, Positive, Share, Vocabulary
 
 NOISES = ("white", "pink", "brown", "babble")
 CODECS = ("telephone", "telephone-mu-law", "telephone-gsm", "opus", "mp3")
@@ -84,7 +84,7 @@ class TokenizerConfig:
     # bpe and phone_bpe: pieces of several letters or phones, by sentencepiece, trained on the training text.
     # phones: one token a phone, and another for it at the start of a word.
     kind: Literal["bpe", "characters", "phones", "phone_bpe"] = "bpe"
-    vocabulary: Count = 128  # tokens with the blank, for bpe and phone_bpe
+    vocabulary: Vocabulary = 128  # tokens with the blank, for bpe and phone_bpe
     case: Literal["lower", "upper", "keep"] = "lower"  # applied to the text before anything else
     alphabet: str = "abcdefghijklmnopqrstuvwxyz'"  # letters that texts may hold beside the space
     # Where phones are spelled, `error` takes words of other characters too: if they cannot be pronounced, the utterance
@@ -144,5 +144,5 @@ class PhonesConfig:
     """
 
     weight: Share = 0.0  # of its loss, taken from that of the first head; 0 for no second head
-    vocabulary: Count = 128  # BPE tokens with the blank
+    vocabulary: Vocabulary = 128  # BPE tokens with the blank
     alphabet: str = LETTERS  # CMUdict's 39 phones without stress

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import RecipeError, one_line
+from asr.files import open_input
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        with open_input(path) as file:
+            content = file.read()
     except OSError as error:
         raise RecipeError(f"{path}: cannot read the manifest ({error.strerror}); check the path") from error
 

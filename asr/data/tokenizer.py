@@ -11,9 +11,11 @@ import sentencepiece
 
 from asr.data.config import PhonesConfig, Spelling, TokenizerConfig
 from asr.errors import RecipeError, one_line
-from asr.model.bundle import Bundle
+from asr.files import open_input
+from asr.model.bundle import Bundle, find_inside
 from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
+from asr.nn.config import validated
 from asr.normalize import APOSTROPHES
 
 TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
@@ -144,7 +146,10 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, s
 def _open_tokenizer(config: TokenizerConfig, model: Path) -> Tokenizer:
     if config.kind == "characters":
         return CharacterTokenizer(config)
-    return PhoneTokenizer() if config.kind == "phones" else BpeTokenizer(model.read_bytes(), config.spelling)
+    if config.kind == "phones":
+        return PhoneTokenizer()
+    with open_input(find_inside(model.parent, model.name) or model) as file:
+        return BpeTokenizer(file.read(), config.spelling)
 
 
 def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
@@ -160,8 +165,8 @@ def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
 def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Tokenizer:
     """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
     try:
-        tokenizer = _open_tokenizer(TokenizerConfig(**settings), folder / TOKENIZER_MODEL)
-    except (OSError, TypeError, RuntimeError) as error:
+        tokenizer = _open_tokenizer(validated(TokenizerConfig, settings), folder / TOKENIZER_MODEL)
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"{folder}: its tokenizer cannot be used ({one_line(error)}); choose another bundle for it"
         ) from error

@@ -34,6 +34,7 @@ DecoderName = Literal["greedy", "beam"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
 GUESSED = 1000  # words of a language model, the likeliest, that rules pronounce if no lexicon has them: some seconds
+WIDEST = 1024  # hypotheses
 OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
@@ -64,11 +65,11 @@ class DecoderOptions:
 
     def __post_init__(self) -> None:
         if self.name not in (names := get_args(DecoderName)):
-            raise ArgumentError(f"decoder: there is no {self.name!r}; choose {' or '.join(names)}")
+            raise ArgumentError(f"decoder: there is no {self.name!r:.80}; choose {' or '.join(names)}")
         for argument in ("beam_width", "nbest"):
             value = getattr(self, argument)
-            if not isinstance(value, Integral) or value < 1:
-                raise ArgumentError(f"{argument}: {value!r} is not a whole number of at least 1")
+            if not isinstance(value, Integral) or not 1 <= int(value) <= WIDEST:
+                raise ArgumentError(f"{argument}: {value!r:.40} is not a whole number from 1 to {WIDEST}")
         for argument in ("lm", "rescore", "lexicon"):
             if not isinstance(value := getattr(self, argument), str | Path | None):
                 raise ArgumentError(f"{argument}: {value!r:.80} is not a name or a path")

@@ -6,13 +6,15 @@ from itertools import islice, product
 
 from asr.decode.lexicon import Pronunciations
 from asr.errors import ArgumentError
-from asr.model.tokens import Tokens
+from asr.model.tokens import CONTROL, Tokens
 from asr.normalize import APOSTROPHES
 
 # Where no boost is given. A long word is rarely recognised by accident and has more letters that may be misrecognised.
 NATS_PER_LETTER = 3.0
 FREE_LETTERS = 2  # that bring no boost
 HIGHEST_BOOST = 100.0  # nats
+MAX_PHRASE = 200  # characters: of each beginning of a phrase something is kept
+MAX_PHRASES = 10_000
 VARIANTS = 16  # ways to pronounce a phrase, of all those in which its words may be
 
 Hotwords = str | Sequence[str] | Mapping[str, float]
@@ -43,9 +45,15 @@ def parse_hotwords(
                 f"hotwords: {hotwords!r:.80} is neither text, a list of phrases, nor a mapping from phrases to boosts"
             ) from None
         items = [(phrase, number if colon else None, item.strip()) for item, phrase, colon, number in parted]
+    if len(items) > MAX_PHRASES:
+        raise ArgumentError(f"hotwords: {len(items):,} phrases; give at most {MAX_PHRASES:,}")
     parsed = {}
     for phrase, boost, item in items:
         phrase = " ".join(str(phrase).translate(APOSTROPHES).split())
+        if len(phrase) > MAX_PHRASE:
+            raise ArgumentError(f"hotword '{phrase[:40]}…': {len(phrase):,} letters; give at most {MAX_PHRASE}")
+        if CONTROL.search(phrase):
+            raise ArgumentError(f"hotword '{phrase}': it has control characters; leave them out")
         if phrase or boost is not None:
             form = _spelled(phrase, tokens) if pronunciations is None else _pronounceable(phrase, pronunciations)
             parsed[form] = default_boost(phrase) if boost is None else _checked(boost, item)
@@ -55,7 +63,7 @@ def parse_hotwords(
 def _checked(boost: object, item: str) -> float:
     try:
         nats = float(boost)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         nats = 0.0
     if not 0 < nats <= HIGHEST_BOOST:
         raise ArgumentError(f"hotword '{item}': a boost is a number above 0 and up to 100, as in 'Ivanhoe:8'")

@@ -90,7 +90,7 @@ class PronouncedModel(NgramModel):
     """
 
     def __init__(self, model: NgramModel, lexicon: Lexicon):
-        super().__init__(model.counts, model.arrays)
+        super().__init__(model.counts, model.arrays, model.path)
         self.lexicon = lexicon
         ids = dict(zip(self.vocabulary, range(len(self.vocabulary)), strict=True))
         # Of each word of the lexicon its id, or −1.
@@ -155,8 +155,10 @@ class PronouncedModel(NgramModel):
 
     def _continue(self, state: int) -> Continuations:
         """The continuations of a context, in Python where there are few, which is then faster."""
-        nodes = slice(self._first[state], self._first[state + 1])
+        nodes = slice(*self._children(state))
         words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
+        if (words >= (len(self._members) or len(self.vocabulary))).any() or not np.isfinite(log_probs).all():
+            raise self._damaged()
         if len(self._members):
             words = self.arrays["members"][words]
         if len(words) < FEW:

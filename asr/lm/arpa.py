@@ -10,10 +10,13 @@ from typing import TextIO
 import numpy as np
 
 from asr.errors import LanguageModelError, one_line
+from asr.lm.arrays import MAX_LINE
 from asr.lm.ngram import Level, NgramModel
 from asr.lm.vocabulary import SPECIAL, UNKNOWN
 
 LN10 = math.log(10)
+MAX_ORDER = 16
+LARGEST = 1e9  # of a log10: further off there is no probability
 UNKNOWN_LOG10 = -100.0  # <unk> in a model that does not have it, as in KenLM
 
 
@@ -28,6 +31,8 @@ class _Lines:
     def __next__(self) -> bytes:
         for line in self._file:
             self.number += 1
+            if len(line) >= MAX_LINE:
+                raise self.error(f"longer than {MAX_LINE} bytes")
             if line := line.strip():
                 return line
         raise LanguageModelError(f"{self.path}: ends too early; copy or make it again")
@@ -45,6 +50,9 @@ def read_arpa(file: Iterable[bytes], path: Path) -> NgramModel:
     lines = _Lines(file, path)
     counts = _read_counts(lines)
     index: dict[bytes, int] = {}
+    for order, count in enumerate(counts[1:], start=2):
+        if count > counts[0] ** order:
+            raise LanguageModelError(f"{path}: there cannot be {count:,} {order}-grams of {counts[0]:,} words")
     sections = [_read_section(lines, order, count, index) for order, count in enumerate(counts, start=1)]
     lines.expect(b"\\end\\")
     try:
@@ -59,8 +67,8 @@ def _read_counts(lines: _Lines) -> list[int]:
         raise LanguageModelError(f"{lines.path}: not a language model: neither ARPA nor made by `asr lm build`")
     counts: list[int] = []
     while (line := next(lines)) != b"\\1-grams:":
-        matched = re.fullmatch(rb"ngram (\d+) *= *(\d+)", line)
-        if not matched or int(matched[1]) != len(counts) + 1:
+        matched = re.fullmatch(rb"ngram (\d{1,2}) *= *(\d{1,10})", line)
+        if not matched or int(matched[1]) != len(counts) + 1 or len(counts) == MAX_ORDER:
             raise lines.error(f"expected “ngram {len(counts) + 1}=…”, found “{_shown(line)}”")
         counts.append(int(matched[2]))
     if not counts:
@@ -82,7 +90,7 @@ def _read_section(lines: _Lines, order: int, count: int, index: dict[bytes, int]
         fields = line.split()
         try:
             prob, backoff = float(fields[0]), float(fields[order + 1]) if len(fields) > order + 1 else 0.0
-            if not (len(fields) in (order + 1, order + 2) and math.isfinite(prob + backoff) and prob <= 0):
+            if not (len(fields) in (order + 1, order + 2) and -LARGEST <= prob <= 0 and abs(backoff) <= LARGEST):
                 raise ValueError
         except ValueError:
             raise lines.error(f"not a {order}-gram with its log10 probability: “{_shown(line)}”") from None

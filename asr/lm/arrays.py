@@ -28,7 +28,8 @@ def map_arrays(
     Raises LanguageModelError if it is no file or compressed; within `explain_damage` also if it is damaged.
     """
     # An ordinary array of the mapped memory: np.memmap itself is slower.
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if path.is_file() else np.zeros(0, dtype=np.uint8)
+    plain = path.is_file() and path.stat().st_size > 0
+    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if plain else np.zeros(0, dtype=np.uint8)
     if data[: len(magic)].tobytes() != magic:
         raise LanguageModelError(f"{path}: is to be mapped into memory; it must be a file, and not compressed")
     described = json.loads(header)
@@ -36,10 +37,12 @@ def map_arrays(
     begin = len(magic) + len(header)
     for name, allowed in dtypes.items():
         dtype, length = described["arrays"][name]
+        if dtype not in allowed.split() or type(length) is not int or length < 0:
+            raise ValueError(f"{name} cannot be {one_line(length, 20)} numbers of type {one_line(dtype, 20)}")
         begin += -begin % ALIGNMENT
         end = begin + length * np.dtype(dtype).itemsize
-        if dtype not in allowed.split() or end > len(data):
-            raise ValueError(f"no room for {name}")
+        if end > len(data):
+            raise ValueError(f"{name} ends at byte {end:,} of {len(data):,}")
         arrays[name] = data[begin:end].view(f"<{dtype}")
         begin = end
     return described, arrays
@@ -50,7 +53,7 @@ def explain_damage(path: Path) -> Iterator[None]:
     """LanguageModelError in place of what is raised where the contents of a file do not fit together."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise LanguageModelError(f"{path}: truncated or damaged ({one_line(error)}); copy or build it again") from error
 
 

@@ -5,6 +5,7 @@ A binary file is the arrays of `asr.lm.ngram` and of the vocabulary, mapped into
 
 import gzip
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from asr.errors import LanguageModelError
 from asr.files import replacing
-from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.arpa import MAX_ORDER, read_arpa, write_arpa
 from asr.lm.arrays import ALIGNMENT, MAX_LINE, explain_damage, map_arrays, write_arrays
 from asr.lm.ngram import CODES, MEMBERS, SMALL_CODES, NgramModel
 from asr.lm.source import open_source
@@ -40,25 +41,53 @@ def load_model(path: Path | str) -> NgramModel:
     path = Path(path)
     with open_source(path) as file:
         first = file.readline(MAX_LINE)
-        binary = first in MAGICS
-        return _map(path, first, file.readline()) if binary else read_arpa(chain([first], file), path)
+        if first in MAGICS:
+            return _map(path, first, file.readline(MAX_LINE))
+        return read_arpa(chain([first], iter(partial(file.readline, MAX_LINE), b"")), path)
 
 
 def _map(path: Path, magic: bytes, header: bytes) -> NgramModel:
     with explain_damage(path):
         described, arrays = map_arrays(path, magic, header, _dtypes(magic))
         counts = described["counts"]
+        if not isinstance(counts, list) or not 1 <= len(counts) <= MAX_ORDER:
+            raise ValueError(f"counts are not of 1 to {MAX_ORDER} orders")
+        if not all(type(count) is int and 0 <= count < 1 << 32 for count in counts):
+            raise ValueError("counts are not all numbers of 32 bits")
         arrays.setdefault("members", arrays["first"][:0])
-        inner, nodes = 1 + sum(counts[:-1]), 1 + sum(counts)
-        lengths = {"words": nodes, "log_probs": nodes, "first": inner + 1, "backoffs": inner, "starts": counts[0] + 1}
-        if any(len(arrays[name]) != length for name, length in lengths.items()):
-            raise ValueError("lengths differ")
-        members = arrays["members"]
-        if (np.diff(members, append=counts[0]) <= 0).any() or len(members) > MEMBERS:
-            raise ValueError("members not ascending")
-        if arrays["first"][-1] != nodes or arrays["starts"][-1] != len(arrays["text"]):
-            raise ValueError("ends differ")
-        return NgramModel(counts, arrays)
+        _check_ends(counts, arrays)
+        return NgramModel(counts, arrays, path)
+
+
+def _check_ends(counts: list[int], arrays: dict[str, np.ndarray]) -> None:
+    """ValueError if arrays do not fit together: of large ones the lengths and ends, so that a file opens at once."""
+    inner, nodes = 1 + sum(counts[:-1]), 1 + sum(counts)
+    third = 1 + sum(counts[: min(2, len(counts) - 1)])
+    lengths = {
+        "words": nodes,
+        "log_probs": nodes,
+        "first": inner + 1,
+        "backoffs": inner,
+        "starts": counts[0] + 1,
+        "suffixes": inner - third,
+    }
+    if any(len(arrays[name]) != length for name, length in lengths.items()):
+        raise ValueError("lengths differ")
+    first, members = arrays["first"], arrays["members"]
+    if first[0] != 1 or first[1] != 1 + counts[0] or first[-1] != nodes:
+        raise ValueError("ends differ")
+    if len(members) > MEMBERS or (members[1:] <= members[:-1]).any() or (members[-1:] >= counts[0]).any():
+        raise ValueError("members not ascending")
+    for values, table in (("log_probs", "log_prob_table"), ("backoffs", "backoff_table")):
+        codes = 0 if arrays[values].dtype.kind == "f" else 1 << 8 * arrays[values].itemsize
+        if (
+            (codes > 0) != (len(arrays[table]) > 0)
+            or len(arrays[table]) > codes
+            or not np.isfinite(arrays[table]).all()
+        ):
+            raise ValueError(f"{table} does not fit")
+    if arrays["log_probs"].dtype != arrays["backoffs"].dtype:
+        raise ValueError("types differ")
 
 
 def save_model(model: NgramModel, path: Path) -> None:

@@ -13,6 +13,7 @@ the words that can follow from the phones so far. Arrays:
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from asr.lm.arrays import MAX_LINE, explain_damage, map_arrays, write_arrays
 from asr.lm.source import open_source
 from asr.lm.vocabulary import SortedStrings, join
 from asr.model.phones import LETTERS, parse
+from asr.model.tokens import CONTROL
 
 MAGIC = b"asr lexicon 1\n"  # the number is raised when an old `asr` could not read a new file
 DTYPES = {
@@ -35,6 +37,7 @@ DTYPES = {
     "given": "u4",
     "first": "u4",
 }
+MAX_WORD = 1000  # letters
 Entry = tuple[str, str]  # a word and its pronunciation
 
 
@@ -49,8 +52,10 @@ class Lexicon:
         lengths = {len(self._pronunciations), len(self._words), len(self._given)}
         if len(lengths) != 1 or len(self._first) != len(self.vocabulary):
             raise ValueError("lengths differ")
-        if arrays["starts"][-1] != len(arrays["text"]) or arrays["phone_starts"][-1] != len(arrays["phones"]):
-            raise ValueError("ends differ")
+        entries = len(self._words)
+        limits = {"words": len(self.vocabulary), "given": entries, "first": entries}
+        if any((arrays[name] >= limit).any() for name, limit in limits.items()):
+            raise ValueError("entries differ")
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Lexicon":
@@ -59,8 +64,10 @@ class Lexicon:
         """
         by_word: dict[str, dict[str, None]] = {}
         for word, pronunciation in entries:
-            if [word] != word.split():
-                raise ArgumentError(f"'{one_line(word)}' is not a word; it must not have a space")
+            if [word] != word.split() or CONTROL.search(word) or len(word) > MAX_WORD:
+                raise ArgumentError(
+                    f"'{one_line(word, 40)}' is not a word; it must not have a space or over {MAX_WORD} letters"
+                )
             if not pronunciation or not {*LETTERS}.issuperset(pronunciation):
                 raise ArgumentError(f"'{one_line(pronunciation)}' is not a pronunciation of '{word}' in {LETTERS}")
             by_word.setdefault(word, {})[pronunciation] = None
@@ -86,8 +93,8 @@ class Lexicon:
             first = file.readline(MAX_LINE)
             if first == MAGIC:
                 with explain_damage(path):
-                    return cls(map_arrays(path, MAGIC, file.readline(), DTYPES)[1])
-            return cls.of(read_dictionary(chain([first], file), path))
+                    return cls(map_arrays(path, MAGIC, file.readline(MAX_LINE), DTYPES)[1])
+            return cls.of(read_dictionary(chain([first], iter(partial(file.readline, MAX_LINE), b"")), path))
 
     def save(self, path: Path) -> None:
         """Write the binary form. An older file stays until it is complete. LanguageModelError."""
@@ -106,10 +113,10 @@ class Lexicon:
         return ((self.word(entry), self.pronunciation(entry)) for entry in self._given)
 
     def word(self, entry: int) -> str:
-        return self.vocabulary[self._words[entry]].decode()
+        return self.vocabulary[self._words[entry]].decode("utf-8", "replace")
 
     def pronunciation(self, entry: int) -> str:
-        return self._pronunciations[entry].decode()
+        return self._pronunciations[entry].decode("utf-8", "replace")
 
     def narrow(self, prefix: str, within: range | None = None) -> range:
         """The entries whose pronunciations start with `prefix`; those that are pronounced so come first.
@@ -158,6 +165,6 @@ def read_dictionary(lines: Iterable[bytes], path: Path) -> Iterator[Entry]:
             raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the dictionary with iconv") from None
         except ArgumentError as error:
             raise LanguageModelError(f"{path}:{number}: {error}") from None
-        if [word] != word.split() or not pronunciation:
+        if [word] != word.split() or CONTROL.search(word) or len(word) > MAX_WORD or not pronunciation:
             raise LanguageModelError(f"{path}:{number}: not a word, a tab and its phones: '{one_line(text, 60)}'")
         yield word, pronunciation

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.errors import BundleError, LanguageModelError, one_line
-from asr.model.bundle import FORMAT, read_config
-from asr.model.session import open_session
+from asr.model.bundle import FORMAT, check_fields, limits, read_config, require_inside
+from asr.model.session import open_session, run_graph, state_shape
 from asr.model.tokens import BLANK_ID, Tokens
 
 if TYPE_CHECKING:
@@ -38,11 +38,14 @@ class NeuralConfig:
     tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
     kind: str
     metrics: dict[str, float] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind != KIND:
             raise ValueError(f"kind {self.kind}")
+        if not all(isinstance(self.tokenizer.get(name, ""), str) for name in ("case", "kind")):
+            raise ValueError("tokenizer.case and tokenizer.kind are not both texts")
 
 
 class NeuralModel:
@@ -54,11 +57,11 @@ class NeuralModel:
     States are float32 with the batch as first axis: index them as hypotheses branch and end.
     """
 
-    def __init__(self, config: NeuralConfig, tokens: Tokens, session: "onnxruntime.InferenceSession"):
+    def __init__(self, config: NeuralConfig, tokens: Tokens, session: "onnxruntime.InferenceSession", path: Path):
         self.config = config
         self.tokens = tokens
-        self._session = session
-        self._state_shape = session.get_inputs()[1].shape[1:]
+        self._session, self._path = session, path
+        self._state_shape = state_shape(session.get_inputs()[1], path, LanguageModelError)
 
     @classmethod
     def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
@@ -66,26 +69,32 @@ class NeuralModel:
         folder = Path(folder)
         try:
             config = read_config(folder, NeuralConfig, "recurrent language model")
-            tokens = Tokens.load(folder / "tokens.txt")
+            tokens = Tokens.load(require_inside(folder, "tokens.txt"))
+            path = graph or require_inside(folder, "model.onnx")
         except BundleError as error:
             raise LanguageModelError(str(error)) from error
-        path = graph or folder / "model.onnx"
         session = open_session(path, threads, error=LanguageModelError)
         names = [item.name for item in session.get_inputs()]
-        if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1] != len(tokens):
+        if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1:] != [len(tokens)]:
             raise LanguageModelError(
                 f"{path}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
             )
-        return cls(config, tokens, session)
+        return cls(config, tokens, session, path)
 
     def start(self, batch: int = 1) -> np.ndarray:
         return np.zeros((batch, *self._state_shape), dtype=np.float32)
 
     def advance(self, tokens: Sequence[int] | np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """tokens (B,), states → log_probs (B, V) of the tokens after them, next states."""
-        inputs = {"tokens": np.asarray(tokens, dtype=np.int64)[:, None], "state": states}
-        log_probs, states = self._session.run(None, inputs)
+        log_probs, states = self._run(np.asarray(tokens, dtype=np.int64)[:, None], states)
         return log_probs[:, 0], states
+
+    def _run(self, tokens: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """tokens (B, T), states → log_probs (B, T, V), next states. LanguageModelError if the graph fails."""
+        shape = (*tokens.shape, len(self.tokens))
+        inputs = {"tokens": tokens, "state": states}
+        log_probs, states = run_graph(self._session, inputs, shape, self._path, LanguageModelError).values()
+        return log_probs, states
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Natural log of the probability of each sequence as a whole sentence, its end included: (N,)."""
@@ -101,7 +110,7 @@ class NeuralModel:
             tokens = np.full((len(rows), len(sequences[rows[-1]]) + 2), BOUNDARY, dtype=np.int64)
             for row, index in zip(tokens, rows, strict=True):
                 row[1 : len(sequences[index]) + 1] = sequences[index]
-            log_probs, _ = self._session.run(None, {"tokens": tokens[:, :-1], "state": self.start(len(rows))})
+            log_probs, _ = self._run(tokens[:, :-1], self.start(len(rows)))
             chosen = np.take_along_axis(log_probs, tokens[:, 1:, None], axis=2)[:, :, 0].astype(np.float64)
             for row, index in zip(chosen, rows, strict=True):
                 scores[index] = row[: len(sequences[index]) + 1]

@@ -18,13 +18,15 @@ A file (`asr.lm.binary`) holds these arrays and the vocabulary's.
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import numpy as np
 
+from asr.errors import LanguageModelError
 from asr.lm.vocabulary import Vocabulary, join
 
 CODES = 1 << 16  # values that 16 bits tell apart
@@ -56,20 +58,24 @@ class NgramModel:
     contexts with the same continuations have the same state (state minimization, Li & Khudanpur 2008, as in KenLM).
     """
 
-    def __init__(self, counts: Sequence[int], arrays: dict[str, np.ndarray]):
+    def __init__(self, counts: Sequence[int], arrays: dict[str, np.ndarray], path: Path | None = None):
+        self.path = path  # of the file that the arrays are mapped from, which may be damaged
         self.counts = tuple(counts)
         self.order = len(self.counts)
         self.arrays = arrays
         self.vocabulary = Vocabulary(arrays["text"], arrays["starts"])
-        begins = [*accumulate((1, *self.counts))]  # the first node of each order
+        self._orders = begins = [*accumulate((1, *self.counts))]  # the first node of each order
         self._unigrams = self.counts[0]
+        self._nodes = begins[-1]
         self._inner = begins[self.order - 1]  # the first node that is no context
         self._third = begins[min(self.order, 3) - 1]  # the first whose suffix is stored
         # Python reads single items of a memoryview several times faster than those of an array.
         self._words, self._first, self._suffixes = (arrays[key].data for key in ("words", "first", "suffixes"))
-        self._log_probs, self._log_prob_table = arrays["log_probs"].data, arrays["log_prob_table"].data
-        self._backoffs, self._backoff_table = arrays["backoffs"].data, arrays["backoff_table"].data
-        self._quantized = len(self._log_prob_table) > 0
+        self._log_probs, self._backoffs = arrays["log_probs"].data, arrays["backoffs"].data
+        self._quantized = len(arrays["log_prob_table"]) > 0
+        self._log_prob_table, self._backoff_table = (
+            _filled(arrays[f"{kind}_table"], arrays[f"{kind}s"]).data for kind in ("log_prob", "backoff")
+        )
         self._members = arrays["members"].data
         self._ranks = self._below = None
         if len(self._members):
@@ -125,15 +131,15 @@ class NgramModel:
             first, last = begin + 1, end + 1
         else:
             low, high = (begin, end) if self._below is None else (self._below[begin], self._below[end])
-            last = self._first[state + 1]
-            first = bisect_left(self._words, low, self._first[state], last)
+            first, last = self._children(state)
+            first = bisect_left(self._words, low, first, last)
             last = bisect_left(self._words, high, first, last)
         best = -math.inf
         if first < last:
             few = last - first < FEW  # then Python is faster
             highest = max(self._log_probs[first:last]) if few else self.arrays["log_probs"][first:last].max()
             # The codes of numbers have the numbers' order.
-            best = float(self._log_prob_table[highest] if self._quantized else highest)
+            best = float(self._log_prob_table[highest] if self._quantized else self._finite(highest))
         if not state:
             return best
         return max(best, self._backoff(state) + self.best(self._suffix(state), begin, end))
@@ -148,8 +154,8 @@ class NgramModel:
         if self._below is not None:
             begin, end = self._below[begin], self._below[end]
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
-            last = self._first[state + 1]
-            first = bisect_left(words, begin, self._first[state], last)
+            first, last = self._children(state)
+            first = bisect_left(words, begin, first, last)
             if first < last and words[first] < end:
                 break
             cost += self._backoff(state)
@@ -163,7 +169,7 @@ class NgramModel:
             log_prob += self._backoff(state)
             state = self._suffix(state)
         value = self._log_probs[child]
-        log_prob += self._log_prob_table[value] if self._quantized else value
+        log_prob += self._log_prob_table[value] if self._quantized else self._finite(value)
         while not self._matters(child):
             if child < self._inner:
                 child = self._suffix(child)
@@ -182,21 +188,77 @@ class NgramModel:
             word = self._ranks[word]
         first, words = self._first, self._words
         end = first[node + 1]
+        if end > self._nodes:
+            raise self._damaged()
         found = bisect_left(words, word, first[node], end)
         return found if found < end and words[found] == word else MISSING
 
+    def _children(self, node: int) -> tuple[int, int]:
+        """The first child of a context, and the node after its last one."""
+        first, end = self._first[node], self._first[node + 1]
+        if not first <= end <= self._nodes or end - first > self._unigrams:
+            raise self._damaged()
+        return first, end
+
     def _suffix(self, node: int) -> int:
-        """The longest proper suffix of a context."""
+        """The longest proper suffix of a context: always of a lower order, so that a walk over suffixes ends."""
         if node >= self._third:
-            return self._suffixes[node - self._third]
+            suffix = self._suffixes[node - self._third]
+            if suffix >= self._orders[bisect_right(self._orders, node) - 1]:
+                raise self._damaged()
+            return suffix
         if node <= self._unigrams:
             return ROOT
         word = self._words[node]
-        return (word if self._ranks is None else self._members[word]) + 1
+        if self._ranks is not None:
+            if word >= len(self._members):
+                raise self._damaged()
+            word = self._members[word]
+        if word >= self._unigrams:
+            raise self._damaged()
+        return word + 1
 
     def _backoff(self, node: int) -> float:
         value = self._backoffs[node]
-        return self._backoff_table[value] if self._quantized else value
+        return self._backoff_table[value] if self._quantized else self._finite(value)
+
+    def _finite(self, value: float) -> float:
+        if not -math.inf < value < math.inf:
+            raise self._damaged()
+        return value
+
+    def _damaged(self) -> LanguageModelError:
+        return LanguageModelError(f"{self.path or 'the language model'}: damaged; copy or build it again")
+
+    def check(self) -> None:
+        """LanguageModelError if the arrays of a file do not fit together: all that a search checks as it goes.
+
+        What reads all n-grams at once calls it, and `asr models --verify`.
+        """
+        if self.path is not None and not self._is_whole():
+            raise self._damaged()
+
+    def _is_whole(self) -> bool:
+        first, words, suffixes = (self.arrays[name] for name in ("first", "words", "suffixes"))
+        if (first[1:] < first[:-1]).any() or any(
+            first[above] != below for above, below in pairwise((ROOT, *self._orders[:-1]))
+        ):
+            return False
+        for kind in ("log_prob", "backoff"):
+            values, table = self.arrays[f"{kind}s"], self.arrays[f"{kind}_table"]
+            if (values.max() >= len(table)) if self._quantized else not np.isfinite(values).all():
+                return False
+        if self._ranks is None and (words[1 : 1 + self._unigrams] != np.arange(self._unigrams)).any():
+            return False
+        for order, (begin, end) in enumerate(pairwise(self._orders[1:]), start=2):
+            ascending = words[begin + 1 : end] > words[begin : end - 1]
+            starts = first[self._orders[order - 2] : begin].astype(np.int64) - begin  # where a new context begins
+            ascending[starts[(starts > 0) & (starts < end - begin)] - 1] = True
+            below = suffixes[max(0, begin - self._third) : max(0, end - self._third)]
+            too_high = order > 2 and order < self.order and (below >= begin).any()
+            if too_high or not ascending.all() or (words[begin:end] >= (len(self._members) or self._unigrams)).any():
+                return False
+        return True
 
     def _matters(self, node: int) -> bool:
         """Whether a context has longer n-grams or a back-off weight."""
@@ -206,7 +268,8 @@ class NgramModel:
 
     def _values(self, kind: str, nodes: np.ndarray | slice) -> np.ndarray:
         values = self.arrays[f"{kind}s"][nodes]
-        return self.arrays[f"{kind}_table"][values] if self._quantized else values
+        table = self._log_prob_table if kind == "log_prob" else self._backoff_table
+        return np.asarray(table)[values] if self._quantized else values
 
     def score_words(self, sentence: str) -> Iterator[tuple[int, float]]:
         """The id and the log-prob of each word of a sentence, and of its end."""
@@ -217,6 +280,7 @@ class NgramModel:
 
     def levels(self) -> Iterator[Level]:
         """The n-grams of each order, as `of` takes them."""
+        self.check()
         contexts, end = np.zeros(len(self.vocabulary), dtype=np.int64), 1
         for order, count in enumerate(self.counts, start=1):
             begin, end = end, end + count
@@ -234,6 +298,7 @@ class NgramModel:
         """This model with 16 bits a number. The error is at most half of 1 / 65,536 of the range of the numbers."""
         if self._quantized:
             return self
+        self.check()
         arrays = dict(self.arrays)
         for kind in ("log_prob", "backoff"):
             arrays[f"{kind}s"], arrays[f"{kind}_table"] = quantize(self.arrays[f"{kind}s"])
@@ -241,8 +306,9 @@ class NgramModel:
 
     def packed(self) -> "NgramModel":
         """This model with 8 bits a number (see `cluster`), and 16 bits a word if that is enough."""
-        if self._quantized and len(self._log_prob_table) <= SMALL_CODES:
+        if self._quantized and len(self.arrays["log_prob_table"]) <= SMALL_CODES:
             return self
+        self.check()
         arrays = dict(self.arrays)
         for kind in ("log_prob", "backoff"):
             arrays[f"{kind}s"], arrays[f"{kind}_table"] = cluster(
@@ -255,6 +321,11 @@ class NgramModel:
             words[:last] = 0  # not looked up
             arrays["words"] = words
         return NgramModel(self.counts, arrays)
+
+
+def _filled(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """A table with a value for every code that there can be, so that no code of a damaged file is outside."""
+    return table if len(table) == 0 else np.append(table, np.full((1 << 8 * codes.itemsize) - len(table), table[-1]))
 
 
 def _suffixes(levels: Sequence[Level], words: int) -> np.ndarray:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from asr.errors import LanguageModelError, one_line
+from asr.files import open_input
 from asr.lm.vocabulary import SPECIAL
+from asr.model.tokens import CONTROL
 from asr.normalize import normalize
 
 STDIN = "-"
@@ -54,7 +56,7 @@ def open_source(path: Path | str, on_read: Callable[[int], None] | None = None) 
     try:
         if str(path) == STDIN and sys.stdin is None:
             raise LanguageModelError("-: there is no standard input; name a file")
-        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open(path, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == STDIN else open_input(path) as file:
             # A second buffer: that of a pipe itself peeks at no more than was written first, perhaps one byte.
             whole: Any = io.BufferedReader(file if on_read is None else _Reported(file, on_read), BUFFER)
             first = whole.peek(len(XZ))
@@ -85,6 +87,8 @@ def read_sentences(
                     sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     raise LanguageModelError(f"{path}:{number}: not UTF-8; convert the text with iconv") from None
+                if as_is and CONTROL.search(sentence.strip().replace("\t", " ")):
+                    raise LanguageModelError(f"{path}:{number}: the text has control characters; remove them")
                 if not as_is:
                     if "<" in sentence and (marks := set(SPECIAL).intersection(sentence.split())):
                         raise LanguageModelError(

@@ -10,10 +10,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from asr.model.tokens import CONTROL
+
 UNKNOWN = "<unk>"
 SENTENCE_START = "<s>"
 SENTENCE_END = "</s>"
 SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)
+ASCII_CONTROL = bytes(range(32)) + b"\x7f"
 AFTER_ALL = b"\xff"  # sorts after every byte of UTF-8
 
 
@@ -21,11 +24,18 @@ class SortedStrings:
     """Strings sorted by their UTF-8 bytes, numbered by rank.
 
     text: the bytes of all end to end, uint8. starts: where each begins, and the length of `text`, uint32.
+
+    ValueError if they do not fit together, or a string has characters that a terminal obeys.
     """
 
     def __init__(self, text: np.ndarray, starts: np.ndarray):
         # Slices of bytes and items of a memoryview are several times faster than those of an array.
         self._text, self._starts = text.tobytes(), starts.data
+        if len(starts) == 0 or starts[0] != 0 or starts[-1] != len(text) or (starts[1:] < starts[:-1]).any():
+            raise ValueError("strings do not follow each other")
+        plain = len(self._text.translate(None, ASCII_CONTROL)) == len(text)
+        if not plain or (not self._text.isascii() and CONTROL.search(self._text.decode())):
+            raise ValueError("a string has control characters")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -73,7 +83,7 @@ class Vocabulary(SortedStrings):
         self.unknown, self.sentence_start, self.sentence_end = (word for word in special if word is not None)
 
     def word(self, word: int) -> str:
-        return self[word].decode()
+        return self[word].decode("utf-8", "replace")  # a damaged file may cut a character
 
     def id(self, word: str) -> int:
         """The id of a word; that of <unk> if it is not in the vocabulary."""

@@ -6,17 +6,19 @@ model.onnx            the graph: waveform in, log-probabilities out; or chunk an
 weights.safetensors   the same weights in half precision
 MODEL_CARD.md         data, license, error rates
 tokenizer.model       sentencepiece's model, for BPE
+SHA256SUMS            checksums of the others, for `asr models --verify`
 lexicon.lex, g2p.lm   pronunciations, and rules for other words, where tokens spell phones and no packaged ones serve
 """
 
 import dataclasses
 import json
-import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-from asr.errors import BundleError, LanguageModelError, one_line
+from asr.errors import BundleError, LanguageModelError, one_line, printable
+from asr.files import read_text
 from asr.model.tokens import Tokens
 
 FORMAT = 1  # of a config.json; raised when an old `asr` could not run a new model
@@ -35,20 +37,60 @@ LEXICON = "lexicon.lex"  # and a packaged lexicon one with this file
 PRONOUNCER = "g2p.lm"  # and this one, beside a lexicon: how words are pronounced that it does not have
 
 
+def limits(lowest: float, highest: float) -> dict[str, tuple[float, float]]:
+    """Metadata of a field that is a number, or numbers, within this range."""
+    return {"range": (lowest, highest)}
+
+
+def check_fields(config: Any) -> None:
+    """ValueError names the first field of a dataclass whose value is not of its type or out of its range.
+
+    Of JSON's values lists become tuples; texts become printable.
+    """
+    for item in dataclasses.fields(config):
+        value, kind = getattr(config, item.name), cast(Any, get_origin(item.type) or item.type)
+        if kind is tuple and isinstance(value, list | tuple):
+            length = get_args(item.type)
+            if length[-1] is not ... and len(value) != len(length):
+                raise ValueError(f"{item.name} has {len(value)} numbers, not {len(length)}")
+            for each in value:
+                _check_number(item, float, each)
+            object.__setattr__(config, item.name, tuple(map(float, value)))
+        elif kind in (int, float):
+            _check_number(item, kind, value)
+        elif value not in get_args(item.type) if kind is Literal else not isinstance(value, kind):
+            expected = " or ".join(map(repr, get_args(item.type))) if kind is Literal else kind.__name__
+            raise ValueError(f"{item.name} is {value!r:.60}, not {expected}")
+        elif isinstance(value, str):
+            object.__setattr__(config, item.name, printable(value))
+
+
+def _check_number(item: "dataclasses.Field[Any]", kind: type, value: object) -> None:
+    lowest, highest = item.metadata["range"]
+    whole = "whole " if kind is int else ""
+    if not isinstance(value, int | kind) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ValueError(f"{item.name} is {value!r:.40}, not a {whole}number from {lowest:g} to {highest:g}")
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """How the bundle is decoded best, as `asr tune` found on dev data."""
 
     lm: str = ""  # a packaged language model's name, or a file in the bundle's folder; nothing for none
-    lm_weight: float = 0.5  # these three: asr.decode.fusion.FusionWeights
-    word_bonus: float = 1.5
-    unknown_score: float = -13.0
-    prior_scale: float = 0.0  # power of the priors that posteriors are divided by, see asr.decode.priors; 0 for none
-    greedy_confidence: tuple[float, float] = (1.0, 0.0)  # slope and offset, see asr.decode.calibration
-    beam_confidence: tuple[float, float] = (1.0, 0.0)
-    rescoring_weight: float = 0.2  # these two: asr.decode.rescoring.RescoringWeights
-    rescoring_bonus: float = 0.5
-    rescored_confidence: tuple[float, float] = (1.0, 0.0)
+    lm_weight: float = field(default=0.5, metadata=limits(0, 100))  # these three: asr.decode.fusion.FusionWeights
+    word_bonus: float = field(default=1.5, metadata=limits(-100, 100))
+    unknown_score: float = field(default=-13.0, metadata=limits(-1000, 1000))
+    # Power of the priors that posteriors are divided by, see asr.decode.priors; 0 for none.
+    prior_scale: float = field(default=0.0, metadata=limits(0, 10))
+    # These are slope and offset, see asr.decode.calibration.
+    greedy_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
+    beam_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
+    rescored_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
+    rescoring_weight: float = field(default=0.2, metadata=limits(0, 100))  # and bonus: as of RescoringWeights
+    rescoring_bonus: float = field(default=0.5, metadata=limits(-100, 100))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -59,30 +101,29 @@ class BundleConfig:
     language: str
     description: str
     license: str
-    sample_rate: int
-    frame_seconds: float  # one row of log-probabilities
+    sample_rate: int = field(metadata=limits(8_000, 192_000))
+    frame_seconds: float = field(metadata=limits(0.001, 1))  # one row of log-probabilities
     streaming: bool  # one direction: can run chunk by chunk
     model: dict[str, Any]  # asr.nn.ctc_model.AcousticConfig
     tokenizer: dict[str, Any]  # asr.train.config.TokenizerConfig
     metrics: dict[str, float] = field(default_factory=dict)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lookahead: int = 0  # frames of log-probabilities that a live model is behind its audio
+    # Frames of log-probabilities that a live model is behind its audio.
+    lookahead: int = field(default=0, metadata=limits(0, 1000))
     spelling: Literal["letters", "phones"] = "letters"  # what tokens are made of
     lexicon: str = ""  # for phones: a packaged lexicon's name, or a file in the bundle's folder
-    log_priors: tuple[float, ...] = ()  # ln of each token's average probability on training data, if it was measured
-    format: int = FORMAT
+    # ln of each token's average probability on training data, if it was measured.
+    log_priors: tuple[float, ...] = field(default=(), metadata=limits(-1000, 1))
+    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
 
     def __post_init__(self) -> None:
-        if not self.frame_seconds * self.sample_rate >= 1:
-            raise ValueError(f"frame_seconds {self.frame_seconds}, sample_rate {self.sample_rate}")
-        if self.spelling not in ("letters", "phones") or (self.spelling == "phones") != bool(self.lexicon):
+        if isinstance(self.decoder, dict):  # as it was read
+            object.__setattr__(self, "decoder", DecoderConfig(**self.decoder))
+        check_fields(self)
+        if (self.spelling == "phones") != bool(self.lexicon):
             raise ValueError(f"spelling {self.spelling!r}, lexicon {self.lexicon!r}")
-        if not isinstance(self.decoder, DecoderConfig):  # as it was read
-            object.__setattr__(self, "decoder", _decoder_config(self.decoder))
-        priors = tuple(map(float, self.log_priors))
-        if not all(map(math.isfinite, priors)):
-            raise ValueError("log_priors are not all finite")
-        object.__setattr__(self, "log_priors", priors)
+        if not all(isinstance(value, int | float) for value in self.metrics.values()):
+            raise ValueError("metrics are not all numbers")
 
     @property
     def delay_seconds(self) -> float:
@@ -111,11 +152,29 @@ def packaged_models() -> list[str]:
 def _find_bundle(name: str | Path) -> Path:
     packaged = [PACKAGED / name] if str(name) in packaged_models() else []  # a folder of that name is ./NAME
     for folder in (*packaged, Path(name)):
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             return folder
-    if Path(name).exists():
+    if os.path.exists(name):
         raise BundleError(f"{name}: not a model bundle, it has no config.json")
     raise BundleError(f"no model '{name}': neither a folder nor one of {', '.join(packaged_models()) or '(none)'}")
+
+
+def find_inside(folder: Path, name: str | Path) -> Path | None:
+    """The file of a name in a model's folder, if there is one. BundleError for one that a link puts elsewhere."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts or not os.path.isfile(path):  # nor a pipe or a device
+        return None
+    # Installers may link the files of packages.
+    if folder.parent != PACKAGED and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise BundleError(f"{path}: a link that leads out of the bundle; copy the file itself there")
+    return path
+
+
+def require_inside(folder: Path, name: str) -> Path:
+    """`find_inside`; BundleError also if there is none."""
+    if path := find_inside(folder, name):
+        return path
+    raise BundleError(f"{folder}: incomplete, {name} is missing; copy the bundle again or export it again")
 
 
 def packaged_language_models() -> list[str]:
@@ -127,28 +186,21 @@ def find_language_model(name: str | Path, bundle: "Bundle | None" = None) -> Pat
 
     With a `bundle`, the name is one in its config: of a file inside the bundle or a packaged model, never of another.
     """
-    if bundle is not None and (inside := _inside(bundle, name)):
+    if bundle is not None and (inside := find_inside(bundle.path, name)):
         return inside
     packaged = packaged_language_models()
     if str(name) in packaged:
         return PACKAGED / name / LANGUAGE_MODEL
-    if bundle is None and Path(name).is_file():
+    if bundle is None and os.path.exists(name):
         return Path(name)
     where, file = ("", "a file") if bundle is None else (f"{bundle.path}/config.json: ", "a file in the bundle")
     raise LanguageModelError(f"{where}no language model '{name}': neither {file} nor one of {', '.join(packaged)}")
 
 
-def _inside(bundle: "Bundle", name: str | Path) -> Path | None:
-    """The file that a bundle's config names, if it is one inside the bundle."""
-    path = Path(name)
-    outside = path.is_absolute() or ".." in path.parts
-    return bundle.path / path if not outside and (bundle.path / path).is_file() else None
-
-
 def find_lexicon(bundle: "Bundle") -> Path:
     """The file of the lexicon that the bundle's config names. BundleError if there is none."""
     name = bundle.config.lexicon
-    if inside := _inside(bundle, name):
+    if inside := find_inside(bundle.path, name):
         return inside
     packaged = sorted(file.parent.name for file in PACKAGED.glob(f"*/{LEXICON}"))
     if name in packaged:
@@ -161,14 +213,14 @@ def find_lexicon(bundle: "Bundle") -> Path:
 def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
     folder = _find_bundle(name)
-    bundle = Bundle(folder, read_config(folder, BundleConfig, "bundle"), Tokens.load(folder / "tokens.txt"))
+    config = read_config(folder, BundleConfig, "bundle")
+    bundle = Bundle(folder, config, Tokens.load(require_inside(folder, "tokens.txt")))
     priors, tokens = len(bundle.config.log_priors), len(bundle.tokens)
     if priors != tokens and (priors or bundle.config.decoder.prior_scale):
         raise BundleError(
             f"{folder}/config.json: {priors} log_priors for {tokens} tokens; copy the bundle again or export it again"
         )
-    if not bundle.graph.is_file():
-        raise BundleError(f"{folder}: incomplete, model.onnx is missing; copy the bundle again or export it again")
+    require_inside(folder, bundle.graph.name)
     return bundle
 
 
@@ -177,14 +229,14 @@ Config = TypeVar("Config")
 
 def read_config(folder: Path, config: type[Config], kind: str) -> Config:
     """The config.json of a model's folder; fields of later versions are left out. `kind` is what an error calls it."""
-    path = folder / "config.json"
+    path = require_inside(folder, "config.json")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         if values["format"] > FORMAT:
             raise BundleError(f"{folder}: made by a newer asr ({kind} format {values['format']}); update asr")
         known = {item.name for item in dataclasses.fields(config)}  # type: ignore[arg-type]
         return config(**{key: value for key, value in current_names(values).items() if key in known})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: not the config of a {kind} ({one_line(error)})") from error
 
 
@@ -202,18 +254,6 @@ def current_field(key: str, value: Any) -> tuple[str, Any]:
     if name == "directions":
         value = value == 2 if value in (1, 2) else value
     return f"{section}{dot}{OLD_NAMES.get(name, name)}", value
-
-
-def _decoder_config(values: dict[str, Any]) -> DecoderConfig:
-    """ValueError or TypeError if they are not of the types that `DecoderConfig` has."""
-    converted: dict[str, Any] = {}
-    for name, value in vars(DecoderConfig(**values)).items():
-        if name.endswith("confidence"):
-            slope, offset = value
-            converted[name] = float(slope), float(offset)
-        else:
-            converted[name] = str(value) if name == "lm" else float(value)
-    return DecoderConfig(**converted)
 
 
 def write_config(folder: Path, config: Any) -> None:

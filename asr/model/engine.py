@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.errors import ArgumentError, BundleError
+from asr.errors import ArgumentError, BundleError, one_line
 from asr.model.bundle import Bundle, load_bundle
-from asr.model.session import open_session
+from asr.model.session import open_session, run_graph, state_shape
 
 # A chunk of a stream is run in pieces of at most this many frames (20 s), so that a long one takes no more memory.
 FRAMES_PER_RUN = 500
@@ -33,15 +33,16 @@ class _Graph:
             raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
         self.bundle = bundle
         self.frame_samples = round(bundle.config.frame_seconds * SAMPLE_RATE)
-        path = graph or bundle.graph
+        self._path = path = graph or bundle.graph
         self._session = open_session(path, threads, providers)
-        self._outputs = [item.name for item in self._session.get_outputs()]
-        found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1]
-        if found != tokens:
-            raise BundleError(f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {tokens}; copy it again")
+        found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1:]
+        if [found] != tokens:
+            raise BundleError(
+                f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {one_line(*tokens)}; copy it again"
+            )
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._session.run(None, inputs), strict=True))
+    def _run(self, inputs: dict[str, np.ndarray], batch: int, frames: int) -> dict[str, np.ndarray]:
+        return run_graph(self._session, inputs, (batch, frames, len(self.bundle.tokens)), self._path)
 
 
 class Engine(_Graph):
@@ -57,11 +58,12 @@ class Engine(_Graph):
         batch = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        outputs = self._run({"waveform": batch, "lengths": lengths})
+        counts = -(-lengths // self.frame_samples)
+        outputs = self._run({"waveform": batch, "lengths": lengths}, len(batch), counts.max())
         encoded = outputs.get("encoded")
         return [
             Frames(outputs["log_probs"][row, :count], None if encoded is None else encoded[row, :count])
-            for row, count in enumerate(outputs["frames"])
+            for row, count in enumerate(counts)
         ]
 
 
@@ -84,10 +86,18 @@ class StreamingEngine(_Graph):
     each is in its audio, advance in one batch.
     """
 
-    def start(self) -> Stream:
+    def __init__(
+        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+    ) -> None:
+        super().__init__(bundle, graph, threads, providers)
         # Every input but the chunk is state, with the batch as its first axis.
-        shapes = {item.name: item.shape[1:] for item in self._session.get_inputs() if item.name != "chunk"}
-        state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in shapes.items()}
+        states = (item for item in self._session.get_inputs() if item.name != "chunk")
+        self._shapes = {item.name: state_shape(item, self._path) for item in states}
+        if missing := {f"next_{name}" for name in self._shapes} - {item.name for item in self._session.get_outputs()}:
+            raise BundleError(f"{self._path}: has no output {one_line(min(missing))}; copy it again")
+
+    def start(self) -> Stream:
+        state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in self._shapes.items()}
         return Stream(np.zeros(0, dtype=np.float32), state, self.bundle.config.lookahead)
 
     def advance(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -128,7 +138,9 @@ class StreamingEngine(_Graph):
         samples = frames * self.frame_samples
         inputs = {name: np.concatenate([stream.state[name] for stream in streams]) for name in streams[0].state}
         inputs["chunk"] = np.stack([stream.pending[:samples] for stream in streams])
-        outputs = self._run(inputs)
+        outputs = self._run(inputs, len(streams), frames)
+        if wrong := [name for name in streams[0].state if outputs[f"next_{name}"].shape != inputs[name].shape]:
+            raise BundleError(f"{self._path}: next_{one_line(wrong[0])} has another shape than it; copy it again")
         encoded, results = outputs.get("encoded"), []
         for row, stream in enumerate(streams):
             # Copies: a view would keep a whole chunk, and the states of all streams of the batch.

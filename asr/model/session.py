@@ -1,20 +1,28 @@
 """Opens ONNX graphs: the one place in the package that imports onnxruntime and knows its settings."""
 
 import logging
+import math
+import mmap
 import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from asr.errors import ArgumentError, AsrError, BundleError, one_line
+from asr.files import open_input
 
 if TYPE_CHECKING:
     import onnxruntime
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # onnxruntime reads it once, when it is imported
 PROVIDER = "ExecutionProvider"  # the end of all of onnxruntime's names for them
+
+MAX_THREADS = 1024
+MAX_STATE = 1 << 24  # numbers
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +56,10 @@ def open_session(
         providers: where to run, in order of preference: "cpu", "cuda", "coreml", … or onnxruntime's own names such as
             "CUDAExecutionProvider". The CPU is the last resort always.
 
-    `error` if it cannot be run, ArgumentError for a provider that this onnxruntime lacks, or threads below 0.
+    `error` if it cannot be run, ArgumentError for a provider that this onnxruntime lacks, or threads out of range.
     """
-    if not isinstance(threads, int) or threads < 0:
-        raise ArgumentError(f"threads: {threads!r}; give 0 or more")
+    if not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
+        raise ArgumentError(f"threads: {threads!r:.40}; give 0 to {MAX_THREADS}")
     if not isinstance(providers, Sequence):
         raise ArgumentError(f"providers: {providers!r:.80} is not a list of names, such as ['cuda']")
     onnxruntime = _onnxruntime()
@@ -62,12 +70,57 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Every batch has another shape: plans made for the last one would only hold memory.
     options.enable_mem_pattern = False
+    _check_self_contained(path, error)
     chosen = _full_names(providers, onnxruntime.get_available_providers())
     log.debug("%s: threads %d, %s", path, options.intra_op_num_threads, ", ".join(chosen))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        # Falling back to other providers is printed on standard output; from the CPU alone there is none.
+        session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=len(chosen) > 1)
+        [item.name for item in (*session.get_inputs(), *session.get_outputs())]  # UnicodeDecodeError of a damaged one
+        return session
     except Exception as problem:  # onnxruntime's own exceptions share no base class
         raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem
+
+
+def _check_self_contained(path: Path, error: type[AsrError]) -> None:
+    """`error` for a graph with weights in other files: it might name any of the user's."""
+    try:
+        with open_input(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph:
+            # The key of onnx's TensorProto.external_data that names the file, however the message is encoded.
+            if graph.find(b"location") < 0:
+                return
+    except (OSError, ValueError) as problem:  # ValueError: an empty file
+        reason = one_line(getattr(problem, "strerror", None) or problem)
+        raise error(f"{path}: cannot be run ({reason}); copy it again") from problem
+    raise error(f"{path}: takes weights from other files; save the graph with its weights inside")
+
+
+def run_graph(
+    session: "onnxruntime.InferenceSession",
+    inputs: dict[str, np.ndarray],
+    shape: tuple[int, int, int],
+    path: Path,
+    error: type[AsrError] = BundleError,
+) -> dict[str, np.ndarray]:
+    """The outputs of a graph by name. `error` if it fails, or `log_probs` are not log-probabilities of this shape."""
+    try:
+        names = [item.name for item in session.get_outputs()]
+        outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    except Exception as problem:  # onnxruntime's own exceptions share no base class
+        raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem
+    log_probs = outputs.get("log_probs", np.zeros(0))
+    if log_probs.shape != shape or log_probs.dtype != np.float32 or not (log_probs <= 1).all():  # false for NaN, too
+        raise error(f"{path}: does not give log-probabilities of shape {shape}; copy it again")
+    return outputs
+
+
+def state_shape(item: Any, path: Path, error: type[AsrError] = BundleError) -> tuple[int, ...]:
+    """The shape of a graph's input, a state, without its first axis, the batch. `error` if it is none or huge."""
+    shape = item.shape[1:]
+    known = item.type == "tensor(float)" and all(isinstance(size, int) and size >= 0 for size in shape)
+    if not known or math.prod(shape) > MAX_STATE:
+        raise error(f"{path}: its input {item.name} is no state of at most {MAX_STATE:,} numbers; copy it again")
+    return tuple(shape)
 
 
 def _full_names(providers: Sequence[str], available: Sequence[str]) -> list[str]:

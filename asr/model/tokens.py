@@ -4,15 +4,20 @@ Characters and BPE pieces share one rule, sentencepiece's: a token that starts w
 new word. In a character model `▁` is a token of its own.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from asr.errors import BundleError
+from asr.errors import BundleError, one_line
+from asr.files import read_text
 
 BLANK_ID = 0
 BLANK = "<blank>"
 WORD_START = "▁"
+MAX_TOKENS = 1 << 16
+MAX_SYMBOL = 64  # characters
+CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")  # characters that a terminal obeys
 
 
 class Tokens:
@@ -23,6 +28,10 @@ class Tokens:
             raise BundleError(f"the first token must be {BLANK}, found {list(symbols[:1])}; make the bundle again")
         if len(set(symbols)) != len(symbols):
             raise BundleError("a token is named twice; make the bundle again")
+        if len(symbols) > MAX_TOKENS:
+            raise BundleError(f"{len(symbols)} tokens, more than {MAX_TOKENS}; make the bundle again")
+        if wrong := [symbol for symbol in symbols if not 0 < len(symbol) <= MAX_SYMBOL or CONTROL.search(symbol)]:
+            raise BundleError(f"{wrong[0]!r:.60} cannot be a token; make the bundle again")
         self.symbols = tuple(symbols)
         self.ids = {symbol: token for token, symbol in enumerate(symbols)}
 
@@ -63,9 +72,9 @@ class Tokens:
         """Read `tokens.txt`: one symbol a line, the line number is the id."""
         try:
             # Not splitlines: a token may be a character that it takes for the end of a line.
-            return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+            return cls(read_text(path).removesuffix("\n").split("\n"))
         except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path}: cannot read the tokens ({error})") from error
+            raise BundleError(f"{path}: cannot read the tokens ({one_line(error)})") from error
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
 

@@ -3,18 +3,33 @@
 Nothing is checked when an object is built or changed; reading a recipe does it (`asr.train.config`).
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, TypeAdapter
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-CountOrZero = Annotated[int, Field(ge=0, strict=True)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+HIGHEST = 10**9  # of numbers that have no lower limit of their own
+Count = Annotated[int, Field(ge=1, le=HIGHEST, strict=True)]
+CountOrZero = Annotated[int, Field(ge=0, le=HIGHEST, strict=True)]
+Layers = Annotated[int, Field(ge=1, le=100, strict=True)]
+Size = Annotated[int, Field(ge=1, le=1 << 14, strict=True)]  # of a vector
+Vocabulary = Annotated[int, Field(ge=1, le=1 << 16, strict=True)]  # tokens
+Threads = Annotated[int, Field(ge=0, le=1024, strict=True)]
+Positive = Annotated[float, Field(gt=0, le=HIGHEST)]
+NotNegative = Annotated[float, Field(ge=0, le=HIGHEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Cell = Literal["rnn", "lstm", "gru"]
+Config = TypeVar("Config")
+
+
+def validated(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A dataclass from a file, its fields checked as those of a recipe are.
+
+    TypeError for a field that is missing or unknown, ValueError for a value of another type or beyond its limits.
+    """
+    return TypeAdapter(kind).validate_python(asdict(kind(**values)))  # type: ignore[call-overload]
 
 
 @dataclass
@@ -23,13 +38,14 @@ class AcousticConfig:
 
     cell: Cell = "lstm"
     bidirectional: StrictBool = True  # reads the whole utterance; a unidirectional model can stream
-    layers: Count = 4
-    hidden_size: Count = 320  # of every layer, per direction
-    lookahead: CountOrZero = 0  # frames of 40 ms that a unidirectional model waits for; its delay is one more
+    layers: Layers = 4
+    hidden_size: Size = 320  # of every layer, per direction
+    # Frames of 40 ms that a unidirectional model waits for; its delay is one more.
+    lookahead: Annotated[int, Field(ge=0, le=1000, strict=True)] = 0
     dropout: Share = 0.1  # on the output of each recurrent layer
     variational_dropout: StrictBool = False  # one mask for all frames of an utterance (Gal & Ghahramani 2016)
     weight_dropout: Share = 0.0  # on the recurrent weights, one mask per batch (Merity et al. 2018)
-    n_mels: Count = 80  # mel bands
+    n_mels: Annotated[int, Field(ge=1, le=1000, strict=True)] = 80  # mel bands
     # Floor of a band's energy before the logarithm. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
     # too quiet much of the speech is below it.
     energy_floor: Positive = 1e-6
@@ -40,6 +56,6 @@ class LanguageConfig:
     """Size and shape of a recurrent language model."""
 
     cell: Cell = "lstm"
-    layers: Count = 2
-    hidden_size: Count = 512  # of every layer
+    layers: Layers = 2
+    hidden_size: Size = 512  # of every layer
     dropout: Share = 0.1  # on the embedding and on the output of each recurrent layer

@@ -23,6 +23,7 @@ DEFAULT_MODEL = "en-bilstm"
 WINDOW_SECONDS = 20
 CONTEXT_SECONDS = 2
 BATCH_SIZE = 8  # windows run together
+MAX_BATCH_SIZE = 1024
 
 Source = AudioFile | tuple[Samples, int]  # samples come with their rate
 OnProgress = Callable[[Source, float], None]
@@ -102,9 +103,8 @@ class Recognizer:
         providers: Sequence[str] = (),
         graph: Path | None = None,
     ):
-        for argument, value, least in (("batch_size", batch_size, 1), ("threads", threads, 0)):
-            if not isinstance(value, int) or value < least:
-                raise ArgumentError(f"{argument}: {value!r}; give {least} or more")
+        if not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH_SIZE:
+            raise ArgumentError(f"batch_size: {batch_size!r:.40}; give 1 to {MAX_BATCH_SIZE}")
         self.engine = open_engine(model, graph, threads, providers)
         self.bundle = self.engine.bundle
         self.options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)

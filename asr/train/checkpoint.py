@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from asr.errors import RecipeError, describe_os_error, is_disk_full, one_line
 from asr.files import replacing
+from asr.nn.config import validated
 from asr.train import distributed
 from asr.train.log import EpochStats
 from asr.train.optim import decay_done
@@ -76,11 +77,14 @@ def load_checkpoint(
     fill_model(model, _below(MODEL, tensors), path)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below("optimizer.", tensors).items():
-        index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    for name, value in carried.items():
-        value.copy_(tensors.get(f"carried.{name}", value))
+        index, _, key = name.partition(".")
+        state.setdefault(int(index) if index.isdecimal() else -1, {})[key] = value
+    try:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        for name, value in carried.items():
+            value.copy_(tensors.get(f"carried.{name}", value))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{path}: the checkpoint is of another model; {_instead(path)}") from error
     return progress
 
 
@@ -102,10 +106,24 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
+            check_progress(progress)
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
             return {name: file.get_tensor(name) for name in names}, progress
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: cannot read the checkpoint ({one_line(error)}); {_instead(path)}") from error
+
+
+def check_progress(progress: Any) -> None:
+    """ValueError if the parts of a checkpoint's progress are not of their types."""
+    if not isinstance(progress, dict):
+        raise ValueError(f"progress is {progress!r:.40}")
+    tokens, averaged = progress.get("tokens") or [], progress.get("averaged", [])
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError("tokens is not a list of texts")
+    if not isinstance(averaged, list) or not all(isinstance(name, str) for name in averaged):
+        raise ValueError("averaged is not a list of names")
+    if type(progress.get("batches", 1)) is not int or not isinstance(progress.get("curve", []), list):
+        raise ValueError("batches is not a number, or curve not a list")
 
 
 def _instead(path: Path) -> str:
@@ -198,15 +216,15 @@ class Saver:
         if (batches := progress.get("batches", self.batches)) != self.batches:
             raise RecipeError(f"{last}: {batches} batches made an update, now {self.batches} would; set accumulate")
         try:
-            trainer.curve = [trainer.task.epoch_type(**epoch) for epoch in progress["curve"]]
+            trainer.curve = [validated(trainer.task.epoch_type, epoch) for epoch in progress["curve"]]
             stats = progress.get("stats") or progress.get("running")  # its name in older versions
             # Still older ones saved whole epochs only.
             trainer.stats = (
-                EpochStats(**stats) if stats else EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
+                validated(EpochStats, stats) if stats else EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
             )
             if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
                 trainer.scaler.load_state_dict(state)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise RecipeError(f"{last}: made by another version of asr; go on with that, or set name") from error
 
 

@@ -16,10 +16,10 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig
 from asr.data.pronunciation import suits
-from asr.errors import RecipeError
-from asr.files import replacing
+from asr.errors import RecipeError, one_line
+from asr.files import read_text, replacing
 from asr.model.bundle import current_field
-from asr.nn.config import AcousticConfig, Count, CountOrZero, LanguageConfig, NotNegative, Positive, Share
+from asr.nn.config import AcousticConfig, Count, CountOrZero, LanguageConfig, NotNegative, Positive, Share, Threads
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class OptimizerConfig:
 
 
 def _check_name(name: str) -> str:
-    if name in ("", "..") or Path(name).name != name:
-        raise ValueError("it becomes a folder below output and may hold no slash")
+    if name in ("", "..") or Path(name).name != name or not name.isprintable() or len(name.encode()) > 200:
+        raise ValueError("it becomes a folder below output and may hold no slash; at most 200 bytes, all printable")
     return name
 
 
@@ -94,7 +94,7 @@ class Recipe:
     # processors, where bfloat16 is slower. float16 with a scaled loss (Micikevicius et al. 2018) is for older CUDA; its
     # first updates may be skipped until the scale fits.
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    threads: CountOrZero = 0  # CPU threads, 0 leaves the choice to torch
+    threads: Threads = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: NotNegative = 10.0  # time between checkpoints; one is also saved after each epoch and at a stop
     # Above 0, the run ends after so many minutes, measuring and saving included, if not after `epochs`. The schedule
     # then goes by the time, and window.safetensors has weights of half precision that are never older than a minute.
@@ -174,7 +174,14 @@ WITHOUT_EFFECT = ("data.in_memory", "data.workers", "data.buckets")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice; a date is text."""
+    """Refuses a key that is given twice, and references, which could stand for billions of values; a date is text."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "references (*) are not read", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -186,6 +193,10 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 
+# ValueError and others: of numbers and characters that cannot be; RecursionError: of deep nesting.
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+
+
 def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
     """Defaults, then the YAML at `path`, then overrides like `optimizer.clip=2`. Errors are RecipeError, one line."""
     sources = [(str(path), _read(path))]
@@ -195,11 +206,11 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
             raise RecipeError(f"'{override}' is not an override; write key=value, for example epochs=10")
         try:
             sources.append((f"'{override}'", _flat({key: yaml.load(text, _Loader)})))
-        except yaml.YAMLError as error:
+        except YAML_ERRORS as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     kind = sources[0][1].get("kind", "acoustic")
     if str(kind) not in KINDS:
-        raise RecipeError(f"{path}: kind is {kind!r}; it should be {' or '.join(map(repr, KINDS))}")
+        raise RecipeError(f"{path}: kind is {kind!r:.60}; it should be {' or '.join(map(repr, KINDS))}")
     known = _flat(asdict(KINDS[kind]()))
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -229,13 +240,13 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
 def _read(path: Path) -> dict[str, Any]:
     """Its values by dotted keys."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = yaml.load(read_text(path), _Loader)
     except OSError as error:
         raise RecipeError(f"{path}: cannot read the recipe ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except YAML_ERRORS as error:
+        raise RecipeError(f"{path}: not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict | None):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {values!r}")
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {values!r:.80}")
     return _flat(values or {})
 
 
@@ -248,7 +259,7 @@ def _flat(values: dict[Any, Any], section: str = "") -> dict[str, Any]:
 
 def _unknown(key: str, value: Any, known: Iterable[str]) -> str:
     if any(name.startswith(f"{key}.") for name in known):
-        return f"{key} is {value!r}; it should be a section of keys and values"
+        return f"{key} is {value!r:.80}; it should be a section of keys and values"
     near = difflib.get_close_matches(key, known, n=1)
     return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
 
@@ -263,7 +274,7 @@ def _explain(error: ValidationError, origin: dict[str, str], path: Path) -> str:
         allowed = "it should be a list, as [a, b]"
     elif first["type"] == "value_error":
         allowed = str(first["ctx"]["error"])
-    return f"{origin[key]}: {key}{item} is {first['input']!r}; {allowed}" if key in origin else f"{path}: {allowed}"
+    return f"{origin[key]}: {key}{item} is {first['input']!r:.80}; {allowed}" if key in origin else f"{path}: {allowed}"
 
 
 def check_resumed(recipe: Recipe, saved: Path) -> None:

@@ -30,6 +30,7 @@ from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
 from asr.lm.neural import KIND, NeuralConfig, NeuralModel
 from asr.model.bundle import BundleConfig, load_bundle, write_config
+from asr.model.checksums import SUMS, write_checksums
 from asr.model.tokens import Tokens
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
 from asr.nn.export import export_language_model, export_onnx, quantize_weights, save_weights
@@ -51,7 +52,7 @@ INT8_MAX_PERPLEXITY_RISE = 0.01
 FROM_SHARDS = 500  # recordings of a set of shards, by which priors are measured
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
-BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md"}
+BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md", SUMS}
 BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".lex", ".arpa", ".gz"}
 
 
@@ -220,6 +221,7 @@ def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
         new.mkdir(parents=True)
         shutil.copy(run / "tokens.txt", new)
         yield new
+        write_checksums(new)
         check()  # it took minutes
         if target.exists():
             os.replace(target, old)

@@ -11,14 +11,15 @@ from torch import Tensor
 from asr.data.config import TokenizerConfig
 from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, BpeTokenizer, Tokenizer, read_tokenizer
 from asr.errors import RecipeError, one_line
-from asr.model.bundle import load_bundle, packaged_models
+from asr.model.bundle import find_inside, load_bundle, packaged_models, require_inside
 from asr.model.tokens import WORD_START, Tokens
-from asr.nn.config import AcousticConfig
+from asr.nn.config import AcousticConfig, validated
 from asr.nn.ctc_model import AcousticModel
 from asr.train.checkpoint import PHONES, fill_model, read_weights
 from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
 
+WEIGHTS = "weights.safetensors"  # of a bundle
 HEAD = "head."  # of the weights that depend on the tokens
 # Fields of AcousticConfig that may change: regularizers, and the floor of the features, to which weights adapt.
 CHANGEABLE = ("dropout", "variational_dropout", "weight_dropout", "energy_floor")
@@ -59,8 +60,8 @@ class TrainedModel:
         """Copy its tokenizers to the folder of a run, each if the recipe asks for such a one."""
         if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
             (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
-        if recipe.phones.weight and (self.path / PHONES_MODEL).is_file():
-            phones = BpeTokenizer((self.path / PHONES_MODEL).read_bytes())
+        if recipe.phones.weight and (path := find_inside(self.path, PHONES_MODEL)):
+            phones = BpeTokenizer(path.read_bytes())
             letters = {symbol for symbol in phones.tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
             if len(phones.tokens) == recipe.phones.vocabulary and letters == set(recipe.phones.alphabet):
                 assert phones.model is not None
@@ -105,14 +106,14 @@ def load_trained(name: str) -> TrainedModel:
         bundle = load_bundle(name)
         folder, settings, tokens = bundle.path, bundle.config.tokenizer, bundle.tokens
         try:
-            config = AcousticConfig(**bundle.config.model)
-        except TypeError as error:
+            config = validated(AcousticConfig, bundle.config.model)
+        except (TypeError, ValueError) as error:
             raise RecipeError(
                 f"{folder}: of another version of asr ({one_line(error)}); choose another model"
             ) from error
     tokenizer = read_tokenizer(folder, settings, tokens)
     try:
-        weights = read_weights(folder / checkpoint)[0] if run else load_file(folder / "weights.safetensors")
+        weights = read_weights(folder / checkpoint)[0] if run else load_file(require_inside(folder, WEIGHTS))
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{folder}: cannot read the weights ({one_line(error)}); copy the model again") from error
     weights = {key: value.float() for key, value in weights.items()}

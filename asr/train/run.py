@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from asr.errors import RecipeError, describe_os_error
+from asr.nn.config import validated
 from asr.signals import ended_by_signals
 from asr.train import distributed
 from asr.train.acoustic import AcousticTask
@@ -116,8 +117,8 @@ def load_record(run: Path, recipe: AcousticRecipe | LanguageRecipe) -> Record:
 
 def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:
     try:
-        return [epoch_type(**epoch) for epoch in read_curve(run)]
-    except TypeError as error:
+        return [validated(epoch_type, epoch) for epoch in read_curve(run)]
+    except (TypeError, ValueError) as error:
         raise RecipeError(f"{run}: its curve was written by another version of asr; export it with that") from error
 
 

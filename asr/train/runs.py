@@ -2,13 +2,15 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError, one_line
-from asr.files import replacing
+from asr.files import open_input, read_text, replacing
+from asr.model.bundle import check_fields, limits
 
 RECIPE = "recipe.yaml"  # every field of the recipe
 RECORD = "run.json"  # `Record`
@@ -16,6 +18,7 @@ CURVE = "curve.jsonl"  # a line for each epoch
 STEPS = "steps.jsonl"  # a line for each update
 SKIPPED = "skipped.jsonl"  # a line for each update without effect, since loss or gradient were not finite
 LAST, BEST = "last.safetensors", "best.safetensors"  # checkpoints
+LARGEST = 1e12  # of the numbers in a curve
 MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity"}  # by kind, the field of the curve that says how good
 
 
@@ -24,7 +27,7 @@ class Record:
     """run.json."""
 
     kind: str
-    epochs: int  # planned
+    epochs: int = field(metadata=limits(1, 10**9))  # planned
     command: str
     machine: str  # that trained it, and its versions
 
@@ -36,14 +39,15 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         """FileNotFoundError where an older version trained, AsrError if it is damaged."""
         try:
-            values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            values = json.loads(read_text(folder / RECORD))
             record = cls(**{item.name: values[item.name] for item in fields(cls)})
-            if record.kind not in MEASURES or not isinstance(record.epochs, int):
-                raise ValueError(f"kind {record.kind!r}, {record.epochs!r} epochs")
+            check_fields(record)
+            if record.kind not in MEASURES:
+                raise ValueError(f"kind {record.kind!r}")
             return record
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged(folder / RECORD, error) from error
 
 
@@ -63,14 +67,24 @@ class Run:
     damage: tuple[str, ...]  # a line for each file that is missing or damaged
 
 
-def find_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or those at any depth below it, the latest last. AsrError if there is none."""
+def find_runs(folder: Path, on_error: Callable[[AsrError], object] | None = None) -> list[Run]:
+    """The run in a folder, or those at any depth below it, the latest last. AsrError if there is none.
+
+    on_error: called for each folder below it that cannot be read; without it the first one is raised.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problem = AsrError(f"{error.filename}: cannot be read ({error.strerror}); check who may read the folder")
+        if on_error is None:
+            raise problem from error
+        on_error(problem)
+
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise AsrError(f"{folder}: cannot be read ({error.strerror}); name the folder that holds the runs") from error
     runs = []
-    for path, below, files in os.walk(folder):
+    for path, below, files in os.walk(folder, onerror=unreadable):
         if {RECIPE, CURVE} & set(files):
             below.clear()
             runs.append(read_run(Path(path)))
@@ -117,14 +131,16 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
     """The epochs of a run; none where it has just begun. AsrError if the file is damaged."""
     path = folder / CURVE
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in read_text(path).splitlines()]
         for line in lines:
-            if not all(isinstance(line[name], int | float) for name in ("epoch", "step", "minutes")):
-                raise ValueError(f"epoch {line['epoch']!r}")
+            measures = {"dev_loss", *MEASURES.values()} & line.keys()
+            for name in ("epoch", "step", "minutes", *measures):
+                if not isinstance(line[name], int | float) or abs(line[name]) > LARGEST:  # NaN is a result, too
+                    raise ValueError(f"{name} is {line[name]!r:.40}, not a number up to {LARGEST:g}")
         return lines
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, error) from error
 
 
@@ -136,7 +152,7 @@ def checkpoint_damage(path: Path) -> str:
     """Problem with the size of a safetensors file, if any: its header says how long the rest is."""
     advice = "copy it again, or delete the folder to begin anew"
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             header_bytes = int.from_bytes(file.read(8), "little")
             size = path.stat().st_size
             if header_bytes > size:
@@ -145,5 +161,5 @@ def checkpoint_damage(path: Path) -> str:
         end = max((item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"), default=0)
         expected = 8 + header_bytes + end
         return "" if size == expected else f"{path}: {size:,} bytes instead of {expected:,}; {advice}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{path}: damaged ({one_line(repr(error))}); {advice}"

@@ -195,9 +195,10 @@ def test_memory_does_not_grow_with_rate_times_channels(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "caf", "ogg"])
-def test_audio_without_samples_gives_no_block(tmp_path, suffix):
-    assert list(read_blocks(save(tmp_path / f"none.{suffix}", mixture(0.0)))) == []
-    assert read(tmp_path / f"none.{suffix}").shape == (0,)
+def test_audio_without_samples_is_an_error(tmp_path, suffix):
+    blocks, error = collect(save(tmp_path / f"none.{suffix}", mixture(0.0)))
+    assert len(blocks) == 0
+    assert_one_line(error, f"none.{suffix}: there is no sound in it (0 samples)")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -423,7 +424,7 @@ def test_permission_denied(tmp_path, monkeypatch):
     def refuse(*_arguments, **_options):  # root may read every file, so that chmod proves nothing
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(sources, "open_input", refuse)
     assert_one_line(collect(path)[1], "talk.wav: cannot be opened: Permission denied")
 
 

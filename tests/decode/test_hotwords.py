@@ -3,7 +3,7 @@
 import pytest
 
 from asr.decode.hotwords import Hotwords, default_boost, parse_hotwords
-from asr.errors import AsrError
+from asr.errors import ArgumentError, AsrError
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
 LOWER = Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"])
@@ -79,3 +79,16 @@ def test_wrong_hotwords_are_an_error_of_ours_that_is_also_a_value_error(hotwords
     with pytest.raises(ValueError, match=message) as caught:
         parse_hotwords(hotwords, LOWER)  # type: ignore[arg-type]
     assert isinstance(caught.value, AsrError)
+
+
+@pytest.mark.parametrize("hotwords", ["x" * 100_000, "a, " + "b" * 201, {"c" * 300: 5.0}, ["word"] * 10_001])
+def test_long_phrases_and_very_many_are_refused_with_the_limit(hotwords: Hotwords):
+    with pytest.raises(ArgumentError, match=r"give at most (200|10,000)") as caught:
+        parse_hotwords(hotwords, LOWER)
+    assert len(str(caught.value)) <= 300
+
+
+def test_a_phrase_that_a_terminal_would_obey_is_refused():
+    with pytest.raises(ArgumentError, match="control characters") as caught:
+        parse_hotwords(["the \x1b[31m cat"], Tokens([BLANK, WORD_START, *"abcdefghijklmnopqrstuvwxyz'"]))
+    assert str(caught.value).isprintable()

@@ -80,9 +80,9 @@ def test_metrics_may_be_left_out(folder: Path) -> None:
             {"decoder": {"prior_scale": 0.2}},
             f"0 log_priors for {len(carrier.TOKENS)} tokens; copy the bundle again or export it again",
         ),
-        ({"log_priors": [float("nan")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
-        ({"log_priors": [float("-inf")] * len(carrier.TOKENS)}, "log_priors are not all finite"),
-        ({"log_priors": ["much"] * len(carrier.TOKENS)}, "could not convert string to float"),
+        ({"log_priors": [float("nan")] * len(carrier.TOKENS)}, "log_priors is nan, not a number from -1000 to 1"),
+        ({"log_priors": [float("-inf")] * len(carrier.TOKENS)}, "log_priors is -inf, not a number from -1000 to 1"),
+        ({"log_priors": ["much"] * len(carrier.TOKENS)}, "log_priors is 'much', not a number from"),
         ({"log_priors": 3}, "not the config of a bundle"),
     ],
 )

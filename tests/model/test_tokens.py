@@ -45,11 +45,19 @@ def test_saved_tokens_are_read_back(tmp_path_factory: pytest.TempPathFactory, sy
     assert Tokens.load(path).symbols == tokens.symbols
 
 
-@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029"])
 def test_only_a_line_feed_ends_a_token(tmp_path: Path, separator: str) -> None:
     tokens = Tokens([BLANK, separator, "a"])
     tokens.save(tmp_path / "tokens.txt")
     assert Tokens.load(tmp_path / "tokens.txt").symbols == tokens.symbols
+
+
+@pytest.mark.parametrize("symbol", ["\x1b[31m", "\x0b", "\x85", "a\x9b2J", "", "x" * 100])
+def test_a_token_that_a_terminal_would_obey_is_refused(tmp_path: Path, symbol: str) -> None:
+    (tmp_path / "tokens.txt").write_text(f"{BLANK}\na\n{symbol}\n")
+    with pytest.raises(BundleError, match="cannot be a token") as caught:
+        Tokens.load(tmp_path / "tokens.txt")
+    assert str(caught.value).isprintable()
 
 
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:

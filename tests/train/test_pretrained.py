@@ -1,5 +1,6 @@
 """Fine-tuning: a run begins with the weights, the normalisation and the tokens of a trained model, or says why not."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,9 +100,9 @@ def test_what_is_missing_or_damaged_is_one_line(run: Path, recipe: AcousticRecip
     recipe.init_from = "en-latin"
     assert one_line(recipe).startswith("no model 'en-latin': neither a folder nor one of ")
     for name in ("config.json", "tokens.txt", "tokenizer.model", "model.onnx"):
-        (tmp_path / name).symlink_to(PACKAGED / "en-bilstm" / name)
+        shutil.copy(PACKAGED / "en-bilstm" / name, tmp_path)
     recipe.init_from, recipe.model = str(tmp_path), AcousticConfig(hidden_size=256)
-    assert f"{tmp_path}: cannot read the weights" in one_line(recipe)
+    assert f"{tmp_path}: incomplete, weights.safetensors is missing" in one_line(recipe)
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text(
         (PACKAGED / "en-bilstm/config.json").read_text(encoding="utf-8").replace('"cell"', '"celll"')
