@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -37,7 +37,6 @@ AUDIO_SUFFIXES = (
 
 Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-Source = AudioFile | Samples
 
 CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
 LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resampler
@@ -55,13 +54,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of a recording is read.
+class Excerpt:
+    """A part of a recording, wherever a source may stand; times of its words are on the clock of the recording.
 
-    channel: from 1; None mixes all. track: of the audio tracks of a video, from 1; None is the one that a player would
-    play. start, end: seconds on the recording's clock; None is to its end.
+    source: any other source. channel: from 1; None mixes all. track: of the audio tracks of a video, from 1; None is
+    the one that a player would play. start, end: seconds; None is to its end.
     """
 
+    source: Any
     channel: int | None = None
     track: int | None = None
     start: float = 0.0
@@ -74,8 +74,11 @@ class Part:
         if not 0 <= self.start < (math.inf if self.end is None else self.end):
             raise ArgumentError(f"start: {self.start:g} s is not before the end ({self.end} s), or not a time")
 
+    def __str__(self) -> str:
+        return str(self.source)
 
-WHOLE = Part()
+
+Source = AudioFile | Samples | Excerpt
 
 
 def as_samples(samples: Samples, sample_rate: int | None, argument: str = "samples") -> np.ndarray:
@@ -123,9 +126,7 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
     return array
 
 
-def read_blocks(
-    source: Source, block_seconds: float = 10.0, sample_rate: int | None = None, part: Part = WHOLE
-) -> Iterator[np.ndarray]:
+def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """Yield the audio as float32 mono 16 kHz blocks, shape (samples,), −1…1, all `block_seconds` long but the last.
 
     Only one block is in memory; the concatenated blocks are the same for every `block_seconds`. Channels are mixed, but
@@ -134,14 +135,15 @@ def read_blocks(
 
     Args:
         source: the path of an audio file, "-" for standard input, the bytes of an audio file, a binary file object, or
-            samples as `as_samples` takes them. What is not a plain file (a pipe) is first copied to the disk.
+            samples as `as_samples` takes them; or an `Excerpt` of one of these. What is not a plain file (a pipe) is
+            first copied to the disk.
         sample_rate: of samples, in hertz; a file has its own.
-        part: which channel, track and time of it.
 
     Raises, while iterating: ArgumentError. AudioError: at once when the file cannot be read at all or has no samples,
     after the last good block when it is truncated or damaged.
     """
-    size = max(1, round(block_seconds * SAMPLE_RATE))
+    part = source if isinstance(source, Excerpt) else Excerpt(source)
+    source, size = part.source, max(1, round(block_seconds * SAMPLE_RATE))
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         samples = as_samples(cast(Samples, source), sample_rate, "source")
         assert sample_rate is not None
@@ -162,7 +164,7 @@ def read_blocks(
 
 
 @contextmanager
-def _decoded(path: Path, name: str, part: Part) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """The rate, the number of the first frame that is decoded, and frames (n, channels)."""
     try:
         sound = SoundFile(str(path))
@@ -208,9 +210,9 @@ def _mended(decoded: Iterator[np.ndarray], sound: SoundFile, path: Path, name: s
         ) from damage
 
 
-def read(source: Source, sample_rate: int | None = None, part: Part = WHOLE) -> np.ndarray:
+def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
     """The audio, float32 mono 16 kHz, shape (samples,); AudioError also when it is only damaged or truncated."""
-    return np.concatenate([np.zeros(0, dtype=np.float32), *read_blocks(source, sample_rate=sample_rate, part=part)])
+    return np.concatenate([np.zeros(0, dtype=np.float32), *read_blocks(source, sample_rate=sample_rate)])
 
 
 def count_channels(path: str | Path, track: int | None = None) -> int:
@@ -340,7 +342,7 @@ def _read(stream: IO[bytes], name: str) -> bytes:
 
 
 def _blocks(
-    name: str, rate: int, frames: Iterable[np.ndarray], size: int, part: Part, first: int = 0
+    name: str, rate: int, frames: Iterable[np.ndarray], size: int, part: Excerpt, first: int = 0
 ) -> Iterator[np.ndarray]:
     """Frames (n,) or (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of theirs comes after the last.
 

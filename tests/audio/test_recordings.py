@@ -12,7 +12,7 @@ from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 from asr.audio import probe as probe_module
 from asr.audio.probe import probe
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import Part, count_channels, duration, find_audio, read, read_blocks
+from asr.audio.sources import Excerpt, count_channels, duration, find_audio, read, read_blocks
 from asr.errors import ArgumentError, AudioError
 
 CODECS = {"mkv": "libopus", "webm": "libopus", "mp4": "aac", "ts": "aac", "mov": "aac"}
@@ -84,11 +84,11 @@ def test_channels_of_their_own_are_still_mixed():
 def test_one_channel_of_several_can_be_chosen(tmp_path):
     both = np.stack([mixture(2.0), np.zeros(2 * SAMPLE_RATE, dtype=np.float32)], axis=1)
     path = save(tmp_path / "call.wav", both, subtype="FLOAT")
-    np.testing.assert_array_equal(read(path, part=Part(channel=1)), both[:, 0])
-    np.testing.assert_array_equal(read(path, part=Part(channel=2)), both[:, 1])
+    np.testing.assert_array_equal(read(Excerpt(path, channel=1)), both[:, 0])
+    np.testing.assert_array_equal(read(Excerpt(path, channel=2)), both[:, 1])
     assert count_channels(path) == 2
     with pytest.raises(AudioError, match="has no channel 3"):
-        read(path, part=Part(channel=3))
+        read(Excerpt(path, channel=3))
 
 
 def test_audio_tracks_of_a_video_are_counted_and_chosen(tmp_path):
@@ -98,10 +98,10 @@ def test_audio_tracks_of_a_video_are_counted_and_chosen(tmp_path):
     assert found is not None
     assert [track.channels for track in found.tracks] == [1, 2]
     for track, seconds in ((None, 2), (1, 2), (2, 3)):
-        assert len(read(path, part=Part(track=track))) == pytest.approx(seconds * SAMPLE_RATE, abs=800)
+        assert len(read(Excerpt(path, track=track))) == pytest.approx(seconds * SAMPLE_RATE, abs=800)
     assert (count_channels(path), count_channels(path, track=2)) == (1, 2)
     with pytest.raises(AudioError, match=r"has no audio track 3; its audio tracks: 1 opus mono, 2 opus stereo"):
-        read(path, part=Part(track=3))
+        read(Excerpt(path, track=3))
 
 
 # Parts
@@ -114,18 +114,18 @@ def test_a_part_is_what_the_whole_has_there(tmp_path, suffix, rate):
     run_ffmpeg("-i", source, path)
     whole = read(path)
     for start, end in ((0.0, 1.5), (1.23, 3.0), (2.5, None), (0.05, 0.06)):
-        part = read(path, part=Part(start=start, end=end))
+        part = read(Excerpt(path, start=start, end=end))
         wanted = whole[round(start * SAMPLE_RATE) : end and round(end * SAMPLE_RATE)]
         assert len(part) == pytest.approx(len(wanted), abs=1)
         np.testing.assert_allclose(part[: len(wanted)], wanted[: len(part)], atol=2e-3)
     with pytest.raises(AudioError, match="no audio between 20 s"):
-        read(path, part=Part(start=20.0))
+        read(Excerpt(path, start=20.0))
 
 
 @pytest.mark.parametrize("arguments", [{"start": 3.0, "end": 2.0}, {"start": -1.0}, {"channel": 0}, {"track": 0}])
 def test_a_part_that_cannot_be_is_refused(arguments):
     with pytest.raises(ArgumentError):
-        Part(**arguments)
+        Excerpt("talk.wav", **arguments)
 
 
 # Joined files and wrong lengths
@@ -226,5 +226,5 @@ def test_blocks_of_a_late_track_do_not_depend_on_their_size(tmp_path):
 
 def test_int16_of_a_part_of_samples():
     samples = (mixture(2.0) * 32767).astype(np.int16)
-    part = read(samples, SAMPLE_RATE, Part(start=0.5, end=1.0))
+    part = read(Excerpt(samples, start=0.5, end=1.0), SAMPLE_RATE)
     np.testing.assert_array_equal(part, read(samples, SAMPLE_RATE)[SAMPLE_RATE // 2 : SAMPLE_RATE])
