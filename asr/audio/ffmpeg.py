@@ -1,5 +1,6 @@
 """The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
+import logging
 import mmap
 import os
 import re
@@ -30,6 +31,8 @@ CLOCK = (
 MP4_BEGINNINGS = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
 DAMAGE = re.compile(r"partial file|ended prematurely|truncated|Error while decoding|Error submitting packet", re.I)
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def ffmpeg_frames(
@@ -48,6 +51,8 @@ def ffmpeg_frames(
     command += ["-i", f"file:{path}"]
     found = probe(path)
     if found is not None:
+        if track is None and len(found.tracks) > 1:
+            log.warning("%s: track %d is read; %s", name, found.choose(), list_tracks(found))
         track = track or found.choose()
         if not found.tracks:
             raise AudioError(f"{name}: has no audio track")

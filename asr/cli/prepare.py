@@ -5,7 +5,6 @@ The imports that only these commands need are inside: the other commands start f
 
 import dataclasses
 import json as json_module
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli.messages import audio_progress
+from asr.cli.messages import audio_progress, shown_warnings
 from asr.cli.options import Command, Force
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
@@ -150,11 +149,6 @@ def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: boo
             raise AsrError(problem)
         return splits
 
-    log, warnings = logging.getLogger("asr.data.corpora"), logging.StreamHandler()
-    warnings.setFormatter(logging.Formatter("asr: %(message)s"))
-    log.addHandler(warnings)
-    try:
+    with shown_warnings("asr.data.corpora"):
         for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
             print(prepared)
-    finally:
-        log.removeHandler(warnings)

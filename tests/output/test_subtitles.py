@@ -171,7 +171,7 @@ def test_a_cue_stays_until_it_could_be_read() -> None:
     slow = in_turn(*(("wordsoften", 0.0, 0.1) for _ in range(6)))
     (cue,) = subtitle_cues(split_segments(slow), until=10.0)
     assert cue.end == 600 + LONGER, "65 characters take 3.8 s, of which it has a second more than its words"
-    (cue,) = subtitle_cues(split_segments(in_turn(*(("wordsofte", 0.0, 0.3) for _ in range(6)))), until=10.0)
+    (cue,) = subtitle_cues(split_segments(in_turn(*(("wordsofte", 0.0, 0.5) for _ in range(6)))), until=10.0)
     assert cue.end == 1000 * 59 // READING_SPEED
     later = [*slow, Word("later", 1.5, 2.0, 1)]
     first, _ = subtitle_cues(split_segments(later), until=10.0)
