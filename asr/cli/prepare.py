@@ -55,14 +55,26 @@ prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and chec
 
 
 @prepare.command("csv", cls=Command)
-def read_csv(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
+def read_csv(
+    source: Source,
+    output: Output,
+    language: Language = "en",
+    audio_column: Annotated[str, Option(help="Name of the column with the recordings, in any case.")] = "audio",
+    text_column: Annotated[str, Option(help="Name of the column with their texts.")] = "text",
+    speaker_column: Annotated[str, Option(help="Name of the column with the speakers, if there is one.")] = "speaker",
+    force: Force = False,
+) -> None:
     """Your own recordings, listed in a table.
 
-    SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
+    SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table. With
+    offset and duration, in seconds, a row is a part of its recording. Recordings that are missing are told of and left
+    out. No recording is in both train and dev.
     """
     from asr.data.corpora import csv_corpus
+    from asr.data.corpora.own import COLUMNS
 
-    run(csv_corpus(language), source, output, force)
+    names = COLUMNS | {"audio": audio_column, "text": text_column, "speaker": speaker_column}
+    run(csv_corpus(language, names), source, output, force)
 
 
 @prepare.command("folder", cls=Command)
