@@ -168,7 +168,7 @@ def decoding(entries: Sequence[Entry], model: str, lm: str, rounds: int) -> None
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     recognizer = Recognizer(model, "greedy", threads=1)
-    log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
+    log_probs = [recognizer.log_probs(entry.source) for entry in entries]
     ours = Ours(recognizer.bundle, find_language_model(lm), log_probs)
     seconds = sum(map(len, log_probs)) * recognizer.bundle.config.frame_seconds
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

@@ -68,7 +68,7 @@ def main() -> None:
     bundle, entries = load_bundle(options.bundle), read_manifest(options.manifest)
     recognizer = Recognizer(bundle, "greedy")
     lm = load_model(find_language_model(bundle.config.decoder.lm, bundle))
-    log_probs = [recognizer.log_probs(entry.audio) for entry in entries]
+    log_probs = [recognizer.log_probs(entry.source) for entry in entries]
     spoken = [case.rare for case in make_cases(entries, log_probs, lm, options.rare, 0)]
     rare = sum(spoken, Counter())
     unknown = sum(lm.vocabulary.get(word) is None for word in rare)

@@ -1,5 +1,7 @@
 """The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
+import logging
+import mmap
 import os
 import re
 import shutil
@@ -8,40 +10,58 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from asr.audio.probe import SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
 
-# Formats that hold their sound themselves. Others (hls, dash, concat, imf, sdp, image2, …) name files to be opened,
-# which may be any that the user can read; a white list, since each version of ffmpeg knows more.
-FORMATS = (
-    *("3gp", "aa", "aac", "aax", "ac3", "ac4", "act", "adts", "adx", "aiff", "alac", "amr", "amrnb", "amrwb", "ape"),
-    *("asf", "au", "avi", "caf", "codec2", "dsf", "dts", "dtshd", "dv", "eac3", "flac", "flv", "g722", "g726", "g729"),
-    *("gsm", "iff", "ilbc", "ircam", "live_flv", "loas", "m4v", "matroska", "mlp", "mmf", "mov", "mp3", "mp4", "mpc"),
-    *("mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "nsv", "nut", "ogg", "oma", "pvf", "qcp", "rm", "rso", "sbc"),
-    *("sds", "shn", "sln", "smjpeg", "sox", "spdif", "swf", "tak", "truehd", "tta", "voc", "vqf", "w64", "wav", "webm"),
-    *("wsd", "wtv", "wv", "xwma"),
-)
+TRUNCATION = 0.25  # seconds that may be missing before a file counts as truncated; encoder padding is below that
 MAX_ALLOCATION = 1 << 28  # bytes that ffmpeg may ask for at once; it would otherwise grant 2 GB to any header
 DECODE_VALUES = 65536  # samples × channels decoded at a time, so that no header can ask for much memory
+# Gaps between timestamps are filled with silence, so that the container's clock is kept. Timestamps that go back are of
+# joined recordings: those behind them are moved, or they would be dropped. (Those of joined ogg files are in disorder.)
+CLOCK = (
+    "asetpts='st(0,ld(0)+if(lt(PTS+ld(0),PREV_OUTPTS),PREV_OUTPTS+NB_SAMPLES/SR/TB-PTS-ld(0),0));PTS+ld(0)',"
+    "aresample=async=1"
+)
+MP4_BEGINNINGS = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
 DAMAGE = re.compile(r"partial file|ended prematurely|truncated|Error while decoding|Error submitting packet", re.I)
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
-def ffmpeg_frames(path: Path, name: str, reason: str) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
-    """The sample rate and the frames (n, channels) that ffmpeg decodes; `reason` is why libsndfile could not."""
+def ffmpeg_frames(
+    path: Path, name: str, reason: str, track: int | None = None
+) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    """The sample rate and the frames (n, channels) that ffmpeg decodes, on the container's clock.
+
+    reason: why libsndfile could not. track: of the audio tracks, from 1; else the one that a player would play.
+    """
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError(f"{name}: not readable by libsndfile ({reason}); if it is audio, install ffmpeg to read it")
     # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
     # An au stream is a 24-byte header with the rate and the channels, then big-endian float32.
-    command = [program, "-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION)]
-    command += ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS), "-i", f"file:{path}"]
-    command += ["-vn", "-sn", "-dn", "-c:a", "pcm_f32be", "-f", "au", "-"]
+    command = [program, "-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION), *_format_options(path)]
+    command += [*SELF_CONTAINED, "-i", f"file:{path}"]
+    found = probe(path)
+    if found is not None:
+        if track is None and len(found.tracks) > 1:
+            log.warning("%s: track %d is read; %s", name, found.choose(), list_tracks(found))
+        track = track or found.choose()
+        if not found.tracks:
+            raise AudioError(f"{name}: has no audio track")
+        if track > len(found.tracks):
+            raise AudioError(f"{name}: has no audio track {track}; {list_tracks(found)}")
+    if found is None or found.format != "ogg":
+        command += ["-af", CLOCK]
+    command += ["-map", f"0:a:{(track or 1) - 1}", "-c:a", "pcm_f32be", "-f", "au", "-"]
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
         assert process.stdout is not None
@@ -52,36 +72,107 @@ def ffmpeg_frames(path: Path, name: str, reason: str) -> Iterator[tuple[int, Ite
                     said = one_line(_complaint(messages).replace(f"file:{path}: ", ""))
                     if "not on whitelist" in said:
                         raise AudioError(f"{name}: not an audio file but a playlist, a picture or a text")
-                    raise AudioError(
-                        f"{name}: not an audio file that libsndfile or ffmpeg can read"
-                        f" (libsndfile: {reason}; ffmpeg: {said}); check that it is audio"
-                    )
+                    raise _unreadable(path, name, reason, said)
                 yield SAMPLE_RATE, iter(())
                 return
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
             check_format(rate, channels, name)
-            yield rate, _frames(process, process.stdout, messages, rate, channels, name)
+            chosen = found.tracks[track - 1] if found is not None and track else None
+            start, seconds = (chosen.start, chosen.seconds) if chosen else (0.0, None)
+            frames = _frames(process, messages, rate, channels, path, name, seconds)
+            yield rate, chain(_silence(start, rate, channels), frames)
+            if _is_cut_short(path):
+                raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
         finally:  # also when the consumer stops early
             process.kill()
             process.stdout.close()
             process.wait()
 
 
+def _unreadable(path: Path, name: str, reason: str, said: str) -> AudioError:
+    """The error for a file of which ffmpeg decoded nothing; `said` is its message, `reason` that of libsndfile."""
+    if _is_cut_short(path):
+        return AudioError(f"{name}: truncated: nothing of it can be read; copy or record it again")
+    with path.open("rb") as file:
+        is_mp4 = file.read(8)[4:] in MP4_BEGINNINGS
+    if is_mp4 and "moov atom not found" in said:
+        return AudioError(
+            f"{name}: unfinished: the index that is written at the end (moov atom) is missing, and nothing can be read"
+            " without it; copy or record it again"
+        )
+    return AudioError(
+        f"{name}: not an audio file that libsndfile or ffmpeg can read (libsndfile: {reason}; ffmpeg: {said});"
+        " check that it is audio"
+    )
+
+
+def list_tracks(container: Container) -> str:
+    """For a message: "its audio tracks: 1 eng aac stereo, 2 deu aac stereo"."""
+    return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(container.tracks, 1))
+
+
+def _is_joined_mp3(path: Path, messages: IO[bytes]) -> bool:
+    """Whether all that ffmpeg could not decode are the tags of mp3 files put together."""
+    messages.seek(0)
+    failures = messages.read().count(b"Error while decoding")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content[:3] == b"ID3" and len(re.findall(rb"ID3[\2-\4]\0", content)) > failures
+
+
+def _format_options(path: Path) -> list[str]:
+    """A wav is read to its end whatever length its header says: libsndfile has refused those with a right one."""
+    with path.open("rb") as file:
+        return ["-f", "wav", "-ignore_length", "1"] if file.read(4) == b"RIFF" and file.read(8)[4:] == b"WAVE" else []
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether a CAF or WavPack file ends before its header says so, of which ffmpeg says nothing."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[:4] == b"wvpk":
+            return size < 8 + int.from_bytes(head[4:], "little")
+        position = 8 if head[:4] == b"caff" else size
+        while position + 12 <= size:
+            file.seek(position)
+            _, length = struct.unpack(">4sq", file.read(12))  # −1: to the end of the file
+            if not 0 <= length <= size - position - 12:
+                return length > 0
+            position += 12 + length
+        return False
+
+
+def _silence(seconds: float, rate: int, channels: int) -> Iterator[np.ndarray]:
+    left = round(seconds * rate)
+    while left > 0:
+        yield np.zeros((min(left, DECODE_VALUES // channels), channels), dtype=np.float32)
+        left -= DECODE_VALUES // channels
+
+
 def _frames(
-    process: subprocess.Popen[bytes], pipe: IO[bytes], messages: IO[bytes], rate: int, channels: int, name: str
+    process: subprocess.Popen[bytes],
+    messages: IO[bytes],
+    rate: int,
+    channels: int,
+    path: Path,
+    name: str,
+    promised: float | None,
 ) -> Iterator[np.ndarray]:
-    """Frames (n, channels) from the pipe of a running ffmpeg; at the end AudioError when it complained of damage."""
+    """Frames (n, channels) from a running ffmpeg; at the end AudioError when it complained of damage."""
+    assert process.stdout is not None
     done = 0
-    while data := pipe.read(max(1, min(DECODE_VALUES // channels, rate)) * channels * 4):
+    while data := process.stdout.read(max(1, min(DECODE_VALUES // channels, rate)) * channels * 4):
         values = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], dtype=">f4")
         done += len(values) // channels
         yield values.reshape(-1, channels)
     status, said = process.wait(), _complaint(messages)
-    if status != 0 or DAMAGE.search(said):
+    missing = (promised or 0.0) - done / rate > TRUNCATION
+    if status != 0 or missing or (DAMAGE.search(said) and not _is_joined_mp3(path, messages)):
+        header = f"the header says {promised:.2f} s, only " if missing else ""
         raise AudioError(
-            f"{name}: truncated or damaged: {done / rate:.2f} s could be read (ffmpeg: {one_line(said)});"
-            " copy or record it again"
+            f"{name}: truncated or damaged: {header}{done / rate:.2f} s could be read"
+            f" (ffmpeg: {one_line(said.replace(f'file:{path}: ', ''))}); copy or record it again"
         )
 
 

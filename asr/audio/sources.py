@@ -6,20 +6,23 @@ whole. A damaged file gives every sample that can be decoded first and the Audio
 
 import io
 import logging
+import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
-from asr.audio.ffmpeg import DECODE_VALUES, ffmpeg_frames
-from asr.audio.libsndfile import UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
+from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
+from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
+from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
 from asr.errors import ArgumentError, AudioError, one_line
 from asr.files import open_input
@@ -28,13 +31,16 @@ STANDARD_INPUT = "-"
 AUDIO_SUFFIXES = (
     ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".m4a", ".m4b", ".aac",
     ".ac3", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".amr", ".awb", ".ape", ".wv", ".tta", ".voc",
-    ".sph", ".gsm", ".mka", ".weba",
-    ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ogv",
+    ".sph", ".gsm", ".mka", ".weba", ".mpga", ".m4r", ".3ga", ".dts", ".eac3", ".ra", ".mpc", ".dsf", ".tak", ".shn",
+    ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".3gp",
+    ".3g2", ".ogv", ".ogm", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".rm", ".rmvb", ".dv", ".divx",
 )  # fmt: skip
 
 Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-Source = AudioFile | Samples
+
+CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
+LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resampler
 
 # Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
 MAX_CHANNELS = 64
@@ -45,6 +51,34 @@ COPY_BYTES = 2**20  # at a time, of what is not a plain file
 OPEN_FILES = "/proc/self/fd"  # on Linux, where a file can be opened again without a name
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a recording, wherever a source may stand; times of its words are on the clock of the recording.
+
+    source: any other source. channel: from 1; None mixes all. track: of the audio tracks of a video, from 1; None is
+    the one that a player would play. start, end: seconds; None is to its end.
+    """
+
+    source: Any
+    channel: int | None = None
+    track: int | None = None
+    start: float = 0.0
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        for argument, number in (("channel", self.channel), ("track", self.track)):
+            if number is not None and number < 1:
+                raise ArgumentError(f"{argument}: {number}; they are counted from 1")
+        if not 0 <= self.start < (math.inf if self.end is None else self.end):
+            raise ArgumentError(f"start: {self.start:g} s is not before the end ({self.end} s), or not a time")
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+Source = AudioFile | Samples | Excerpt
 
 
 def as_samples(samples: Samples, sample_rate: int | None, argument: str = "samples") -> np.ndarray:
@@ -95,58 +129,116 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
 def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """Yield the audio as float32 mono 16 kHz blocks, shape (samples,), −1…1, all `block_seconds` long but the last.
 
-    Only one block is in memory; the concatenated blocks are the same for every `block_seconds`. No samples, no blocks.
+    Only one block is in memory; the concatenated blocks are the same for every `block_seconds`. Channels are mixed, but
+    where they cancel each other (one of them is inverted) the louder one is taken. Audio that begins later than its
+    video has silence before it.
 
     Args:
         source: the path of an audio file, "-" for standard input, the bytes of an audio file, a binary file object, or
-            samples as `as_samples` takes them. What is not a plain file (a pipe) is first copied to the disk.
+            samples as `as_samples` takes them; or an `Excerpt` of one of these. What is not a plain file (a pipe) is
+            first copied to the disk.
         sample_rate: of samples, in hertz; a file has its own.
 
-    Raises, while iterating: ArgumentError. AudioError: at once when the file cannot be read at all, after the last good
-    block when it is truncated or damaged.
+    Raises, while iterating: ArgumentError. AudioError: at once when the file cannot be read at all or has no samples,
+    after the last good block when it is truncated or damaged.
     """
-    size = max(1, round(block_seconds * SAMPLE_RATE))
+    part = source if isinstance(source, Excerpt) else Excerpt(source)
+    source, size = part.source, max(1, round(block_seconds * SAMPLE_RATE))
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         samples = as_samples(cast(Samples, source), sample_rate, "source")
         assert sample_rate is not None
         log.debug("samples: %s, shape %s, %s Hz", np.asarray(source).dtype, samples.shape, sample_rate)
         pieces = (samples[start : start + DECODE_VALUES] for start in range(0, len(samples), DECODE_VALUES))
-        yield from _blocks(int(sample_rate), pieces, size)
+        yield from _blocks("samples", int(sample_rate), pieces, size, part)
         return
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
-    with _plain_file(cast(AudioFile, source)) as (path, name):
-        try:
-            sound = SoundFile(str(path))
-        except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
-            reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
-        else:
-            with sound:
-                check_format(sound.samplerate, sound.channels, name)
-                if length_is_known(sound, path) or (sound.frames > 0 and shutil.which("ffmpeg") is None):
-                    log.debug("%s: %s, %d Hz, channels: %d", name, sound.format, sound.samplerate, sound.channels)
-                    yield from _blocks(sound.samplerate, _not_empty(libsndfile_frames(sound, name), name), size)
-                    return
-            reason = "its header does not say how long it is"
-        with ffmpeg_frames(path, name, reason) as (rate, frames):
-            log.debug("%s: %d Hz, read by ffmpeg (libsndfile: %s)", name, rate, reason)
-            yield from _blocks(rate, _not_empty(frames, name), size)
+    with _plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
+        blocks = _blocks(name, rate, frames, size, part, first)
+        block = next(blocks, None)
+        if block is None:
+            where = f"between {part.start:g} s and {part.end or math.inf:g} s" if part.start or part.end else "in it"
+            raise AudioError(f"{name}: there is no sound {where}; check that it is the right file")
+        yield block
+        yield from blocks
+
+
+@contextmanager
+def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+    """The rate, the number of the first frame that is decoded, and frames (n, channels)."""
+    try:
+        sound = SoundFile(str(path))
+    except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
+        reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
+    else:
+        with sound:
+            check_format(sound.samplerate, sound.channels, name)
+            known = length_is_known(sound, path) or (sound.frames > 0 and shutil.which("ffmpeg") is None)
+            if known and (part.track or 1) == 1:
+                log.debug("%s: %s, %d Hz, channels: %d", name, sound.format, sound.samplerate, sound.channels)
+                first = max(0, math.floor(part.start - LEAD_SECONDS)) * sound.samplerate  # as many samples at 16 kHz
+                first = min(first, sound.frames) if sound.format in SEEKABLE else 0
+                frames = libsndfile_frames(sound, name, first)
+                mended = sound.format == "FLAC" and shutil.which("ffmpeg") is not None
+                yield sound.samplerate, first, _mended(frames, sound, path, name, first) if mended else frames
+                return
+        reason = "its header does not say how long it is"
+    with ffmpeg_frames(path, name, reason, part.track) as (rate, frames):
+        log.debug("%s: %d Hz, read by ffmpeg (libsndfile: %s)", name, rate, reason)
+        yield rate, 0, frames
+
+
+def _mended(decoded: Iterator[np.ndarray], sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
+    """What libsndfile decodes of a flac, and behind damage at which it stops what ffmpeg does; then AudioError."""
+    done = first
+    try:
+        for frames in decoded:
+            done += len(frames)
+            yield frames
+    except AudioError as damage:
+        stopped, position = done, 0
+        with suppress(AudioError), ffmpeg_frames(path, name, "damaged") as (_, rest):
+            for frames in rest:
+                position += len(frames)
+                if position > done:
+                    yield frames[max(0, len(frames) - (position - done)) :]
+                    done = position
+        if done - stopped <= TRUNCATION * sound.samplerate:
+            raise
+        raise AudioError(
+            f"{name}: truncated or damaged after {stopped / sound.samplerate:.2f} s, {done / sound.samplerate:.2f} s"
+            " could be read; copy or record it again"
+        ) from damage
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
-    """The whole audio, float32 mono 16 kHz, shape (samples,); AudioError also when it is only damaged or truncated."""
+    """The audio, float32 mono 16 kHz, shape (samples,); AudioError also when it is only damaged or truncated."""
     return np.concatenate([np.zeros(0, dtype=np.float32), *read_blocks(source, sample_rate=sample_rate)])
 
 
+def count_channels(path: str | Path, track: int | None = None) -> int:
+    """The channels of a recording; 1 of one that cannot be read, or that is no file."""
+    if not Path(path).is_file():
+        return 1
+    with suppress(RuntimeError, TypeError, ValueError, OSError), SoundFile(str(path)) as sound:
+        return sound.channels
+    container = probe(Path(path))
+    number = (track or container.choose()) if container else 0
+    return max(1, container.tracks[number - 1].channels) if container and number <= len(container.tracks) else 1
+
+
 def duration(source: str | Path) -> float | None:
-    """Seconds of audio that the header promises; None when it does not say or only ffmpeg could. Never raises."""
+    """Seconds of audio that the header promises, also of what ffmpeg reads; None if it does not say. Never raises."""
     try:
         if str(source) == STANDARD_INPUT or not Path(source).is_file():  # opening a pipe would swallow its start
             return None
-        with SoundFile(str(source)) as sound:
-            known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, Path(source))
-            return sound.frames / sound.samplerate if known else None
-    except (RuntimeError, TypeError, ValueError, OSError, ZeroDivisionError):
+        with suppress(RuntimeError, TypeError), SoundFile(str(source)) as sound:
+            if 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, Path(source)):
+                return sound.frames / sound.samplerate
+            return None
+        container = probe(Path(source))
+        return container.seconds if container else None
+    except (ValueError, OSError, ZeroDivisionError):
         return None
 
 
@@ -168,7 +260,18 @@ def find_audio(folder: str | Path, on_error: Callable[[AudioError], object] | No
     for path, below, names in os.walk(folder, onerror=unreadable):
         below[:] = (name for name in below if not name.startswith("."))
         found += [Path(path, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and os.path.isfile(path))
+    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and _is_audio(path))
+
+
+def _is_audio(path: Path) -> bool:
+    """Whether it is a file, and if it is called .ts, not one of TypeScript."""
+    if not os.path.isfile(path):
+        return False
+    if path.suffix.lower() != ".ts":
+        return True
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(189)[::188] == b"GG"  # each packet of a transport stream begins so
+    return True  # reading it says what is wrong
 
 
 @contextmanager
@@ -245,30 +348,30 @@ def _read(stream: IO[bytes], name: str) -> bytes:
         raise AudioError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _not_empty(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    """The frames of a file; AudioError if there are none."""
-    empty = True
-    for piece in frames:
-        empty = False
-        yield piece
-    if empty:
-        raise AudioError(f"{name}: there is no sound in it (0 samples); record or copy it again")
+def _blocks(
+    name: str, rate: int, frames: Iterable[np.ndarray], size: int, part: Excerpt, first: int = 0
+) -> Iterator[np.ndarray]:
+    """Frames (n,) or (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of theirs comes after the last.
 
-
-def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Frames (n, channels) at `rate` to 16 kHz mono blocks of `size`; an error of `frames` comes after the last one."""
+    first: the number of the first frame in the recording.
+    """
     if rate != SAMPLE_RATE:
         log.debug("resampled from %d to %d Hz", rate, SAMPLE_RATE)
     resampler, decoded = Resampler(rate), iter(frames)
+    skipped = round(part.start * SAMPLE_RATE) - round(first * SAMPLE_RATE / rate)  # samples before the part
+    left = math.inf if part.end is None else round(part.end * SAMPLE_RATE) - round(part.start * SAMPLE_RATE)
     pending = np.zeros(0, dtype=np.float32)
     damage: AudioError | None = None
     samples: np.ndarray | None = pending
-    while samples is not None:
+    while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
+            fresh = resampler.flush() if samples is None else resampler.push(_chosen(name, samples, part.channel))
         except AudioError as error:
-            samples, damage = None, error
-        pending = np.concatenate([pending, resampler.flush() if samples is None else resampler.push(samples)])
+            samples, damage, fresh = None, error, resampler.flush()
+        kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]
+        skipped, left = max(0, skipped - len(fresh)), left - len(kept)
+        pending = np.concatenate([pending, kept])
         while len(pending) >= size:
             yield pending[:size]
             pending = pending[size:]
@@ -276,3 +379,18 @@ def _blocks(rate: int, frames: Iterable[np.ndarray], size: int) -> Iterator[np.n
         yield pending
     if damage is not None:
         raise damage
+
+
+def _chosen(name: str, frames: np.ndarray, channel: int | None) -> np.ndarray:
+    """A channel of frames (n, channels); all of them, to be mixed, unless they would cancel each other."""
+    channels = frames.shape[1] if frames.ndim == 2 else 1
+    if channel is not None:
+        if channel > channels:
+            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
+        return frames if frames.ndim == 1 else frames[:, channel - 1]
+    if channels == 1:
+        return frames
+    heard = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
+    energies = np.einsum("nc,nc->c", heard, heard, dtype=np.float64)
+    mixed = heard.sum(axis=1, dtype=np.float64)
+    return frames[:, energies.argmax()] if mixed @ mixed < CANCELLED * energies.sum() else frames

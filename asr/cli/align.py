@@ -46,7 +46,7 @@ def align(
     chosen = options.chosen_format(format, output, "ctm")
     if phones and chosen != "ctm":
         raise typer.BadParameter("goes with --format ctm", param_hint="--phones")
-    options.check_names(chosen, [audio])
+    options.check_names([chosen], [audio])
     words = read_text(text)
     Guard([audio, text, lexicon], force).check(output)
     decoding = DecoderOptions("greedy", lexicon=lexicon)

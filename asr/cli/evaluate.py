@@ -59,7 +59,7 @@ def evaluate(
     instability = Instability()
     started = time.perf_counter()
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
-        paths = (entry.audio for entry in entries)
+        paths = (entry.source for entry in entries)
         if streaming:
             live = StreamingRecognizer(bundle, decoding, ENDPOINT if endpoints else None, threads=threads)
             recognitions = [transcribe_live(live, path, instability, on_progress) for path in paths]

@@ -1,7 +1,5 @@
 """`asr listen`: text of what is spoken, while it is spoken."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +16,7 @@ from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import STANDARD_INPUT, read_blocks
 from asr.cli import options
 from asr.cli.display import Display
-from asr.cli.messages import complain, printable
+from asr.cli.messages import complain, printable, silence_libraries
 from asr.cli.outputs import AudioOutput, Guard, TextOutput
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
@@ -96,19 +94,6 @@ def listen(
         recognize(source, recognizer, text, audio, display)
     if text.failed or audio.failed:
         raise typer.Exit(1)
-
-
-def silence_libraries() -> None:
-    """Leave standard error to this program: ALSA and PortAudio write there what a device refuses, and when it dies."""
-    try:
-        if sys.stderr is None or sys.stderr.fileno() != 2:
-            return
-    except OSError:  # not a file
-        return
-    sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def print_devices() -> None:

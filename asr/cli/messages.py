@@ -1,5 +1,7 @@
 """What commands print beside their results: messages, a progress bar, tables."""
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +14,7 @@ from asr.output.writers import EXACT_NAMES
 if TYPE_CHECKING:  # recognition takes a while to import, and an error before it should not wait
     from asr.recognize.offline import OnProgress
 
+NAME_CHARACTERS = 30  # of a file's name beside a progress bar
 OnStage = Callable[[str, float], None]  # called with the name of a stage and the share of it that is done
 
 
@@ -20,6 +23,35 @@ def complain(problem: object) -> None:
     if sys.stderr is not None:  # `print` would take standard output instead
         with suppress(OSError, ValueError):
             print(f"asr: {AsrError(problem)}", file=sys.stderr, flush=True)
+
+
+def silence_libraries() -> None:
+    """Leave standard error to this program: libmpg123, ALSA and PortAudio write there what they do not like."""
+    try:
+        if sys.stderr is None or sys.stderr.fileno() != 2:
+            return
+    except OSError:  # not a file
+        return
+    sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+@contextmanager
+def shown_warnings(logger: str) -> Iterator[None]:
+    """What a part of the package logs as a warning is a line on standard error."""
+
+    class Complaints(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            complain(record.getMessage())
+
+    handler = Complaints(logging.WARNING)
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 def name_in(format: str, name: str) -> str:
@@ -39,7 +71,8 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnProgress | None]":
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
-    `lengths` gives the seconds of each source; one unknown length makes the bar one without an end.
+    `lengths` gives the seconds of each source; one that is unknown counts as long as the others on average. Of several
+    sources the number and the name of the current one are shown.
     """
     if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
         yield None
@@ -50,7 +83,18 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnPro
 
     seconds = lengths()
     known = [length for length in seconds if length is not None]
+    current, number = None, 0
+
+    def advance(source: object, done: float) -> None:
+        nonlocal current, number
+        if source is not current and len(seconds) > 1:
+            current, number = source, number + 1
+            name = printable(os.path.basename(str(source)))
+            progress.update(task, description=f"{number}/{len(seconds)} {name[:NAME_CHARACTERS]} ")
+        progress.advance(task, done)
+
     with Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.completed:.0f} s of audio"),
@@ -60,8 +104,8 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnPro
         # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
-        task = progress.add_task("", total=sum(known) if len(known) == len(seconds) else None)
-        yield lambda _source, done: progress.advance(task, done)
+        task = progress.add_task("", total=sum(known) / len(known) * len(seconds) if known else None)
+        yield advance
 
 
 @contextmanager

@@ -23,12 +23,25 @@ from asr.recognize.offline import MAX_BATCH_SIZE
 LANGUAGES = {"en": "English"}  # codes of the packaged models
 
 
+def parse_time(text: str) -> float:
+    """Seconds of "90", "1:30" or "0:01:30.5"; BadParameter for anything else."""
+    seconds = 0.0
+    try:
+        for part in text.split(":"):
+            seconds = 60 * seconds + float(part)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise typer.BadParameter(f"'{text}' is no time; write seconds, or 1:02:03.5")
+    return seconds
+
+
 def format_option(formats: Iterable[str], default: str, more: str = "") -> Any:
     about = f"Format to write; without it that of --output's suffix, else {default}.{more}"
     return Option("--format", "-f", click_type=click.Choice([*formats]), help=about)
 
 
-Format = Annotated[str | None, format_option(FORMATS, "txt")]
+Formats = Annotated[list[str] | None, format_option(FORMATS, "txt", " May be given several times.")]
 WordFormat = Annotated[str | None, format_option(FORMATS, "ctm")]
 LiveFormat = Annotated[str | None, format_option(LIVE_FORMATS, "txt", " json is one object a line.")]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
@@ -39,6 +52,13 @@ Threads = Annotated[int, Option(min=0, max=MAX_THREADS, help="Processor threads;
 BatchSize = Annotated[
     int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
 ]
+
+Track = Annotated[int | None, Option(min=1, help="Audio track of a video, from 1; else the one that a player plays.")]
+Start = Annotated[float | None, Option(metavar="TIME", parser=parse_time, help="Begin there: seconds, or 1:02:03.5.")]
+End = Annotated[float | None, Option(metavar="TIME", parser=parse_time, help="End there.")]
+Timestamps = Annotated[bool, Option("--timestamps", help="For txt: the times of each segment before its text.")]
+LineWidth = Annotated[int, Option(min=10, max=200, help="For srt and vtt: characters in a line.")]
+Lines = Annotated[int, Option(min=1, max=9, help="For srt and vtt: lines in a subtitle.")]
 
 Decoder = Annotated[
     str,
@@ -125,7 +145,7 @@ def chosen_format(choice: str | None, output: str | Path | None, default: str, k
     return choice or (suffix if suffix in known and suffix != "txt" else default)
 
 
-def check_names(format: str, sources: Iterable[str]) -> None:
+def check_names(formats: Iterable[str], sources: Iterable[str]) -> None:
     """BadParameter if a manifest would have to name audio that is no file."""
-    if format == "jsonl" and STANDARD_INPUT in sources:
+    if "jsonl" in formats and STANDARD_INPUT in sources:
         raise typer.BadParameter("standard input cannot be named in jsonl; save it as a file first", param_hint="-")

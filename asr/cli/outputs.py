@@ -38,9 +38,14 @@ class Guard:
         """Why the target must not be written; None if it may be."""
         if (used := self._used.get(_identity(target))) is not None:
             return f"{target}: is the same file as {used}; choose another --output"
-        if not self._force and target.is_file() and target.stat().st_size:
+        if not self._force and self.is_there(target):
             return f"{target}: exists; choose another name, or replace it with --force"
         return None
+
+    @staticmethod
+    def is_there(target: Path) -> bool:
+        """Whether the target exists and holds something."""
+        return target.is_file() and target.stat().st_size > 0
 
     def check(self, target: Path | None, option: str = "--output") -> None:
         """AsrError if the target must not or cannot be written, or was the target before."""

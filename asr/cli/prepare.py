@@ -5,7 +5,6 @@ The imports that only these commands need are inside: the other commands start f
 
 import dataclasses
 import json as json_module
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperGroup
 
-from asr.cli.messages import audio_progress
+from asr.cli.messages import audio_progress, shown_warnings
 from asr.cli.options import Command, Force
 from asr.cli.outputs import Guard
 from asr.errors import AsrError
@@ -56,14 +55,26 @@ prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and chec
 
 
 @prepare.command("csv", cls=Command)
-def read_csv(source: Source, output: Output, language: Language = "en", force: Force = False) -> None:
+def read_csv(
+    source: Source,
+    output: Output,
+    language: Language = "en",
+    audio_column: Annotated[str, Option(help="Name of the column with the recordings, in any case.")] = "audio",
+    text_column: Annotated[str, Option(help="Name of the column with their texts.")] = "text",
+    speaker_column: Annotated[str, Option(help="Name of the column with the speakers, if there is one.")] = "speaker",
+    force: Force = False,
+) -> None:
     """Your own recordings, listed in a table.
 
-    SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table.
+    SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table. With
+    offset and duration, in seconds, a row is a part of its recording. Recordings that are missing are told of and left
+    out. No recording is in both train and dev.
     """
     from asr.data.corpora import csv_corpus
+    from asr.data.corpora.own import COLUMNS
 
-    run(csv_corpus(language), source, output, force)
+    names = COLUMNS | {"audio": audio_column, "text": text_column, "speaker": speaker_column}
+    run(csv_corpus(language, names), source, output, force)
 
 
 @prepare.command("folder", cls=Command)
@@ -150,11 +161,6 @@ def run(corpus: "Corpus", source: Path, output: Path, force: bool, download: boo
             raise AsrError(problem)
         return splits
 
-    log, warnings = logging.getLogger("asr.data.corpora"), logging.StreamHandler()
-    warnings.setFormatter(logging.Formatter("asr: %(message)s"))
-    log.addHandler(warnings)
-    try:
+    with shown_warnings("asr.data.corpora"):
         for prepared in prepare(dataclasses.replace(corpus, read=read), source, output, download):
             print(prepared)
-    finally:
-        log.removeHandler(warnings)

@@ -1,27 +1,66 @@
 """`asr transcribe`: text of recordings."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, duration, find_audio
+from asr.audio.sources import STANDARD_INPUT, Excerpt, count_channels, duration, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, printable
+from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings, silence_libraries
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
 from asr.errors import AsrError
-from asr.output.writers import render
-from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
+from asr.output.subtitles import LAYOUT, Layout
+from asr.output.transcript import Segment, merge_channels
+from asr.output.writers import TxtWriter, render
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognition, Recognizer, Source
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
 NAMED = 3  # files that exist: so many have a line each
+CHANNELS = {"mix": None, "left": 1, "right": 2}
+
+Targets = dict[str, dict[str, Path]]  # for each recording that is written to files, its formats and their paths
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is read of each recording. channels: mix, left, right, each, or a number from 1."""
+
+    channels: str
+    track: int | None
+    start: float
+    end: float | None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (*CHANNELS, "each") and not re.fullmatch("[1-9][0-9]?", self.channels):
+            raise typer.BadParameter("choose mix, left, right, each, or a number from 1", param_hint="--channels")
+        if self.end is not None and self.end <= self.start:
+            raise typer.BadParameter("is not after --start", param_hint="--end")
+
+    def excerpts(self, name: str) -> list[Source]:
+        """What is recognized apart."""
+        if self.channels == "each" and (count := count_channels(name, self.track)) > 1:
+            channels: Sequence[int | None] = range(1, count + 1)
+        elif self.channels == "each":
+            channels = [None]
+        else:
+            channels = [CHANNELS[self.channels] if self.channels in CHANNELS else int(self.channels)]
+        return [Excerpt(name, channel, self.track, self.start, self.end) for channel in channels]
+
+    def seconds(self, name: str) -> float | None:
+        """How long it is, if that is known."""
+        seconds = duration(name)
+        return seconds and max(0.0, min(seconds, self.end or seconds) - self.start)
 
 
 def transcribe(
@@ -33,8 +72,20 @@ def transcribe(
         Option("--output", "-o", metavar="FILE|FOLDER", help="File to write; a folder for several recordings."),
     ] = None,
     output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
-    format: options.Format = None,
+    format: options.Formats = None,
     force: options.Force = False,
+    skip_existing: Annotated[
+        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
+    ] = False,
+    channels: Annotated[
+        str, Option(metavar="mix|left|right|N|each", help="each: recognize channels apart, and label them.")
+    ] = "mix",
+    track: options.Track = None,
+    start: options.Start = None,
+    end: options.End = None,
+    timestamps: options.Timestamps = False,
+    line_width: options.LineWidth = LAYOUT.line_width,
+    lines: options.Lines = LAYOUT.lines,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     decoder: options.Decoder = DEFAULT_DECODER,
@@ -50,78 +101,134 @@ def transcribe(
 ) -> None:
     """Write the words spoken in audio files.
 
-    Text goes to standard output, everything else to standard error. A file that cannot be read gives one line there;
-    the others are still done, and the exit code is 1. `-` reads all of standard input before starting. Files that exist
-    are kept unless --force is given. The lines of jsonl are a manifest to train from, with a confidence each;
-    recordings that cannot be read to their end are not in it.
+    Text goes to standard output, each segment as soon as it is done, everything else to standard error. A file that
+    cannot be read gives one line there; the others are still done, and the exit code is 1. `-` reads all of standard
+    input before starting. Files that exist are kept unless --force is given. The lines of jsonl are a manifest to train
+    from, with a confidence each; recordings that cannot be read to their end are not in it.
     """
-    chosen = options.chosen_format(format, output, "txt")
-    if nbest > 1 and chosen != "json":
+    silence_libraries()
+    formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "txt")]))
+    if nbest > 1 and formats != ["json"]:
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
-    options.check_names(chosen, sources)
+    if channels == "each" and "jsonl" in formats:
+        raise typer.BadParameter("a manifest has one text for each recording", param_hint="--channels")
+    options.check_names(formats, sources)
+    selection, layout = Selection(channels, track, start or 0.0, end), Layout(line_width, lines, timestamps)
     decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest)
+    folder = output_folder(output, output_dir)
+    if skip_existing and (force or folder is None):
+        what = "--force excludes it" if force else "goes with a folder to write to"
+        raise typer.BadParameter(what, param_hint="--skip-existing")
     files, failed = expand(sources)
     several = len(files) + failed > 1
-    folder = output_folder(output, output_dir)
-    targets = output_paths(files, folder, output, chosen)
-    left, kept = without_kept(files, targets, Guard([*files, lm, hotwords_file, lexicon], force))
-    recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
-    written, errors = transcribe_files(recognizer, left, targets, chosen, len(files) > 1)
-    failed += errors
+    targets = output_paths(files, folder, output, formats)
+    guard = Guard([*files, lm, hotwords_file, lexicon], force)
+    skipped = without_existing(targets, guard) if skip_existing else 0
+    left = [name for name in files if targets.get(name, True)]
+    left, kept = without_kept(left, targets, guard)
+    written = 0
+    if left:
+        recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
+        run = Run(recognizer, selection, formats, layout, targets, len(files) > 1)
+        with shown_warnings("asr.audio"):
+            run(left)
+        written, failed = run.written, failed + run.failed
     if folder is not None and several:
-        rest = (f", {kept} kept" if kept else "") + (f", {failed} failed" if failed else "")
+        counts = {"skipped": skipped, "kept": kept, "failed": failed}
+        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
         complain(f"{written} written to {os.path.join(folder, '')}{rest}")
     if failed or kept:
         raise typer.Exit(1)
 
 
-def transcribe_files(
-    recognizer: Recognizer, files: Collection[str], targets: dict[str, Path], format: str, several: bool
-) -> tuple[int, int]:
-    """Write each file's text to its target or to standard output; how many were written there, and how many failed."""
-    written = failed = 0
-    with audio_progress(lambda: [*map(duration, files)]) as on_progress:
-        for recognition in recognizer.transcribe_all(files, on_progress):
-            name = str(recognition.source)
-            if recognition.error is not None:
-                failed += 1
-                complain(recognition.error)
-                if not recognition.transcript.segments or format == "jsonl":
-                    continue
-            text = render(recognition.transcript, format, name_in(format, name))
-            if name not in targets:
-                heading = f"{printable(name)}\t" if format == "txt" and several else ""
-                print(heading + text, end="", flush=True)
-                continue
-            try:
-                write_text(targets[name], text)
-                written += 1
-            except AsrError as error:
-                failed += 1
-                complain(error)
-    return written, failed
+@dataclass
+class Run:
+    """Writes the texts of recordings to their targets, or to standard output in the first of the formats."""
+
+    recognizer: Recognizer
+    selection: Selection
+    formats: list[str]
+    layout: Layout
+    targets: Targets
+    several: bool
+    written: int = 0  # recordings
+    failed: int = 0
+
+    def __call__(self, files: Collection[str]) -> None:
+        excerpts = {name: self.selection.excerpts(name) for name in files}
+        everything = [excerpt for parts in excerpts.values() for excerpt in parts]
+        apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
+
+        def lengths() -> list[float | None]:
+            return [self.selection.seconds(str(excerpt)) for excerpt in everything]
+
+        with audio_progress(lengths) as on_progress:
+            recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
+            for name, parts in excerpts.items():
+                self.write(name, list(islice(recognitions, len(parts))))
+
+    def shower(self, apart: Collection[str]) -> OnSegment | None:
+        """Prints segments as they come, where text goes to standard output; those of `apart` wait for each other."""
+        if self.targets or self.formats != ["txt"]:
+            return None
+
+        def show(source: Source, segment: Segment) -> None:
+            if str(source) not in apart:
+                self.print_segments(str(source), [segment])
+
+        return show
+
+    def print_segments(self, name: str, segments: Sequence[Segment]) -> None:
+        heading = f"{printable(name)}\t" if self.several else ""
+        lines = TxtWriter(name, self.layout).add(*segments).splitlines(keepends=True) or ["\n"]
+        print("".join(heading + line for line in lines), end="", flush=True)
+
+    def write(self, name: str, recognitions: Sequence[Recognition]) -> None:
+        """Write one recording, of which each channel was recognized apart or all were mixed."""
+        apart, error = len(recognitions) > 1, next((item.error for item in recognitions if item.error), None)
+        transcripts = [recognition.transcript for recognition in recognitions]
+        transcript = merge_channels(transcripts) if apart else transcripts[0]
+        if error is not None:
+            self.failed += 1
+            complain(error)
+        usable = error is None or transcript.segments
+        formats = [format for format in self.formats if usable and (error is None or format != "jsonl")]
+        if name not in self.targets and formats == ["txt"]:
+            if apart or not transcript.segments:
+                self.print_segments(name, transcript.segments)
+            return
+        try:
+            for format in formats:
+                text = render(transcript, format, name_in(format, name), self.layout)
+                if name not in self.targets:
+                    print(text, end="", flush=True)
+                elif format in self.targets[name]:
+                    write_text(self.targets[name][format], text)
+            self.written += bool(formats) and name in self.targets
+        except AsrError as problem:
+            self.failed += error is None
+            complain(problem)
 
 
 def expand(sources: list[str]) -> tuple[dict[str, Path], int]:
     """The files to read, of folders the audio below them, with their places in a folder; how many sources failed."""
     files: dict[str, Path] = {}
-    failed = 0
+    problems: list[str] = []
     for source in sources:
         if not source:  # an unset shell variable; Path("") would be the current folder
             raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
         if source == STANDARD_INPUT or not os.path.isdir(source):
             files[source] = Path("stdin" if source == STANDARD_INPUT else Path(source).name)
             continue
-        problems: list[AsrError] = []
-        found = find_audio(source, problems.append)
-        for problem in problems:
-            complain(problem)
-        failed += len(problems)
-        if not found and not problems:
-            failed += 1
-            complain(f"{source}: no audio files in this folder")
+        closed: list[AsrError] = []
+        found = find_audio(source, closed.append)
+        problems += map(str, closed)
+        if not found and not closed:
+            problems.append(f"{source}: no audio files in this folder")
         files |= {str(path): path.relative_to(source) for path in found}
-    return files, failed
+    for problem in problems:
+        complain(problem)
+    return files, len(problems)
 
 
 def output_folder(output: str | None, output_dir: str | None) -> Path | None:
@@ -133,33 +240,47 @@ def output_folder(output: str | None, output_dir: str | None) -> Path | None:
     return None if output_dir is None else Path(output_dir)
 
 
-def output_paths(files: dict[str, Path], folder: Path | None, output: str | None, format: str) -> dict[str, Path]:
-    """Where each file's text goes, tried before the work: none for standard output.
+def output_paths(files: dict[str, Path], folder: Path | None, output: str | None, formats: Sequence[str]) -> Targets:
+    """Where each file's text goes, tried before the work: nothing for standard output.
 
     In a folder NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix.
     """
     if folder is None:
-        if len(files) > 1 and (output or format not in SEVERAL_TO_STDOUT):
-            what = f"{len(files)} recordings need" if output else f"{format} of several recordings needs"
+        if len(formats) > 1:
+            raise typer.BadParameter("several need a folder, as in --output texts/", param_hint="--format")
+        if len(files) > 1 and (output or formats[0] not in SEVERAL_TO_STDOUT):
+            what = f"{len(files)} recordings need" if output else f"{formats[0]} of several recordings needs"
             raise typer.BadParameter(f"{what} a folder, as in --output texts/", param_hint="--output")
         if output:
             check_writable(Path(output))
-        return dict.fromkeys(files, Path(output)) if output else {}
+        return {name: {formats[0]: Path(output)} for name in files} if output else {}
     stems = Counter(relative.with_suffix("") for relative in files.values())
-    paths = {}
+    targets: Targets = {}
     for name, relative in files.items():
         stem = relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix("")
-        paths[name] = folder / f"{stem}.{format}"
-    twice = [path for path, count in Counter(paths.values()).items() if count > 1]
+        targets[name] = {format: folder / f"{stem}.{format}" for format in formats}
+    paths = Counter(path for chosen in targets.values() for path in chosen.values())
+    twice = [path for path, count in paths.items() if count > 1]
     if twice:
         raise AsrError(f"two of the files would both be written to {twice[0]}; transcribe them in separate commands")
     check_writable(folder / "new", make_folder=True)
-    return paths
+    return targets
 
 
-def without_kept(files: Collection[str], targets: dict[str, Path], guard: Guard) -> tuple[list[str], int]:
+def without_existing(targets: Targets, guard: Guard) -> int:
+    """Take out of the targets those that are there; how many recordings have none left."""
+    for name, chosen in targets.items():
+        targets[name] = {format: path for format, path in chosen.items() if not guard.is_there(path)}
+    return sum(not chosen for chosen in targets.values())
+
+
+def without_kept(files: Collection[str], targets: Targets, guard: Guard) -> tuple[list[str], int]:
     """The files whose targets may be written, and how many others there are, the first of which messages name."""
-    problems = {name: problem for name, path in targets.items() if (problem := guard.refusal(path))}
+    problems = {}
+    for name in files:
+        refusals = map(guard.refusal, targets.get(name, {}).values())
+        if problem := next(filter(None, refusals), None):
+            problems[name] = problem
     for problem in [*problems.values()][:NAMED]:
         complain(problem)
     if len(problems) > NAMED:

@@ -50,12 +50,12 @@ def tune(
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
     if priors is not None:
-        log_priors = measure_priors(recognizer, [entry.audio for entry in read_manifest(priors)])
+        log_priors = measure_priors(recognizer, [entry.source for entry in read_manifest(priors)])
         bundle = dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, log_priors=log_priors))
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         samples = []
         for entry in entries:
-            log_probs = recognizer.log_probs(entry.audio, on_progress=on_progress)
+            log_probs = recognizer.log_probs(entry.source, on_progress=on_progress)
             samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
     own = bundle.config.decoder.lm
     choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]

@@ -188,7 +188,7 @@ def _check_audio(utterance: Utterance) -> list[Finding]:
     loudest = 0.0  # RMS of a tenth of a second
     digest = hashlib.blake2b(digest_size=16)
     try:
-        for block in read_blocks(path):
+        for block in read_blocks(utterance.entry.source):
             samples += len(block)
             clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
             tenths = np.array_split(block, max(1, len(block) // TENTH))

@@ -3,7 +3,8 @@
     {"audio": "clips/0001.flac", "text": "good morning", "seconds": 1.9, "speaker": "ada", "id": "0001"}
 
 `audio` is absolute or relative to the manifest. `audio` and `text` are required, the rest is optional, and keys of
-other programs are ignored. Blank lines are skipped. The text may be empty: audio without speech.
+other programs are ignored. With an `offset` or a `duration` (seconds) the utterance is that part of the recording.
+Blank lines are skipped. The text may be empty: audio without speech.
 `asr transcribe --format jsonl` adds a `confidence`.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.audio.sources import Excerpt
 from asr.errors import RecipeError, one_line
 from asr.files import open_input
 
@@ -29,6 +31,16 @@ class Entry:
     speaker: str | None
     confidence: float | None = None  # 0…1, of the text
     phones: str | None = None  # the text as it is pronounced, one letter a phone
+    offset: float = 0.0  # seconds of the recording before the utterance
+    duration: float | None = None  # seconds of the utterance, if it is not all that follows
+
+    @property
+    def source(self) -> Path | Excerpt:
+        """The recording, or the part of it that holds the utterance."""
+        if not self.offset and self.duration is None:
+            return self.audio
+        end = None if self.duration is None else self.offset + self.duration
+        return Excerpt(self.audio, start=self.offset, end=end)
 
     def spelled(self, spelling: str) -> str:
         """The text in "letters" or "phones"; nothing if it has no phones."""
@@ -38,7 +50,7 @@ class Entry:
 def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
     """Read a manifest in its own order.
 
-    Without an `id`, the audio path as written there, less its suffix, is the id; ids are unique.
+    Without an `id`, the audio path as written there, less its suffix and with the offset, is the id; ids are unique.
     `check_files` also asks the file system whether each audio file is there, without opening it.
 
     Raises RecipeError, one line that starts with `manifest:line:`, for the first line that is wrong.
@@ -97,13 +109,26 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
     audio = fields["audio"]
     if not audio.strip() or "\0" in audio:
         raise RecipeError('"audio" is not a path; write the path of an audio file')
-    name = os.path.splitext(audio)[0] if fields.get("id") is None else fields["id"]
-    if not name.strip():
-        raise RecipeError('"id" is empty; give it a value or leave it out')
     seconds = _number(fields, "seconds", sys.float_info.min, sys.float_info.max)
     confidence = _number(fields, "confidence", 0, 1)
+    offset = _number(fields, "offset", 0, sys.float_info.max)
+    duration = _number(fields, "duration", sys.float_info.min, sys.float_info.max)
+    name = os.path.splitext(audio)[0] + ("" if offset is None else f"-{offset:g}")
+    name = name if fields.get("id") is None else fields["id"]
+    if not name.strip():
+        raise RecipeError('"id" is empty; give it a value or leave it out')
     # An absolute path replaces the folder.
-    return Entry(name, folder / audio, fields["text"], seconds, fields.get("speaker"), confidence, fields.get("phones"))
+    return Entry(
+        name,
+        folder / audio,
+        fields["text"],
+        seconds or duration,
+        fields.get("speaker"),
+        confidence,
+        fields.get("phones"),
+        offset or 0.0,
+        duration,
+    )
 
 
 def _check_text(key: str, value: Any) -> None:
@@ -117,6 +142,6 @@ def _check_text(key: str, value: Any) -> None:
 def _number(fields: dict[str, Any], key: str, lowest: float, highest: float) -> float | None:
     value = fields.get(key)
     if value is not None and not (type(value) in (int, float) and lowest <= value <= highest):  # not True, an int, too
-        limits = "a number above 0" if key == "seconds" else "from 0 to 1"
+        limits = "from 0 to 1" if highest == 1 else f"a number {'of at least' if lowest == 0 else 'above'} 0"
         raise RecipeError(f'"{key}" must be {limits}, found {json.dumps(value)[:40]}; or leave it out')
     return None if value is None else float(value)

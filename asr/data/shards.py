@@ -54,7 +54,7 @@ def write_shards(manifest: Path, folder: Path) -> str:
         with SharWriter(partial, {"recording": "flac"}, SHARD_SIZE) as shards:
             for entry in entries:
                 try:
-                    samples = read(entry.audio)
+                    samples = read(entry.source)
                 except AudioError as error:
                     left_out.append(str(error))
                     continue

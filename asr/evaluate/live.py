@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import read_blocks
+from asr.audio.sources import Excerpt, read_blocks
 from asr.errors import AudioError
 from asr.output.events import Event, Partial, Revised
 from asr.output.transcript import Segment, Transcript
@@ -41,7 +41,7 @@ class Instability:
 
 def transcribe_live(
     recognizer: StreamingRecognizer,
-    source: str | Path,
+    source: str | Path | Excerpt,
     instability: Instability | None = None,
     on_progress: OnProgress | None = None,
 ) -> Recognition:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import AudioFile, read
+from asr.audio.sources import AudioFile, Excerpt, read
 from asr.errors import AsrError, AudioError
 from asr.recognize.offline import Recognizer
 
@@ -15,7 +15,7 @@ PRIOR_SECONDS = 1800  # of audio; the rarest of some hundred tokens are then see
 LEAST = 1e-10  # of a prior: its log stays finite
 
 
-def measure_priors(recognizer: Recognizer, recordings: Sequence[AudioFile]) -> tuple[float, ...]:
+def measure_priors(recognizer: Recognizer, recordings: Sequence[AudioFile | Excerpt]) -> tuple[float, ...]:
     """ln of each token's posterior, averaged over the frames of the recordings: (vocabulary,).
 
     Args:

@@ -7,46 +7,77 @@ from itertools import pairwise
 
 from asr.output.transcript import SEGMENT_PAUSE, Segment, Word
 
-# The broadcasters' usual limits for a subtitle (BBC and Netflix guidelines).
-CUE_LINES = 2
-CUE_LINE_CHARACTERS = 42
 CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
+READING_SPEED = 17  # characters a second, of an adult (Netflix's guideline)
+LONGER = 1000  # milliseconds for which a cue may stay after its words, so that it can be read
 
+
+@dataclass(frozen=True)
+class Layout:
+    """Of subtitles: characters in a line and lines in a cue, by default the usual limits of the BBC and Netflix.
+
+    timestamps: before each segment of a plain text.
+    """
+
+    line_width: int = 42
+    lines: int = 2
+    timestamps: bool = False
+
+
+LAYOUT = Layout()
 SENTENCE_END = re.compile(r"[.?!…][\"'”’»)]*$")
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One subtitle: `start` and `end` in whole milliseconds, text in `lines`."""
+    """One subtitle: `start` and `end` in whole milliseconds, text in `lines`, the channel that was recognized apart."""
 
     start: int
     end: int
     lines: tuple[str, ...]
+    channel: int | None = None
 
 
-def subtitle_cues(segments: Sequence[Segment], free_from: int = 0) -> list[Cue]:
+def subtitle_cues(
+    segments: Sequence[Segment], free_from: int = 0, until: float | None = None, layout: Layout = LAYOUT
+) -> list[Cue]:
     """The subtitles of segments: in order, never overlapping, each for at least a second, none before `free_from` (ms).
 
-    A cue has at most 2 lines of 42 characters; a line is longer only when a single word is. Of the possible cuts, the
-    best gives each cue its second before the next one's words begin; then has no pauses inside cues; then cuts at
-    shorter pauses or ends of sentences, into cues equally full. Where words are too fast for that, cues are delayed.
+    Of channels that were recognized apart, each has its own, which may overlap the others.
+
+    A line is longer than the layout's only when a single word is. Of the possible cuts, the best gives each cue its
+    second before the next one's words begin; then has no pauses inside cues; then cuts at shorter pauses or ends of
+    sentences, into cues equally full, without single words. Where words are too fast for that, cues are delayed. A cue
+    stays until it could be read, up to a second longer than its words, if the next one leaves room.
+
+    until: seconds at which the recording ends, as then does the last cue; None while it may go on: the last cue ends
+    with its words.
     """
-    groups = _cut([word for segment in segments for word in segment.words])
-    times = in_order([(group[0].start, group[-1].end) for group in groups], CUE_MINIMUM, free_from)
-    return [Cue(start, end, tuple(_wrap(group))) for (start, end), group in zip(times, groups, strict=True)]
+    cues = []
+    for channel in sorted({segment.channel for segment in segments}, key=lambda channel: channel or 0):
+        groups = _cut([word for segment in segments if segment.channel == channel for word in segment.words], layout)
+        times = in_order([(group[0].start, group[-1].end) for group in groups], CUE_MINIMUM, free_from)
+        for number, (group, (start, end)) in enumerate(zip(groups, times, strict=True)):
+            room = times[number + 1][0] if number + 1 < len(times) else end if until is None else to_milliseconds(until)
+            characters = sum(len(word.text) + 1 for word in group) - 1
+            readable = min(start + 1000 * characters // READING_SPEED, to_milliseconds(group[-1].end) + LONGER, room)
+            end = max(end, readable)
+            if until is not None:
+                end = min(end, max(to_milliseconds(until), start + 1))
+            cues.append(Cue(start, end, tuple(_wrap(group, layout)), channel))
+    return sorted(cues, key=lambda cue: cue.start)
 
 
-def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
+def _cut(words: Sequence[Word], layout: Layout) -> list[Sequence[Word]]:
     """The words of each cue, at the lowest total cost (dynamic programming, as Knuth & Plass 1981 break paragraphs)."""
     # For the first n words: the lowest cost, and the first word of the last cue.
     best: list[tuple[tuple[int, ...], int]] = [((0, 0, 0), 0)]
     for end in range(1, len(words) + 1):
         choices = []
         for first in reversed(range(end)):
-            cue = words[first:end]
-            if len(cue) > 1 and len(_wrap(cue)) > CUE_LINES:
+            if end - first > 1 and len(_fill(words[first:end], layout.line_width)) > layout.lines:
                 break
-            costs = zip(best[first][0], _cost(cue, words[end] if end < len(words) else None), strict=True)
+            costs = zip(best[first][0], _cost(words, first, end, layout), strict=True)
             choices.append((tuple(map(sum, costs)), first))
         best.append(min(choices))
     groups: list[Sequence[Word]] = []
@@ -58,15 +89,19 @@ def _cut(words: Sequence[Word]) -> list[Sequence[Word]]:
     return groups[::-1]
 
 
-def _cost(cue: Sequence[Word], following: Word | None) -> tuple[int, int, int]:
-    """Cost of a cue, compared in this order: milliseconds below the minimum, pauses inside, roughness.
+def _cost(words: Sequence[Word], first: int, end: int, layout: Layout) -> tuple[int, int, int]:
+    """Cost of words[first:end] as a cue, compared in this order: milliseconds below the minimum, pauses inside,
+    roughness.
 
     Roughness is a whole number of millionths: sums of fractions would be rounded, and the choice between equally good
     cuts would depend on the words long before.
     """
+    cue, following = words[first:end], words[end] if end < len(words) else None
     pauses = sum(later.start - word.end > SEGMENT_PAUSE for word, later in pairwise(cue))
     characters = sum(len(word.text) + 1 for word in cue)
-    roughness = (1 - characters / (CUE_LINES * CUE_LINE_CHARACTERS)) ** 2
+    roughness = (1 - characters / (layout.lines * layout.line_width)) ** 2
+    if len(cue) == 1 and first and cue[0].start - words[first - 1].end <= SEGMENT_PAUSE:
+        roughness += 1  # the last word of a sentence that was cut off
     if following is None:
         return 0, pauses, round(1e6 * roughness)
     missing = to_milliseconds(cue[0].start) + CUE_MINIMUM - to_milliseconds(following.start)
@@ -75,15 +110,24 @@ def _cost(cue: Sequence[Word], following: Word | None) -> tuple[int, int, int]:
     return max(0, missing), pauses, round(1e6 * roughness)
 
 
-def _wrap(words: Sequence[Word]) -> list[str]:
+def _fill(words: Sequence[Word], width: int) -> list[str]:
     # Greedy over whole words; textwrap would see only the joined string and could cut inside a word.
     lines = [words[0].text]
     for word in words[1:]:
         longer = f"{lines[-1]} {word.text}"
-        if len(longer) <= CUE_LINE_CHARACTERS:
+        if len(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word.text)
+    return lines
+
+
+def _wrap(words: Sequence[Word], layout: Layout) -> list[str]:
+    """As few lines as possible, of about the same length."""
+    lines = _fill(words, layout.line_width)
+    for width in range(sum(map(len, lines)) // len(lines), layout.line_width):
+        if len(balanced := _fill(words, width)) == len(lines):
+            return balanced
     return lines
 
 

@@ -1,7 +1,7 @@
 """Results of recognition: words with times, grouped into segments, grouped into a transcript."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 # A silence this long between two words ends a segment; shorter ones are ordinary breath.
@@ -48,9 +48,10 @@ def _rounded(item: Word | Phone) -> dict[str, float]:
 
 @dataclass(frozen=True, repr=False)
 class Segment:
-    """Words spoken without a long pause; never empty."""
+    """Words spoken without a long pause; never empty. `channel`, from 1: where channels are recognized apart."""
 
     words: tuple[Word, ...]
+    channel: int | None = None
 
     @property
     def text(self) -> str:
@@ -71,8 +72,9 @@ class Segment:
         return f"<Segment {self.start:.2f}–{self.end:.2f} s: {_shortened(self.text)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `start`, `end`, `text`, `words`; seconds rounded to milliseconds."""
+        """For JSON: `channel` if there is one, `start`, `end`, `text`, `words`; seconds rounded to milliseconds."""
         return {
+            **({"channel": self.channel} if self.channel is not None else {}),
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
@@ -105,7 +107,7 @@ class Alternative:
 
 @dataclass(frozen=True, repr=False)
 class Transcript:
-    """The words of one recording of `duration` seconds; its str is its text.
+    """The words of one recording of `duration` seconds, or of a part of it that begins at `start`; its str is its text.
 
     alternatives: the n-best readings, best first; the first is that of the segments.
     language: of the model, such as "en".
@@ -115,6 +117,12 @@ class Transcript:
     duration: float
     alternatives: tuple[Alternative, ...] = ()
     language: str = ""
+    start: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """Seconds on the recording's clock at which what was read ends; no word ends later."""
+        return self.start + self.duration
 
     @property
     def text(self) -> str:
@@ -139,8 +147,9 @@ class Transcript:
         return f"<Transcript {self.duration:.2f} s, words: {len(self.words)}: {_shortened(self.text)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, as the json format: `duration`, `language`, `text`, `segments`, and `alternatives` if several."""
+        """For JSON, as the json format: `duration`, `text`, `segments`; `start`, `language`, `alternatives` if any."""
         return {
+            **({"start": round(self.start, 3)} if self.start else {}),
             "duration": round(self.duration, 3),
             **({"language": self.language} if self.language else {}),
             "text": self.text,
@@ -178,3 +187,20 @@ def split_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
         characters += 1 + len(word.text)
         segments[-1].append(word)
     return tuple(Segment(tuple(segment)) for segment in segments)
+
+
+def within(words: Iterable[Word], end: float) -> tuple[Word, ...]:
+    """The words, none of which ends after `end` seconds: the last frame of a recording reaches beyond it."""
+    return tuple(replace(word, start=min(word.start, end), end=end) if word.end > end else word for word in words)
+
+
+def merge_channels(transcripts: Sequence[Transcript]) -> Transcript:
+    """One transcript of channels that were recognized apart: their segments, labeled from 1 on, in order of time."""
+    labeled = [
+        replace(segment, channel=number)
+        for number, transcript in enumerate(transcripts, 1)
+        for segment in transcript.segments
+    ]
+    labeled.sort(key=lambda segment: segment.start)
+    longest = max(transcripts, key=lambda transcript: transcript.duration)
+    return replace(longest, segments=tuple(labeled), alternatives=())

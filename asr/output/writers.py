@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asr.errors import ArgumentError
-from asr.output.subtitles import Cue, in_order, subtitle_cues, to_milliseconds
+from asr.output.subtitles import LAYOUT, Cue, Layout, in_order, subtitle_cues, to_milliseconds
 from asr.output.transcript import Phone, Segment, Transcript, Word
 
 
@@ -32,8 +32,9 @@ class Writer(ABC):
     Live, the file is `begin()` and an `add` for each utterance; earlier pieces never change.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, layout: Layout = LAYOUT):
         self.name = name
+        self.layout = layout
 
     def whole(self, transcript: Transcript) -> str:
         """The file of a finished transcript."""
@@ -49,13 +50,21 @@ class Writer(ABC):
 
 
 class TxtWriter(Writer):
-    """The text on one line, an empty one when nothing was said; live, a line for each utterance."""
+    """A line for each segment, or live for each utterance; an empty one when nothing was said."""
 
     def whole(self, transcript: Transcript) -> str:
-        return f"{transcript.text}\n"
+        return self.add(*transcript.segments) or "\n"
 
     def add(self, *segments: Segment) -> str:
-        return "".join(f"{segment.text}\n" for segment in segments)
+        return "".join(f"{self._times(segment)}{_label(segment.channel)}{segment.text}\n" for segment in segments)
+
+    def _times(self, segment: Segment) -> str:
+        start, end = (_timestamp(to_milliseconds(seconds), ".") for seconds in (segment.start, segment.end))
+        return f"[{start} --> {end}] " if self.layout.timestamps else ""
+
+
+def _label(channel: int | None) -> str:
+    return "" if channel is None else f"[{channel}] "
 
 
 class JsonWriter(Writer):
@@ -78,14 +87,20 @@ def _json_line(values: dict[str, Any]) -> str:
 class SubtitleWriter(Writer):
     """Cues with a blank line between them; none begins before the one before it has ended."""
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    def __init__(self, name: str, layout: Layout = LAYOUT):
+        super().__init__(name, layout)
         self._cues = 0
         self._free_from = 0
 
+    def whole(self, transcript: Transcript) -> str:
+        return self.begin() + self._blocks(subtitle_cues(transcript.segments, 0, transcript.end, self.layout))
+
     def add(self, *segments: Segment) -> str:
+        return self._blocks(subtitle_cues(segments, self._free_from, layout=self.layout))
+
+    def _blocks(self, cues: Sequence[Cue]) -> str:
         blocks = []
-        for cue in subtitle_cues(segments, self._free_from):
+        for cue in cues:
             blocks.append("\n" if self._cues or self.begin() else "")
             self._cues += 1
             self._free_from = cue.end
@@ -104,18 +119,19 @@ class SrtWriter(SubtitleWriter):
     """
 
     def block(self, number: int, cue: Cue) -> str:
-        text = "\n".join(cue.lines).replace("-->", "→")
+        text = _label(cue.channel) + "\n".join(cue.lines).replace("-->", "→")
         return f"{number}\n{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}\n{text}\n"
 
 
 class VttWriter(SubtitleWriter):
-    """WebVTT subtitles (W3C WebVTT, section 4.2); only the header when nothing was said."""
+    """WebVTT subtitles (W3C WebVTT, section 4.2); only the header when nothing was said. A channel is a voice."""
 
     def begin(self) -> str:
         return "WEBVTT\n"
 
     def block(self, number: int, cue: Cue) -> str:
         text = html.escape("\n".join(cue.lines), quote=False)  # `>`, too: the text must not hold `-->`
+        text = text if cue.channel is None else f"<v Channel {cue.channel}>{text}"
         return f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n{text}\n"
 
 
@@ -128,23 +144,25 @@ class TsvWriter(Writer):
     def add(self, *segments: Segment) -> str:
         rows = []
         for segment in segments:
-            text = " ".join(segment.text.split())  # a tab in the text would be a fourth column
+            text = _label(segment.channel) + " ".join(
+                segment.text.split()
+            )  # a tab in the text would be a fourth column
             rows.append(f"{to_milliseconds(segment.start)}\t{to_milliseconds(segment.end)}\t{text}\n")
         return "".join(rows)
 
 
 class CtmWriter(Writer):
-    """NIST time-marked conversation (sclite's `ctm`): recording, channel 1, start, duration, word, confidence.
+    """NIST time-marked conversation (sclite's `ctm`): recording, channel, start, duration, word, confidence.
 
     Times are seconds with two decimals. Fields are separated by spaces, so a space inside one becomes `_`.
     """
 
     def add(self, *segments: Segment) -> str:
         rows = []
-        for word in (word for segment in segments for word in segment.words):
+        for channel, word in ((segment.channel or 1, word) for segment in segments for word in segment.words):
             start, end = round(word.start, 2), round(word.end, 2)  # first, so that start + duration is the end
             times = f"{start:.2f} {end - start:.2f}"
-            rows.append(f"{_field(self.name)} 1 {times} {_field(word.text)} {word.confidence:.3f}\n")
+            rows.append(f"{_field(self.name)} {channel} {times} {_field(word.text)} {word.confidence:.3f}\n")
         return "".join(rows)
 
 
@@ -157,14 +175,19 @@ def textgrid(transcript: Transcript, name: str) -> str:
     phones where they are known.
 
     The intervals cover the recording from 0 to its end, each at least a millisecond long. How many there are stands
-    before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".)
+    before the first, so it cannot be written live. (Praat manual, "TextGrid file formats".) Channels that were
+    recognized apart have a tier each.
     """
-    tiers: dict[str, Sequence[Word | Phone]] = {"words": transcript.words}
-    if phones := [phone for word in transcript.words for phone in word.phones]:
-        tiers["phones"] = phones
+    tiers: dict[str, Sequence[Word | Phone]] = {}
+    for channel in sorted({segment.channel or 0 for segment in transcript.segments}) or [0]:
+        label = f" {channel}" if channel else ""
+        words = [word for segment in transcript.segments if (segment.channel or 0) == channel for word in segment.words]
+        tiers[f"words{label}"] = words
+        if phones := [phone for word in words for phone in word.phones]:
+            tiers[f"phones{label}"] = phones
     intervals = {tier: _intervals(items) for tier, items in tiers.items()}
     ends = [end for filled in intervals.values() for _, end, _ in filled]
-    duration = max(to_milliseconds(transcript.duration), *ends, 1)  # Praat takes no empty interval
+    duration = max(to_milliseconds(transcript.end), *ends, 1)  # Praat takes no empty interval
     span = ["xmin = 0", f"xmax = {duration / 1000:.3f}"]
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", *span, "tiers? <exists>"]
     lines += [f"size = {len(tiers)}", "item []:"]
@@ -198,10 +221,12 @@ def jsonl(transcript: Transcript, name: str) -> str:
 
     The audio's path is absolute: the line may be written anywhere.
     """
+    seconds = round(transcript.duration, 3) or None  # a manifest has no lengths of 0
     entry = {
         "id": name,
         "audio": os.path.abspath(name),
-        "seconds": round(transcript.duration, 3) or None,  # a manifest has no lengths of 0
+        **({"offset": round(transcript.start, 3), "duration": seconds} if transcript.start else {}),
+        "seconds": seconds,
         "text": transcript.text,
         "confidence": round(transcript.confidence, 4),
     }
@@ -221,7 +246,7 @@ FORMATS = (*LIVE_FORMATS, *WHOLE_FORMATS)
 EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 
 
-def render(transcript: Transcript, format: str, name: str) -> str:
+def render(transcript: Transcript, format: str, name: str, layout: Layout = LAYOUT) -> str:
     """The transcript of the recording `name` in one of `FORMATS`.
 
     Every format ends in a newline unless it is empty. Raises ArgumentError for a format that does not exist.
@@ -230,4 +255,4 @@ def render(transcript: Transcript, format: str, name: str) -> str:
         raise ArgumentError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     if format in WHOLE_FORMATS:
         return WHOLE_FORMATS[format](transcript, name)
-    return LIVE_FORMATS[format](name).whole(transcript)
+    return LIVE_FORMATS[format](name, layout).whole(transcript)

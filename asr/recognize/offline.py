@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import AudioFile, Samples, read_blocks
+from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.hotwords import Hotwords
+from asr.decode.word_times import shift
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Model, StreamingEngine, open_engine
-from asr.output.transcript import Alternative, Transcript, split_segments
+from asr.output.transcript import Alternative, Segment, Transcript, split_segments, within
 
 DEFAULT_MODEL = "en-bilstm"
 # A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
@@ -25,8 +26,12 @@ CONTEXT_SECONDS = 2
 BATCH_SIZE = 8  # windows run together
 MAX_BATCH_SIZE = 1024
 
-Source = AudioFile | tuple[Samples, int]  # samples come with their rate
+SHOW_SECONDS = 20  # of audio between two looks for segments that are complete, or 5 % of the audio so far
+
+
+Source = AudioFile | tuple[Samples, int] | Excerpt  # samples come with their rate
 OnProgress = Callable[[Source, float], None]
+OnSegment = Callable[[Source, Segment], None]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,10 @@ class _Job:
     source: Source
     samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
+
+    @property
+    def start(self) -> float:
+        return self.source.start if isinstance(self.source, Excerpt) else 0.0
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The audio up to its end or to an AudioError."""
@@ -116,9 +125,13 @@ class Recognizer:
         return f"<Recognizer {self.bundle.config.name}, {self.options.name}>"
 
     def transcribe(
-        self, source: AudioFile | Samples, sample_rate: int | None = None, *, hotwords: Hotwords | None = None
+        self,
+        source: AudioFile | Samples | Excerpt,
+        sample_rate: int | None = None,
+        *,
+        hotwords: Hotwords | None = None,
     ) -> Transcript:
-        """Recognise one recording.
+        """Recognise one recording, or an excerpt of one.
 
         Args:
             source: the path of an audio file, "-" for standard input, the bytes of an audio file, a binary file object;
@@ -135,7 +148,12 @@ class Recognizer:
         return recognition.transcript
 
     def transcribe_all(
-        self, sources: Iterable[Source], on_progress: OnProgress | None = None, *, hotwords: Hotwords | None = None
+        self,
+        sources: Iterable[Source],
+        on_progress: OnProgress | None = None,
+        *,
+        hotwords: Hotwords | None = None,
+        on_segment: OnSegment | None = None,
     ) -> Iterator[Recognition]:
         """Recognise many sources; each result comes in its turn, as soon as it and those before it are done.
 
@@ -145,22 +163,42 @@ class Recognizer:
             sources: as for `transcribe`, but samples with their rate as a tuple (samples, sample_rate).
             on_progress: called with the source and the seconds of each stretch of audio that was recognised.
             hotwords: as for `transcribe`.
+            on_segment: called with the source and each segment of its transcript, in order, as soon as no further
+                audio can change it.
         """
         decoder = self.decoder
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
-        state = decoder.reset()
+        state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
         for job, log_probs in self._log_probs(map(_Job, sources)):
+            segments: tuple[Segment, ...] = ()
             if log_probs is None:
-                yield self._recognition(job, decoder, state)
-                state = decoder.reset()
-                continue
-            decoder.advance(state, log_probs)
-            if on_progress is not None:
-                on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
+                recognition = self._recognition(job, decoder, state)
+                segments = recognition.transcript.segments
+            else:
+                decoder.advance(state, log_probs)
+                step = len(log_probs) * self.bundle.config.frame_seconds
+                seconds += step
+                if on_progress is not None:
+                    on_progress(job.source, step)
+                if on_segment is not None and seconds > looked + max(SHOW_SECONDS, 0.05 * seconds):
+                    looked, hypothesis = seconds, decoder.partial(state)
+                    # A second pass over the n-best may still change every word.
+                    stable = hypothesis.words[: hypothesis.stable] if self.options.rescore is None else ()
+                    segments = split_segments(shift(stable, job.start))[:-1]
+            if on_segment is not None:
+                for segment in segments[shown:]:
+                    on_segment(job.source, segment)
+                shown = max(shown, len(segments))
+            if log_probs is None:
+                yield recognition
+                state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
 
     def log_probs(
-        self, source: AudioFile | Samples, sample_rate: int | None = None, on_progress: OnProgress | None = None
+        self,
+        source: AudioFile | Samples | Excerpt,
+        sample_rate: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> np.ndarray:
         """CTC log-probabilities of a source: float32 (frames, tokens), natural log, all of it in memory.
 
@@ -222,13 +260,14 @@ class Recognizer:
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        segments, seconds = split_segments(hypotheses[0].words), job.samples / SAMPLE_RATE
-        transcript = Transcript(segments, seconds, alternatives, self.bundle.config.language)
+        start, seconds = job.start, job.samples / SAMPLE_RATE
+        words = within(shift(hypotheses[0].words, start), start + seconds)
+        transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         return Recognition(job.source, transcript, job.error)
 
 
 load_model = Recognizer  # under the name that other packages have for it
 
 
-def _with_rate(source: AudioFile | Samples, sample_rate: int | None) -> Any:
+def _with_rate(source: AudioFile | Samples | Excerpt, sample_rate: int | None) -> Any:
     return source if sample_rate is None else (source, sample_rate)

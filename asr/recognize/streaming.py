@@ -25,7 +25,7 @@ from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.events import Event, Final, Partial, Revised
-from asr.output.transcript import Segment, Word
+from asr.output.transcript import Segment, Word, within
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
 from asr.recognize.offline import Recognizer
 
@@ -164,6 +164,7 @@ class LiveStream:
         self._audio: list[np.ndarray] = []  # for the second pass, from frame `_audio_first` on
         self._audio_first = 0
         self._decoded = 0  # frames
+        self._samples = 0  # taken; the silence that follows is not counted
         self._finals = 0
         self._jobs: deque[tuple[int, Future[tuple[Word, ...]]]] = deque()
         self._begin_utterance()
@@ -215,6 +216,7 @@ class LiveStream:
             parts.append(self._fed.popleft())
             most -= len(parts[-1])
         audio = np.concatenate(parts)
+        self._samples += len(audio)
         if self.second_pass is not None:
             self._audio.append(audio)
         if self._detector is not None:
@@ -279,7 +281,7 @@ class LiveStream:
             elif words:
                 words = _again(self.second_pass, audio, begin) or words
         self._begin_utterance()
-        return [Final(Segment(words), number)] if words else []
+        return [Final(Segment(within(words, self._samples / SAMPLE_RATE)), number)] if words else []
 
     def _cut_audio(self, words: tuple[Word, ...]) -> tuple[np.ndarray, float]:
         """Audio (n,) from the first to the last of the words, and the second of the stream at which it begins."""

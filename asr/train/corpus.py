@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from asr.audio.sources import read
+from asr.audio.sources import Excerpt, read
 from asr.data.manifest import Entry
 from asr.data.shards import ShardEntry, read_recordings, read_training
 from asr.errors import AudioError, RecipeError, describe_os_error, is_disk_full
@@ -69,7 +69,10 @@ def digest(entries: Sequence[Entry]) -> str:
     """Of the recordings' names, sizes and times. Texts may change without a new decoding."""
     digest = hashlib.sha256()
     for entry in entries:
-        source = (entry.tar, entry.id) if isinstance(entry, ShardEntry) else os.path.abspath(entry.audio)
+        audio = os.path.abspath(entry.audio)
+        whole = not entry.offset and entry.duration is None
+        named = audio if whole else (audio, entry.offset, entry.duration)
+        source = (entry.tar, entry.id) if isinstance(entry, ShardEntry) else named
         status = os.stat(entry.audio) if os.path.isfile(entry.audio) else None
         digest.update(repr((source, status and (status.st_size, status.st_mtime_ns))).encode())
     return digest.hexdigest()[:16]
@@ -77,7 +80,7 @@ def digest(entries: Sequence[Entry]) -> str:
 
 def _decode(entries: Sequence[Entry], samples: Path, index: Path) -> None:
     in_shards = [entry for entry in entries if isinstance(entry, ShardEntry)]
-    recordings = read_recordings(in_shards) if in_shards else (entry.audio for entry in entries)
+    recordings = read_recordings(in_shards) if in_shards else (entry.source for entry in entries)
     ends: list[int] = []
     problems, end = {}, 0
     with replacing(samples) as part, open(part, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -93,7 +96,7 @@ def _decode(entries: Sequence[Entry], samples: Path, index: Path) -> None:
         part.write_text(json.dumps({"ends": ends, "problems": problems}), encoding="utf-8")
 
 
-def _read(recording: Path | BinaryIO | AudioError) -> bytes | str:
+def _read(recording: Path | Excerpt | BinaryIO | AudioError) -> bytes | str:
     """The samples of a recording, or why it cannot be read."""
     try:
         if isinstance(recording, AudioError):

@@ -272,10 +272,10 @@ def measure(
     entries = read_manifest(Path(manifest))
     if live:
         stream = StreamingRecognizer(load_bundle(bundle), decoder, endpoint=None)
-        recognitions: Iterable[Recognition] = (transcribe_live(stream, entry.audio) for entry in entries)
+        recognitions: Iterable[Recognition] = (transcribe_live(stream, entry.source) for entry in entries)
     else:
         recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
-        recognitions = recognizer.transcribe_all(entry.audio for entry in entries)
+        recognitions = recognizer.transcribe_all(entry.source for entry in entries)
     pairs = ((entry, recognition.transcript) for entry, recognition in zip(entries, recognitions, strict=True))
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]
 
@@ -288,7 +288,7 @@ def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float
             found = islice(read_recordings(entry for entry in entries if isinstance(entry, ShardEntry)), FROM_SHARDS)
             recordings += [recording for recording in found if not isinstance(recording, AudioError)]
         else:
-            recordings += [entry.audio for entry in entries]
+            recordings += [entry.source for entry in entries]
     return measure_priors(Recognizer(load_bundle(bundle), "greedy"), recordings)
 
 

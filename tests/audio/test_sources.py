@@ -110,7 +110,7 @@ def test_what_libsndfile_cannot_open_is_read_by_ffmpeg(tmp_path, suffix, codec):
     samples = read(path)
     assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=0.15 * SAMPLE_RATE)
     assert snr(samples, read(source)) > 12, "the same level and the same mean of the channels as by libsndfile"
-    assert duration(path) is None
+    assert duration(path) == pytest.approx(2, abs=0.3 if suffix == "aac" else 0.15), "as ffprobe says"
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
@@ -199,6 +199,7 @@ def test_audio_without_samples_is_an_error(tmp_path, suffix):
     blocks, error = collect(save(tmp_path / f"none.{suffix}", mixture(0.0)))
     assert len(blocks) == 0
     assert_one_line(error, f"none.{suffix}: there is no sound in it (0 samples)")
+    assert read(np.zeros(0), SAMPLE_RATE).shape == (0,)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -214,8 +215,10 @@ def test_stopping_early_ends_ffmpeg(tmp_path, monkeypatch):
     popen = subprocess.Popen
 
     def record(*arguments, **options):
-        started.append(popen(*arguments, **options))
-        return started[-1]
+        process = popen(*arguments, **options)
+        if "ffprobe" not in arguments[0][0]:
+            started.append(process)
+        return process
 
     monkeypatch.setattr("asr.audio.ffmpeg.subprocess.Popen", record)
     blocks = read_blocks(path, 1.0)
@@ -445,7 +448,7 @@ def test_without_ffmpeg_the_message_says_to_install_it(tmp_path, monkeypatch):
 
 def test_video_without_sound(tmp_path):
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.2:s=32x32", tmp_path / "film.mp4")
-    assert_one_line(collect(tmp_path / "film.mp4")[1], "film.mp4: ", "does not contain any stream")
+    assert_one_line(collect(tmp_path / "film.mp4")[1], "film.mp4: ", "has no audio track")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64", "flac", "mp3", "ogg"])
@@ -470,16 +473,20 @@ def test_truncated_file_read_by_ffmpeg(tmp_path, suffix):
     assert_one_line(error, "truncated", f"{len(samples) / SAMPLE_RATE:.2f} s")
 
 
-def test_damage_in_the_middle_of_a_flac_gives_what_comes_before_it(tmp_path):
+def test_what_follows_damage_in_a_flac_is_read_at_its_time(tmp_path):
+    run_ffmpeg("-version")
     path = save(tmp_path / "talk.flac", mixture(10.0))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 500] = bytes(500)
     path.write_bytes(content)
     samples, error = collect(path)
-    assert len(samples) > 3 * SAMPLE_RATE
-    np.testing.assert_allclose(samples, mixture(10.0)[: len(samples)], atol=1e-4)
-    assert_one_line(error, "talk.flac: truncated or damaged", "the header says 10.00 s")
+    assert len(samples) == 10 * SAMPLE_RATE
+    wrong = np.abs(samples - mixture(10.0)) > 1e-4
+    assert 0 < np.count_nonzero(wrong) < 0.6 * SAMPLE_RATE
+    assert not wrong[: 3 * SAMPLE_RATE].any()
+    assert not wrong[7 * SAMPLE_RATE :].any()
+    assert_one_line(error, "talk.flac: truncated or damaged after")
 
 
 @pytest.mark.parametrize("size", [STREAM_SIZE, b"\xff\xff\xff\x7f", b"\xd8\xff\xff\x7f"])

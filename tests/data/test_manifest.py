@@ -3,8 +3,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
+from asr.audio.sources import read
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import RecipeError
 
@@ -149,3 +152,22 @@ def test_a_confidence_that_is_none_is_named(tmp_path: Path, value: str):
     (tmp_path / "a.jsonl").write_text(f'{{"audio": "a.wav", "text": "a", "confidence": {value}}}\n')
     with pytest.raises(RecipeError, match=r'a\.jsonl:1: "confidence" must be from 0 to 1'):
         read_manifest(tmp_path / "a.jsonl")
+
+
+def test_offset_and_duration_are_the_part_that_is_read(manifest: Path):
+    rate = 16_000
+    samples = np.arange(5 * rate, dtype=np.float32) / (5 * rate)
+    soundfile.write(manifest.parent / "a.wav", samples, rate, subtype="FLOAT")
+    parts = [{"offset": 1.0, "duration": 2.0}, {"offset": 3.5}, {"duration": 0.5, "id": "begin"}, {"id": "whole"}]
+    entries = read_manifest(
+        write(manifest, *({"audio": "a.wav", "text": "a"} | part for part in parts)), check_files=True
+    )
+    assert [entry.id for entry in entries] == ["a-1", "a-3.5", "begin", "whole"]
+    for entry, (begin, end) in zip(entries, [(1, 3), (3.5, 5), (0, 0.5), (0, 5)], strict=True):
+        np.testing.assert_array_equal(read(entry.source), samples[int(begin * rate) : int(end * rate)])
+    assert entries[0].seconds == 2.0
+
+
+@pytest.mark.parametrize("part", [{"offset": -1}, {"duration": 0}, {"offset": "1"}, {"duration": True}])
+def test_impossible_parts_are_named(manifest: Path, part: dict[str, Any]):
+    assert message(write(manifest, GOOD | part)).startswith(f'dev.jsonl:1: "{next(iter(part))}" must be a number')

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.output.subtitles import CUE_LINE_CHARACTERS, CUE_LINES, CUE_MINIMUM, Cue, subtitle_cues
+from asr.output.subtitles import CUE_MINIMUM, LAYOUT, LONGER, READING_SPEED, Cue, Layout, subtitle_cues
 from asr.output.transcript import SEGMENT_PAUSE, Segment, Word, split_segments
 
 TEXTS = st.one_of(st.sampled_from(["a", "end.", "him —", "x" * 43, "y" * 100]), st.text("abc", min_size=1, max_size=14))
@@ -51,8 +51,8 @@ def test_every_word_is_shown_once_and_in_order(words: list[Word]) -> None:
 def test_a_cue_has_at_most_two_lines_of_42_characters(words: list[Word]) -> None:
     whole = {word.text for word in words}
     for cue in cues_of(words):
-        assert 1 <= len(cue.lines) <= CUE_LINES == 2
-        assert all(len(line) <= CUE_LINE_CHARACTERS == 42 or line in whole for line in cue.lines)
+        assert 1 <= len(cue.lines) <= LAYOUT.lines == 2
+        assert all(len(line) <= LAYOUT.line_width == 42 or line in whole for line in cue.lines)
 
 
 @given(any_words, st.integers(0, 30_000))
@@ -165,3 +165,37 @@ def test_a_cue_waits_for_the_second_of_one_that_cannot_take_its_words() -> None:
 def test_words_at_one_time_are_one_cue() -> None:
     (cue,) = subtitle_cues([Segment((Word(text, 2.0, 3.0, 1),)) for text in "abc"])
     assert cue == Cue(2000, 3000, ("a b c",))
+
+
+def test_a_cue_stays_until_it_could_be_read() -> None:
+    slow = in_turn(*(("wordsoften", 0.0, 0.1) for _ in range(6)))
+    (cue,) = subtitle_cues(split_segments(slow), until=10.0)
+    assert cue.end == 600 + LONGER, "65 characters take 3.8 s, of which it has a second more than its words"
+    (cue,) = subtitle_cues(split_segments(in_turn(*(("wordsofte", 0.0, 0.5) for _ in range(6)))), until=10.0)
+    assert cue.end == 1000 * 59 // READING_SPEED
+    later = [*slow, Word("later", 1.5, 2.0, 1)]
+    first, _ = subtitle_cues(split_segments(later), until=10.0)
+    assert first.end == 1500, "the next one is waiting"
+    (cue,) = subtitle_cues(split_segments(slow), until=1.2)
+    assert cue.end == 1200, "the recording ends"
+
+
+def test_lines_are_balanced() -> None:
+    (cue,) = cues_of(in_turn(*((word, 0.0, 0.3) for word in ["word"] * 9)))
+    assert cue.lines == ("word word word word word", "word word word word")
+
+
+def test_no_last_word_stands_alone() -> None:
+    words = in_turn(*((word, 0.0, 0.4) for word in ["eleven12345"] * 7), ("end", 0.3, 0.9), ("new", 2.0, 0.5))
+    cues = cues_of(words)
+    assert len(words_of(cues[-2])) > 1
+    assert cues[-2].lines[-1].endswith("end")
+
+
+def test_width_and_number_of_lines_can_be_chosen() -> None:
+    words = in_turn(*((word, 0.0, 0.4) for word in ["word"] * 40))
+    for layout in (Layout(20, 1), Layout(32, 3), Layout(60, 2)):
+        cues = subtitle_cues(split_segments(words), layout=layout)
+        assert " ".join(" ".join(cue.lines) for cue in cues) == " ".join(["word"] * 40)
+        assert max(len(cue.lines) for cue in cues) == layout.lines
+        assert all(len(line) <= layout.line_width for cue in cues for line in cue.lines)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from asr.data.manifest import read_manifest
 from asr.errors import AsrError
-from asr.output.subtitles import CUE_MINIMUM, Cue, subtitle_cues
-from asr.output.transcript import Segment, Transcript, Word, split_segments
+from asr.output.subtitles import CUE_MINIMUM, Cue, Layout, subtitle_cues
+from asr.output.transcript import Segment, Transcript, Word, merge_channels, split_segments, within
 from asr.output.writers import FORMATS, LIVE_FORMATS, render
 
 EMPTY = Transcript((), 5.0)
@@ -118,8 +118,8 @@ def test_empty_transcript_as_json_still_names_the_recording():
     ("format", "expected"),
     [
         ("txt", "hello\n"),
-        ("srt", "1\n00:00:01,250 --> 00:00:02,250\nhello\n"),
-        ("vtt", "WEBVTT\n\n00:00:01.250 --> 00:00:02.250\nhello\n"),
+        ("srt", "1\n00:00:01,250 --> 00:00:02,000\nhello\n"),
+        ("vtt", "WEBVTT\n\n00:00:01.250 --> 00:00:02.000\nhello\n"),
         ("tsv", "start\tend\ttext\n1250\t1500\thello\n"),
         ("ctm", "my_file 1 1.25 0.25 hello 0.988\n"),
     ],
@@ -201,7 +201,8 @@ def test_json_and_txt_hold_the_whole_text(transcript: Transcript):
     line = render(transcript, "json", "a")
     assert line.count("\n") == 1
     recording = json.loads(line)
-    assert render(transcript, "txt", "a") == recording["text"] + "\n" == transcript.text + "\n"
+    assert recording["text"] == transcript.text
+    assert render(transcript, "txt", "a") == "\n".join(segment.text for segment in transcript.segments) + "\n"
     words = [word["word"] for segment in recording["segments"] for word in segment["words"]]
     assert words == [word.text for word in transcript.words]
 
@@ -209,7 +210,7 @@ def test_json_and_txt_hold_the_whole_text(transcript: Transcript):
 @given(transcripts())
 @example(EMPTY)
 def test_subtitles_hold_the_cues(transcript: Transcript):
-    cues = subtitle_cues(transcript.segments)
+    cues = subtitle_cues(transcript.segments, until=transcript.end)
     srt, vtt = parse_srt(render(transcript, "srt", "a")), parse_vtt(render(transcript, "vtt", "a"))
     assert [Cue(start, end, tuple(lines)) for start, end, lines in vtt] == cues
     assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
@@ -234,11 +235,11 @@ def cues_in_webvtt_py(text: str) -> list[Cue]:
 
 
 def test_srt_reads_the_same_in_pysrt():
-    assert cues_in_pysrt(render(TALK, "srt", "a")) == subtitle_cues(TALK.segments)
+    assert cues_in_pysrt(render(TALK, "srt", "a")) == subtitle_cues(TALK.segments, until=TALK.end)
 
 
 def test_vtt_reads_the_same_in_webvtt_py():
-    assert cues_in_webvtt_py(render(TALK, "vtt", "a")) == subtitle_cues(TALK.segments)
+    assert cues_in_webvtt_py(render(TALK, "vtt", "a")) == subtitle_cues(TALK.segments, until=TALK.end)
 
 
 @given(transcripts())
@@ -261,9 +262,66 @@ def test_live_subtitles_are_numbered_ordered_readable_and_complete(transcript: T
 def test_live_subtitles_of_utterances_apart_are_those_of_the_whole_in_the_libraries(utterances: list[list[str]]):
     parts = [spoken(*texts, start=100.0 * number) for number, texts in enumerate(utterances)]
     transcript = Transcript(tuple(segment for part in parts for segment in part.segments[:1]), 500.0)
-    cues = subtitle_cues(transcript.segments)
+    cues = [cue for segment in transcript.segments for cue in subtitle_cues([segment])]
     assert cues_in_pysrt("".join(live(transcript, "srt"))) == cues
     assert cues_in_webvtt_py("".join(live(transcript, "vtt"))) == cues
+    whole = subtitle_cues(transcript.segments)
+    assert [(cue.start, cue.lines) for cue in cues] == [(cue.start, cue.lines) for cue in whole]
+
+
+CHANNELS = merge_channels(
+    [
+        Transcript((Segment((Word("hello", 0.5, 0.9, 1.0),)), Segment((Word("fine", 3.0, 3.4, 1.0),))), 4.0),
+        Transcript((Segment((Word("hi", 0.8, 1.5, 1.0),)),), 4.0),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("format", "lines"),
+    [
+        ("txt", ["[1] hello", "[2] hi", "[1] fine"]),
+        (
+            "srt",
+            ["1", "00:00:00,500 --> 00:00:01,500", "[1] hello", "", "2", "00:00:00,800 --> 00:00:01,800", "[2] hi"],
+        ),
+        ("vtt", ["WEBVTT", "", "00:00:00.500 --> 00:00:01.500", "<v Channel 1>hello"]),
+        ("tsv", ["start\tend\ttext", "500\t900\t[1] hello", "800\t1500\t[2] hi", "3000\t3400\t[1] fine"]),
+        ("ctm", ["a 1 0.50 0.40 hello 1.000", "a 2 0.80 0.70 hi 1.000", "a 1 3.00 0.40 fine 1.000"]),
+    ],
+)
+def test_channels_that_were_recognized_apart_are_labeled(format: str, lines: list[str]):
+    assert render(CHANNELS, format, "a").splitlines()[: len(lines)] == lines
+
+
+def test_channels_in_json_and_in_textgrid():
+    recording = json.loads(render(CHANNELS, "json", "a"))
+    assert [segment["channel"] for segment in recording["segments"]] == [1, 2, 1]
+    assert re.findall('name = "(.*)"', render(CHANNELS, "textgrid", "a")) == ["words 1", "words 2"]
+
+
+def test_timestamps_stand_before_each_segment_of_a_text():
+    text = render(CHANNELS, "txt", "a", Layout(timestamps=True))
+    assert text.splitlines()[0] == "[00:00:00.500 --> 00:00:00.900] [1] hello"
+
+
+def test_a_part_has_the_times_of_the_recording(tmp_path: Path):
+    part = Transcript((Segment((Word("hello", 10.5, 10.9, 1.0),)),), 2.0, start=10.0)
+    assert render(part, "srt", "a") == "1\n00:00:10,500 --> 00:00:11,500\nhello\n"
+    assert "xmax = 12.000" in render(part, "textgrid", "a")
+    (tmp_path / "part.jsonl").write_text(render(part, "jsonl", str(tmp_path / "a.wav")))
+    (entry,) = read_manifest(tmp_path / "part.jsonl")
+    assert (entry.offset, entry.duration) == (10.0, 2.0)
+
+
+@given(transcripts(), st.floats(0, 2))
+def test_nothing_ends_after_the_recording_does(transcript: Transcript, cut: float):
+    end = max(0.001, transcript.duration - cut)
+    words = within(transcript.words, end)
+    assert all(word.end <= end for word in words)
+    cut_short = Transcript(split_segments(words), end)
+    for cue in subtitle_cues(cut_short.segments, until=end):
+        assert cue.end <= max(round(1000 * end), cue.start + 1)
 
 
 def test_a_live_cue_that_stays_for_a_second_delays_the_next():

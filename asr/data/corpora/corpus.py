@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,15 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
 
     Groups go to dev in the order of the CRC-32 of their names until dev has 5 % of the utterances, passing over those
     that would take it beyond 10 %; where all would, the smallest goes. Utterances whose key is None stay in train.
-    A key by which dev would be more than half gives way to the next one; without keys: the speaker, then the text.
+    Groups that share a recording are one, so that no recording is in both. A key by which dev would be more than half
+    gives way to the next one; without keys: the speaker, then the text.
     """
     entries = list(entries)
+    _check_ids(entries)
     least, most = (max(1, round(share * len(entries))) for share in DEV_SHARE)
-    for key in keys or (lambda entry: entry.speaker, lambda entry: entry.text or None):
-        sizes = Counter(name for entry in entries if (name := key(entry)) is not None)
+    for rule in keys or (lambda entry: entry.speaker, lambda entry: entry.text or None):
+        group = _groups(entries, rule)
+        sizes = Counter(name for entry in entries if (name := group[entry.id]) is not None)
         chosen: set[str] = set()
         held = 0
         for name in sorted(sizes, key=lambda name: (zlib.crc32(name.encode("utf-8", "replace")), name)):
@@ -107,10 +110,35 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
                 held += sizes[name]
         if not chosen and sizes:
             chosen = {min(sizes, key=lambda name: (sizes[name], name))}
-        dev = [entry for entry in entries if key(entry) in chosen]
+        dev = [entry for entry in entries if group[entry.id] in chosen]
         if dev and 2 * len(dev) <= len(entries):
-            return {"train": [entry for entry in entries if key(entry) not in chosen], "dev": dev}
+            return {"train": [entry for entry in entries if group[entry.id] not in chosen], "dev": dev}
     raise RecipeError("nothing could be set aside as dev data: there are too few different speakers and texts")
+
+
+def _groups(entries: Sequence[Entry], rule: Callable[[Entry], str | None]) -> dict[str, str | None]:
+    """The group of each entry by its id: its key, the first of those that are joined by recordings that they share."""
+    parent: dict[str | None, str | None] = {}
+
+    def find(name: str | None) -> str | None:
+        while (above := parent.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    first: dict[str, str | None] = {}  # of each recording, the key of its first entry
+    for entry in entries:
+        key = rule(entry)
+        one, other = find(key), find(first.setdefault(os.path.realpath(entry.audio), key))
+        if one != other:
+            kept = None if None in (one, other) else min(str(one), str(other))
+            parent[one] = parent[other] = kept
+    return {entry.id: find(rule(entry)) for entry in entries}
+
+
+def _check_ids(entries: Iterable[Entry]) -> None:
+    for name, count in Counter(entry.id for entry in entries).most_common(1):
+        if count > 1:
+            raise RecipeError(f'the id "{name}" would be there twice; name each recording once')
 
 
 def _write(path: Path, entries: list[Entry]) -> Prepared:
@@ -124,14 +152,12 @@ def _write(path: Path, entries: list[Entry]) -> Prepared:
             f"{missing[0]}: no such recording, {len(missing):,} of {len(used):,} in {path.stem} are missing; unpack the"
             " archive again, or mend the list"
         )
-    name, count = Counter(entry.id for entry in used).most_common(1)[0]
-    if count > 1:
-        raise RecipeError(f'{path}: the id "{name}" would be there twice; name each recording once')
+    _check_ids(used)
     total = 0.0
     try:
         with replacing(path) as part, part.open("w", encoding="utf-8") as file:
             for entry in used:
-                seconds = entry.seconds or duration(entry.audio)
+                seconds = entry.seconds or entry.duration or duration(entry.audio)
                 total += seconds or 0.0
                 file.write(_line(entry, seconds, path.parent))
     except UnicodeEncodeError as error:
@@ -143,5 +169,7 @@ def _line(entry: Entry, seconds: float | None, folder: Path) -> str:
     audio, folder = (Path(os.path.abspath(path)) for path in (entry.audio, folder))
     if audio.is_relative_to(folder):  # what is there moves with it
         audio = audio.relative_to(folder)
-    fields = {"id": entry.id, "audio": str(audio), "seconds": seconds and round(seconds, 3), "speaker": entry.speaker}
+    part = {"offset": entry.offset, "duration": entry.duration} if entry.source != entry.audio else {}
+    seconds = seconds and round(seconds, 3)
+    fields = {"id": entry.id, "audio": str(audio), **part, "seconds": seconds, "speaker": entry.speaker}
     return json.dumps(fields | {"text": entry.text}, ensure_ascii=False) + "\n"

@@ -1,9 +1,10 @@
 """One's own recordings, listed in a table or each beside its text; corpora that Lhotse has no fitting recipe for."""
 
 import csv
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from asr.audio.sources import find_audio
@@ -17,13 +18,20 @@ AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
 PROMPTS = ("PROMPTS", "prompts-original")  # VoxForge: the first is cleaned of punctuation, and not always there
 SPEECH_COMMANDS = "speech_commands_v0.02"
 SUBSETS = {"train": "training", "dev": "validation", "test": "testing"}
+PART = ("offset", "duration")  # seconds, where a row is a part of its recording
+COLUMNS = {name: name for name in ("audio", "text", "speaker", *PART)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+log = logging.getLogger(__name__)
 
-def csv_corpus(language: str) -> Corpus:
-    """A table with the columns audio and text, and optionally speaker; audio is absolute or relative to the table."""
+
+def csv_corpus(language: str, names: Mapping[str, str] = COLUMNS) -> Corpus:
+    """A table with a row for each utterance; audio is absolute or relative to the table.
+
+    names: of its columns for audio and text, and of those that may be missing, see `COLUMNS`; in any case.
+    """
     origin = "a CSV file in UTF-8 with the columns audio, text and perhaps speaker"
-    return Corpus("", origin, lambda table, _output: hold_out(_listed(table, language_of(language))))
+    return Corpus("", origin, lambda table, _output: hold_out(_listed(table, language_of(language), names)))
 
 
 def folder_corpus(language: str) -> Corpus:
@@ -32,18 +40,23 @@ def folder_corpus(language: str) -> Corpus:
     return Corpus("", origin, lambda folder, _output: hold_out(_beside(folder, language_of(language))))
 
 
-def _listed(table: Path, language: str) -> Iterator[Entry]:
-    """The delimiter is the comma, semicolon or tab, whatever the header has most."""
+def _listed(table: Path, language: str, names: Mapping[str, str]) -> Iterator[Entry]:
+    """The delimiter is the comma, semicolon or tab, whatever the header has most. Missing recordings are left out."""
+    missing = []
     with table.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         file.seek(0)
         rows = csv.DictReader(file, delimiter=max("\t;,", key=header.count))
-        found = rows.fieldnames or ()
-        for column in ("audio", "text"):
-            if column not in found:
-                raise RecipeError(f"{table}: no column {column} (found: {', '.join(found)}); name it in the first row")
+        found = {name.strip().lower(): name for name in rows.fieldnames or ()}
+        for column in (names["audio"], names["text"]):
+            if column.lower() not in found:
+                raise RecipeError(
+                    f"{table}: no column {column} (found: {', '.join(found.values())}); name it in the first row, or"
+                    " give the name that it has there as an option"
+                )
+        columns = {kind: found.get(name.lower()) for kind, name in names.items()}
         for row in rows:
-            audio, text = row["audio"], row["text"]
+            audio, text = row[columns["audio"]], row[columns["text"]]
             # A comma in the text would cut it there; a quotation mark that nothing closes takes in the rows below.
             if not audio or text is None or any(row.get(None) or ()) or "\n" in audio + text:
                 raise RecipeError(
@@ -51,8 +64,32 @@ def _listed(table: Path, language: str) -> Iterator[Entry]:
                     " text with separators in quotation marks"
                 )
             name = audio.strip()
-            speaker = row.get("speaker") or None
-            yield Entry(os.path.splitext(name)[0], table.parent / name, spoken_words(text, language), None, speaker)
+            if not (table.parent / name).is_file():
+                missing.append(name)
+                continue
+            offset, duration = (_seconds(row, columns[kind], f"{table}:{rows.line_num}") for kind in PART)
+            yield Entry(
+                os.path.splitext(name)[0] + ("" if offset is None else f"-{offset:g}"),
+                table.parent / name,
+                spoken_words(text, language),
+                None,
+                row.get(columns["speaker"]) or None,
+                offset=offset or 0.0,
+                duration=duration or None,
+            )
+    if missing:
+        log.warning("%s: no such recording, %d in %s are left out", missing[0], len(missing), table)
+
+
+def _seconds(row: Mapping[str | None, str], column: str | None, place: str) -> float | None:
+    text = (row.get(column) or "").strip() if column else ""
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        seconds = -1.0
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise RecipeError(f"{place}: {column} is “{text}”; write seconds, or leave it empty")
+    return seconds
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:

@@ -90,7 +90,7 @@ def _version(package: str) -> str:
 
 def _snr(entry: Entry) -> float:
     try:
-        return estimate_snr(read(entry.audio))
+        return estimate_snr(read(entry.source))
     except AudioError:
         return np.nan
 
@@ -99,7 +99,7 @@ def _example(utterance: Utterance, entry: Entry, recognizer: Recognizer) -> dict
     """A badly recognized utterance: its words aligned, and its picture, or a note why there is none."""
     picture = note = ""
     try:
-        samples = read(entry.audio)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
+        samples = read(entry.source)[: round(SHOWN_SECONDS * SAMPLE_RATE)]
         bundle = recognizer.bundle
         log_probs = recognizer.log_probs(samples, SAMPLE_RATE)
         picture = plots.utterance(samples, log_probs, bundle.tokens, bundle.config.frame_seconds)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from asr.audio.sources import read
 from asr.data.corpora import CORPORA, csv_corpus, folder_corpus
 from asr.data.corpora.corpus import Prepared, hold_out, prepare
+from asr.data.corpora.own import COLUMNS
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import RecipeError
 
@@ -163,6 +165,38 @@ def test_a_table_names_recordings_relative_to_itself(tmp_path: Path, separator: 
     train, dev = ({entry.text for entry in splits[split]} for split in ("train", "dev"))
     assert not train & dev  # without speakers, no text is in both
     assert "in nineteen eighty four" in train | dev
+
+
+def test_no_recording_of_a_table_is_in_both_train_and_dev(tmp_path: Path):
+    names = [str(number) for number in range(30)]
+    for name in names:
+        record(tmp_path / f"{name}.wav")
+    rows = ["Path,Sentence,Speaker,Offset,Duration"]
+    for number, name in enumerate(names):  # each recording has two parts, of two people with texts of their own
+        rows += [f"{name}.wav,one {'abcdefghij'[number % 10]},ann {number},0,0.1"]
+        rows += [f"./{name}.wav,two {'abcdefghij'[number // 3]},bob {number},0.1,0.1"]
+    columns = COLUMNS | {"audio": "path", "text": "SENTENCE"}
+    for speaker in ("speaker", "none"):
+        table = write(tmp_path / "list.csv", "\n".join(rows) + "\n")
+        corpus = csv_corpus("en", columns | {"speaker": speaker})
+        if speaker == "none":  # by texts, of which each is joined to others: nothing can be set aside
+            with pytest.raises(RecipeError, match="nothing could be set aside"):
+                prepare(corpus, table, tmp_path / "out")
+            continue
+        splits = manifests(prepare(corpus, table, tmp_path / "out"))
+        train, dev = ({os.path.realpath(entry.audio) for entry in splits[split]} for split in ("train", "dev"))
+        assert dev
+        assert not train & dev
+        assert {(entry.offset, entry.duration) for entry in splits["train"]} == {(0.0, 0.1), (0.1, 0.1)}
+
+
+def test_missing_recordings_of_a_table_are_told_of_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = ["audio,text"] + [f"{number}.wav,words {'abcdefgh'[number]}" for number in range(8)]
+    for number in range(6):
+        record(tmp_path / f"{number}.wav")
+    results = prepare(csv_corpus("en"), write(tmp_path / "list.csv", "\n".join(rows) + "\n"), tmp_path / "out")
+    assert sum(result.utterances for result in results) == 6
+    assert caplog.messages == [f"6.wav: no such recording, 2 in {tmp_path / 'list.csv'} are left out"]
 
 
 def test_other_languages_keep_letters_but_numbers_are_not_guessed(tmp_path: Path):

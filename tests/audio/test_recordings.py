@@ -1,0 +1,230 @@
+"""Recordings that nobody prepared: late tracks, odd channels, joined and cut files, wrong headers."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
+
+from asr.audio import probe as probe_module
+from asr.audio.probe import probe
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import Excerpt, count_channels, duration, find_audio, read, read_blocks
+from asr.errors import ArgumentError, AudioError
+
+CODECS = {"mkv": "libopus", "webm": "libopus", "mp4": "aac", "ts": "aac", "mov": "aac"}
+
+
+def sounding(samples: np.ndarray) -> float:
+    """The second at which something is heard first."""
+    return float(np.argmax(np.abs(samples) > 0.02) / SAMPLE_RATE)
+
+
+def film(path: Path, *audio: Path, delay: float = 0.0) -> Path:
+    """A video of 8 s with audio tracks that start after `delay`."""
+    inputs = [argument for file in audio for argument in ("-itsoffset", str(delay), "-i", str(file))]
+    maps = [argument for number in range(len(audio)) for argument in ("-map", f"{number + 1}:a")]
+    video = "libvpx" if path.suffix == ".webm" else "mpeg4"
+    picture = ("-f", "lavfi", "-i", "testsrc=d=8:s=32x32:r=5")
+    run_ffmpeg(*picture, *inputs, "-map", "0:v", *maps, "-c:v", video, "-c:a", CODECS[path.suffix[1:]], path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_audio_that_starts_later_than_its_video_keeps_the_clock(tmp_path, suffix):
+    talk = save(tmp_path / "talk.wav", mixture(2.0))
+    late = read(film(tmp_path / f"late.{suffix}", talk, delay=4.0))
+    assert sounding(late) == pytest.approx(4.0, abs=0.08)
+    assert len(late) == pytest.approx(6.0 * SAMPLE_RATE, abs=0.2 * SAMPLE_RATE)
+    assert sounding(read(film(tmp_path / f"at once.{suffix}", talk))) < 0.08
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libopus"), ("mp4", "aac")])
+def test_a_gap_in_the_timestamps_is_silence(tmp_path, suffix, codec):
+    talk, gap = save(tmp_path / "talk.wav", mixture(6.0)), tmp_path / f"gap.{suffix}"
+    run_ffmpeg("-i", talk, "-af", "aselect='not(between(t,2,4))'", "-c:a", codec, gap)
+    samples = read(gap)
+    assert len(samples) == pytest.approx(6 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+    assert np.abs(samples[round(2.3 * SAMPLE_RATE) : round(3.7 * SAMPLE_RATE)]).max() == 0
+
+
+def test_an_impossible_start_time_is_passed_over(tmp_path, monkeypatch):
+    stream = {"codec_type": "audio", "start_time": "1e12", "channels": 1}
+    printed = json.dumps({"streams": [stream], "format": {"start_time": "0"}}).encode()
+    done = subprocess.CompletedProcess([], 0, printed, b"")
+    monkeypatch.setattr(probe_module.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(probe_module.shutil, "which", lambda name: name)
+    found = probe(save(tmp_path / "talk.wav", mixture(0.1)))
+    assert found is not None
+    assert found.tracks[0].start == 0
+
+
+# Channels and tracks
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "m4a", "webm"])
+@pytest.mark.parametrize("gain", [-1.0, -0.9])
+def test_inverted_stereo_is_not_silence(tmp_path, suffix, gain):
+    mono = mixture(3.0)
+    stereo = save(tmp_path / "stereo.wav", np.stack([mono, gain * mono], axis=1))
+    run_ffmpeg("-i", stereo, "-b:a", "128k", tmp_path / f"inverted.{suffix}")
+    samples = read(tmp_path / f"inverted.{suffix}")
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(np.sqrt(np.mean(mono**2)), rel=0.15)
+
+
+def test_channels_of_their_own_are_still_mixed():
+    noise = np.random.default_rng(0).normal(0, 0.1, (3 * SAMPLE_RATE, 2)).astype(np.float32)
+    np.testing.assert_allclose(read(noise, SAMPLE_RATE), noise.mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(read(np.zeros((100, 2)), SAMPLE_RATE), np.zeros(100))
+
+
+def test_one_channel_of_several_can_be_chosen(tmp_path):
+    both = np.stack([mixture(2.0), np.zeros(2 * SAMPLE_RATE, dtype=np.float32)], axis=1)
+    path = save(tmp_path / "call.wav", both, subtype="FLOAT")
+    np.testing.assert_array_equal(read(Excerpt(path, channel=1)), both[:, 0])
+    np.testing.assert_array_equal(read(Excerpt(path, channel=2)), both[:, 1])
+    assert count_channels(path) == 2
+    with pytest.raises(AudioError, match="has no channel 3"):
+        read(Excerpt(path, channel=3))
+
+
+def test_audio_tracks_of_a_video_are_counted_and_chosen(tmp_path):
+    talk, other = save(tmp_path / "talk.wav", mixture(2.0)), save(tmp_path / "other.wav", mixture(3.0, channels=2))
+    path = film(tmp_path / "film.mkv", talk, other)
+    found = probe(path)
+    assert found is not None
+    assert [track.channels for track in found.tracks] == [1, 2]
+    for track, seconds in ((None, 2), (1, 2), (2, 3)):
+        assert len(read(Excerpt(path, track=track))) == pytest.approx(seconds * SAMPLE_RATE, abs=800)
+    assert (count_channels(path), count_channels(path, track=2)) == (1, 2)
+    with pytest.raises(AudioError, match=r"has no audio track 3; its audio tracks: 1 opus mono, 2 opus stereo"):
+        read(Excerpt(path, track=3))
+
+
+# Parts
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "m4a"])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_part_is_what_the_whole_has_there(tmp_path, suffix, rate):
+    source, path = save(tmp_path / "source.wav", mixture(5.0, rate), rate), tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", source, path)
+    whole = read(path)
+    for start, end in ((0.0, 1.5), (1.23, 3.0), (2.5, None), (0.05, 0.06)):
+        part = read(Excerpt(path, start=start, end=end))
+        wanted = whole[round(start * SAMPLE_RATE) : end and round(end * SAMPLE_RATE)]
+        assert len(part) == pytest.approx(len(wanted), abs=1)
+        np.testing.assert_allclose(part[: len(wanted)], wanted[: len(part)], atol=2e-3)
+    with pytest.raises(AudioError, match="no audio between 20 s"):
+        read(Excerpt(path, start=20.0))
+
+
+@pytest.mark.parametrize("arguments", [{"start": 3.0, "end": 2.0}, {"start": -1.0}, {"channel": 0}, {"track": 0}])
+def test_a_part_that_cannot_be_is_refused(arguments):
+    with pytest.raises(ArgumentError):
+        Excerpt("talk.wav", **arguments)
+
+
+# Joined files and wrong lengths
+
+
+@pytest.mark.parametrize("suffix", ["opus", "ogg", "flac", "wav", "mp3", "aac", "webm", "ts"])
+def test_joined_recordings_are_read_to_their_end(tmp_path, suffix):
+    first, second, joined = (tmp_path / f"{name}.{suffix}" for name in ("a", "b", "joined"))
+    run_ffmpeg("-i", save(tmp_path / "a.wav.wav", mixture(2.0)), first)
+    run_ffmpeg("-i", save(tmp_path / "b.wav.wav", mixture(3.0)), second)
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    samples, error = collect(joined)
+    assert error is None
+    # ffmpeg drops up to a quarter of a second where two flac files meet.
+    assert len(samples) == pytest.approx(len(read(first)) + len(read(second)), abs=0.25 * SAMPLE_RATE)
+    assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
+    same = first.read_bytes() * 2
+    joined.write_bytes(same)
+    assert len(collect(joined)[0]) == pytest.approx(2 * len(read(first)), abs=0.25 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "declared"),
+    [(1.0, 0), (5.0, 0), (5.0, 2_000_000_000), (5.0, 32_000), (1.5, 32_000)],
+    ids=["none, short", "none", "two billion", "1 s of 5", "1 s of 1.5"],
+)
+def test_a_wav_is_read_to_its_end_whatever_length_its_header_says(tmp_path, seconds, declared):
+    run_ffmpeg("-version")
+    path = save(tmp_path / "talk.wav", mixture(seconds))
+    content = bytearray(path.read_bytes())
+    content[40:44] = declared.to_bytes(4, "little")
+    content[4:8] = (declared + 36).to_bytes(4, "little")
+    path.write_bytes(content)
+    samples, error = collect(path)
+    assert error is None
+    np.testing.assert_allclose(samples, mixture(seconds), atol=1e-4)
+
+
+def test_what_follows_the_data_of_a_wav_is_no_audio_if_it_is_a_chunk(tmp_path):
+    path = save(tmp_path / "talk.wav", mixture(1.0))
+    path.write_bytes(path.read_bytes() + b"LIST\x04\0\0\0INFO" + b"id3 \x03\0\0\0abc\0")
+    assert len(read(path)) == SAMPLE_RATE
+
+
+@pytest.mark.parametrize("declared", [0, 32_000])
+def test_a_header_with_nothing_behind_it_is_one_line(tmp_path, declared):
+    path = save(tmp_path / "talk.wav", mixture(1.0))
+    path.write_bytes(path.read_bytes()[:40] + declared.to_bytes(4, "little"))
+    assert_one_line(collect(path)[1], "talk.wav: ")
+
+
+@pytest.mark.parametrize(("suffix", "word"), [("caf", "truncated"), ("wv", "truncated"), ("m4a", "unfinished")])
+def test_files_cut_short_are_named_for_what_they_are(tmp_path, suffix, word):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), path)
+    whole = path.read_bytes()
+    for share in (0.6, 0.02):
+        path.write_bytes(whole[: round(share * len(whole))])
+        samples, error = collect(path)
+        assert_one_line(error, f"talk.{suffix}: {word}")
+        assert len(samples) < 20 * SAMPLE_RATE
+    path.write_bytes(whole)
+    assert collect(path)[1] is None
+    assert duration(path) == pytest.approx(20, abs=0.1)
+
+
+# Folders
+
+
+def test_videos_are_found_and_typescript_is_not(tmp_path):
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(1.0)), tmp_path / "film.ts")
+    (tmp_path / "program.ts").write_text("Good: const a = 1;\n" * 20)
+    for name in ("a.mts", "b.M2TS", "c.vob", "d.3g2"):
+        (tmp_path / name).write_bytes(b"?")
+    assert [path.name for path in find_audio(tmp_path)] == ["a.mts", "b.M2TS", "c.vob", "d.3g2", "film.ts", "talk.wav"]
+
+
+def test_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    talk = save(tmp_path / "talk.wav", mixture(0.1))
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    problems: list[OSError] = []
+    assert find_audio(tmp_path, problems.append) == [talk]
+    assert [problem.filename for problem in problems] == [str(tmp_path / "closed")]
+
+
+def test_blocks_of_a_late_track_do_not_depend_on_their_size(tmp_path):
+    path = film(tmp_path / "late.mkv", save(tmp_path / "talk.wav", mixture(2.0)), delay=1.0)
+    np.testing.assert_array_equal(np.concatenate([*read_blocks(path, 0.37)]), read(path))
+
+
+def test_int16_of_a_part_of_samples():
+    samples = (mixture(2.0) * 32767).astype(np.int16)
+    part = read(Excerpt(samples, start=0.5, end=1.0), SAMPLE_RATE)
+    np.testing.assert_array_equal(part, read(samples, SAMPLE_RATE)[SAMPLE_RATE // 2 : SAMPLE_RATE])
