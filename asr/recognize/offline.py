@@ -15,7 +15,7 @@ from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_
 from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Model, StreamingEngine, open_engine
-from asr.output.transcript import Alternative, Transcript, split_segments
+from asr.output.transcript import Alternative, Transcript, Word, split_segments
 
 DEFAULT_MODEL = "en-bilstm"
 # A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
@@ -135,7 +135,12 @@ class Recognizer:
         return recognition.transcript
 
     def transcribe_all(
-        self, sources: Iterable[Source], on_progress: OnProgress | None = None, *, hotwords: Hotwords | None = None
+        self,
+        sources: Iterable[Source],
+        on_progress: OnProgress | None = None,
+        *,
+        hotwords: Hotwords | None = None,
+        on_words: Callable[[tuple[Word, ...]], None] | None = None,
     ) -> Iterator[Recognition]:
         """Recognise many sources; each result comes in its turn, as soon as it and those before it are done.
 
@@ -145,6 +150,7 @@ class Recognizer:
             sources: as for `transcribe`, but samples with their rate as a tuple (samples, sample_rate).
             on_progress: called with the source and the seconds of each stretch of audio that was recognised.
             hotwords: as for `transcribe`.
+            on_words: called after each stretch of audio with all words of the recording that can no longer change.
         """
         decoder = self.decoder
         if hotwords is not None:
@@ -158,6 +164,9 @@ class Recognizer:
             decoder.advance(state, log_probs)
             if on_progress is not None:
                 on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
+            if on_words is not None:
+                hypothesis = decoder.partial(state)
+                on_words(hypothesis.words[: hypothesis.stable])
 
     def log_probs(
         self, source: AudioFile | Samples, sample_rate: int | None = None, on_progress: OnProgress | None = None
