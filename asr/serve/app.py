@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
 
     async def models(_: Request) -> Response:
         items = [{"id": name, "object": "model", "created": 0, "owned_by": "asr"} for name in service.recognizers]
-        return JSONResponse({"object": "list", "data": items})
+        return JSONResponse({"object": "list", "data": items, "language": service.language[1].capitalize()})
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "stopping" if service.stopping else "ok"}, 503 if service.stopping else 200)
@@ -128,6 +129,8 @@ def make_server(
         server_header=False,
         proxy_headers=False,
     )
+    # uvicorn 0.54 says that it did not answer when it has answered a WebSocket with an error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "completing handshake" not in record.getMessage())
     try:
         config.load()
     except OSError as error:

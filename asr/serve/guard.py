@@ -1,7 +1,6 @@
 """Who may use the server: token, origin and host of each request, and the headers that keep a page to itself."""
 
 import hmac
-from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -50,28 +49,31 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers, settings = Headers(scope=scope), self._service.settings
         host, origin = headers.get("host", ""), headers.get("origin")
-        names = [urlsplit(f"//{host}").hostname, *(urlsplit(item).hostname for item in settings.origins)]
-        if self._local and not _is_local(names[0], [name for name in names[1:] if name]):
+        if self._local and _name(f"//{host}") not in (*LOCAL_HOSTS, *map(_name, settings.origins)):
             raise RefusedError(
                 403, "wrong_host", "this server is for its own machine; allow a host with --allow-origin"
             )
-        if origin is not None and origin not in settings.origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in settings.origins and origin.partition("//")[2] != host:
             raise RefusedError(403, "wrong_origin", "pages of other servers may not use this one; see --allow-origin")
         is_open = (scope["path"] in OPEN_PATHS and scope.get("method") == "GET") or scope.get("method") == "OPTIONS"
         if settings.token is not None and not is_open:
             expected = settings.token.encode()
-            if not any(hmac.compare_digest(given.encode(), expected) for given in _tokens(scope, headers)):
+            if not any(hmac.compare_digest(given, expected) for given in _tokens(scope, headers)):
                 raise RefusedError(401, "invalid_api_key", "the token is missing or wrong; send it as a bearer token")
 
 
-def _is_local(host: str | None, allowed: Collection[str]) -> bool:
-    return host in LOCAL_HOSTS or host in allowed
+def _name(url: str) -> str:
+    """The host of a URL, without its port."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # of brackets that are no IPv6 address
+        return ""
 
 
-def _tokens(scope: Scope, headers: Headers) -> list[str]:
+def _tokens(scope: Scope, headers: Headers) -> list[bytes]:
     """The tokens that a request brings; a browser's WebSocket cannot have headers."""
-    tokens = [headers.get("authorization", "").removeprefix("Bearer ")]
+    tokens = [headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")]
     if scope["type"] == "websocket":
-        tokens += [item.removeprefix(SUBPROTOCOL_TOKEN) for item in scope["subprotocols"]]
-        tokens.append(QueryParams(scope["query_string"]).get("token", ""))
+        tokens += [item.removeprefix(SUBPROTOCOL_TOKEN).encode() for item in scope["subprotocols"]]
+        tokens.append(QueryParams(scope["query_string"]).get("token", "").encode())
     return tokens
