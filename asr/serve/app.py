@@ -23,6 +23,7 @@ from starlette.routing import Route, WebSocketRoute
 from asr.errors import AsrError, one_line
 from asr.serve.files import transcriptions
 from asr.serve.guard import LOCAL_HOSTS, Guard
+from asr.serve.realtime import Realtime
 from asr.serve.service import RefusedError, Service
 from asr.serve.sockets import converse, error_response
 from asr.serve.vosk import Vosk
@@ -73,6 +74,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
         Route("/v1/models", models),
         Route("/healthz", health),
         Route("/metrics", metrics),
+        WebSocketRoute("/v1/realtime", partial(converse, protocol="realtime", kind=Realtime)),
         WebSocketRoute("/vosk", live),
         WebSocketRoute("/", live),  # where vosk's clients look, on a port of their own
     ]

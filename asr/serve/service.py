@@ -200,6 +200,7 @@ class LiveStream:
         self._decoded = 0  # chunks
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._progress = asyncio.Event()
+        self._flushed = asyncio.Event()
 
     async def feed(self, samples: np.ndarray, rate: int) -> None:
         """Add samples (n,), int16; waits while the model is far behind.
@@ -224,6 +225,26 @@ class LiveStream:
             self._progress.clear()
             await self._progress.wait()
 
+    async def flush(self) -> None:
+        """End the utterance in progress: its update is `done`, and what is fed after that is a stream of its own."""
+        if self._batched is None or self.ended:
+            return
+        self._flushed.clear()
+        self._batched.finish()
+        await self._flushed.wait()
+
+    def clear(self) -> None:
+        """Forget what is not finished."""
+        if self._batched is not None:
+            self._service.detach(self._batched)
+            self._begin_again()
+            while not self._updates.empty():
+                self._updates.get_nowait()
+
+    def _begin_again(self) -> None:
+        self._batched, self._decoded = None, 0
+        self._waiting.clear()
+
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
         if self.ended:
@@ -242,15 +263,19 @@ class LiveStream:
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)
         self._progress.set()
+        if update.done and not self.ended and self._batched is not None and self._batched.error is None:
+            self._service.detach(self._batched)
+            self._begin_again()
+            self._flushed.set()
 
     async def updates(self) -> AsyncIterator[Update]:
         """Whatever the model brings, to the end of the stream. AsrError if the stream failed."""
         while True:
             update = await self._updates.get()
             yield update
-            if update.done:
-                if self._batched is not None and self._batched.error is not None:
-                    raise AsrError(f"the stream failed ({self._batched.error}); begin another one")
+            if update.done and self._batched is not None and self._batched.error is not None:
+                raise AsrError(f"the stream failed ({self._batched.error}); begin another one")
+            if update.done and self.ended:
                 return
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
 
     try:
         with service.stream(protocol, client) as stream:
-            await websocket.accept()
+            await websocket.accept("realtime" if "realtime" in websocket.scope["subprotocols"] else None)
             conversation = kind(stream, send)
             try:
                 await conversation.begin()
