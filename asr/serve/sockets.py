@@ -69,13 +69,17 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
     """Serve one connection, from its handshake to its close."""
     service: Service = websocket.app.state.service
     limit, client = service.settings.idle_seconds, websocket.client.host if websocket.client else ""
+    sending = asyncio.Lock()
 
     async def send(message: dict[str, Any]) -> None:
-        async with asyncio.timeout(limit):  # of a client that does not read
+        async with sending, asyncio.timeout(limit):  # of a client that does not read
             await websocket.send_text(json.dumps(message))
+            await asyncio.sleep(0)  # others have their turn
 
     async def read() -> None:
         while True:
+            async with sending:  # nothing is read from a client that does not read
+                await asyncio.sleep(0)
             async with asyncio.timeout(None if stream.ended else limit):
                 message = await websocket.receive()
             if message["type"] == "websocket.disconnect":

@@ -315,7 +315,7 @@ def test_a_silent_client_is_cut_off(serve: Serve) -> None:
 
 def test_a_client_that_does_not_read_is_cut_off(serve: Serve) -> None:
     """Replies fill the buffers of both sides, then the server gives up; others go on meanwhile."""
-    with serve(idle_seconds=2.0) as running:
+    with serve(idle_seconds=3.0) as running:
         raw = sockets.create_connection(("127.0.0.1", running.port))
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
         raw.sendall(
