@@ -34,6 +34,7 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     vosk_port: Annotated[int | None, Option(min=0, max=65535, help="Another one, for clients of vosk-server.")] = None,
+    wyoming_port: Annotated[int | None, Option(min=0, max=65535, help="For Home Assistant; without a token.")] = None,
     model: options.Model = DEFAULT_MODEL,
     live_model: LiveModel = STREAMING_MODEL,
     second_pass: SecondPass = None,
@@ -62,6 +63,9 @@ def serve(
     try:
         from asr.serve.app import listen_at, make_server
         from asr.serve.service import Service, Settings
+
+        if wyoming_port is not None:
+            import asr.serve.wyoming  # noqa: F401
     except ModuleNotFoundError as error:
         raise AsrError(
             f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
@@ -81,6 +85,7 @@ def serve(
         log_text,
     )
     sockets = [listen_at(host, number) for number in (port, vosk_port) if number is not None]
+    wyoming = listen_at(host, wyoming_port) if wyoming_port is not None else None
     recognizer = Recognizer(bundle, decoding, threads=threads)
     second = recognizer if second_pass == model else second_pass
     # One thread advances all streams; more of them in the model would take the processor from the others.
@@ -91,13 +96,14 @@ def serve(
 
     def announce() -> None:
         scheme = "https" if certificate else "http"
-        for item in sockets:
+        for item in [*sockets, *([wyoming] if wyoming else [])]:
             name, number = item.getsockname()[:2]
-            complain(f"listening at {scheme}://{f'[{name}]' if ':' in name else name}:{number}/")
+            url = f"{scheme if item in sockets else 'tcp'}://{f'[{name}]' if ':' in name else name}:{number}"
+            complain(f"listening at {url}/")
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("asr.serve")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    make_server(service, sockets, certificate, key, announce).run(sockets)
+    make_server(service, sockets, certificate, key, announce, wyoming).run(sockets)

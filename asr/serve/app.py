@@ -110,8 +110,9 @@ def make_server(
     certificate: Path | None = None,
     key: Path | None = None,
     on_ready: Callable[[], object] = lambda: None,
+    wyoming: socket.socket | None = None,
 ) -> "Server":
-    """A server to `run(sockets)`. AsrError for a certificate that cannot be used."""
+    """A server to `run(sockets)`, with another socket for Wyoming. AsrError for a certificate that cannot be used."""
     for item in sockets:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a closed connection to a client that does not read ends, too
             item.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(service.settings.idle_seconds * 1000))
@@ -137,21 +138,31 @@ def make_server(
         config.load()
     except OSError as error:
         raise AsrError(f"{certificate}: cannot be used with {key} ({one_line(error)}); give PEM files") from None
-    return Server(config, service, on_ready)
+    return Server(config, service, on_ready, wyoming)
 
 
 class Server(uvicorn.Server):
     """Ends when a signal asks for it, after what is under way was finished (`Settings`); at a second one at once."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]):
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        on_ready: Callable[[], object],
+        wyoming: socket.socket | None,
+    ):
         super().__init__(config)
-        self._service, self._on_ready = service, on_ready
+        self._service, self._on_ready, self._wyoming = service, on_ready, wyoming
         self._end: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._service.start()
         await super().startup(sockets)
+        if self._wyoming is not None:
+            from asr.serve.wyoming import listen
+
+            await listen(self._service, self._wyoming)
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

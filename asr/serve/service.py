@@ -210,9 +210,7 @@ class LiveStream:
         if self.ended:
             return
         if self._batched is None:
-            batcher = self._service.batcher
-            # Decoding with hotwords of its own takes a moment to prepare.
-            self._batched = await asyncio.to_thread(batcher.open, hotwords=self.hotwords or None)
+            self._batched = await self._open()
             self._service.attach(self._batched, self)
         self._batched.feed(samples, rate)
         self._waiting.append(time.monotonic())
@@ -224,6 +222,18 @@ class LiveStream:
         while self._batched.backlog > MAX_BACKLOG:
             self._progress.clear()
             await self._progress.wait()
+
+    async def _open(self) -> BatchedStream:
+        batcher = self._service.batcher
+        if not self.hotwords:
+            return batcher.open()
+        # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
+        opening = asyncio.ensure_future(asyncio.to_thread(batcher.open, hotwords=self.hotwords))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().cancel())
+            raise
 
     async def flush(self) -> None:
         """End the utterance in progress: its update is `done`, and what is fed after that is a stream of its own."""

@@ -1,5 +1,6 @@
 """A server as `asr serve` starts it, inside the test's process, on a free port of this machine."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,12 +39,12 @@ Serve = Callable[..., "contextmanager[Running]"]
 
 
 @contextmanager
-def running(service: "Service") -> Iterator[Running]:
+def running(service: "Service", wyoming: socket.socket | None = None) -> Iterator[Running]:
     from asr.serve.app import listen_at, make_server
 
     ready = threading.Event()
     with listen_at("127.0.0.1", 0) as listening:
-        server = make_server(service, [listening], on_ready=ready.set)
+        server = make_server(service, [listening], on_ready=ready.set, wyoming=wyoming)
         thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
         thread.start()
         assert ready.wait(60)

@@ -1,5 +1,6 @@
 """Live audio as vosk-server takes it: clients that send one message and wait for one."""
 
+import gc
 import json
 import socket as sockets
 import threading
@@ -22,6 +23,7 @@ from asr.decode.build import DecoderOptions
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 from asr.recognize.offline import Recognizer
+from asr.recognize.streaming import LiveStream
 
 websockets = pytest.importorskip("websockets", reason="pip install 'recurrent-asr[serve]'")
 from serving import GREEDY, Running, Serve, pcm  # noqa: E402
@@ -214,7 +216,7 @@ def count(running: Running) -> int:
 
 def wait_until_gone(running: Running) -> None:
     deadline = time.monotonic() + LIMIT
-    while count(running) and time.monotonic() < deadline:
+    while (count(running) or running.service.batcher._streams) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert count(running) == 0
     assert running.service.batcher._streams == {}
@@ -236,6 +238,46 @@ def test_a_client_that_vanishes_leaves_nothing_behind(serve: Serve) -> None:
         wait_until_gone(running)
         with client(running) as socket:
             assert texts(speak(socket, pcm(SPEECH))) == ["one two", "three"]
+
+
+def test_a_client_that_vanishes_while_its_phrases_are_prepared(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as running:
+        batcher = running.service.batcher
+        opened, open_stream = threading.Event(), batcher.open
+
+        def slow(**options: Any) -> Any:
+            time.sleep(1)
+            stream = open_stream()
+            opened.set()
+            return stream
+
+        monkeypatch.setattr(batcher, "open", slow)
+        with client(running, {"sample_rate": RATE, "phrase_list": ["one"]}) as socket:
+            socket.send(bytes(320))
+            time.sleep(0.3)
+            socket.socket.shutdown(sockets.SHUT_RDWR)
+        assert opened.wait(LIMIT)
+        wait_until_gone(running)
+
+
+def test_many_sessions_leave_no_memory_behind(serve: Serve) -> None:
+    """Every second one is broken off."""
+
+    def sessions(count: int) -> int:
+        for number in range(count):
+            with client(running) as socket:
+                if number % 2:
+                    speak(socket, pcm(carrier.speech("one", 5)), 10**6)
+                else:
+                    socket.send(bytes(20_000))
+                    socket.socket.shutdown(sockets.SHUT_RDWR)
+        wait_until_gone(running)
+        gc.collect()
+        return sum(isinstance(item, LiveStream) for item in gc.get_objects())
+
+    with serve() as running:
+        before = sessions(20)
+        assert sessions(300) <= before + 4
 
 
 WRONG = [
