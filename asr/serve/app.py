@@ -30,6 +30,11 @@ from asr.serve.vosk import Vosk
 
 PAGE = Path(__file__).parent / "page"
 MESSAGE_BYTES = 4_000_000  # of a message over a WebSocket: a minute of audio
+PROBLEMS = {
+    404: ("not_found", "there is nothing here"),
+    405: ("wrong_method", "use another method"),
+    500: ("internal_error", "the server failed; its log says why"),
+}
 REPORT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus
 
 
@@ -60,10 +65,10 @@ def make_app(service: Service, local: bool = True) -> Starlette:
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(service.metrics.render(service.gauges()), media_type=REPORT_TYPE)
 
-    async def not_found(_: Request, error: Exception) -> Response:
+    async def problem(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        message = "use another method" if status == 405 else "there is nothing here"
-        return error_response(RefusedError(status, "not_found", message))
+        code, message = PROBLEMS[status]
+        return error_response(RefusedError(status, code, message))
 
     live = partial(converse, protocol="vosk", kind=Vosk)
     routes = [
@@ -84,7 +89,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
             CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["*"], allow_headers=["*"]
         )
         middleware.insert(0, cors)
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers={404: not_found, 405: not_found})
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=dict.fromkeys(PROBLEMS, problem))
     app.state.service = service
     return app
 

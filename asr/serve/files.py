@@ -18,7 +18,7 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message
 
@@ -101,9 +101,9 @@ async def transcriptions(request: Request) -> Response:
             await until_first(job.finish(), _disconnected(request))
         finally:
             job.close(client)
-        if job.transcript is None:
-            return Response()  # nobody is there to read it
-        return _response(job, job.transcript)
+        return _response(job)
+    except ClientDisconnect:
+        return Response()  # nobody is there to read it
     except RefusedError as error:
         service.metrics.add("asr_rejected_total", error.code)
         return error_response(error)
@@ -126,7 +126,7 @@ async def _receive_form(request: Request, service: Service) -> FormData:
             raise too_large
         return message
 
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise RefusedError(400, "invalid_form", "send a form (multipart/form-data) with the recording as its file")
     try:
         return await Request(request.scope, receive).form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
@@ -140,6 +140,7 @@ async def _receive_form(request: Request, service: Service) -> FormData:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    raise ClientDisconnect
 
 
 class _CancelledError(Exception):
@@ -208,6 +209,11 @@ class Job:
         while (words := await self._words.get()) is not None:
             yield words
 
+    @property
+    def done(self) -> Transcript:
+        assert self.transcript is not None
+        return self.transcript
+
     async def finish(self) -> None:
         """Wait for `transcript`. RefusedError."""
         self.transcript = await asyncio.wrap_future(self._future)
@@ -237,10 +243,9 @@ async def _server_sent(job: Job, client: str) -> AsyncIterator[str]:
         async for words in job.words():
             yield delta(words)
         await job.finish()
-        assert job.transcript is not None
-        if len(job.transcript.words) > told:
-            yield delta(job.transcript.words)
-        yield _event({"type": "transcript.text.done", **_json(job, job.transcript)})
+        if len(job.done.words) > told:
+            yield delta(job.done.words)
+        yield _event({"type": "transcript.text.done", **_json(job)})
     except RefusedError as error:
         yield _event(error_body(error))
     finally:
@@ -251,17 +256,15 @@ def _event(values: dict[str, Any]) -> str:
     return f"data: {json.dumps(values)}\n\n"
 
 
-def _response(job: Job, transcript: Transcript) -> Response:
-    match job.options.format:
-        case "json" | "verbose_json":
-            return JSONResponse(_json(job, transcript))
-        case "text":
-            return PlainTextResponse(render(transcript, "txt", ""))
-        case format:
-            return PlainTextResponse(render(transcript, format, ""))
+def _response(job: Job) -> Response:
+    format = job.options.format
+    if format in ("json", "verbose_json"):
+        return JSONResponse(_json(job))
+    return PlainTextResponse(render(job.done, "txt" if format == "text" else format, ""))
 
 
-def _json(job: Job, transcript: Transcript) -> dict[str, Any]:
+def _json(job: Job) -> dict[str, Any]:
+    transcript = job.done
     options, usage = job.options, {"type": "duration", "seconds": round(transcript.duration, 3)}
     if options.format != "verbose_json":
         return {"text": transcript.text, "usage": usage}

@@ -233,6 +233,30 @@ def test_an_upload_that_stops_ends(serve: Serve) -> None:
         assert running.service.files == 0
 
 
+@pytest.mark.parametrize(
+    "sent", [b"--x\r\n", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc']
+)
+def test_a_client_that_goes_away_while_it_sends(server: Running, caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+    with sockets.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(
+            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
+            "Content-Type: Multipart/Form-Data; boundary=x\r\n\r\n".encode()
+            + sent
+        )
+        while not server.service.files:
+            time.sleep(0.01)
+    deadline = time.monotonic() + 30
+    while server.service.files and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.service.files == 0
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+def test_a_failure_of_the_server_is_an_error_of_it(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.service, "begin_file", lambda: 1 / 0)
+    assert error(post(server), 500)["code"] == "internal_error"
+
+
 def test_too_many_files_are_refused(serve: Serve) -> None:
     with serve(max_streams=1) as running:
         running.service.files = 1
