@@ -55,10 +55,10 @@ def serve(
     stop_seconds: Annotated[float, Option(min=0, help="To finish what is spoken when asked to end.")] = 10.0,
     log_text: Annotated[bool, Option("--log-text", help="Write the recognized text to the log.")] = False,
 ) -> None:
-    """Serve transcription of files and live audio, and a page with captions.
+    """Serve files and live audio, with a page of captions.
 
-    Speaks OpenAI's API for files and vosk-server's WebSocket for live audio. Nothing is kept. Ctrl-C or SIGTERM
-    finishes what is spoken and ends. The log, a JSON object a line, goes to standard error.
+    Speaks OpenAI's API for files and live audio, vosk-server's WebSocket and Wyoming. Nothing is kept. Ctrl-C or
+    SIGTERM finishes what is spoken and ends. The log, a JSON object a line, goes to standard error.
     """
     try:
         from asr.serve.app import listen_at, make_server

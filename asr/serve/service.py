@@ -30,27 +30,16 @@ log = logging.getLogger("asr.serve")
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits and who may connect.
+    """Limits and who may connect."""
 
-    Args:
-        max_streams: live streams at a time, and as many files that wait or are recognized.
-        max_upload: bytes of a file.
-        max_seconds: audio of a file or a live stream, in seconds.
-        idle_seconds: a client that neither sends nor reads for so long is disconnected.
-        stop_seconds: how long the server waits for what is under way when it is asked to end.
-        token: that clients must send; None for no token.
-        origins: web pages of other servers, such as "https://example.org", that may use this one.
-        log_text: whether the logs hold the recognized text.
-    """
-
-    max_streams: int = 100
-    max_upload: int = 500_000_000
-    max_seconds: float = 4 * 3600.0
-    idle_seconds: float = 60.0
-    stop_seconds: float = 10.0
-    token: str | None = None
-    origins: tuple[str, ...] = ()
-    log_text: bool = False
+    max_streams: int = 100  # live streams at a time, and as many files that wait or are recognized
+    max_upload: int = 500_000_000  # bytes of a file
+    max_seconds: float = 4 * 3600.0  # of audio of a file or a live stream
+    idle_seconds: float = 60.0  # a client that neither sends nor reads for so long is disconnected
+    stop_seconds: float = 10.0  # in which what is under way is finished when the server is asked to end
+    token: str | None = None  # that clients must send
+    origins: tuple[str, ...] = ()  # web pages of other servers that may use this one, such as "https://example.org"
+    log_text: bool = False  # whether the logs hold the recognized text
 
 
 class RefusedError(AsrError):
