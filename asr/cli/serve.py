@@ -80,7 +80,7 @@ def serve(
         max_seconds,
         idle_seconds,
         stop_seconds,
-        token,
+        token or None,
         tuple(allow_origin or ()),
         log_text,
     )

@@ -127,6 +127,7 @@ def make_server(
         lifespan="off",
         access_log=False,
         log_config=None,
+        log_level="error",
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         ws_ping_timeout=service.settings.idle_seconds,

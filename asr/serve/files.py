@@ -146,13 +146,15 @@ async def _disconnected(request: Request) -> None:
 class _CancelledError(Exception):
     """Nobody waits for the file any more."""
 
+    code = "cancelled"
+
 
 class Job:
     """The recognition of one file in a worker's thread, followed from the event loop."""
 
     def __init__(self, service: Service, options: Options):
         self.options = options
-        self.transcript: Transcript | None = None
+        self.transcript = Transcript((), 0.0)  # until `finish`
         self.seconds = 0.0  # that are recognized
         self.language = service.language[1]
         self._service, self._cancelled, self._busy = service, threading.Event(), 0.0
@@ -209,11 +211,6 @@ class Job:
         while (words := await self._words.get()) is not None:
             yield words
 
-    @property
-    def done(self) -> Transcript:
-        assert self.transcript is not None
-        return self.transcript
-
     async def finish(self) -> None:
         """Wait for `transcript`. RefusedError."""
         self.transcript = await asyncio.wrap_future(self._future)
@@ -222,9 +219,10 @@ class Job:
         """End the work, if it goes on, and write the log."""
         self._cancelled.set()
         self._future.cancel()
-        error = self._future.exception() if self._future.done() and not self._future.cancelled() else None
-        outcome = "finished" if self.transcript else "cancelled" if error is None else getattr(error, "code", "failed")
-        texts = [segment.text for segment in self.transcript.segments] if self.transcript else []
+        ended = self._future.done() and not self._future.cancelled()
+        error = self._future.exception() if ended else _CancelledError()
+        outcome = "finished" if error is None else getattr(error, "code", "failed")
+        texts = [segment.text for segment in self.transcript.segments]
         self._service.report("file", client, texts, outcome=outcome, seconds=round(self.seconds, 2))
 
 
@@ -243,8 +241,8 @@ async def _server_sent(job: Job, client: str) -> AsyncIterator[str]:
         async for words in job.words():
             yield delta(words)
         await job.finish()
-        if len(job.done.words) > told:
-            yield delta(job.done.words)
+        if len(job.transcript.words) > told:
+            yield delta(job.transcript.words)
         yield _event({"type": "transcript.text.done", **_json(job)})
     except RefusedError as error:
         yield _event(error_body(error))
@@ -260,11 +258,11 @@ def _response(job: Job) -> Response:
     format = job.options.format
     if format in ("json", "verbose_json"):
         return JSONResponse(_json(job))
-    return PlainTextResponse(render(job.done, "txt" if format == "text" else format, ""))
+    return PlainTextResponse(render(job.transcript, "txt" if format == "text" else format, ""))
 
 
 def _json(job: Job) -> dict[str, Any]:
-    transcript = job.done
+    transcript = job.transcript
     options, usage = job.options, {"type": "duration", "seconds": round(transcript.duration, 3)}
     if options.format != "verbose_json":
         return {"text": transcript.text, "usage": usage}

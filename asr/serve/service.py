@@ -81,7 +81,7 @@ class Service:
         self.files = 0  # that wait or are recognized
         self.stopping = False
         self._streams: set[LiveStream] = set()
-        self._by_batched: dict[BatchedStream, LiveStream] = {}
+        self.batched: dict[BatchedStream, LiveStream] = {}  # those whose updates are wanted
         self.closed = False
 
     def start(self) -> None:
@@ -102,7 +102,7 @@ class Service:
     def _deliver(self, updates: list[tuple[BatchedStream, Update]], busy: float) -> None:
         self.metrics.add("asr_busy_seconds_total", "live", busy)
         for batched, update in updates:
-            if (stream := self._by_batched.get(batched)) is not None:
+            if (stream := self.batched.get(batched)) is not None:
                 stream.deliver(update)
 
     def check_running(self) -> None:
@@ -131,13 +131,6 @@ class Service:
                 "stream", client, stream.finals, protocol=protocol, outcome=outcome, seconds=round(stream.seconds, 2)
             )
 
-    def attach(self, batched: BatchedStream, stream: "LiveStream") -> None:
-        self._by_batched[batched] = stream
-
-    def detach(self, batched: BatchedStream) -> None:
-        self._by_batched.pop(batched, None)
-        batched.cancel()
-
     def begin_file(self) -> None:
         """Count a file, until `end_file`. RefusedError if too many wait."""
         self.check_running()
@@ -150,7 +143,7 @@ class Service:
         self.files -= 1
 
     def gauges(self) -> dict[str, float]:
-        backlog = sum(batched.backlog for batched in self._by_batched)
+        backlog = sum(batched.backlog for batched in self.batched)
         return {"asr_streams": len(self._streams), "asr_files": self.files, "asr_backlog_seconds": backlog}
 
     def report(self, event: str, client: str, finals: list[str], **fields: Any) -> None:
@@ -200,7 +193,7 @@ class LiveStream:
             return
         if self._batched is None:
             self._batched = await self._open()
-            self._service.attach(self._batched, self)
+            self._service.batched[self._batched] = self
         self._batched.feed(samples, rate)
         self._waiting.append(time.monotonic())
         seconds, limit = len(samples) / rate, self._service.settings.max_seconds
@@ -235,14 +228,9 @@ class LiveStream:
     def clear(self) -> None:
         """Forget what is not finished."""
         if self._batched is not None:
-            self._service.detach(self._batched)
-            self._begin_again()
+            self.close()
             while not self._updates.empty():
                 self._updates.get_nowait()
-
-    def _begin_again(self) -> None:
-        self._batched, self._decoded = None, 0
-        self._waiting.clear()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
@@ -263,8 +251,7 @@ class LiveStream:
         self._updates.put_nowait(update)
         self._progress.set()
         if update.done and not self.ended and self._batched is not None and self._batched.error is None:
-            self._service.detach(self._batched)
-            self._begin_again()
+            self.close()
             self._flushed.set()
 
     async def updates(self) -> AsyncIterator[Update]:
@@ -278,5 +265,9 @@ class LiveStream:
                 return
 
     def close(self) -> None:
+        """Forget the model's stream. What is fed after that is another one."""
         if self._batched is not None:
-            self._service.detach(self._batched)
+            self._service.batched.pop(self._batched, None)
+            self._batched.cancel()
+        self._batched, self._decoded = None, 0
+        self._waiting.clear()
