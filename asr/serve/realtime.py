@@ -17,10 +17,9 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.output.events import Final, Partial
-from asr.serve.service import LiveStream, RefusedError, Update
+from asr.serve.service import RATES, LiveStream, RefusedError, Update
 from asr.serve.sockets import Send, error_body, parse_json
 
-RATES = (8000, 192_000)
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 

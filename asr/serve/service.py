@@ -22,6 +22,7 @@ from asr.recognize.batcher import BatchedStream, Batcher
 from asr.recognize.offline import Recognizer
 from asr.serve.metrics import Metrics
 
+RATES = (8000, 192_000)  # hertz, lowest and highest, of live audio
 MAX_BACKLOG = 10.0  # seconds of a live stream that wait for the model before no more is read from its client
 FILE_WORKERS = 2  # files recognized at a time; others wait
 

@@ -17,11 +17,10 @@ import numpy as np
 from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Word
-from asr.serve.service import LiveStream, RefusedError, Update
+from asr.serve.service import RATES, LiveStream, RefusedError, Update
 from asr.serve.sockets import Send, parse_json
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's
-RATES = (8000, 192_000)
 MAX_PHRASES = 1000
 UNKNOWN = "[unk]"  # in a phrase list for vosk: that other words may be spoken, which is always so here
 NOTHING = {"partial": "", "stable": ""}

@@ -113,7 +113,7 @@ def test_without_turn_detection_only_commits_end_items(server: Running) -> None:
         assert events[-1]["transcript"] == "one two"
 
 
-def test_what_is_cleared_is_not_heard(server: Running) -> None:
+def test_cleared_audio_is_not_recognized(server: Running) -> None:
     with session(server) as socket:
         append(socket, carrier.speech("one", 5))
         socket.send(event("input_audio_buffer.clear"))

@@ -183,7 +183,7 @@ def test_other_rates_are_resampled(serve: Serve, live_bundle: Path) -> None:
     assert " ".join(texts(replies)) == " ".join(event.text for event in events if isinstance(event, Final))
 
 
-def test_no_stream_hears_another(server: Running) -> None:
+def test_streams_do_not_mix(server: Running) -> None:
     said = [f"{a}{b} {c}" for a in "abc" for b in "de" for c in ("one", "two")]
     found: dict[str, list[str]] = {}
 
