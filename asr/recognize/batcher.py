@@ -108,7 +108,7 @@ class Batcher:
             return [(stream, events) for stream, events in results if not stream.cancelled]
 
     def run(self, deliver: Callable[["BatchedStream", list[Event]], None]) -> None:
-        """Step whenever there is audio, and hand out the results, until `close`.
+        """Step whenever there is audio, and hand out the results, until `close`; a step may bring a stream no events.
 
         `deliver` is called in this thread and must not wait for anything. A stream whose call raises is cancelled.
         """

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 from asr.serve.service import RefusedError, Service
 from asr.serve.sockets import error_response
 
-OPEN_PATHS = ("/", "/page.js", "/worklet.js", "/healthz")  # without a token, by GET
+OPEN_PATHS = ("/", "/page.js", "/worklet.js", "/healthz")  # without a token, to read
 SUBPROTOCOL_TOKEN = "openai-insecure-api-key."  # how OpenAI's clients in browsers send theirs
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -55,7 +55,8 @@ class Guard:
             )
         if origin is not None and origin not in settings.origins and origin.partition("//")[2] != host:
             raise RefusedError(403, "wrong_origin", "pages of other servers may not use this one; see --allow-origin")
-        is_open = (scope["path"] in OPEN_PATHS and scope.get("method") == "GET") or scope.get("method") == "OPTIONS"
+        method = scope.get("method")
+        is_open = method == "OPTIONS" or (method in ("GET", "HEAD") and scope["path"] in OPEN_PATHS)
         if settings.token is not None and not is_open:
             expected = settings.token.encode()
             if not any(hmac.compare_digest(given, expected) for given in _tokens(scope, headers)):

@@ -39,6 +39,7 @@ def test_a_token_is_asked_for_everywhere_but_at_the_page(serve: Serve) -> None:
     with serve(token=TOKEN) as running:
         for path in ("/", "/page.js", "/worklet.js", "/healthz"):
             assert get(running, path).status_code == 200
+            assert httpx.head(running.url(path), trust_env=False).status_code == 200
         for path in ("/v1/models", "/metrics"):
             assert get(running, path).json()["error"]["code"] == "invalid_api_key"
             assert get(running, path, **bearer("wrong")).status_code == 401

@@ -21,6 +21,7 @@ function clear() {
   $("segments").replaceChildren();
   showPartial("", "");
   $("player").hidden = true;
+  URL.revokeObjectURL($("player").src);
   $("player").removeAttribute("src");
   return true;
 }
