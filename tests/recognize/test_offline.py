@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 import asr.recognize.offline
 from asr.audio.sources import read
 from asr.decode.base import Hypothesis
+from asr.decode.build import DecoderName, DecoderOptions
 from asr.errors import AudioError, BundleError
+from asr.output.transcript import Word
 from asr.recognize.offline import BATCH_SIZE, CONTEXT_SECONDS, WINDOW_SECONDS, Recognizer, Window, cut_windows
 
 RATE, FRAME = carrier.RATE, carrier.FRAME
@@ -176,6 +178,22 @@ def test_words_at_the_edges_of_windows_are_neither_lost_nor_doubled(
     assert [round(word.start, 2) for word in transcript.words] == [
         round(number * 2.4 + 54 * 0.04, 2) for number in range(len(words))
     ]
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_words_that_no_longer_change_are_told_while_a_recording_is_recognized(
+    carrier_bundle: Path, decoder: DecoderName
+) -> None:
+    recognizer = Recognizer(carrier_bundle, DecoderOptions(decoder, lm="NONE"), batch_size=1)
+    samples = np.concatenate([carrier.speech(f" word{letter} two", 250) for letter in "abcdefgh"])
+    told: list[tuple[Word, ...]] = []
+    (recognition,) = recognizer.transcribe_all([(samples, carrier.RATE)], on_words=told.append)
+    words = [word.text for word in recognition.transcript.words]
+    assert len(words) == 16
+    assert all([word.text for word in some] == words[: len(some)] for some in told)
+    counts = [len(some) for some in told]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
 
 
 def test_results_come_in_the_order_of_the_sources_though_batches_are_sorted_by_length(
