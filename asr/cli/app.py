@@ -17,18 +17,19 @@ from asr.cli.models import models
 from asr.cli.options import Command
 from asr.cli.prepare import prepare
 from asr.cli.runs import runs
+from asr.cli.serve import serve
 from asr.cli.train import train
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
 
 app = typer.Typer(
-    help="Speech to text: transcribe recordings, listen to a microphone, time texts, measure models, train new ones.",
+    help="Speech to text: transcribe recordings, listen to a microphone, serve both, time texts, train models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, align, evaluate, models, train, runs, average, export, tune):
+for command in (transcribe, listen, serve, align, evaluate, models, train, runs, average, export, tune):
     app.command(cls=Command)(command)
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")

@@ -77,7 +77,7 @@ class Batcher:
         return stream
 
     def step(self) -> list[tuple["BatchedStream", list[Event]]]:
-        """Advance all streams that have audio by up to two seconds → those with new events or that are `done` now."""
+        """Advance all streams that have audio by up to two seconds → those that advanced, or that are `done` now."""
         with self._stepping:
             self.news.clear()
             # A list, made at once: other threads open and cancel streams.
@@ -103,12 +103,12 @@ class Batcher:
                     self.news.set()
                 if live.over:
                     self._streams.pop(stream, None)
-                if events or stream.done:
-                    results.append((stream, events))
+                stream.feeds_decoded = live.feeds_taken
+                results.append((stream, events))
             return [(stream, events) for stream, events in results if not stream.cancelled]
 
     def run(self, deliver: Callable[["BatchedStream", list[Event]], None]) -> None:
-        """Step whenever there is audio, and hand out the results, until `close`.
+        """Step whenever there is audio, and hand out the results, until `close`; a step may bring a stream no events.
 
         `deliver` is called in this thread and must not wait for anything. A stream whose call raises is cancelled.
         """
@@ -133,6 +133,7 @@ class BatchedStream:
     def __init__(self, batcher: Batcher):
         self.error: Exception | None = None  # that ended the stream early
         self.cancelled = False
+        self.feeds_decoded = 0  # calls of `feed` whose samples were all decoded
         self._batcher = batcher
         self._delivery = threading.RLock()  # reentrant, as `deliver` may cancel
 

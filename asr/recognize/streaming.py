@@ -157,7 +157,8 @@ class LiveStream:
         self._on_revision = on_revision
         self._frame_seconds = engine.bundle.config.frame_seconds
         self._resampler: Resampler | None = None
-        self._fed: deque[np.ndarray] = deque()  # 16 kHz, not yet taken
+        self.feeds_taken = 0  # calls of `feed` whose samples were all taken
+        self._fed: deque[tuple[np.ndarray, bool]] = deque()  # 16 kHz, not yet taken; whether it is a feed's last piece
         self._detector = EndpointDetector(endpoint, self._frame_seconds) if endpoint is not None else None
         self._unleveled = np.zeros(0, dtype=np.float32)  # the begun frame
         self._levels: deque[float] = deque()  # of frames that the detector has not had
@@ -185,11 +186,12 @@ class LiveStream:
                 "finish() it, and begin another one"
             )
         audio = self._resampler.push(samples)
-        self._fed.extend(audio[start : start + PIECE] for start in range(0, len(audio), PIECE))
+        starts = range(0, max(1, len(audio)), PIECE)
+        self._fed.extend((audio[start : start + PIECE], start == starts[-1]) for start in starts)
 
     def end(self) -> None:
         if self._resampler is not None and not self._ended:
-            self._fed.append(self._resampler.flush())
+            self._fed.append((self._resampler.flush(), False))
         self._ended = True
 
     @property
@@ -206,15 +208,17 @@ class LiveStream:
     @property
     def backlog(self) -> float:
         """Seconds of audio that were fed and not taken."""
-        return sum(map(len, list(self._fed))) / SAMPLE_RATE
+        return sum(len(audio) for audio, _ in list(self._fed)) / SAMPLE_RATE
 
     def take(self, most: float = math.inf) -> np.ndarray:
         """The next 16 kHz samples (n,) for the engine, about so many, and after the end the silence that follows."""
         ended = self._ended  # before the rest is taken, or something might come in between
         parts = [np.zeros(0, dtype=np.float32)]
         while self._fed and most > 0:
-            parts.append(self._fed.popleft())
-            most -= len(parts[-1])
+            audio, last = self._fed.popleft()
+            parts.append(audio)
+            self.feeds_taken += last
+            most -= len(audio)
         audio = np.concatenate(parts)
         self._samples += len(audio)
         if self.second_pass is not None:

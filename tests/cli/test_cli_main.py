@@ -24,7 +24,19 @@ def test_no_line_of_the_help_is_cut_at_80_columns(run: Command, monkeypatch: pyt
         assert "..." not in commands
 
 
-COMMANDS = ("transcribe", "listen", "align", "evaluate", "models", "train", "runs", "average", "export", "tune")
+COMMANDS = (
+    "transcribe",
+    "listen",
+    "serve",
+    "align",
+    "evaluate",
+    "models",
+    "train",
+    "runs",
+    "average",
+    "export",
+    "tune",
+)
 
 
 @pytest.mark.parametrize(

@@ -439,6 +439,22 @@ def test_an_error_in_one_stream_ends_that_one_only(engine: StreamingEngine) -> N
     assert [event.text for stream, events in results for event in events if stream is good][-1]
 
 
+def test_how_many_feeds_are_decoded_is_known(engine: StreamingEngine) -> None:
+    """Also of feeds that are empty, too short for a frame, or taken in several steps."""
+    batcher = Batcher(engine, "greedy")
+    stream = batcher.open()
+    decoded = []
+    for feeds in ([0], [1], [carrier.FRAME, 3], [5 * RATE, 0]):
+        for samples in feeds:
+            stream.feed(np.zeros(samples, dtype=np.float32), RATE)
+        steps = 0
+        while batcher.step():
+            steps += 1
+        decoded.append((stream.feeds_decoded, steps))
+    assert [count for count, _ in decoded] == [1, 2, 4, 6]
+    assert decoded[-1][1] > 1
+
+
 def test_a_model_for_whole_recordings_is_refused(carrier_bundle: Path) -> None:
     with pytest.raises(BundleError, match="choose a live model"):
         Batcher(carrier_bundle)

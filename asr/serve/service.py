@@ -1,0 +1,274 @@
+"""What all protocols share: the models, the limits, counters and logs, and the end of the server."""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.decode.hotwords import Hotwords
+from asr.errors import AsrError
+from asr.output.events import Event, Final
+from asr.recognize.batcher import BatchedStream, Batcher
+from asr.recognize.offline import Recognizer
+from asr.serve.metrics import Metrics
+
+RATES = (8000, 192_000)  # hertz, lowest and highest, of live audio
+MAX_BACKLOG = 10.0  # seconds of a live stream that wait for the model before no more is read from its client
+FILE_WORKERS = 2  # files recognized at a time; others wait
+
+log = logging.getLogger("asr.serve")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and who may connect."""
+
+    max_streams: int = 100  # live streams at a time, and as many files that wait or are recognized
+    max_upload: int = 500_000_000  # bytes of a file
+    max_seconds: float = 4 * 3600.0  # of audio of a file or a live stream
+    idle_seconds: float = 60.0  # a client that neither sends nor reads for so long is disconnected
+    stop_seconds: float = 10.0  # in which what is under way is finished when the server is asked to end
+    token: str | None = None  # that clients must send
+    origins: tuple[str, ...] = ()  # web pages of other servers that may use this one, such as "https://example.org"
+    log_text: bool = False  # whether the logs hold the recognized text
+
+
+class RefusedError(AsrError):
+    """A request that is not served, with the HTTP status and a short code that say why."""
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None):
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+class Update(NamedTuple):
+    """What a step of the model brought for one stream."""
+
+    events: list[Event]
+    feeds: int  # chunks of the stream that are decoded now, in all
+    done: bool
+
+
+class Service:
+    """The models and their threads. All methods are called in the event loop.
+
+    Args:
+        recognizers: for files, by the model's name; the first is the default.
+        batcher: for live streams.
+        language: code and English name of the language, such as ("en", "english").
+    """
+
+    def __init__(
+        self,
+        recognizers: Mapping[str, Recognizer],
+        batcher: Batcher,
+        language: tuple[str, str],
+        settings: Settings | None = None,
+    ):
+        self.recognizers, self.batcher, self.language = dict(recognizers), batcher, language
+        self.settings = settings or Settings()
+        self.metrics = Metrics()
+        self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
+        self.files = 0  # that wait or are recognized
+        self.stopping = False
+        self._streams: set[LiveStream] = set()
+        self.batched: dict[BatchedStream, LiveStream] = {}  # those whose updates are wanted
+        self.closed = False
+
+    def start(self) -> None:
+        """Begin to advance live streams, for the event loop that runs now."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._advance, args=[loop], name="asr-live", daemon=True).start()
+
+    def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self.closed:
+            self.batcher.news.wait()
+            began = time.perf_counter()
+            results = self.batcher.step()
+            busy = time.perf_counter() - began
+            updates = [(stream, Update(events, stream.feeds_decoded, stream.done)) for stream, events in results]
+            if updates and not self.closed:
+                loop.call_soon_threadsafe(self._deliver, updates, busy)
+
+    def _deliver(self, updates: list[tuple[BatchedStream, Update]], busy: float) -> None:
+        self.metrics.add("asr_busy_seconds_total", "live", busy)
+        for batched, update in updates:
+            if (stream := self.batched.get(batched)) is not None:
+                stream.deliver(update)
+
+    def check_running(self) -> None:
+        if self.stopping:
+            raise RefusedError(503, "stopping", "the server is ending; try again later")
+
+    @contextmanager
+    def stream(self, protocol: str, client: str) -> Iterator["LiveStream"]:
+        """A live stream. RefusedError if there are too many."""
+        self.check_running()
+        if len(self._streams) >= self.settings.max_streams:
+            raise RefusedError(503, "too_many_streams", f"{len(self._streams)} streams are open; try again later")
+        stream = LiveStream(self)
+        self._streams.add(stream)
+        self.metrics.add("asr_streams_total", protocol)
+        outcome = "finished"
+        try:
+            yield stream
+        except BaseException as error:
+            outcome = getattr(error, "code", type(error).__name__)
+            raise
+        finally:
+            self._streams.remove(stream)
+            stream.close()
+            self.report(
+                "stream", client, stream.finals, protocol=protocol, outcome=outcome, seconds=round(stream.seconds, 2)
+            )
+
+    def begin_file(self) -> None:
+        """Count a file, until `end_file`. RefusedError if too many wait."""
+        self.check_running()
+        if self.files >= self.settings.max_streams:
+            raise RefusedError(429, "too_many_files", f"{self.files} files are waiting; try again later")
+        self.files += 1
+        self.metrics.add("asr_files_total")
+
+    def end_file(self) -> None:
+        self.files -= 1
+
+    def gauges(self) -> dict[str, float]:
+        backlog = sum(batched.backlog for batched in self.batched)
+        return {"asr_streams": len(self._streams), "asr_files": self.files, "asr_backlog_seconds": backlog}
+
+    def report(self, event: str, client: str, finals: list[str], **fields: Any) -> None:
+        """A line of the log: one JSON object, with texts only if the settings say so."""
+        words = sum(len(text.split()) for text in finals)
+        text = {"text": " ".join(finals)} if self.settings.log_text else {}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        log.info(json.dumps({"time": now, "event": event, "client": client, **fields, "words": words, **text}))
+
+    async def stop(self) -> None:
+        """Take nothing new, and wait for the last words of all streams and files, within `stop_seconds`."""
+        self.stopping = True
+        for stream in self._streams:
+            stream.finish()
+        deadline = time.monotonic() + self.settings.stop_seconds
+        while (self._streams or self.files) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+    def close(self) -> None:
+        self.closed = True
+        self.batcher.close()
+        self.workers.shutdown(wait=False, cancel_futures=True)
+
+
+class LiveStream:
+    """One live stream, from its client's first chunk to its last result. It belongs to the event loop."""
+
+    def __init__(self, service: Service) -> None:
+        self.hotwords: Hotwords | None = None  # to be set before the first chunk
+        self.finals: list[str] = []
+        self.seconds = 0.0  # of audio that were fed
+        self.ended = False  # nothing more is taken
+        self._service = service
+        self._batched: BatchedStream | None = None  # from the first chunk on
+        self._waiting: deque[float] = deque()  # when the chunks came that are not decoded yet
+        self._decoded = 0  # chunks
+        self._updates: asyncio.Queue[Update] = asyncio.Queue()
+        self._progress = asyncio.Event()
+        self._flushed = asyncio.Event()
+
+    async def feed(self, samples: np.ndarray, rate: int) -> None:
+        """Add samples (n,), int16; waits while the model is far behind.
+
+        RefusedError when the stream is too long, ArgumentError for hotwords or rates that cannot be.
+        """
+        if self.ended:
+            return
+        if self._batched is None:
+            self._batched = await self._open()
+            self._service.batched[self._batched] = self
+        self._batched.feed(samples, rate)
+        self._waiting.append(time.monotonic())
+        seconds, limit = len(samples) / rate, self._service.settings.max_seconds
+        self.seconds += seconds
+        self._service.metrics.add("asr_audio_seconds_total", "live", seconds)
+        if self.seconds > limit:
+            raise RefusedError(413, "too_long", f"a stream may have {limit:g} s; begin another one")
+        while self._batched.backlog > MAX_BACKLOG:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def _open(self) -> BatchedStream:
+        batcher = self._service.batcher
+        if not self.hotwords:
+            return batcher.open()
+        # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
+        opening = asyncio.ensure_future(asyncio.to_thread(batcher.open, hotwords=self.hotwords))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().cancel())
+            raise
+
+    async def flush(self) -> None:
+        """End the utterance in progress: its update is `done`, and what is fed after that is a stream of its own."""
+        if self._batched is None or self.ended:
+            return
+        self._flushed.clear()
+        self._batched.finish()
+        await self._flushed.wait()
+
+    def clear(self) -> None:
+        """Forget what is not finished."""
+        if self._batched is not None:
+            self.close()
+            while not self._updates.empty():
+                self._updates.get_nowait()
+
+    def finish(self) -> None:
+        """No more audio will come: the last update is `done`."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._batched is None or self._batched.done:
+            self._updates.put_nowait(Update([], self._decoded, True))
+        else:
+            self._batched.finish()
+
+    def deliver(self, update: Update) -> None:
+        now = time.monotonic()
+        for _ in range(len(self._waiting) if update.done else update.feeds - self._decoded):
+            self._service.metrics.add_latency(now - self._waiting.popleft())
+        self._decoded = update.feeds
+        self.finals += [event.text for event in update.events if isinstance(event, Final)]
+        self._updates.put_nowait(update)
+        self._progress.set()
+        if update.done and not self.ended and self._batched is not None and self._batched.error is None:
+            self.close()
+            self._flushed.set()
+
+    async def updates(self) -> AsyncIterator[Update]:
+        """Whatever the model brings, to the end of the stream. AsrError if the stream failed."""
+        while True:
+            update = await self._updates.get()
+            yield update
+            if update.done and self._batched is not None and self._batched.error is not None:
+                raise AsrError(f"the stream failed ({self._batched.error}); begin another one")
+            if update.done and self.ended:
+                return
+
+    def close(self) -> None:
+        """Forget the model's stream. What is fed after that is another one."""
+        if self._batched is not None:
+            self._service.batched.pop(self._batched, None)
+            self._batched.cancel()
+        self._batched, self._decoded = None, 0
+        self._waiting.clear()

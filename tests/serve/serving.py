@@ -1,0 +1,76 @@
+"""A server as `asr serve` starts it, inside the test's process, on a free port of this machine."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from asr.decode.build import DecoderOptions
+from asr.recognize.batcher import Batcher
+from asr.recognize.offline import Recognizer
+
+if TYPE_CHECKING:
+    from asr.serve.app import Server
+    from asr.serve.service import Service
+
+MISSING = "the server's packages are missing: pip install 'recurrent-asr[serve]'"
+GREEDY = DecoderOptions("greedy")
+
+
+@dataclass
+class Running:
+    """A server that listens."""
+
+    server: "Server"
+    service: "Service"
+    port: int
+
+    def url(self, path: str = "/", scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}{path}"
+
+
+Serve = Callable[..., "contextmanager[Running]"]
+
+
+@contextmanager
+def running(service: "Service", wyoming: socket.socket | None = None) -> Iterator[Running]:
+    from asr.serve.app import listen_at, make_server
+
+    ready = threading.Event()
+    with listen_at("127.0.0.1", 0) as listening:
+        server = make_server(service, [listening], on_ready=ready.set, wyoming=wyoming)
+        thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
+        thread.start()
+        assert ready.wait(60)
+        try:
+            yield Running(server, service, listening.getsockname()[1])
+        finally:
+            server.end()
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def make_service(
+    recognizer: Recognizer, live: Path, decoder: DecoderOptions, second_pass: Recognizer | None, **limits: object
+) -> "Service":
+    pytest.importorskip("starlette", reason=MISSING)
+    pytest.importorskip("uvicorn", reason=MISSING)
+    pytest.importorskip("websockets", reason=MISSING)
+    pytest.importorskip("multipart", reason=MISSING)
+    from asr.serve.service import Service, Settings
+
+    batcher = Batcher(live, decoder, second_pass, threads=1)
+    settings: Settings = replace(Settings(stop_seconds=20.0), **limits)  # type: ignore[arg-type]
+    name = recognizer.bundle.config.name
+    return Service({name: recognizer, "live": Recognizer(batcher, decoder)}, batcher, ("en", "english"), settings)
+
+
+def pcm(samples: np.ndarray) -> bytes:
+    """16-bit audio as clients send it."""
+    return (samples * 32768).clip(-32768, 32767).astype("<i2").tobytes()

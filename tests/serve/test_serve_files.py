@@ -1,0 +1,308 @@
+"""Files over HTTP as OpenAI's API takes them, by its own client library and without it."""
+
+import io
+import json
+import socket as sockets
+import time
+from pathlib import Path
+from typing import Any
+
+import carrier
+import numpy as np
+import pytest
+import soundfile
+from serving import Running, Serve
+
+httpx = pytest.importorskip("httpx", reason="pip install 'recurrent-asr[dev]'")
+pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
+
+from asr.decode.build import DecoderOptions  # noqa: E402
+from asr.output.writers import render  # noqa: E402
+from asr.recognize.offline import Recognizer  # noqa: E402
+
+PATH = "/v1/audio/transcriptions"
+SPEECH = np.concatenate([carrier.speech("one two", 5), carrier.speech("", 40), carrier.speech(" three", 5)])
+
+
+def wav(samples: np.ndarray = SPEECH) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, samples, carrier.RATE, format="WAV", subtype="PCM_16")
+    return data.getvalue()
+
+
+def post(running: Running, audio: bytes | None = None, path: str = PATH, **fields: Any) -> Any:
+    files = {"file": ("talk.wav", wav() if audio is None else audio)}
+    return httpx.post(running.url(path), files=files, data=fields, timeout=60, trust_env=False)
+
+
+def error(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    found = response.json()["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    assert "\n" not in found["message"]
+    return found
+
+
+# Formats
+
+
+def test_every_format_is_that_of_the_recognizer(server: Running, carrier_recognizer: Recognizer) -> None:
+    transcript = carrier_recognizer.transcribe(wav())
+    assert transcript.text == "one two three"
+    usage = {"type": "duration", "seconds": round(transcript.duration, 3)}
+    assert post(server).json() == {"text": transcript.text, "usage": usage}
+    for format, kind in (("text", "txt"), ("srt", "srt"), ("vtt", "vtt")):
+        response = post(server, response_format=format)
+        assert response.text == render(transcript, kind, "")
+        assert response.headers["content-type"].startswith("text/plain")
+    verbose = post(server, response_format="verbose_json", temperature="0.5").json()
+    assert verbose["words"] == [word.to_dict() for word in transcript.words]
+    assert [item["text"] for item in verbose["segments"]] == [segment.text for segment in transcript.segments]
+    fields = "id seek start end text tokens temperature avg_logprob compression_ratio no_speech_prob"
+    assert all(set(item) == set(fields.split()) for item in verbose["segments"])
+    assert {name: verbose[name] for name in ("task", "language", "duration", "text", "usage")} == {
+        "task": "transcribe",
+        "language": "english",
+        "duration": usage["seconds"],
+        "text": transcript.text,
+        "usage": usage,
+    }
+
+
+def test_granularities_choose_words_and_segments(server: Running) -> None:
+    found = [
+        {"words", "segments"} & set(post(server, response_format="verbose_json", **fields).json())
+        for fields in ({}, {"timestamp_granularities[]": "word"}, {"timestamp_granularities[]": ["word", "segment"]})
+    ]
+    assert found == [{"words", "segments"}, {"words"}, {"words", "segments"}]
+
+
+def test_other_names_of_models_and_paths(server: Running) -> None:
+    for model in ("whisper-1", "carrier", "live", "gpt-4o-transcribe"):
+        assert post(server, model=model, language="en-US", prompt="Numbers.").json()["text"] == "one two three"
+    assert post(server, path="/inference").json()["text"] == "one two three"
+    models = httpx.get(server.url("/v1/models"), trust_env=False).json()
+    assert [item["id"] for item in models["data"]] == ["carrier", "live"]
+
+
+def test_hotwords(server: Running, serve: Serve) -> None:
+    assert post(server, **{"keywords[]": ["one", "two:5"], "hotwords": "three"}).json()["text"] == "one two three"
+    found = error(post(server, hotwords="1984"), 400)
+    assert found["param"] == "hotwords"
+    assert "1984" in found["message"]
+
+
+def test_text_comes_in_events_as_it_is_recognized(
+    carrier_bundle: Path, streaming_carrier_bundle: Path, serve: Serve
+) -> None:
+    audio = wav(np.concatenate([carrier.speech(f"word{'abcdefgh'[n % 8]} two", 200) for n in range(8)]))
+    recognizer = Recognizer(carrier_bundle, DecoderOptions(lm="NONE"), batch_size=1, threads=1)
+    text = recognizer.transcribe(audio).text
+    with serve(recognizer=recognizer) as running:
+        response = post(running, audio, stream="true", response_format="verbose_json")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    *deltas, done = map(json.loads, lines)
+    assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+    assert len(deltas) > 2
+    assert "".join(event["delta"] for event in deltas) == text == done["text"]
+    assert done["type"] == "transcript.text.done"
+    assert " ".join(word["word"] for word in done["words"]) == text
+
+
+# Clients
+
+
+@pytest.fixture
+def openai_client(server: Running) -> Any:
+    openai = pytest.importorskip("openai", reason="pip install 'recurrent-asr[dev]'")
+    http = httpx.Client(trust_env=False)
+    return openai.OpenAI(base_url=server.url("/v1"), api_key="none", http_client=http, max_retries=0)
+
+
+def test_the_openai_client(openai_client: Any, tmp_path: Path) -> None:
+    create = openai_client.audio.transcriptions.create
+    path = tmp_path / "talk.wav"
+    path.write_bytes(wav())
+    with path.open("rb") as file:
+        assert create(file=file, model="whisper-1").text == "one two three"
+    upload = ("talk.wav", wav())
+    verbose = create(
+        file=upload, model="whisper-1", response_format="verbose_json", timestamp_granularities=["word", "segment"]
+    )
+    assert [word.word for word in verbose.words] == ["one", "two", "three"]
+    assert " ".join(segment.text for segment in verbose.segments) == verbose.text
+    assert verbose.language == "english"
+    assert verbose.duration == pytest.approx(len(SPEECH) / carrier.RATE, abs=0.01)
+    assert create(file=upload, model="whisper-1", response_format="srt").startswith("1\n00:00:")
+    events = [*create(file=upload, model="gpt-4o-transcribe", stream=True)]
+    assert events[-1].type == "transcript.text.done"
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == "one two three"
+    assert [model.id for model in openai_client.models.list()] == ["carrier", "live"]
+
+
+def test_errors_of_the_openai_client(openai_client: Any) -> None:
+    import openai
+
+    create = openai_client.audio.transcriptions.create
+    with pytest.raises(openai.BadRequestError, match=r"talk\.txt: not an audio file") as refused:
+        create(file=("talk.txt", b"not audio, but text" * 100), model="whisper-1")
+    assert (refused.value.code, refused.value.param) == ("invalid_audio", "file")
+    with pytest.raises(openai.APIError, match="not an audio file"):
+        [*create(file=("talk.txt", b"not audio, but text" * 100), model="whisper-1", stream=True)]
+    with pytest.raises(openai.BadRequestError, match="choose json, text"):
+        create(file=("talk.wav", wav()), model="whisper-1", response_format="diarized_json")
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": "diarized_json"}, "response_format"),
+        ({"response_format": "srt", "stream": "true"}, "response_format"),
+        ({"language": "de"}, "language"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": "nan"}, "temperature"),
+        ({"timestamp_granularities[]": "phone"}, "timestamp_granularities"),
+    ],
+)
+def test_fields_that_cannot_be(server: Running, fields: dict[str, str], param: str) -> None:
+    assert error(post(server, **fields), 400)["param"] == param
+
+
+def test_forms_that_cannot_be(server: Running) -> None:
+    url, kind = server.url(PATH), "multipart/form-data"
+    cases = [
+        {"data": {"model": "whisper-1"}},
+        {"files": {"file": ("talk.wav", b"")}},
+        {"files": [("file", ("a.wav", wav())), ("file", ("b.wav", wav()))]},
+        {"files": {"other": ("talk.wav", wav())}},
+        {"content": b"text", "headers": {"content-type": kind}},
+        {"content": b"text", "headers": {"content-type": f"{kind}; boundary=x"}},
+        {"content": b"--x\r\nnonsense", "headers": {"content-type": f"{kind}; boundary=x"}},
+        {"content": b"", "headers": {"content-type": f"{kind}; boundary=x"}},
+        {"files": {"file": ("talk.wav", wav()), "model": (None, "x" * 200_000)}},
+    ]
+    for case in cases:
+        error(httpx.post(url, trust_env=False, **case), 400)  # type: ignore[arg-type]
+    assert error(httpx.get(url, trust_env=False), 405)
+    assert error(httpx.get(server.url("/nothing"), trust_env=False), 404)
+    assert server.service.files == 0
+
+
+def test_damaged_recordings_are_refused(server: Running) -> None:
+    found = error(post(server, wav()[:30]), 400)
+    assert found["code"] == "invalid_audio"
+
+
+def test_a_file_that_is_too_large(serve: Serve) -> None:
+    with serve(max_upload=10_000) as running:
+        assert error(post(running, bytes(2_000_000)), 413)["code"] == "file_too_large"
+
+        def endless() -> Any:  # whose length is not announced
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            for _ in range(1000):
+                yield bytes(100_000)
+
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        try:
+            response = httpx.post(running.url(PATH), content=endless(), headers=headers, trust_env=False)
+        except httpx.HTTPError:  # the server does not read the rest
+            pass
+        else:
+            error(response, 413)
+        assert post(running, wav()[:9000]).status_code in (200, 400)
+        assert running.service.files == 0
+
+
+def test_a_recording_that_is_too_long(serve: Serve) -> None:
+    with serve(max_seconds=1.0) as running:
+        assert error(post(running), 413)["code"] == "too_long"
+
+
+def test_an_upload_that_stops_ends(serve: Serve) -> None:
+    with serve(idle_seconds=0.5) as running, sockets.create_connection(("127.0.0.1", running.port)) as raw:
+        raw.sendall(
+            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode()
+        )
+        raw.settimeout(30)
+        assert b" 408 " in raw.recv(1000)
+        assert running.service.files == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [b"--x\r\n", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc']
+)
+def test_a_client_that_goes_away_while_it_sends(server: Running, caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+    with sockets.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(
+            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
+            "Content-Type: Multipart/Form-Data; boundary=x\r\n\r\n".encode()
+            + sent
+        )
+        while not server.service.files:
+            time.sleep(0.01)
+    deadline = time.monotonic() + 30
+    while server.service.files and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.service.files == 0
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+def test_a_failure_of_the_server_is_an_error_of_it(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.service, "begin_file", lambda: 1 / 0)
+    assert error(post(server), 500)["code"] == "internal_error"
+
+
+def test_too_many_files_are_refused(serve: Serve) -> None:
+    with serve(max_streams=1) as running:
+        running.service.files = 1
+        assert error(post(running), 429)["code"] == "too_many_files"
+        running.service.files = 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_ends_its_work(
+    carrier_bundle: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    recognizer = Recognizer(carrier_bundle, DecoderOptions("greedy"), batch_size=1, threads=1)
+    windows = 0
+    run = recognizer.engine.log_probs
+
+    def slow(waveforms: Any) -> Any:
+        nonlocal windows
+        windows += 1
+        time.sleep(0.3)
+        return run(waveforms)
+
+    monkeypatch.setattr(recognizer.engine, "log_probs", slow)
+    audio = wav(np.zeros(carrier.RATE * 60 * 20, dtype=np.float32))  # 60 windows
+    with serve(recognizer=recognizer) as running:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                running.url(PATH),
+                files={"file": ("long.wav", audio)},
+                data={"stream": str(stream)},
+                timeout=httpx.Timeout(30, read=1.0 if not stream else 0.2),
+                trust_env=False,
+            )
+        deadline = time.monotonic() + 30
+        while running.service.files and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert running.service.files == 0
+        assert 0 < windows < 30
+
+
+def test_what_is_uploaded_is_closed_when_it_was_read(server: Running) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("open files are not listed here")
+    post(server)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(10):
+        post(server, wav(np.zeros(20 * carrier.RATE)))
+        post(server, b"nonsense" * 200_000)
+    time.sleep(0.2)
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before + 2
