@@ -12,9 +12,7 @@ from asr.errors import AsrError, BundleError, printable
 from asr.lm.binary import load_model
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LANGUAGE_MODEL, LEXICON, PACKAGED, load_bundle, packaged_models
-from asr.model.checksums import verify_checksums
 from asr.model.session import open_session
-from asr.train.runs import checkpoint_damage
 
 COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
 
@@ -78,6 +76,9 @@ def verify_all(folders: list[Path]) -> None:
 
 def verify_model(folder: Path) -> str:
     """What was verified. AsrError if a file was changed, is missing or damaged."""
+    from asr.model.checksums import verify_checksums  # these here, so that other commands start faster
+    from asr.train.runs import checkpoint_damage
+
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; name one with a model")
     known = verify_checksums(folder)

@@ -26,6 +26,7 @@ ORDER = 6  # pairs in the longest n-grams; 8 are no better
 THRESHOLD = 1e-7  # of pruning: half of the n-grams go, 0.2 % more words are wrong
 BEAM_WIDTH = 16
 BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
+LONGEST = 200  # letters of a word
 SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
 CACHED = 1 << 16  # results of `_successors`: words have beginnings in common
 CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter by letter, as "dvd"
@@ -74,7 +75,12 @@ class Pronouncer:
         return next(iter(self.say_all(word, 1)), "")
 
     def say_all(self, word: str, n: int) -> list[str]:
-        """The `n` likeliest pronunciations of a word, or fewer. Accents that are not in the dictionary are ignored."""
+        """The `n` likeliest pronunciations of a word, or fewer; none of one of more than 200 letters.
+
+        Accents that are not in the dictionary are ignored.
+        """
+        if len(word) > LONGEST:
+            return []
         word = "".join(char if char in self._letters else _plain(char) for char in word)
         found = self._search(word, False)
         if len(word) > 1 and CONSONANTS.issuperset(word):

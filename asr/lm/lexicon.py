@@ -25,7 +25,7 @@ from asr.lm.arrays import MAX_LINE, explain_damage, map_arrays, write_arrays
 from asr.lm.source import open_source
 from asr.lm.vocabulary import SortedStrings, join
 from asr.model.phones import LETTERS, parse
-from asr.model.tokens import CONTROL
+from asr.model.tokens import CONTROL, MAX_WORD
 
 MAGIC = b"asr lexicon 1\n"  # the number is raised when an old `asr` could not read a new file
 DTYPES = {
@@ -37,7 +37,6 @@ DTYPES = {
     "given": "u4",
     "first": "u4",
 }
-MAX_WORD = 1000  # letters
 Entry = tuple[str, str]  # a word and its pronunciation
 
 

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from asr.normalize import normalize
 
 STDIN = "-"
 BUFFER = 1 << 16  # bytes
+MAX_LINE = 1 << 26
 CACHED = 1 << 18  # words; some 50 MB
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"  # the first bytes of compressed files, whatever their names say
 
@@ -81,7 +83,12 @@ def read_sentences(
     normalized = _NormalizedWords()
     for path in paths:
         with open_source(path, on_read) as file:
-            for number, line in enumerate(file, start=1):
+            # A compressed file of some MB may hold a line of many GB.
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE), b""), start=1):
+                if len(line) == MAX_LINE:
+                    raise LanguageModelError(
+                        f"{path}:{number}: a line of over {MAX_LINE >> 20} MB; cut it at sentences"
+                    )
                 try:
                     # Some editors begin a file with a byte order mark, which would be a part of the first word.
                     sentence = line.decode("utf-8-sig" if number == 1 else "utf-8")

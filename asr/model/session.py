@@ -14,6 +14,7 @@ import numpy as np
 
 from asr.errors import ArgumentError, AsrError, BundleError, one_line
 from asr.files import open_input
+from asr.model.bundle import PACKAGED
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,7 +71,8 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Every batch has another shape: plans made for the last one would only hold memory.
     options.enable_mem_pattern = False
-    _check_self_contained(path, error)
+    if path.parent.parent != PACKAGED:
+        _check_self_contained(path, error)
     chosen = _full_names(providers, onnxruntime.get_available_providers())
     log.debug("%s: threads %d, %s", path, options.intra_op_num_threads, ", ".join(chosen))
     try:

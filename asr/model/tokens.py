@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from asr.errors import BundleError, one_line
+from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
 
 BLANK_ID = 0
@@ -17,6 +17,7 @@ BLANK = "<blank>"
 WORD_START = "▁"
 MAX_TOKENS = 1 << 16
 MAX_SYMBOL = 64  # characters
+MAX_WORD = 1000
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")  # characters that a terminal obeys
 
 
@@ -51,7 +52,10 @@ class Tokens:
 
         Byte-pair encoding (Sennrich et al. 2016) joins the two neighbours first whose pair was the first to be learned.
         sentencepiece numbers pieces in that order, so its ids do for its model. Characters have no pairs and stay.
+        ArgumentError for a word of more than 1,000 letters, since the time grows with their square.
         """
+        if len(word) > MAX_WORD:
+            raise ArgumentError(f"'{word[:40]}…' has {len(word):,} letters; a word has at most {MAX_WORD}")
         pieces = [WORD_START, *word]
         while pairs := [
             (self.ids[left + right], place)

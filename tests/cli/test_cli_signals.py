@@ -8,6 +8,7 @@ from pathlib import Path
 
 import carrier
 import pytest
+import soundfile
 from program import PROGRAM, Command
 
 
@@ -72,6 +73,15 @@ def test_a_name_that_is_too_long_is_one_line_and_the_others_are_done(
     (line,) = result.errors
     assert "File name too long" in line
     assert len(line) <= 305
+
+
+def test_libraries_do_not_write_to_standard_error(program: Command, carrier_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp3"
+    soundfile.write(path, carrier.speech("good day"), carrier.RATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + b"\0" * 300 + whole[500:-100])  # libmpg123 notes an illegal header, and resyncs
+    result = program("transcribe", "--model", carrier_bundle, path)
+    assert len(result.errors) <= 1
 
 
 def test_escapes_in_names_never_reach_the_terminal(transcribe: Command, tmp_path: Path) -> None:

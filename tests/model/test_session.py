@@ -98,7 +98,14 @@ def test_names_of_providers_reach_onnxruntime_with_the_cpu_as_the_last_resort(
 ) -> None:
     given: list[str] = []
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda path, options, providers: given.extend(providers))
+
+    class Session:
+        def __init__(self, path: str, options: object, providers: list[str], enable_fallback: bool) -> None:
+            given.extend(providers)
+
+        get_inputs = get_outputs = list
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     open_session(load_bundle(carrier_bundle).graph, 1, wanted)
     assert given == passed
 

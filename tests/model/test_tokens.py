@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.errors import BundleError
+from asr.errors import ArgumentError, BundleError
 from asr.model.bundle import PACKAGED
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 
@@ -99,3 +99,8 @@ def test_pieces_are_those_the_model_was_trained_with(words: list[str]) -> None:
     tokens = Tokens.load(bundle / "tokens.txt")
     processor = sentencepiece.SentencePieceProcessor(model_file=str(bundle / "tokenizer.model"))
     assert [piece for word in words for piece in tokens.pieces(word)] == processor.encode(" ".join(words), out_type=str)
+
+
+def test_a_word_of_very_many_letters_is_refused():
+    with pytest.raises(ArgumentError, match=r"has 100,000 letters; a word has at most 1000"):
+        Tokens([BLANK, WORD_START, "a", "aa"]).pieces("a" * 100_000)
