@@ -1,6 +1,7 @@
 """Audio as it comes, decoded by the `ffmpeg` program: from a pipe, an address (http, hls, rtsp, …), raw samples."""
 
 import io
+import os
 import re
 import shutil
 import struct
@@ -71,7 +72,9 @@ class AudioStream:
         assert self._process.stdout is not None
         self._pipe: IO[bytes] = self._process.stdout
         if self._process.stdin is not None:
-            threading.Thread(target=_copy, args=[sys.stdin.buffer, self._process.stdin], daemon=True).start()
+            head = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
+            copying = (sys.stdin.fileno(), head, self._process.stdin)
+            threading.Thread(target=_copy, args=copying, daemon=True).start()
         header = self._read(24)
         if len(header) < 24:
             self.__exit__()
@@ -112,9 +115,11 @@ class AudioStream:
         return one_line(lines[-1] if lines else "it is empty")
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    with suppress(OSError, ValueError):  # ffmpeg ended, or one of them was closed
-        while data := source.read1(1 << 16):  # type: ignore[attr-defined]
-            target.write(data)
+def _copy(source: int, head: bytes, target: IO[bytes]) -> None:
+    # Not from `sys.stdin`, which a thread that waits there would lock while the interpreter ends.
+    with suppress(OSError, ValueError):  # ffmpeg ended
+        while head:
+            target.write(head)
+            head = os.read(source, 1 << 16)
     with suppress(OSError):
         target.close()
