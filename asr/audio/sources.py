@@ -24,6 +24,7 @@ from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
 from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
+from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AudioError, one_line
 from asr.files import open_input
 
@@ -134,9 +135,9 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     video has silence before it.
 
     Args:
-        source: the path of an audio file, "-" for standard input, the bytes of an audio file, a binary file object, or
-            samples as `as_samples` takes them; or an `Excerpt` of one of these. What is not a plain file (a pipe) is
-            first copied to the disk.
+        source: the path of an audio file, an address that ffmpeg opens (http://…), "-" for standard input, the bytes
+            of an audio file, a binary file object, or samples as `as_samples` takes them; or an `Excerpt` of one of
+            these. What is not a plain file (a pipe) is first copied to the disk.
         sample_rate: of samples, in hertz; a file has its own.
 
     Raises, while iterating: ArgumentError. AudioError: at once when the file cannot be read at all or has no samples,
@@ -153,6 +154,10 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         return
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
+    if is_address(source):
+        with AudioStream(cast(str, source)) as stream:
+            yield from _blocks(stream.name, stream.rate, stream, size, part)
+        return
     with _plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
         blocks = _blocks(name, rate, frames, size, part, first)
         block = next(blocks, None)

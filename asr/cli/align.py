@@ -1,71 +1,147 @@
 """`asr align`: times of the words of a known text."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, duration
+from asr.audio.sources import STANDARD_INPUT, Excerpt, duration, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, name_in
-from asr.cli.outputs import Guard, write_text
+from asr.cli.messages import audio_progress, complain, name_in, shown_warnings, silence_libraries
+from asr.cli.outputs import Guard, check_writable, write_text
+from asr.data.manifest import read_manifest
+from asr.data.text import read_aloud
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError
 from asr.lm.source import open_source
-from asr.output.transcript import Word, split_segments
+from asr.normalize import normalize
+from asr.output.transcript import Transcript, Word, split_segments
 from asr.output.writers import render
+from asr.recognize.align import MIN_CONFIDENCE
 from asr.recognize.align import align as align_text
-from asr.recognize.offline import DEFAULT_MODEL, Recognizer
+from asr.recognize.offline import DEFAULT_MODEL, OnProgress, Recognizer
 
 
 def align(
-    audio: Annotated[str, Argument(metavar="AUDIO|-", help="The recording, or - for standard input.")],
-    text: Annotated[str, Argument(metavar="TEXT|FILE|-", help="Words spoken there, or a text file of them.")],
+    audio: Annotated[
+        str,
+        Argument(metavar="AUDIO|-|FOLDER|MANIFEST", help="The recording, - for standard input, or without TEXT many."),
+    ],
+    text: Annotated[
+        str | None, Argument(metavar="TEXT|FILE|-", help="Words spoken there, or a text file of them.")
+    ] = None,
     output: options.Output = None,
+    output_dir: Annotated[
+        Path | None, Option(metavar="FOLDER", help="For many: write NAME.FORMAT files there.")
+    ] = None,
     format: options.WordFormat = None,
     force: options.Force = False,
+    track: options.Track = None,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     lexicon: options.Lexicon = None,
     phones: Annotated[
         bool, Option("--phones", help="With ctm: write phones in place of words, if the model spells phones.")
     ] = False,
+    min_confidence: Annotated[
+        float, Option(min=0, max=1, help="Half of the words must reach it, or the text does not fit the recording.")
+    ] = MIN_CONFIDENCE,
     threads: options.Threads = 0,
 ) -> None:
     """Write when each word of a known text is spoken.
 
-    Words keep their case and punctuation. Numbers and signs must be written as they are spoken. A confidence far below
-    that of its neighbors shows a word that is spoken otherwise, or not at all. If the model spells phones, textgrid has
-    a tier and json a list of them.
+    Words keep their case and punctuation; numbers, prices and abbreviations are read aloud by the rules of the
+    language. Words that are not spoken are told of and marked ("spoken": false in json, no length and a confidence of 0
+    elsewhere); a text that does not fit at all is an error. Without TEXT: every recording of a FOLDER with its text
+    beside it, a.wav and a.txt, or of a MANIFEST (.jsonl), into --output-dir. If the model spells phones, textgrid has a
+    tier and json a list of them.
     """
+    silence_libraries()
     if audio == text == STANDARD_INPUT:
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
+    if (text is None) != (output_dir is not None) or (output and output_dir):
+        raise typer.BadParameter("goes with many recordings, and these with it", param_hint="--output-dir")
     chosen = options.chosen_format(format, output, "ctm")
     if phones and chosen != "ctm":
         raise typer.BadParameter("goes with --format ctm", param_hint="--phones")
     options.check_names([chosen], [audio])
-    words = read_text(text)
-    Guard([audio, text, lexicon], force).check(output)
-    decoding = DecoderOptions("greedy", lexicon=lexicon)
+    words = None if text is None else read_text(text)
+    guard = Guard([audio, text, lexicon], force)
+    guard.check(output)
     bundle = options.load_model(model, language)
     if phones and bundle.config.spelling != "phones":
         raise AsrError(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
-    recognizer = Recognizer(bundle, decoding, threads=threads)
-    with audio_progress(lambda: [duration(audio)]) as on_progress:
-        transcript = align_text(recognizer, audio, words, on_progress=on_progress)
-    if phones:
-        own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
-        transcript = replace(transcript, segments=split_segments(own))
-    written = render(transcript, chosen, name_in(chosen, audio))
+    recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
+    reading: Callable[[str], str] = normalize
+    if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
+        reading = partial(read_aloud, language=bundle.config.language)
+
+    def timed(source: str | Path | Excerpt, words: str, on_progress: OnProgress | None) -> str:
+        transcript = align_text(
+            recognizer, source, words, on_progress=on_progress, read_aloud=reading, min_confidence=min_confidence
+        )
+        tell_unspoken(str(source), transcript)
+        if phones:
+            own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
+            transcript = replace(transcript, segments=split_segments(own))
+        return render(transcript, chosen, name_in(chosen, str(source)))
+
+    with shown_warnings("asr.audio"):
+        if words is None or output_dir is not None:
+            align_many(Path(audio), output_dir or Path(), chosen, guard, timed)
+            return
+        with audio_progress(lambda: [duration(audio)]) as on_progress:
+            written = timed(audio if track is None else Excerpt(audio, track=track), words, on_progress)
     if output is not None:
         write_text(output, written)
     else:
         print(written, end="", flush=True)
+
+
+Timed = Callable[[str | Path | Excerpt, str, OnProgress | None], str]
+
+
+def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Timed) -> None:
+    """Write the alignments of all recordings to a folder; the problems of one do not stop the others."""
+    recordings: dict[str, tuple[Path | Excerpt, Path | str]]  # by name: the recording, and its text or the file of it
+    if source.is_dir():
+        found = {path: path.relative_to(source).with_suffix("").as_posix() for path in find_audio(source)}
+        recordings = {name: (path, path.with_suffix(".txt")) for path, name in found.items()}
+    else:
+        recordings = {entry.id: (entry.source, entry.text) for entry in read_manifest(source)}
+    check_writable(folder / "new", make_folder=True)
+    written = 0
+    with audio_progress(lambda: [duration(str(audio)) for audio, _ in recordings.values()]) as on_progress:
+        for name, (audio, text) in recordings.items():
+            target = folder / f"{name.lstrip('/').replace('..', '_')}.{format}"
+            try:
+                if problem := guard.refusal(target):
+                    raise AsrError(problem)
+                words = text if isinstance(text, str) else read_text(str(text))
+                write_text(target, timed(audio, words, on_progress))
+                written += 1
+            except AsrError as error:
+                complain(error if str(audio) in str(error) else f"{audio}: {error}")
+    failed = len(recordings) - written
+    complain(f"{written} written to {os.path.join(folder, '')}" + (f", {failed} failed" if failed else ""))
+    if failed or not recordings:
+        raise typer.Exit(1)
+
+
+def tell_unspoken(name: str, transcript: Transcript) -> None:
+    words = [word.text for word in transcript.words if not word.spoken]
+    if words:
+        more = ", …" if len(words) > 5 else ""
+        total = len(transcript.words)
+        complain(f"{name}: not spoken are {len(words)} of the {total} words: {' '.join(words[:5])}{more}")
 
 
 def read_text(source: str) -> str:

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Self
 
+import click
 import numpy as np
 import typer
 from typer import Option
@@ -14,6 +15,7 @@ from typer import Option
 from asr.audio import microphone
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import STANDARD_INPUT, read_blocks
+from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.messages import complain, printable, silence_libraries
@@ -38,7 +40,14 @@ def listen(
     list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
     device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
-        str | None, Option(metavar="FILE|-", help="A recording; - reads all of standard input before starting.")
+        str | None,
+        Option(metavar="FILE|URL|-", help="A recording, an address (http, hls, rtsp), or - for a pipe, as it comes."),
+    ] = None,
+    rate: Annotated[
+        int | None, Option(min=1000, max=1_000_000, help="--input is raw samples, mono, at so many hertz.")
+    ] = None,
+    sample_format: Annotated[
+        str | None, Option(click_type=click.Choice(SAMPLE_FORMATS), help="Of raw samples; else s16le.")
     ] = None,
     realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
     output: options.Output = None,
@@ -77,8 +86,8 @@ def listen(
     guard = Guard([input, lm, hotwords_file, lexicon], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")
-    source = open_source(device, input, realtime)
-    name = printable(source.name if isinstance(source, Recording) else source.device.name)
+    source = open_source(device, input, realtime, rate, sample_format)
+    name = printable(source.device.name if isinstance(source, microphone.Microphone) else source.name)
     bundle = options.load_model(model, language)
     second = options.load_model(second_pass, language) if second_pass is not None else None
     recognizer = StreamingRecognizer(bundle, decoding, endpoint, second, threads)
@@ -105,7 +114,9 @@ def print_devices() -> None:
         print(f"{device.number:3}  {device.name}, {device.rate} Hz{' (default)' if device.default else ''}")
 
 
-def open_source(device: str | None, input: str | None, realtime: bool) -> "Source":
+def open_source(
+    device: str | None, input: str | None, realtime: bool, rate: int | None = None, sample_format: str | None = None
+) -> "Source":
     """BadParameter for options that contradict each other, AudioError or DeviceError for what cannot be listened to."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
         raise typer.BadParameter("the recording has no name", param_hint="--input")
@@ -113,37 +124,54 @@ def open_source(device: str | None, input: str | None, realtime: bool) -> "Sourc
         raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
     if realtime and input is None:
         raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
+    if rate is None and sample_format is not None:
+        raise typer.BadParameter("goes with --rate", param_hint="--sample-format")
+    if rate is not None and input is None:
+        raise typer.BadParameter("goes with --input", param_hint="--rate")
     if input is not None:
-        return Recording(input, realtime)
+        raw = None if rate is None else (rate, sample_format or "s16le")
+        return Recording(input, realtime, raw)
     silence_libraries()
     return microphone.Microphone(microphone.find_device(device))
 
 
 class Recording:
-    """A recording in the microphone's place: chunks of 160 ms, by the clock when `realtime`.
+    """A recording in the microphone's place: chunks of 160 ms, by the clock when `realtime`; a pipe or an address as it
+    comes.
+
+    raw: sample rate and format of samples without a header.
 
     `with` reads the first one and so raises AudioError for a file that cannot be read; for a damaged one the iteration
     does after the last good chunk.
     """
 
-    rate = SAMPLE_RATE
     overruns = 0  # a file waits
 
-    def __init__(self, source: str, realtime: bool):
+    def __init__(self, source: str, realtime: bool, raw: tuple[int, str] | None = None):
+        self.rate = SAMPLE_RATE
         self.name = "standard input" if source == STANDARD_INPUT else source
         self._source = source
         self._chunks: Iterator[np.ndarray] = iter(())
+        self._raw = raw
+        self._stream: AudioStream | None = None
         self._realtime = realtime
         self._entered = self._stopped = False
 
     def __enter__(self) -> Self:
-        chunks = read_blocks(self._source, CHUNK_SECONDS)
+        chunks: Iterator[np.ndarray]
+        if self._raw or is_address(self._source) or (self._source == STANDARD_INPUT and can_stream()):
+            self._stream = AudioStream(self._source, self._raw).__enter__()
+            self.rate = self._stream.rate
+            chunks = map(_mixed, self._stream)
+        else:
+            chunks = read_blocks(self._source, CHUNK_SECONDS)
         self._chunks = chain(list(islice(chunks, 1)), chunks)
         self._entered = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if self._stream is not None:
+            self._stream.__exit__()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         due = time.monotonic()
@@ -151,14 +179,20 @@ class Recording:
             due += len(chunk) / self.rate  # a chunk is complete when it has been spoken
             if self._realtime:
                 time.sleep(max(0.0, due - time.monotonic()))
-            if self._stopped:
+            if self._stopped and self._stream is None:
                 return
             yield chunk
 
     def stop(self) -> None:
         self._stopped = True
+        if self._stream is not None:
+            self._stream.stop()
         if not self._entered:  # standard input may stay open for hours, and no sentence is to be finished yet
             raise KeyboardInterrupt
+
+
+def _mixed(frames: np.ndarray) -> np.ndarray:
+    return np.asarray(frames.mean(axis=1), dtype=np.float32)
 
 
 Source = microphone.Microphone | Recording

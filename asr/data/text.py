@@ -23,6 +23,14 @@ TITLES = {"mr": "mister", "mrs": "missus"}  # as LibriSpeech writes them
 ABBREVIATION = re.compile(
     r"\b(?:dr|st|prof|rev|gen|col|capt|lt|sgt|jr|sr|vs|etc|ca|c|cf|viz|vol|inc|ltd|e\.\s?g|i\.\s?e)\.", re.IGNORECASE
 )
+CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
+PRICE = re.compile(r"([$£€])(\d[\d,]*)(?:\.(\d\d))?")
+# As they are usually read before a name.
+EXPANDED = {
+    "dr": "doctor", "st": "saint", "prof": "professor", "rev": "reverend", "gen": "general", "col": "colonel",
+    "capt": "captain", "lt": "lieutenant", "sgt": "sergeant", "jr": "junior", "sr": "senior", "vs": "versus",
+    "etc": "et cetera", "vol": "volume", "inc": "incorporated", "ltd": "limited", "no": "number",
+}  # fmt: skip
 ROMAN = re.compile(r"\b(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
 NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -54,6 +62,37 @@ def spoken_words(text: str, language: str = "en") -> str:
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
     words = [word for word in (word.strip("'") for word in kept.split()) if word]
     return " ".join(TITLES.get(word, word) if language == "en" else word for word in words)
+
+
+def read_aloud(word: str, language: str = "en") -> str:
+    """The words that are most likely spoken for a written one: `spoken_words`, and a guess where that gives none.
+
+    Prices, abbreviations and other numbers are read as in English; in other languages numbers only.
+    """
+    if (spoken := spoken_words(word, language)) or language != "en":
+        return spoken or " ".join(_digits_read(word, language).lower().split())
+    bare = word.strip(AROUND_NUMBERS).lower()
+    if price := PRICE.fullmatch(bare):
+        unit, part = CURRENCIES[price[1]]
+        counts = [(price[2].replace(",", ""), unit), (price[3] or "", part)]
+        read = [
+            f"{count} {'pence' if name == 'penny' else name + 's' * (int(count) != 1)}"
+            for count, name in counts
+            if count
+        ]
+        return spoken_words(_digits_read(" ".join(read), language), language)
+    return EXPANDED.get(bare) or spoken_words(_digits_read(word, language), language)
+
+
+def _plural(unit: str) -> str:
+    return "pence" if unit == "penny" else f"{unit}s"
+
+
+def _digits_read(text: str, language: str) -> str:
+    from unicode_rbnf import RbnfEngine
+
+    engine = RbnfEngine.for_language(language)
+    return re.sub(r"\d+", lambda match: f" {engine.format_number(int(match[0])).text} ", text)
 
 
 def without_noises(transcript: str) -> str:

@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.model.tokens import WORD_START, Tokens
-from asr.output.transcript import Word
+from asr.output.transcript import Timed, Word
+
+# CTC writes a token as a spike while it is spoken: a word goes on after its last one. A model that reads only the past
+# writes its tokens later. (Medians against synthesized speech with known boundaries, and ends of real utterances.)
+AFTER_SPIKE = 0.06  # seconds, of models that read whole recordings
+DELAY = 0.04  # seconds, of the others
 
 
 class AlignedToken(NamedTuple):
@@ -38,8 +43,31 @@ def spell_words(
     return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
 
 
+def sounding(words: Sequence[Word], streaming: bool) -> tuple[Word, ...]:
+    """The words with the times at which they sound, from those of their tokens, which begin with the audio."""
+    timed = []
+    for number, word in enumerate(words):
+        before = words[number - 1].end if number else 0.0
+        after = words[number + 1].start if number + 1 < len(words) else math.inf
+        if streaming:
+            start, end = min(word.start, max(word.start - DELAY, before)), word.end
+        else:
+            start, end = word.start, max(word.end, min(word.end + AFTER_SPIKE, after))
+        phones = [*word.phones]
+        if phones:
+            phones[0] = replace(phones[0], start=start)
+            phones[-1] = replace(phones[-1], end=end)
+        timed.append(replace(word, start=start, end=end, phones=tuple(phones)))
+    return tuple(timed)
+
+
 def shift(words: Iterable[Word], seconds: float) -> tuple[Word, ...]:
-    return tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in words)
+    """The words with their phones, later by so much."""
+
+    def later(item: Timed) -> Timed:
+        return replace(item, start=item.start + seconds, end=item.end + seconds)
+
+    return tuple(replace(later(word), phones=tuple(map(later, word.phones))) for word in words)
 
 
 def _word(items: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 # A silence this long between two words ends a segment; shorter ones are ordinary breath.
 SEGMENT_PAUSE = 0.6  # seconds
@@ -25,6 +25,8 @@ class Word:
     """One word: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1.
 
     phones: of a word that was aligned by a model that spells phones.
+    spoken: False of a word of an aligned text that the recording does not have; it stands, without any length, where
+    the word before it ends.
     """
 
     text: str
@@ -32,14 +34,16 @@ class Word:
     end: float
     confidence: float
     phones: tuple[Phone, ...] = ()
+    spoken: bool = True
 
     def __repr__(self) -> str:
         return f"Word({self.text!r}, {self.start:.2f}, {self.end:.2f}, {self.confidence:.2f})"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `word`, `start`, `end`, `confidence`, rounded to three decimals; `phones` likewise, if any."""
+        """For JSON: `word`, `start`, `end`, `confidence`, to three decimals; `phones` if any; `spoken` if it is not."""
+        unspoken = {} if self.spoken else {"spoken": False}
         phones = [{"phone": phone.text, **_rounded(phone)} for phone in self.phones]
-        return {"word": self.text, **_rounded(self), **({"phones": phones} if phones else {})}
+        return {"word": self.text, **_rounded(self), **unspoken, **({"phones": phones} if phones else {})}
 
 
 def _rounded(item: Word | Phone) -> dict[str, float]:
@@ -189,9 +193,16 @@ def split_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
     return tuple(Segment(tuple(segment)) for segment in segments)
 
 
+Timed = TypeVar("Timed", Word, Phone)
+
+
 def within(words: Iterable[Word], end: float) -> tuple[Word, ...]:
     """The words, none of which ends after `end` seconds: the last frame of a recording reaches beyond it."""
-    return tuple(replace(word, start=min(word.start, end), end=end) if word.end > end else word for word in words)
+
+    def cut(item: Timed) -> Timed:
+        return replace(item, start=min(item.start, end), end=min(item.end, end))
+
+    return tuple(replace(cut(word), phones=tuple(map(cut, word.phones))) if word.end > end else word for word in words)
 
 
 def merge_channels(transcripts: Sequence[Transcript]) -> Transcript:

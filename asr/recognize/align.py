@@ -6,49 +6,62 @@ trellis of Graves et al. 2006, section 4.1, with the best path in place of the s
 """
 
 import math
-from collections.abc import Sequence
-from itertools import islice, pairwise, product
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import accumulate, groupby, islice, pairwise, product
+from statistics import median
 
 import numpy as np
 
-from asr.audio.sources import AudioFile, Samples
+from asr.audio.sources import AudioFile, Excerpt, Samples
 from asr.decode.build import open_pronunciations
 from asr.decode.hotwords import VARIANTS
 from asr.decode.lexicon import Pronunciations
-from asr.decode.word_times import AlignedToken, spell_words
+from asr.decode.word_times import AlignedToken, shift, sounding, spell_words
 from asr.errors import ArgumentError, AsrError, one_line
+from asr.model.bundle import BundleConfig
 from asr.model.engine import Model
 from asr.model.phones import arpabet
 from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 from asr.normalize import normalize
-from asr.output.transcript import Phone, Transcript, Word, split_segments
+from asr.output.transcript import Phone, Transcript, Word, split_segments, within
 from asr.recognize.offline import OnProgress, Recognizer
 
+MIN_CONFIDENCE = 0.02  # median of the words of a text that fits; of one that does not it is below a thousandth
+UNSPOKEN = 0.002  # confidence below which a word is not spoken: so are 1 % of those that are, 95 % of others
+ROUNDS = 10  # of leaving out words that are not spoken
+SKIPPED = -3.0  # log-probability of a frame of speech that the text does not have, beside that of its best token
 TRELLIS_BYTES = 2**30  # more than four hours of speech without a pause
 
 
 def align(
     model: Model,
-    source: AudioFile | Samples,
+    source: AudioFile | Samples | Excerpt,
     text: str,
     sample_rate: int | None = None,
     *,
     on_progress: OnProgress | None = None,
+    read_aloud: Callable[[str], str] = normalize,
+    min_confidence: float = MIN_CONFIDENCE,
 ) -> Transcript:
     """The words of `text` with the times at which the source speaks them.
 
     They keep their case and punctuation; a dash or another word without letters goes with the word before it. Times and
-    confidences follow the decoders' rule (`spell_words`). The duration is that of the frames. Where the model spells
-    phones, a word is aligned in the pronunciation that fits best, and has the times of its `phones`.
+    confidences follow the decoders' rule (`spell_words`). Where the model spells phones, a word is aligned in the
+    pronunciation that fits best, and has the times of its `phones`. Words that are not spoken are marked so, and speech
+    that the text does not have is passed over.
 
     Args:
         model: a recognizer, or whatever a `Recognizer` is made of, such as a packaged model's name. The lexicon of a
             recognizer's options counts.
         source, sample_rate: a recording, as for `Recognizer.transcribe`.
-        text: all words that are spoken, in order; numbers as they are spoken.
+        text: the words that are spoken, in order.
+        read_aloud: makes of a written word those that are spoken, such as "five dollars" of "$5".
+        min_confidence: at least half of the words have it, or the text does not fit.
 
     Raises AudioError; ArgumentError, also for a text that has no words or cannot be spelled with the model's tokens;
-    AsrError for one that is too long for the audio.
+    AsrError for one that is too long for the audio, or does not fit it.
     """
     if not isinstance(text, str):
         raise ArgumentError(f"text: {text!r:.80} is not a text; give the words that are spoken")
@@ -58,19 +71,92 @@ def align(
     recognizer = model if isinstance(model, Recognizer) else Recognizer(model, "greedy")
     tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     pronunciations = open_pronunciations(recognizer.bundle, recognizer.options.lexicon)
-    ways = spellings(words, tokens, config.tokenizer.get("case") == "upper", pronunciations)
-    log_probs = recognizer.log_probs(source, sample_rate, on_progress=on_progress)
+    ways = spellings(words, tokens, config.tokenizer.get("case") == "upper", pronunciations, read_aloud)
+    log_probs, seconds = recognizer.log_probs_and_seconds(source, sample_rate, on_progress)
+
+    def time_words(numbers: Sequence[int], frames: slice = slice(None)) -> dict[int, Word]:
+        """Those of the words at the times of their tokens in some of the frames."""
+        chosen = [ways[number] for number in numbers]
+        timed = _time_words(log_probs[frames], [words[number] for number in numbers], chosen, tokens, config, phones)
+        return dict(zip(numbers, shift(timed, (frames.start or 0) * config.frame_seconds), strict=True))
+
+    phones = pronunciations is not None
+    timed = _without_unspoken(time_words(range(len(words))), time_words, config.frame_seconds)
+    confidences = [timed[number].confidence if number in timed else 0.0 for number in range(len(words))]
+    if median(confidences) < min_confidence:
+        missing = sum(confidence < min_confidence for confidence in confidences)
+        raise AsrError(
+            f"the text does not fit the recording: {missing} of its {len(words)} words were not found there; check that"
+            " they belong together"
+        )
+    start = source.start if isinstance(source, Excerpt) else 0.0
+    found = within(shift(sounding([*timed.values()], config.streaming), start), start + seconds)
+    placed = dict(zip(timed, found, strict=True))
+    everything: list[Word] = []
+    for number, word in enumerate(words):
+        end = everything[-1].end if everything else found[0].start
+        everything.append(placed.get(number) or Word(word, end, end, 0.0, spoken=False))
+    return Transcript(split_segments(everything), seconds, language=config.language, start=start)
+
+
+def _without_unspoken(
+    timed: dict[int, Word], time_words: Callable[..., dict[int, Word]], frame_seconds: float
+) -> dict[int, Word]:
+    """The words, by their numbers, without those that are not spoken, and the others where they are without them.
+
+    A word that is not spoken takes the place of its neighbors. So of each run of bad ones the worst goes first, until
+    all are good; then each that has gone comes back if it is good between its neighbors.
+    """
+    every = [*timed]
+    for _ in range(ROUNDS):
+        bad = {number: word.confidence for number, word in timed.items() if word.confidence < UNSPOKEN}
+        runs = [[*run] for is_bad, run in groupby(timed, bad.__contains__) if is_bad]
+        worst = {min(run, key=bad.__getitem__) for run in runs}
+        if not worst or len(worst) == len(timed):
+            break
+        timed = time_words([number for number in timed if number not in worst])
+    for number in every:
+        if number in timed:
+            continue
+        numbers = [*timed]
+        place = bisect(numbers, number)
+        if not 0 < place < len(numbers):
+            continue
+        before, after = numbers[place - 1], numbers[place]
+        begin = timed[numbers[place - 2]].end if place > 1 else 0.0
+        end = timed[numbers[place + 1]].start if place + 1 < len(numbers) else math.inf
+        frames = slice(round(begin / frame_seconds), None if end == math.inf else round(end / frame_seconds))
+        with suppress(AsrError):  # no room between them
+            again = time_words([before, number, after], frames)
+            if all(word.confidence >= UNSPOKEN for word in again.values()):
+                timed = dict(sorted((timed | again).items()))
+    return timed
+
+
+def _time_words(
+    log_probs: np.ndarray,
+    words: Sequence[str],
+    ways: Sequence[Sequence[list[int]]],
+    tokens: Tokens,
+    config: BundleConfig,
+    phones: bool,
+) -> list[Word]:
+    """The words at the times of their tokens."""
     spelled = best_spellings(log_probs, ways)
-    aligned = iter(forced_align(log_probs, [token for ids in spelled for token in ids]))
+    aligned = iter(_align_words(log_probs, spelled))
     timed = []
     for word, ids in zip(words, spelled, strict=True):
         own = [next(aligned) for _ in ids]
         parts = spell_words(own, tokens, config.frame_seconds)  # a word such as "well-known" is spelled as two
         confidence = math.prod(part.confidence for part in parts) ** (1 / len(parts))
-        phones = time_phones(own, tokens, config.frame_seconds) if pronunciations is not None else ()
-        timed.append(Word(word, parts[0].start, parts[-1].end, confidence, phones))
-    duration = len(log_probs) * config.frame_seconds
-    return Transcript(split_segments(timed), duration, language=config.language)
+        own_phones = time_phones(own, tokens, config.frame_seconds) if phones else ()
+        timed.append(Word(word, parts[0].start, parts[-1].end, confidence, own_phones))
+    return timed
+
+
+def _align_words(log_probs: np.ndarray, spelled: Sequence[list[int]]) -> list[AlignedToken]:
+    begins = [0, *accumulate(len(ids) for ids in spelled)][:-1]
+    return forced_align(log_probs, [token for ids in spelled for token in ids], begins)
 
 
 def split_words(text: str) -> list[str]:
@@ -89,15 +175,19 @@ def split_words(text: str) -> list[str]:
 
 
 def spellings(
-    words: Sequence[str], tokens: Tokens, upper: bool = False, pronunciations: Pronunciations | None = None
+    words: Sequence[str],
+    tokens: Tokens,
+    upper: bool = False,
+    pronunciations: Pronunciations | None = None,
+    read_aloud: Callable[[str], str] = normalize,
 ) -> list[list[list[int]]]:
-    """The token ids of each word, normalised as for scoring, in all ways in which it is spelled: most usual first.
+    """The token ids of each word, read aloud and normalised as for scoring, in all its spellings, most usual first.
 
     ArgumentError names the words that the tokens cannot spell, or that nobody can pronounce.
     """
     spelled, missing = [], []
     for number, word in enumerate(words, 1):
-        parts = normalize(word).split()
+        parts = (normalize(read_aloud(word)) or normalize(word)).split()
         if pronunciations is not None:
             ways = [*islice(product(*([*dict.fromkeys(pronunciations.of(part))] for part in parts)), VARIANTS)]
         else:
@@ -127,7 +217,7 @@ def best_spellings(log_probs: np.ndarray, ways: Sequence[Sequence[list[int]]]) -
     chosen = [way[0] for way in ways]
     if all(len(way) == 1 for way in ways):
         return chosen
-    aligned = iter(forced_align(log_probs, [token for ids in chosen for token in ids]))
+    aligned = iter(_align_words(log_probs, chosen))
     runs = [[next(aligned) for _ in ids] for ids in chosen]
     begins = [0, *(own[-1].last + 1 for own in runs[:-1])]
     ends = [*(own[0].first for own in runs[1:]), len(log_probs)]
@@ -156,8 +246,14 @@ def time_phones(aligned: Sequence[AlignedToken], tokens: Tokens, frame_seconds: 
     return tuple(phones)
 
 
-def forced_align(log_probs: np.ndarray, targets: Sequence[int]) -> list[AlignedToken]:
+def forced_align(
+    log_probs: np.ndarray, targets: Sequence[int], word_starts: Sequence[int] | None = None
+) -> list[AlignedToken]:
     """The most likely run of frames for each of the targets (token ids, at least one), in order.
+
+    word_starts: numbers of the targets that begin words. Before them, and at the end, audio that the text does not have
+    is passed over: any token may stand for the blank there, at a cost (the `<star>` of Pratap et al. 2023, "Scaling
+    speech technology to 1,000+ languages").
 
     log_probs: (frames, tokens). Scores are kept at every √(8 frames)-th frame only, and the choices between two of them
     worked out again on the way back: twice the time, but memory for an hour instead of for a minute. Raises
@@ -176,10 +272,13 @@ def forced_align(log_probs: np.ndarray, targets: Sequence[int]) -> list[AlignedT
             f"{frames} frames of audio and {len(tokens)} tokens of text are too many to align at once; "
             "cut the recording and its text in two"
         )
+    gaps = np.zeros(len(tokens) + 1, dtype=bool)
+    if word_starts is not None:
+        gaps[[*word_starts, len(tokens)]] = True
     scores, kept = _start(tokens), []
     for start in range(0, frames, block):
         kept.append(scores)
-        scores = _advance(scores, log_probs[start : start + block], tokens)
+        scores = _advance(scores, log_probs[start : start + block], tokens, gaps)
 
     # States are numbered along the text: blank i is 2 i, token i is 2 i + 1.
     path = np.empty(frames, dtype=np.int64)
@@ -187,7 +286,7 @@ def forced_align(log_probs: np.ndarray, targets: Sequence[int]) -> list[AlignedT
     steps = np.empty((block, 2, len(tokens) + 1), dtype=np.int8)
     for start in reversed(range(0, frames, block)):
         rows = log_probs[start : start + block]
-        _advance(kept.pop(), rows, tokens, steps)
+        _advance(kept.pop(), rows, tokens, gaps, steps)
         for frame in reversed(range(len(rows))):
             path[start + frame] = state
             state -= steps[frame, state % 2, state // 2]
@@ -215,16 +314,22 @@ def _start(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _advance(
-    scores: tuple[np.ndarray, np.ndarray], log_probs: np.ndarray, tokens: np.ndarray, steps: np.ndarray | None = None
+    scores: tuple[np.ndarray, np.ndarray],
+    log_probs: np.ndarray,
+    tokens: np.ndarray,
+    gaps: np.ndarray | None = None,
+    steps: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores of the best paths to each blank (tokens + 1,) and each token (tokens,) some frames later.
 
+    gaps, bool (tokens + 1,): blanks in which audio is passed over.
     steps, int8 (frames or more, 2, tokens + 1), is filled with how many states back each path of a frame comes from.
     """
     in_blank, in_token = scores
     # From a token to the next without a blank, unless they are equal; nothing comes before the first.
     passable = np.where(np.diff(tokens, prepend=tokens[0]) != 0, 0.0, -np.inf)
     passed = np.full(len(tokens), -np.inf)
+    anything = np.maximum(log_probs[:, BLANK_ID], log_probs[:, BLANK_ID + 1 :].max(axis=1) + SKIPPED)
     for frame, row in enumerate(log_probs):
         passed[1:] = in_token[:-1]
         passed += passable
@@ -235,6 +340,6 @@ def _advance(
             steps[frame, 1, :-1] = in_blank[:-1] > in_token
             steps[frame, 1, :-1][passed > entered] = 2
         left = np.append(in_blank[0], np.maximum(in_blank[1:], in_token))
-        in_blank = left + row[BLANK_ID]
+        in_blank = left + (row[BLANK_ID] if gaps is None else np.where(gaps, anything[frame], row[BLANK_ID]))
         in_token = np.maximum(entered, passed) + row[tokens]
     return in_blank, in_token

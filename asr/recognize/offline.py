@@ -13,10 +13,10 @@ from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.hotwords import Hotwords
-from asr.decode.word_times import shift
+from asr.decode.word_times import shift, sounding
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Model, StreamingEngine, open_engine
-from asr.output.transcript import Alternative, Segment, Transcript, split_segments, within
+from asr.output.transcript import Alternative, Segment, Transcript, Word, split_segments, within
 
 DEFAULT_MODEL = "en-bilstm"
 # A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
@@ -185,7 +185,7 @@ class Recognizer:
                     looked, hypothesis = seconds, decoder.partial(state)
                     # A second pass over the n-best may still change every word.
                     stable = hypothesis.words[: hypothesis.stable] if self.options.rescore is None else ()
-                    segments = split_segments(shift(stable, job.start))[:-1]
+                    segments = split_segments(self._timed(stable, job))[:-1]
             if on_segment is not None:
                 for segment in segments[shown:]:
                     on_segment(job.source, segment)
@@ -204,6 +204,12 @@ class Recognizer:
 
         Raises AudioError, also when the source cannot be read to its end.
         """
+        return self.log_probs_and_seconds(source, sample_rate, on_progress)[0]
+
+    def log_probs_and_seconds(
+        self, source: AudioFile | Samples | Excerpt, sample_rate: int | None, on_progress: OnProgress | None
+    ) -> tuple[np.ndarray, float]:
+        """The same, and the length of the audio, which ends inside the last frame."""
         job, parts = _Job(_with_rate(source, sample_rate)), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
         for _, log_probs in self._log_probs([job]):
             if log_probs is not None:
@@ -212,7 +218,7 @@ class Recognizer:
                     on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return np.concatenate(parts)
+        return np.concatenate(parts), job.samples / SAMPLE_RATE
 
     def _log_probs(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, np.ndarray | None]]:
         """The log-probabilities of sources, (frames, tokens), in order, piece by piece; None at the end of each."""
@@ -257,11 +263,14 @@ class Recognizer:
         for place, (job, _) in enumerate(gathered):
             yield job, results.get(place)
 
+    def _timed(self, words: Sequence[Word], job: _Job) -> tuple[Word, ...]:
+        return shift(sounding(words, self.bundle.config.streaming), job.start)
+
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
         start, seconds = job.start, job.samples / SAMPLE_RATE
-        words = within(shift(hypotheses[0].words, start), start + seconds)
+        words = within(self._timed(hypotheses[0].words, job), start + seconds)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         return Recognition(job.source, transcript, job.error)
 

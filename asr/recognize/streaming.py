@@ -20,7 +20,7 @@ from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.audio.sources import Samples, as_samples
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
-from asr.decode.word_times import shift
+from asr.decode.word_times import shift, sounding
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
@@ -248,7 +248,7 @@ class LiveStream:
         if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
             stable = " ".join(word.text for word in hypothesis.words[: hypothesis.stable])
-            words = shift(hypothesis.words, self._first * self._frame_seconds)
+            words = self._timed(hypothesis.words)
             events.append(Partial(hypothesis.text, stable, words))
         return events
 
@@ -274,7 +274,7 @@ class LiveStream:
         return ends
 
     def _end_utterance(self) -> list[Event]:
-        words = shift(self.decoder.finish(self._state)[0].words, self._first * self._frame_seconds)
+        words = self._timed(self.decoder.finish(self._state)[0].words)
         number, self._finals = self._finals, self._finals + bool(words)
         if self.second_pass is not None:
             audio, begin = self._cut_audio(words)
@@ -286,6 +286,9 @@ class LiveStream:
                 words = _again(self.second_pass, audio, begin) or words
         self._begin_utterance()
         return [Final(Segment(within(words, self._samples / SAMPLE_RATE)), number)] if words else []
+
+    def _timed(self, words: Sequence[Word]) -> tuple[Word, ...]:
+        return shift(sounding(words, streaming=True), self._first * self._frame_seconds)
 
     def _cut_audio(self, words: tuple[Word, ...]) -> tuple[np.ndarray, float]:
         """Audio (n,) from the first to the last of the words, and the second of the stream at which it begins."""

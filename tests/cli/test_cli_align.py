@@ -77,7 +77,8 @@ def test_an_older_output_stays_when_nothing_could_be_aligned(align: Command, tal
     [
         ("", "no words"),
         ("...", "no words"),
-        ("up in 1984", "cannot spell “1984” (word 3)"),
+        ("up in щит", "cannot spell “щит” (word 3)"),
+        ("quite another text", "does not fit the recording"),
         ("words " * 100, "too long for the audio"),
         ("words.txt", "words.txt: no such file"),
         ("texts/words", "texts/words: no such file"),
@@ -88,6 +89,32 @@ def test_a_text_that_cannot_be_aligned_is_one_line(align: Command, talk: Path, t
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
     assert complaint in line
+
+
+def test_words_that_are_not_spoken_are_told_of(align: Command, talk: Path) -> None:
+    result = align(talk, "what's up, Doc, in the well", "--format", "json")
+    assert (result.code, result.errors) == (0, [f"asr: {talk}: not spoken are 1 of the 6 words: Doc,"])
+    words = [word for segment in json.loads(result.out)["segments"] for word in segment["words"]]
+    assert [word["word"] for word in words if word.get("spoken") is False] == ["Doc,"]
+
+
+def test_many_recordings_are_aligned_with_the_texts_beside_them_or_in_a_manifest(
+    align: Command, tmp_path: Path
+) -> None:
+    for name, text in (("a", "one two"), ("below/b", "three four"), ("c", "wrong")):
+        path = carrier.save(tmp_path / f"talks/{name}.wav", text, silence=25)
+        path.with_suffix(".txt").write_text("quite another text" if text == "wrong" else text)
+    carrier.save(tmp_path / "talks/untold.wav", "five")
+    result = align(tmp_path / "talks", "--output-dir", tmp_path / "out")
+    assert (result.code, result.out) == (1, "")
+    assert result.errors[-1] == f"asr: 2 written to {tmp_path}/out/, 2 failed"
+    assert len(result.errors) == 3
+    assert (tmp_path / "out/below/b.ctm").read_text() == align(tmp_path / "talks/below/b.wav", "three four").out
+    lines = [{"audio": "talks/a.wav", "text": "one two"}, {"audio": "talks/c.wav", "text": "wrong"}]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert align(tmp_path / "many.jsonl", "--output-dir", tmp_path / "new", "--format", "srt").code == 0
+    assert {path.name for path in (tmp_path / "new/talks").iterdir()} == {"a.srt", "c.srt"}
+    assert align(tmp_path / "many.jsonl").code == align(tmp_path / "talks/a.wav", "x", "--output-dir", "o").code == 2
 
 
 def test_a_text_file_that_cannot_be_read_is_one_line(align: Command, talk: Path) -> None:

@@ -144,10 +144,10 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
     texts = {
         "txt": ["one two three", "and the rest"],
         "json": ['"text": "one two three"', '"text": "and the rest"'],
-        "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,240 -->"],
-        "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.240 -->"],
-        "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2240\t3160\tand the rest\n"],
-        "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.24 0.20 and 1.000\n"],
+        "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,200 -->"],
+        "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.200 -->"],
+        "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2200\t3160\tand the rest\n"],
+        "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.20 0.24 and 1.000\n"],
     }
     for text in texts[format]:
         assert printed.out.count(text) == 1
@@ -156,7 +156,7 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
 def test_json_is_an_object_for_each_utterance(listen: Command, talk: Path) -> None:
     first, second = map(json.loads, listen("--input", talk, "--format", "json").out.splitlines())
     assert (first["text"], first["start"], first["end"]) == ("one two three", 0.0, 1.0)
-    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.24), ("the", 2.56), ("rest", 2.88)]
+    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.52), ("rest", 2.84)]
 
 
 @pytest.mark.parametrize("options", [["--decoder", "beam"], ["--decoder", "beam", "--beam-width", "4"]])

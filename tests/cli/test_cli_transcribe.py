@@ -50,10 +50,10 @@ def test_json_holds_the_transcript(transcribe: Command, tmp_path: Path) -> None:
     assert recording["text"] == "ab c"
     assert recording["duration"] == pytest.approx(33 * 0.04)
     (segment,) = recording["segments"]
-    assert (segment["text"], segment["start"], segment["end"]) == ("ab c", 1.0, 1.28)
+    assert (segment["text"], segment["start"], segment["end"]) == ("ab c", 1.0, 1.32)
     assert [(word["word"], word["start"], word["end"]) for word in segment["words"]] == [
-        ("ab", 1.0, 1.12),
-        ("c", 1.24, 1.28),
+        ("ab", 1.0, 1.18),
+        ("c", 1.24, 1.32),
     ]
     assert all(0.99 < word["confidence"] <= 1 for word in segment["words"])
 

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.audio.sources import read
 from asr.data.manifest import Entry
-from asr.decode.word_times import AlignedToken
+from asr.data.text import read_aloud
+from asr.decode.word_times import AFTER_SPIKE, DELAY, AlignedToken
 from asr.errors import AsrError, AudioError
 from asr.model.tokens import BLANK, WORD_START, Tokens
 from asr.normalize import normalize
@@ -200,8 +202,10 @@ def test_words_have_the_times_and_confidences_that_the_decoder_gives_them(reader
 def test_a_word_of_two_parts_lasts_from_the_first_to_the_last(reader: Recognizer) -> None:
     word, after = align(reader, carrier.speech("ab cd ef", silence=10), "ab-cd ef", RATE).words
     # Each character has two frames; the last one's second is blank.
-    assert (word.text, word.start, word.end) == ("ab-cd", 10 * FRAME, pytest.approx((10 + 2 * 5 - 1) * FRAME))
-    assert after.start == pytest.approx((10 + 2 * 6) * FRAME)
+    early, late = (DELAY, 0) if reader.bundle.config.streaming else (0, AFTER_SPIKE)
+    first, last = 10 * FRAME - early, (10 + 2 * 5 - 1) * FRAME + late
+    assert (word.text, word.start, word.end) == ("ab-cd", pytest.approx(first), pytest.approx(last))
+    assert after.start == pytest.approx((10 + 2 * 6) * FRAME - early)
     assert word.confidence == pytest.approx(1, abs=1e-3)
 
 
@@ -212,11 +216,74 @@ def test_a_recording_of_several_windows_is_aligned_as_a_whole(reader: Recognizer
     assert len(transcript.segments) > 1
 
 
-def test_words_that_were_not_spoken_are_still_in_order_and_uncertain(reader: Recognizer) -> None:
-    words = align(reader, carrier.speech("the cat sat", silence=20), "the black cat sat", RATE).words
-    assert [word.text for word in words] == ["the", "black", "cat", "sat"]
-    assert all(one.end <= other.start for one, other in itertools.pairwise(words))
-    assert max(range(4), key=lambda index: -words[index].confidence) == 1
+def test_words_that_were_not_spoken_are_marked_and_move_no_others(reader: Recognizer) -> None:
+    samples = carrier.speech("the cat sat", silence=20)
+    words = align(reader, samples, "the black cat sat", RATE).words
+    assert [(word.text, word.spoken) for word in words] == [
+        ("the", True), ("black", False), ("cat", True), ("sat", True)
+    ]  # fmt: skip
+    assert (words[1].start, words[1].end, words[1].confidence) == (words[0].end, words[0].end, 0)
+    right = align(reader, samples, "the cat sat", RATE).words
+    assert [(word.text, word.start) for word in words if word.spoken] == [(word.text, word.start) for word in right]
+    assert words[1].to_dict()["spoken"] is False
+
+
+def test_a_text_that_does_not_fit_is_refused(reader: Recognizer) -> None:
+    samples = carrier.speech("the cat sat on the mat", silence=20)
+    with pytest.raises(AsrError, match=r"does not fit the recording: \d of its 3 words were not found"):
+        align(reader, samples, "quick brown fox", RATE)
+    assert len(align(reader, samples, "the quick brown mat", RATE, min_confidence=0).words) == 4
+
+
+def test_speech_that_the_text_does_not_have_is_passed_over(reader: Recognizer) -> None:
+    before, between, after = (
+        carrier.speech(f" {text}") for text in ("some other words that", "go on and on", "the end")
+    )
+    parts = [before, carrier.speech(" cat sat"), between, carrier.speech(" mat"), after]
+    words = align(reader, np.concatenate(parts), "cat sat mat", RATE).words
+    frames = np.cumsum([0, *(len(part) / RATE for part in parts)])
+    assert [word.spoken for word in words] == [True] * 3
+    assert words[0].start == pytest.approx(frames[1], abs=0.1)
+    assert words[2].start == pytest.approx(frames[3], abs=0.1)
+
+
+def test_numbers_are_read_aloud_and_written_as_they_were(reader: Recognizer) -> None:
+    samples = carrier.speech("it cost five dollars in nineteen eighty four")
+    words = align(reader, samples, "It cost $5 in 1984.", RATE, read_aloud=read_aloud).words
+    assert [word.text for word in words] == ["It", "cost", "$5", "in", "1984."]
+    assert all(word.confidence > 0.9 for word in words)
+
+
+def test_a_wrong_text_of_real_speech_is_refused_and_two_wrong_words_are_marked(recorded_entries: list[Entry]) -> None:
+    recognizer, refused, marked = Recognizer("en-bilstm", "greedy"), 0, 0
+    entries = [entry for entry in recorded_entries if (entry.seconds or 0) > 4][:12]
+    for entry, other in zip(entries, entries[1:] + entries[:1], strict=True):
+        words = entry.text.split()
+        with_two = " ".join([*words[:3], "umbrella", "chocolate", *words[3:]])
+        marked += [word.text for word in align(recognizer, entry.audio, with_two).words if not word.spoken] == [
+            "umbrella", "chocolate"
+        ]  # fmt: skip
+        try:
+            align(recognizer, entry.audio, " ".join(other.text.split()[: len(words)]))
+        except AsrError:
+            refused += 1
+    assert refused >= 10
+    assert marked >= 7
+
+
+def test_words_have_the_length_that_they_were_spoken_with(recorded_entries: list[Entry]) -> None:
+    """The last word ends where the level falls; its token is a spike before that."""
+    recognizer, errors = Recognizer("en-bilstm", "greedy"), []
+    for entry in recorded_entries[:24]:
+        samples = read(entry.audio)
+        level = 10 * np.log10([np.mean(samples[i : i + 400] ** 2) + 1e-12 for i in range(0, len(samples) - 400, 160)])
+        loudest = np.quantile(level, 0.95)
+        if loudest - np.quantile(level, 0.05) < 35:
+            continue  # where speech ends cannot be told from the noise
+        end = (np.flatnonzero(level > loudest - 25)[-1] + 2) / 100
+        errors.append(align(recognizer, entry.audio, entry.text).words[-1].end - end)
+    assert len(errors) > 5
+    assert np.median(np.abs(errors)) < 0.08
 
 
 @pytest.mark.parametrize("text", ["", " \n", "— … !"])

@@ -158,8 +158,8 @@ def test_words_and_times_are_those_of_the_recording(make: Callable[..., Recogniz
     transcript = make(decoder=decoder).transcribe(carrier.speech("one two", silence=50), RATE)
     assert transcript.text == "one two"
     # The space has a frame and a blank one, too.
-    times = [(word.text, round(word.start / 0.04), round(word.end / 0.04)) for word in transcript.words]
-    assert times == [("one", 50, 55), ("two", 58, 63)]
+    times = [(word.text, round(word.start, 2), round(word.end, 2)) for word in transcript.words]
+    assert times == [("one", 2.0, 2.26), ("two", 2.32, 2.56)]  # 0.06 s more than the frames, up to the end
     assert all(0.99 < word.confidence <= 1 for word in transcript.words)
     assert transcript.duration == pytest.approx((50 + 14) * 0.04)
 

@@ -12,7 +12,7 @@ import soundfile
 from asr import Final, Partial, StreamingRecognizer, load_model
 from asr.decode import build
 from asr.decode.build import DecoderOptions
-from asr.decode.word_times import AlignedToken
+from asr.decode.word_times import AFTER_SPIKE, AlignedToken
 from asr.errors import ArgumentError, AsrError, BundleError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
@@ -66,8 +66,8 @@ def test_files_are_written_in_words(bundle: Path, lm: Path):
         load_model(bundle, DecoderOptions("greedy", lm=lm)).transcribe(carrier.pronounced("Der iz"), carrier.RATE).words
     )
     assert [(word.text, word.start, word.end) for word in words] == [
-        ("there", 0, pytest.approx(5 * FRAME)),
-        ("is", pytest.approx(8 * FRAME), pytest.approx(11 * FRAME)),
+        ("there", 0, pytest.approx(5 * FRAME + AFTER_SPIKE)),
+        ("is", pytest.approx(8 * FRAME), pytest.approx(12 * FRAME)),
     ]
 
 
