@@ -162,7 +162,8 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         blocks = _blocks(name, rate, frames, size, part, first)
         block = next(blocks, None)
         if block is None:
-            where = f"between {part.start:g} s and {part.end or math.inf:g} s" if part.start or part.end else "in it"
+            where = f"between {part.start:g} s and {part.end:g} s" if part.end else f"after {part.start:g} s"
+            where = where if part.start or part.end else "in it (0 samples)"
             raise AudioError(f"{name}: there is no sound {where}; check that it is the right file")
         yield block
         yield from blocks

@@ -15,6 +15,7 @@ from typing import IO, Self
 
 import numpy as np
 
+from asr.audio.probe import FORMATS
 from asr.errors import AudioError, one_line
 
 ADDRESS = re.compile(r"(?:https?|rtsps?|rtmps?|rtp|udp|tcp|srt|mmsh?)://", re.IGNORECASE)
@@ -57,7 +58,10 @@ class AudioStream:
         if is_address(self._source):
             place = ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
         else:
-            place = ["-protocol_whitelist", "pipe,file", "-i", "pipe:0" if piped else f"file:{self._source}"]
+            # Without "file" for a pipe, and without playlists, nothing else is opened.
+            place = ["-protocol_whitelist", "pipe" if piped else "file"]
+            place += [] if self._raw else ["-format_whitelist", ",".join(FORMATS)]
+            place += ["-i", "pipe:0" if piped else f"file:{self._source}"]
         raw = [] if self._raw is None else ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
         command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", "0:a:0"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]

@@ -23,6 +23,7 @@ from asr.cli.outputs import AudioOutput, Guard, TextOutput
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
 from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
+from asr.output.subtitles import LAYOUT, Layout
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
@@ -52,6 +53,9 @@ def listen(
     realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
     output: options.Output = None,
     format: options.LiveFormat = None,
+    timestamps: options.Timestamps = False,
+    line_width: options.LineWidth = LAYOUT.line_width,
+    lines: options.Lines = LAYOUT.lines,
     save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
     force: options.Force = False,
     model: options.Model = STREAMING_MODEL,
@@ -91,7 +95,8 @@ def listen(
     bundle = options.load_model(model, language)
     second = options.load_model(second_pass, language) if second_pass is not None else None
     recognizer = StreamingRecognizer(bundle, decoding, endpoint, second, threads)
-    writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name)
+    layout = Layout(line_width, lines, timestamps)
+    writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)
     with (
         ended_by_signals(source.stop),
         source,  # begins after the model is loaded, or the first words would be late; older files stay until here

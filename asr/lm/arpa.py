@@ -17,6 +17,7 @@ from asr.lm.vocabulary import SPECIAL, UNKNOWN
 LN10 = math.log(10)
 MAX_ORDER = 16
 LARGEST = 1e9  # of a log10: further off there is no probability
+HEADING_LINES = 50  # before the counts, at most
 UNKNOWN_LOG10 = -100.0  # <unk> in a model that does not have it, as in KenLM
 
 
@@ -63,11 +64,17 @@ def read_arpa(file: Iterable[bytes], path: Path) -> NgramModel:
 
 def _read_counts(lines: _Lines) -> list[int]:
     """The number of n-grams of each order, from the header."""
-    if next(lines) != b"\\data\\":
-        raise LanguageModelError(f"{lines.path}: not a language model: neither ARPA nor made by `asr lm build`")
+    line = b""
+    while line != b"\\data\\":  # after a heading, or as Windows saves it
+        try:
+            line = next(lines).removeprefix(b"\xef\xbb\xbf")
+        except LanguageModelError:
+            line = b"\0"
+        if lines.number > HEADING_LINES or b"\0" in line:
+            raise LanguageModelError(f"{lines.path}: not a language model: neither ARPA nor made by `asr lm build`")
     counts: list[int] = []
     while (line := next(lines)) != b"\\1-grams:":
-        matched = re.fullmatch(rb"ngram (\d{1,2}) *= *(\d{1,10})", line)
+        matched = re.fullmatch(rb"ngram\s+(\d{1,2})\s*=\s*(\d{1,10})", line)
         if not matched or int(matched[1]) != len(counts) + 1 or len(counts) == MAX_ORDER:
             raise lines.error(f"expected “ngram {len(counts) + 1}=…”, found “{_shown(line)}”")
         counts.append(int(matched[2]))

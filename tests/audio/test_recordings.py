@@ -118,7 +118,7 @@ def test_a_part_is_what_the_whole_has_there(tmp_path, suffix, rate):
         wanted = whole[round(start * SAMPLE_RATE) : end and round(end * SAMPLE_RATE)]
         assert len(part) == pytest.approx(len(wanted), abs=1)
         np.testing.assert_allclose(part[: len(wanted)], wanted[: len(part)], atol=2e-3)
-    with pytest.raises(AudioError, match="no audio between 20 s"):
+    with pytest.raises(AudioError, match="no sound after 20 s"):
         read(Excerpt(path, start=20.0))
 
 
@@ -214,9 +214,9 @@ def test_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    problems: list[OSError] = []
+    problems: list[AudioError] = []
     assert find_audio(tmp_path, problems.append) == [talk]
-    assert [problem.filename for problem in problems] == [str(tmp_path / "closed")]
+    assert [str(problem).split(":")[0] for problem in problems] == [str(tmp_path / "closed")]
 
 
 def test_blocks_of_a_late_track_do_not_depend_on_their_size(tmp_path):

@@ -437,7 +437,7 @@ def test_text_is_not_an_audio_file(tmp_path, suffix):
     if shutil.which("ffmpeg") is None:
         pytest.skip("the ffmpeg program is not on PATH")
     error = collect(tmp_path / f"notes.{suffix}")[1]
-    assert_one_line(error, f"notes.{suffix}: not an audio file", "libsndfile: ", "ffmpeg: ")
+    assert_one_line(error, f"notes.{suffix}: not an audio file")
 
 
 def test_without_ffmpeg_the_message_says_to_install_it(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_hotwords(server: Running, serve: Serve) -> None:
 def test_text_comes_in_events_as_it_is_recognized(
     carrier_bundle: Path, streaming_carrier_bundle: Path, serve: Serve
 ) -> None:
-    audio = wav(np.concatenate([carrier.speech(f"word{'abcdefgh'[n % 8]} two", 200) for n in range(8)]))
+    audio = wav(np.concatenate([carrier.speech(f" word{'abcdefgh'[n % 8]} two", 200) for n in range(8)]))
     recognizer = Recognizer(carrier_bundle, DecoderOptions(lm="NONE"), batch_size=1, threads=1)
     text = recognizer.transcribe(audio).text
     with serve(recognizer=recognizer) as running:
