@@ -151,7 +151,7 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--priors", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
-        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere/config.json: not the config of a recurrent"),
+        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: incomplete, config.json is missing"),
     ],
 )
 def test_failures_are_one_line(

@@ -75,7 +75,7 @@ def test_the_graphs_perplexity_is_that_of_the_curve(run: Path):
 
 def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
     files = {file.name for file in (run / "bundle").iterdir()}
-    assert files == {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"}
+    assert files == {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md", "SHA256SUMS"}
     assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
     card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"    asr train {run.parent / 'few.yaml'}\n" in card
