@@ -273,7 +273,7 @@ def test_many_sessions_leave_no_memory_behind(serve: Serve) -> None:
                     socket.socket.shutdown(sockets.SHUT_RDWR)
         wait_until_gone(running)
         gc.collect()
-        return sum(isinstance(item, LiveStream) for item in gc.get_objects())
+        return sum(type(item) is LiveStream for item in gc.get_objects())
 
     with serve() as running:
         before = sessions(20)

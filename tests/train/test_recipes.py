@@ -33,7 +33,7 @@ def small_acoustic(recipe: AcousticRecipe, folder: Path) -> list[str]:
         "data.max_seconds=20",
         "data.batch_seconds=2.5",
         "model.n_mels=20",
-        f"tokenizer.vocabulary={len(letters) + 4}",
+        f"tokenizer.vocabulary={44 if recipe.tokenizer.spelling == 'phones' else len(letters) + 4}",
         *("budget_minutes=0", "data.more_dev=[]", "data.passes=1", "phones.weight=0"),
         *("augment.noises=[white]", "augment.rooms=[]"),  # rooms take seconds
     ]

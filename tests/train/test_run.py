@@ -209,7 +209,14 @@ def test_a_live_models_card_has_its_delay_and_both_error_rates(live_run: Path):
 
 def test_a_bundle_holds_all_its_files_and_nothing_pickled(run: Path):
     files = {file.name: file for file in (run / "bundle").iterdir()}
-    assert {"config.json", "tokens.txt", "model.onnx", "weights.safetensors", "MODEL_CARD.md"} == files.keys()
+    assert {
+        "config.json",
+        "tokens.txt",
+        "model.onnx",
+        "weights.safetensors",
+        "MODEL_CARD.md",
+        "SHA256SUMS",
+    } == files.keys()
     for name, file in files.items():
         assert not name.endswith((".pt", ".pth", ".pkl", ".ckpt", ".bin"))
         start = file.read_bytes()[:4]

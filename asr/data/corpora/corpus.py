@@ -85,6 +85,8 @@ def _translate_errors(problem: str, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = one_line(error, 240) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            reason = f"{error.strerror}: {os.path.basename(str(error.filename))}"  # the folder is named anyway
         raise RecipeError(f"{problem} ({reason}); {advice}") from error
 
 
