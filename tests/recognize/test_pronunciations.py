@@ -152,7 +152,7 @@ def test_a_lexicon_that_cannot_be_read_is_one_clear_line(bundle: Path, tmp_path:
         ({"lexicon": "../own.lex"}, r"no lexicon '\.\./own\.lex': neither a file in the bundle nor one of"),
         ({"lexicon": "none"}, r"no lexicon 'none'"),
         ({"lexicon": ""}, r"config\.json: not the config of a bundle"),
-        ({"spelling": "runes"}, r"config\.json: not the config of a bundle \(spelling 'runes'"),
+        ({"spelling": "runes"}, r"config\.json: not the config of a bundle \(spelling is 'runes'"),
         ({"spelling": "letters"}, r"config\.json: not the config of a bundle"),
     ],
 )

@@ -619,10 +619,10 @@ def test_a_cancelled_stream_leaves_no_trace(make: Callable[..., StreamingRecogni
 def test_what_is_printed_is_short_and_round(make: Callable[..., StreamingRecognizer]) -> None:
     recognizer = make()
     events = [recognizer.accept(chunk, RATE) for chunk in np.split(talk("to be"), [25_000])]
-    partials = ["Partial('to b', stable 'to', 1.28–1.56 s)", "Partial('to be', stable 'to', 1.28–1.64 s)"]
+    partials = ["Partial('to b', stable 'to', 1.24–1.56 s)", "Partial('to be', stable 'to', 1.24–1.64 s)"]
     assert [repr(event) for batch in events for event in batch] == partials
     assert repr(recognizer) == "<StreamingRecognizer carrier, 1.64 s>"
-    assert repr(recognizer.finish()) == "[Final(0: 'to be', 1.28–1.64 s)]"
+    assert repr(recognizer.finish()) == "[Final(0: 'to be', 1.24–1.64 s)]"
     assert repr(Revised(Segment(words("well")), 3)) == "Revised(3: 'well', 0.00–1.00 s)"
     assert repr(Partial("", "", ())) == "Partial('', stable '')"
 
