@@ -4,10 +4,12 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from asr.errors import AsrError
 
 PIPE_SECONDS = 5.0  # to wait for a program that opens a pipe for writing
 TEXT_BYTES = 1 << 24  # most of a file that is read whole
@@ -51,6 +53,20 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
     if len(content) > TEXT_BYTES:
         raise OSError(errno.EFBIG, f"larger than {TEXT_BYTES >> 20} MB", str(path))
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def walk(
+    folder: str | Path, on_error: Callable[[AsrError], object] | None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk`; on_error is called for each folder that cannot be read, without it the first one is raised."""
+
+    def report(error: OSError) -> None:
+        problem = AsrError(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
+        if on_error is None:
+            raise problem from error
+        on_error(problem)
+
+    return os.walk(folder, onerror=report)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, length_is_
 from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
 from asr.audio.stream import AudioStream, is_address
-from asr.errors import ArgumentError, AudioError, one_line
-from asr.files import open_input
+from asr.errors import ArgumentError, AsrError, AudioError, one_line
+from asr.files import open_input, walk
 
 STANDARD_INPUT = "-"
 AUDIO_SUFFIXES = (
@@ -248,22 +248,16 @@ def duration(source: str | Path) -> float | None:
         return None
 
 
-def find_audio(folder: str | Path, on_error: Callable[[AudioError], object] | None = None) -> list[Path]:
+def find_audio(folder: str | Path, on_error: Callable[[AsrError], object] | None = None) -> list[Path]:
     """The audio and video files below `folder`, told by suffix, sorted; hidden files and folders are left out.
 
     on_error: called for each folder below it that cannot be read; without it the first one is raised.
     """
 
-    def unreadable(error: OSError) -> None:
-        problem = AudioError(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
-        if on_error is None:
-            raise problem from error
-        on_error(problem)
-
     if not os.path.isdir(folder):
         raise AudioError(f"{folder}: no such folder; name an existing one")
     found = []
-    for path, below, names in os.walk(folder, onerror=unreadable):
+    for path, below, names in walk(folder, on_error):
         below[:] = (name for name in below if not name.startswith("."))
         found += [Path(path, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and _is_audio(path))

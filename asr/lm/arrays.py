@@ -66,10 +66,10 @@ def write_arrays(path: Path, magic: bytes, described: Mapping[str, Any], arrays:
             file.write(bytes(-file.tell() % ALIGNMENT))
             for begin in range(0, len(array), PIECE):
                 file.write(np.ascontiguousarray(array[begin : begin + PIECE]).data)
-                _forget_pages(array)
+                forget_pages(array)
 
 
-def _forget_pages(array: np.ndarray) -> None:
+def forget_pages(array: np.ndarray) -> None:
     """Take an array that is mapped from a file out of memory until it is read again."""
     base: object = array
     while isinstance(base, np.ndarray):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import LanguageModelError
+from asr.lm.arrays import forget_pages
 from asr.lm.columns import Column, Ngrams, Steps
 from asr.lm.counts import Words, count_ngrams, merge, number_words
 from asr.lm.ngram import NgramModel
@@ -58,7 +59,11 @@ def estimate(
     if steps is None:
         with tempfile.TemporaryDirectory() as folder:
             mapped, fallbacks = estimate(sentences, order, vocabulary, cutoffs, threshold, memory, Steps(Path(folder)))
-            return NgramModel(mapped.counts, {name: array.copy() for name, array in mapped.arrays.items()}), fallbacks
+            arrays = {}
+            for name, array in mapped.arrays.items():
+                arrays[name] = array.copy()
+                forget_pages(array)
+            return NgramModel(mapped.counts, arrays), fallbacks
     rows = max(1, int(memory * (1 - RESERVED)) // ROW_BYTES)  # n-grams in memory at a time
     words = Words(steps.folder)
     levels = [Ngrams(steps.folder / f"{length}") for length in range(1, order + 1)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 BOUNDARY = BLANK_ID
+NAME = "recurrent language model"  # in errors
 KIND = "language"  # in config.json, to tell it from an acoustic model's
 BATCH = 64  # sequences that are scored together
 TOKENS_PER_WORD = 30  # limit on generated text, on average
@@ -68,9 +69,9 @@ class NeuralModel:
         """Open a model's folder; graph: another than its own. Raises LanguageModelError."""
         folder = Path(folder)
         try:
-            config = read_config(folder, NeuralConfig, "recurrent language model")
-            tokens = Tokens.load(require_inside(folder, "tokens.txt"))
-            path = graph or require_inside(folder, "model.onnx")
+            config = read_config(folder, NeuralConfig, NAME)
+            tokens = Tokens.load(require_inside(folder, "tokens.txt", NAME))
+            path = graph or require_inside(folder, "model.onnx", NAME)
         except BundleError as error:
             raise LanguageModelError(str(error)) from error
         session = open_session(path, threads, error=LanguageModelError)

@@ -170,11 +170,11 @@ def find_inside(folder: Path, name: str | Path) -> Path | None:
     return path
 
 
-def require_inside(folder: Path, name: str) -> Path:
-    """`find_inside`; BundleError also if there is none."""
+def require_inside(folder: Path, name: str, kind: str = "bundle") -> Path:
+    """`find_inside`; BundleError also if there is none. `kind` is what the error calls the folder."""
     if path := find_inside(folder, name):
         return path
-    raise BundleError(f"{folder}: incomplete, {name} is missing; copy the bundle again or export it again")
+    raise BundleError(f"{folder}: incomplete, {name} is missing; copy the {kind} again or export it again")
 
 
 def packaged_language_models() -> list[str]:
@@ -229,7 +229,7 @@ Config = TypeVar("Config")
 
 def read_config(folder: Path, config: type[Config], kind: str) -> Config:
     """The config.json of a model's folder; fields of later versions are left out. `kind` is what an error calls it."""
-    path = require_inside(folder, "config.json")
+    path = require_inside(folder, "config.json", kind)
     try:
         values = json.loads(read_text(path))
         if values["format"] > FORMAT:

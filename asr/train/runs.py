@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError, one_line
-from asr.files import open_input, read_text, replacing
+from asr.files import open_input, read_text, replacing, walk
 from asr.model.bundle import check_fields, limits
 
 RECIPE = "recipe.yaml"  # every field of the recipe
@@ -73,18 +73,12 @@ def find_runs(folder: Path, on_error: Callable[[AsrError], object] | None = None
     on_error: called for each folder below it that cannot be read; without it the first one is raised.
     """
 
-    def unreadable(error: OSError) -> None:
-        problem = AsrError(f"{error.filename}: cannot be read ({error.strerror}); check who may read the folder")
-        if on_error is None:
-            raise problem from error
-        on_error(problem)
-
     try:
         os.scandir(folder).close()
     except OSError as error:
         raise AsrError(f"{folder}: cannot be read ({error.strerror}); name the folder that holds the runs") from error
     runs = []
-    for path, below, files in os.walk(folder, onerror=unreadable):
+    for path, below, files in walk(folder, on_error):
         if {RECIPE, CURVE} & set(files):
             below.clear()
             runs.append(read_run(Path(path)))

@@ -110,7 +110,7 @@ def test_a_language_model_that_is_none_is_one_clear_line(transcribe: Command, do
 def test_a_recurrent_model_that_is_none_is_one_clear_line(transcribe: Command, doubtful: Path, name: str) -> None:
     result = transcribe(doubtful, "--decoder", "beam", "--rescore", doubtful.parent / name)
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
-    assert "config.json is missing" in result.err
+    assert "config.json is missing; copy the recurrent language model again" in result.err
 
 
 def test_a_hotword_that_cannot_be_spelled_is_one_clear_line(transcribe: Command, doubtful: Path) -> None:

@@ -1,6 +1,6 @@
 """The energy floor of the features: in the exported graph, in what a run may begin with, and by default as it was."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny_runs import make_trainer
 
+from asr.audio.sources import read
+from asr.data.manifest import Entry
 from asr.errors import RecipeError
 from asr.model.bundle import load_bundle
 from asr.nn.ctc_model import AcousticConfig, AcousticModel
@@ -76,8 +78,9 @@ def test_a_bundle_keeps_the_floor_and_fine_tuning_may_change_it(recipe: Acoustic
         further = replace(recipe, name="further", init_from=str(source))
         further.model = replace(recipe.model, energy_floor=1e-6)
         task = make_trainer(further).task
-        assert task.model.config.energy_floor == 1e-6
-        assert task.model.features.floor == 1e-6
+        assert task.model.config.energy_floor == task.model.features.floor == 1e-6
+        begun = task.model.state_dict()
+        assert all(torch.equal(begun[name], value) for name, value in trained.model().state_dict().items())
     with pytest.raises(RecipeError, match=r"model\.energy_floor was 1e-10, not 1e-06"):
         make_trainer(replace(recipe, model=replace(recipe.model, energy_floor=1e-6)), resume=True)
 
@@ -87,3 +90,24 @@ def test_a_floor_in_a_recipe_may_be_written_as_a_power_of_ten(tmp_path: Path):
     recipe = load_recipe(tmp_path / "recipe.yaml", [])
     assert isinstance(recipe, AcousticRecipe)
     assert recipe.model.energy_floor == LOW
+
+
+@pytest.mark.parametrize("name", ["en-bilstm", "en-gru"])
+def test_packaged_models_have_the_floor_that_they_were_trained_with(name: str):
+    trained = load_trained(name)
+    assert trained.config.energy_floor == trained.model().features.floor == 1e-6
+    assert asdict(AcousticConfig())["energy_floor"] == 1e-6
+
+
+def test_the_weights_of_a_packaged_model_still_give_what_its_graph_does(dev_entries: list[Entry]):
+    """The graph was exported before there was a floor to choose; its weights have 8 bits."""
+    samples = read(dev_entries[0].audio)
+    bundle = load_bundle("en-bilstm")
+    graph = onnxruntime.InferenceSession(str(bundle.path / "model.onnx"), providers=["CPUExecutionProvider"])
+    model = load_trained("en-bilstm").model().eval()
+    for loudness in (1.0, 0.01):  # the lower one has much below the floor
+        waveform = samples[None] * np.float32(loudness)
+        found = graph.run(["log_probs"], {"waveform": waveform, "lengths": np.array([waveform.shape[1]])})[0]
+        with torch.no_grad():
+            expected, *_ = model(torch.from_numpy(waveform), torch.tensor([waveform.shape[1]]))
+        assert (found.argmax(2) == expected.numpy().argmax(2)).mean() > 0.97
