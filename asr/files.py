@@ -56,12 +56,12 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
 
 
 def walk(
-    folder: str | Path, on_error: Callable[[AsrError], object] | None
+    folder: str | Path, on_error: Callable[[AsrError], object] | None, kind: type[AsrError] = AsrError
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk`; on_error is called for each folder that cannot be read, without it the first one is raised."""
+    """`os.walk`; on_error is called for each folder that cannot be read, without it the first one is raised, as `kind`."""
 
     def report(error: OSError) -> None:
-        problem = AsrError(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
+        problem = kind(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
         if on_error is None:
             raise problem from error
         on_error(problem)

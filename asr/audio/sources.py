@@ -257,7 +257,7 @@ def find_audio(folder: str | Path, on_error: Callable[[AsrError], object] | None
     if not os.path.isdir(folder):
         raise AudioError(f"{folder}: no such folder; name an existing one")
     found = []
-    for path, below, names in walk(folder, on_error):
+    for path, below, names in walk(folder, on_error, AudioError):
         below[:] = (name for name in below if not name.startswith("."))
         found += [Path(path, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and _is_audio(path))
