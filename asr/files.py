@@ -58,7 +58,7 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
 def walk(
     folder: str | Path, on_error: Callable[[AsrError], object] | None, kind: type[AsrError] = AsrError
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk`; on_error is called for each folder that cannot be read, without it the first one is raised, as `kind`."""
+    """`os.walk`; on_error is called for each folder that cannot be read, else the first is raised, as `kind`."""
 
     def report(error: OSError) -> None:
         problem = kind(f"{error.filename}: cannot be read: {error.strerror}; check who may read the folder")
