@@ -18,6 +18,7 @@ import numpy as np
 
 from asr.audio.resample import SAMPLE_RATE
 from asr.errors import DeviceError, one_line
+from asr.signals import held_back
 
 BLOCK_SECONDS = 0.08  # longer ones come late, shorter ones cost more
 QUEUE_SECONDS = 10.0  # of audio kept for a consumer that is late: 0.6 MB at 16 kHz
@@ -189,7 +190,8 @@ class Microphone:
 def _sounddevice() -> ModuleType:
     """The library, imported only when listening: it loads PortAudio and searches all devices."""
     try:
-        import sounddevice
+        with held_back():
+            import sounddevice
     except OSError:
         raise DeviceError(
             "the PortAudio library is missing; install it: apt-get install libportaudio2 (Debian, Ubuntu)"

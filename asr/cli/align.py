@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, Excerpt, duration, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, shown_warnings, silence_libraries
+from asr.cli.messages import audio_progress, complain, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.data.manifest import read_manifest
 from asr.data.text import read_aloud
@@ -62,7 +62,6 @@ def align(
     beside it, a.wav and a.txt, or of a MANIFEST (.jsonl), into --output-dir. If the model spells phones, textgrid has a
     tier and json a list of them.
     """
-    silence_libraries()
     if audio == text == STANDARD_INPUT:
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
     if (text is None) != (output_dir is not None) or (output and output_dir):

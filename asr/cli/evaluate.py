@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, silence_libraries
+from asr.cli.messages import audio_progress, complain
 from asr.cli.outputs import Guard, write_text
 from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
@@ -50,7 +50,6 @@ def evaluate(
     With a 95 % confidence interval and the real-time factor. Case and punctuation are not scored. A recording that
     cannot be read counts with the text up to there. --streaming adds the instability: the share of words that changed.
     """
-    silence_libraries()
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
     decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon)

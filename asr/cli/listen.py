@@ -18,7 +18,7 @@ from asr.audio.sources import STANDARD_INPUT, read_blocks
 from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
-from asr.cli.messages import complain, printable, silence_libraries
+from asr.cli.messages import complain, printable
 from asr.cli.outputs import AudioOutput, Guard, TextOutput
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
@@ -111,7 +111,6 @@ def listen(
 
 
 def print_devices() -> None:
-    silence_libraries()
     devices = microphone.list_devices()
     if not devices:
         raise DeviceError("no microphone found; connect one, or start the sound server")
@@ -136,7 +135,6 @@ def open_source(
     if input is not None:
         raw = None if rate is None else (rate, sample_format or "s16le")
         return Recording(input, realtime, raw)
-    silence_libraries()
     return microphone.Microphone(microphone.find_device(device))
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import FrameType
 
 from asr.errors import AsrError, describe_os_error, is_disk_full
+from asr.signals import held_back
 
 
 def main() -> None:
@@ -55,7 +56,8 @@ def _run() -> None:
     # PYTHONWARNINGS=error is for the tests of programs: it would end this one at the first deprecation in a library.
     warnings.filters[:] = [item for item in warnings.filters if item[0] != "error"]  # type: ignore[index]
     try:
-        from asr.cli.app import app  # here, after the warnings are set
+        with held_back():
+            from asr.cli.app import app  # here, after the warnings are set
 
         app(prog_name="asr")  # turns Ctrl-C and a reader that went away into an exit code by itself
     except AsrError as error:

@@ -25,19 +25,6 @@ def complain(problem: object) -> None:
             print(f"asr: {AsrError(problem)}", file=sys.stderr, flush=True)
 
 
-def silence_libraries() -> None:
-    """Leave standard error to this program: libmpg123, ALSA and PortAudio write there what they do not like."""
-    try:
-        if sys.stderr is None or sys.stderr.fileno() != 2:
-            return
-    except OSError:  # not a file
-        return
-    sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-
-
 @contextmanager
 def shown_warnings(logger: str) -> Iterator[None]:
     """What a part of the package logs as a warning is a line on standard error."""

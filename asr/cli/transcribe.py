@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from asr.audio.sources import STANDARD_INPUT, Excerpt, count_channels, duration, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings, silence_libraries
+from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
@@ -106,7 +106,6 @@ def transcribe(
     input before starting. Files that exist are kept unless --force is given. The lines of jsonl are a manifest to train
     from, with a confidence each; recordings that cannot be read to their end are not in it.
     """
-    silence_libraries()
     formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "txt")]))
     if nbest > 1 and formats != ["json"]:
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")

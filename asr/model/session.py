@@ -15,6 +15,7 @@ import numpy as np
 from asr.errors import ArgumentError, AsrError, BundleError, one_line
 from asr.files import open_input
 from asr.model.bundle import PACKAGED
+from asr.signals import held_back
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,7 +36,8 @@ def _onnxruntime() -> ModuleType:
     if added:
         os.environ[NO_TELEMETRY] = "1"
     try:
-        import onnxruntime
+        with held_back():
+            import onnxruntime
     finally:
         if added:
             del os.environ[NO_TELEMETRY]

@@ -11,6 +11,8 @@ import pytest
 import soundfile
 from program import PROGRAM, Command
 
+from asr.signals import held_back
+
 
 def temporary_files(process: subprocess.Popen[bytes], folder: Path) -> list[str]:
     """Of the process: files in the temporary folder, also those without a name."""
@@ -60,6 +62,18 @@ def test_ctrl_c_while_the_program_starts_is_quiet(tmp_path: Path, delay: float) 
     assert process.returncode in (130, -signal.SIGINT)
     if process.returncode == 130:
         assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back on Windows")
+def test_a_signal_during_an_import_comes_after_it() -> None:
+    """Among what an exception there would be lost in: importlib's own callbacks, extensions in C."""
+    finished = False
+    with pytest.raises(KeyboardInterrupt), held_back():
+        signal.raise_signal(signal.SIGINT)
+        finished = True
+    assert finished
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("name", ["n" * 5000, "n/" * 3000])
