@@ -390,7 +390,7 @@ def _chosen(name: str, frames: np.ndarray, channel: int | None) -> np.ndarray:
         return frames if frames.ndim == 1 else frames[:, channel - 1]
     if channels == 1:
         return frames
-    heard = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
-    energies = np.einsum("nc,nc->c", heard, heard, dtype=np.float64)
-    mixed = heard.sum(axis=1, dtype=np.float64)
+    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
+    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
+    mixed = usable.sum(axis=1, dtype=np.float64)
     return frames[:, energies.argmax()] if mixed @ mixed < CANCELLED * energies.sum() else frames

@@ -67,7 +67,7 @@ def read_csv(
     """Your own recordings, listed in a table.
 
     SRC is a CSV file with the columns audio, text and perhaps speaker; audio is absolute or relative to the table. With
-    offset and duration, in seconds, a row is a part of its recording. Recordings that are missing are told of and left
+    offset and duration, in seconds, a row is a part of its recording. Recordings that are missing are reported and left
     out. No recording is in both train and dev.
     """
     from asr.data.corpora import csv_corpus

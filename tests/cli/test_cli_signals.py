@@ -67,10 +67,15 @@ def test_ctrl_c_while_the_program_starts_is_quiet(tmp_path: Path, delay: float) 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back on Windows")
 def test_a_signal_during_an_import_comes_after_it() -> None:
     """Among what an exception there would be lost in: importlib's own callbacks, extensions in C."""
-    finished = False
-    with pytest.raises(KeyboardInterrupt), held_back():
-        signal.raise_signal(signal.SIGINT)
-        finished = True
+    finished = []
+
+    def interrupted() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert finished
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
