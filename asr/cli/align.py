@@ -57,7 +57,7 @@ def align(
     """Write when each word of a known text is spoken.
 
     Words keep their case and punctuation; numbers, prices and abbreviations are read aloud by the rules of the
-    language. Words that are not spoken are reported and marked ("spoken": false in json, no length and a confidence of 0
+    language. Words that are not spoken are reported and marked ("spoken": false in json, no length and confidence 0
     elsewhere); a text that does not fit at all is an error. Without TEXT: every recording of a FOLDER with its text
     beside it, a.wav and a.txt, or of a MANIFEST (.jsonl), into --output-dir. If the model spells phones, textgrid has a
     tier and json a list of them.
