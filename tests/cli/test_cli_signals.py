@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import carrier
@@ -17,7 +18,10 @@ from asr.signals import held_back
 def temporary_files(process: subprocess.Popen[bytes], folder: Path) -> list[str]:
     """Of the process: files in the temporary folder, also those without a name."""
     links = Path(f"/proc/{process.pid}/fd")
-    opened = [os.readlink(link) for link in links.iterdir()] if links.exists() else []
+    opened = []
+    for link in links.iterdir() if links.exists() else []:
+        with suppress(FileNotFoundError):  # closed in the meantime
+            opened.append(os.readlink(link))
     return [name for name in opened if name.startswith(str(folder))] + [*os.listdir(folder)]
 
 
