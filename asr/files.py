@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from asr.errors import AsrError
+from asr.signals import held_back
 
 PIPE_SECONDS = 5.0  # to wait for a program that opens a pipe for writing
 TEXT_BYTES = 1 << 24  # most of a file that is read whole
@@ -67,6 +69,15 @@ def walk(
         on_error(problem)
 
     return os.walk(folder, onerror=report)
+
+
+def temporary_file() -> IO[bytes]:
+    """A file that is gone when it is closed, on Linux without a name in any folder. OSError.
+
+    `tempfile` chooses its folder by writing a file there, which an exception out of a signal would leave behind.
+    """
+    with held_back():
+        return tempfile.TemporaryFile()
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from asr.files import replacing
+from asr.files import replacing, temporary_file
 
 
 @pytest.fixture(params=["new", "old"])
@@ -86,3 +88,21 @@ def test_who_may_read_it_is_for_the_umask_to_say_not_for_the_writer(path: Path, 
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back on Windows")
+def test_a_signal_while_a_temporary_folder_is_chosen_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = os.unlink
+
+    def interrupted(path: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        remove(path)
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        temporary_file()
+    assert [*tmp_path.iterdir()] == []

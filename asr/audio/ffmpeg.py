@@ -7,7 +7,6 @@ import re
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -19,6 +18,7 @@ import numpy as np
 from asr.audio.probe import SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
+from asr.files import temporary_file
 
 TRUNCATION = 0.25  # seconds that may be missing before a file counts as truncated; encoder padding is below that
 MAX_ALLOCATION = 1 << 28  # bytes that ffmpeg may ask for at once; it would otherwise grant 2 GB to any header
@@ -62,7 +62,7 @@ def ffmpeg_frames(
     if found is None or found.format != "ogg":
         command += ["-af", CLOCK]
     command += ["-map", f"0:a:{(track or 1) - 1}", "-c:a", "pcm_f32be", "-f", "au", "-"]
-    with tempfile.TemporaryFile() as messages:
+    with temporary_file() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
         assert process.stdout is not None
         try:

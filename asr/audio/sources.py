@@ -26,7 +26,7 @@ from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AsrError, AudioError, one_line
-from asr.files import open_input, walk
+from asr.files import open_input, temporary_file, walk
 
 STANDARD_INPUT = "-"
 AUDIO_SUFFIXES = (
@@ -324,7 +324,7 @@ def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
     """
     try:
         if os.path.isdir(OPEN_FILES):
-            file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            file: IO[bytes] = stack.enter_context(temporary_file())
             path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")  # not "self": ffmpeg opens it, too
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asr-"))) / "audio"

@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ import numpy as np
 
 from asr.audio.probe import FORMATS
 from asr.errors import AudioError, one_line
+from asr.files import temporary_file
 
 ADDRESS = re.compile(r"(?:https?|rtsps?|rtmps?|rtp|udp|tcp|srt|mmsh?)://", re.IGNORECASE)
 # Not "file": a playlist from the network must not read files.
@@ -65,7 +65,7 @@ class AudioStream:
         raw = [] if self._raw is None else ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
         command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", "0:a:0"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]
-        self._messages = tempfile.TemporaryFile()
+        self._messages = temporary_file()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
