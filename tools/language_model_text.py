@@ -26,6 +26,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from hashlib import blake2b
 from multiprocessing import Pool
 from pathlib import Path
@@ -352,10 +353,10 @@ def build(snapshots: Path, out: Path, name: str, without: Overlap, jobs: int, ke
     words, left_out, seen, gap = 0, 0, set(), True
     target = out / f"{Path(name).name.split('.')[0]}.txt"
     part = target.with_suffix(".part")
-    with Pool(jobs) as pool, part.open("w") as file:
+    with Pool(jobs) if jobs > 1 else nullcontext() as pool, part.open("w") as file:
         if name in SOURCES:
             read = documents(snapshots, name)
-            texts = pool.imap(_all_sentences, read, chunksize=8) if jobs > 1 else map(sentences_of, read)
+            texts = pool.imap(_all_sentences, read, chunksize=8) if pool else map(sentences_of, read)
         else:
             texts = _given(name)
         for document in texts:

@@ -16,14 +16,18 @@ def main() -> None:
     """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 128 + the signal that ended it
     (130 on Ctrl-C).
     """
+    before = {}
     try:
         for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C, so that nothing is left behind
             number = getattr(signal, name, None)  # Windows has no SIGHUP, and `nohup` has it ignored
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, _end)
+                before[number] = signal.signal(number, _end)
         _run()
     except KeyboardInterrupt:  # while the program starts
         sys.exit(128 + signal.SIGINT)
+    finally:  # of a caller in the same process, whose children would have them too
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

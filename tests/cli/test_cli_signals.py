@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from program import PROGRAM, Command
 
+from asr.cli.main import main
 from asr.signals import held_back
 
 
@@ -66,6 +67,15 @@ def test_ctrl_c_while_the_program_starts_is_quiet(tmp_path: Path, delay: float) 
     assert process.returncode in (130, -signal.SIGINT)
     if process.returncode == 130:
         assert b"Traceback" not in err
+
+
+def test_the_signals_of_a_caller_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that it forks later would have them too, and not end when they are terminated."""
+    monkeypatch.setattr("sys.argv", ["asr", "--version"])
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    with pytest.raises(SystemExit):
+        main()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back on Windows")
