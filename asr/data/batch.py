@@ -46,6 +46,7 @@ class Batch:
     targets: Tensor  # (B, S) token ids, padded
     target_lengths: Tensor  # (B,)
     phones: Targets | None = None  # of the second head
+    letters: Targets | None = None  # of the attention decoder
 
     @classmethod
     def empty(cls) -> "Batch":

@@ -15,10 +15,11 @@ from asr.files import open_input
 from asr.model.bundle import Bundle, find_inside
 from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
-from asr.nn.config import validated
+from asr.nn.config import AttentionConfig, validated
 from asr.normalize import APOSTROPHES
 
 TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
+ATTENTION_MODEL = "second_pass.model"  # of the attention decoder
 CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 
 
@@ -155,6 +156,11 @@ def _open_tokenizer(config: TokenizerConfig, model: Path) -> Tokenizer:
 def phones_tokenizer(config: PhonesConfig) -> TokenizerConfig:
     """The tokenizer settings of the second head."""
     return TokenizerConfig(vocabulary=config.vocabulary, case="keep", alphabet=config.alphabet)
+
+
+def attention_tokenizer(config: AttentionConfig, first: TokenizerConfig) -> TokenizerConfig:
+    """The tokenizer settings of the attention decoder: letters, those of the first head's."""
+    return TokenizerConfig(vocabulary=config.vocabulary, case=first.case, alphabet=first.alphabet, unknown="drop")
 
 
 def bundle_tokenizer(bundle: Bundle) -> Tokenizer:

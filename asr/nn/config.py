@@ -59,3 +59,24 @@ class LanguageConfig:
     layers: Layers = 2
     hidden_size: Size = 512  # of every layer
     dropout: Share = 0.1  # on the embedding and on the output of each recurrent layer
+
+
+@dataclass
+class AttentionConfig:
+    """Attention decoder on the encoder of an acoustic model, for a second pass over the beam's n best.
+
+    It is trained beside CTC, (1 − weight) · CTC + weight · attention (Watanabe et al. 2017, "Hybrid CTC/attention
+    architecture for end-to-end speech recognition"), or later on an encoder that stays as it is.
+    """
+
+    weight: Share = 0.0  # 0 for no decoder
+    freeze_encoder: StrictBool = False  # only the decoder learns, on the encoder of `init_from`
+    vocabulary: Vocabulary = 500  # BPE tokens of the letters, with the boundary
+    cell: Cell = "lstm"
+    layers: Annotated[int, Field(ge=1, le=4, strict=True)] = 2
+    hidden_size: Size = 256  # of every layer
+    heads: Annotated[int, Field(ge=1, le=64, strict=True)] = 4
+    score: Literal["dot", "additive"] = "dot"
+    dropout: Share = 0.1  # on the embedding, and on what each layer adds
+    smoothing: Share = 0.1  # share of the target that is spread over all tokens
+    guide: NotNegative = 1.0  # weight of attention far from the diagonal

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.tokens import BLANK_ID
-from asr.nn.config import AcousticConfig
+from asr.nn.attention import AttentionDecoder
+from asr.nn.config import AcousticConfig, AttentionConfig
 from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH, LogMel
 from asr.nn.lookahead import Lookahead
 from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
@@ -46,8 +47,13 @@ class AcousticModel(nn.Module):
     samples after lengths[b] never change a result. Log-probabilities are float32 under autocast too.
     """
 
-    def __init__(self, config: AcousticConfig, vocabulary: int, phones: int = 0):
-        """phones: size of a second output layer, beside the first, that only training uses; 0 for none."""
+    def __init__(
+        self, config: AcousticConfig, vocabulary: int, phones: int = 0, attention: AttentionConfig | None = None
+    ):
+        """phones: size of a second output layer, beside the first, that only training uses; 0 for none.
+
+        attention: of a decoder on the encoded frames; none if its weight is 0.
+        """
         super().__init__()
         self.config = config
         self.features = LogMel(config.n_mels, config.energy_floor)
@@ -61,6 +67,9 @@ class AcousticModel(nn.Module):
         self.lookahead = Lookahead(config.hidden_size, config.lookahead) if config.lookahead else nn.Identity()
         self.head = nn.Linear(config.hidden_size, vocabulary)
         self.phones_head = nn.Linear(config.hidden_size, phones) if phones else None
+        self.attention: AttentionDecoder | None = None
+        if attention is not None and attention.weight:
+            self.attention = AttentionDecoder(attention, config.hidden_size)
         self.graphs: Callable[[Tensor, Tensor], list[Tensor] | None] | None = None  # `asr.nn.graphs`, in training
         self.left_padding = CONTEXT_SAMPLES // 2 if config.bidirectional else CONTEXT_SAMPLES
 

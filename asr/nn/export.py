@@ -11,12 +11,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.files import replacing
+from asr.nn.attention import AttentionDecoder
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, StreamState
 from asr.nn.language_model import LanguageModel
 
 OPSET = 17
-# The second axes, beside that of the batch, that vary.
-TIME_AXES = {"waveform": "samples", "chunk": "samples", "tokens": "frames", "log_probs": "frames", "encoded": "frames"}
+# The axes, beside that of the batch, that vary.
+AXES = {
+    "waveform": {1: "samples"},
+    "chunk": {1: "samples"},
+    "tokens": {1: "tokens"},
+    "log_probs": {1: "frames"},
+    "encoded": {1: "frames"},
+    "weights": {2: "tokens", 3: "frames"},
+}
 RECURRENT_NODES = ("RNN", "LSTM", "GRU")
 # Matrices below this many numbers are not worth quantising.
 MIN_QUANTIZED = 10_000
@@ -69,9 +77,20 @@ def export_language_model(model: LanguageModel, path: Path) -> None:
     _export(model, inputs, ["log_probs", "next_state"], path)
 
 
+def export_attention(decoder: AttentionDecoder, path: Path) -> None:
+    """Write the float32 graph of the decoder for token sequences of one recording; see `AttentionDecoder`.
+
+    tokens (N, S) int64, state, encoded (1, T, size) → log_probs (N, S, V), next_state, weights (N, layers, S, T).
+    """
+    decoder = decoder.eval().cpu()
+    tokens, encoded = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(1, 5, decoder.attentions[0].key.in_features)
+    inputs = {"tokens": tokens, "state": decoder.start(2), "encoded": encoded}
+    _export(decoder, inputs, ["log_probs", "next_state", "weights"], path)
+
+
 def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
-    """`inputs`: an example of each, with a batch of 1."""
-    axes = {name: {0: "batch"} | ({1: TIME_AXES[name]} if name in TIME_AXES else {}) for name in (*inputs, *outputs)}
+    """`inputs`: an example of each."""
+    axes = {name: {0: "batch"} | AXES.get(name, {}) for name in (*inputs, *outputs)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # torch's newer exporter bakes the example's number of frames into the graph, so the older one it is.

@@ -5,6 +5,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean as mean
 from typing import Any
@@ -14,15 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from asr.data.augment.batch import SpecAugment
-from asr.data.batch import Batch, read_sources
+from asr.data.batch import Batch, Targets, read_sources
 from asr.data.manifest import Entry
 from asr.data.pronunciation import make_speller
-from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, Tokenizer, make_tokenizer, phones_tokenizer
+from asr.data.tokenizer import (
+    ATTENTION_MODEL,
+    PHONES_MODEL,
+    TOKENIZER_MODEL,
+    TextRule,
+    Tokenizer,
+    attention_tokenizer,
+    make_tokenizer,
+    phones_tokenizer,
+)
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.lexicon import Pronunciations
 from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
 from asr.model.bundle import LEXICON
+from asr.nn.attention import AttentionDecoder, teacher_forced
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
@@ -47,6 +58,8 @@ class AcousticEpoch(Epoch):
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
+    attention_loss: float = 0.0  # nats per token of the attention decoder on the dev data
+    attention_accuracy: float = 0.0  # share of these tokens that it finds likeliest after the true ones
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -57,7 +70,8 @@ class AcousticEpoch(Epoch):
     def outcome(self) -> str:
         too_short = f"  too short for their text: {self.too_short}" if self.too_short else ""
         more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
-        return f"WER {self.dev_wer:6.2%}{more}{too_short}"
+        found = f"  attention loss {self.attention_loss:.3f}, {self.attention_accuracy:.1%} right"
+        return f"WER {self.dev_wer:6.2%}{more}{found * (self.attention_loss > 0)}{too_short}"
 
     @property
     def advice(self) -> str:
@@ -89,14 +103,18 @@ class AcousticTask(Task):
         self._prepare_data(begun, None if begun else self.source or teacher)
         self.tokens = self.tokenizer.tokens
         phones = len(self.phones.tokens) if self.phones else 0
-        self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens), phones).to(device)
+        self.model: AcousticModel = AcousticModel(recipe.model, len(self.tokens), phones, recipe.attention).to(device)
+        if recipe.attention.freeze_encoder:
+            assert self.model.attention is not None
+            self.model.requires_grad_(False)
+            self.model.attention.requires_grad_(True)
         if teacher is not None and teacher.tokenizer.tokens.symbols != self.tokens.symbols:
             raise RecipeError(
                 f"objective.teacher: {teacher.path} has other tokens; set kind, case, alphabet and vocabulary of "
                 "tokenizer as they are there"
             )
         taught_by = None if teacher is None else teacher.model().to(device)
-        self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight)
+        self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight, recipe.attention)
         self.epoch_amount = self.data.seconds * recipe.data.passes
         self.epoch_batches = self.data.batches * recipe.data.passes
         self.carried: dict[str, Tensor] = {}
@@ -117,7 +135,7 @@ class AcousticTask(Task):
         self.phones: Tokenizer | None = None
         with distributed.main_first():
             if distributed.is_main() and not begun:  # a run that was stopped may have had another vocabulary
-                for name in (TOKENIZER_MODEL, PHONES_MODEL, LEXICON):
+                for name in (TOKENIZER_MODEL, PHONES_MODEL, ATTENTION_MODEL, LEXICON):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
@@ -132,8 +150,13 @@ class AcousticTask(Task):
                     raise RecipeError('phones.weight: no training manifest has "phones"; add them, or set it to 0')
                 config = phones_tokenizer(recipe.phones)
                 self.phones = make_tokenizer(config, spelled, recipe.folder / PHONES_MODEL, "phones")
+            letters: Tokenizer | None = None
+            if recipe.attention.weight:
+                config = attention_tokenizer(recipe.attention, recipe.tokenizer)
+                written = filter(None, map(TextRule(config), (entry.text for entry in chosen), repeat("")))
+                letters = make_tokenizer(config, written, recipe.folder / ATTENTION_MODEL, "attention")
         ids = {entry.id for entry in chosen}
-        self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say)
+        self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say, letters)
 
     def _chosen(self, entries: list[Entry]) -> list[Entry]:
         least, recipe = self.recipe.data.min_confidence, self.recipe
@@ -185,9 +208,11 @@ class AcousticTask(Task):
         return int(tokens.sum()), int((tokens == 0).sum())
 
     def _tokens(self, batch: Batch) -> Tensor:
-        """Tokens of each utterance, (B,); 0 for one too short for its text."""
-        usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
-        return batch.target_lengths * usable
+        """Tokens of each utterance that are learned, (B,); 0 for one that cannot be."""
+        if self.recipe.attention.freeze_encoder:
+            assert batch.letters is not None
+            return (batch.letters.lengths + 1) * (batch.letters.lengths > 0)
+        return ctc_tokens(batch)
 
     def loss(self, batch: Batch) -> Tensor:
         return self.objective(self.model, batch, self.augment).sum()
@@ -200,30 +225,56 @@ class AcousticTask(Task):
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
         wers: dict[str, float] = {}
         measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
+        attended: list[tuple[float, int, int]] = []  # loss, right and all tokens of the attention decoder
         only_blanks = True
         with Saturation(model) as saturation:
             for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
                 utterances = []
                 for batch in self.data.dev(number):
                     saturation.lengths = output_lengths(batch.lengths)
-                    log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
+                    log_probs, encoded, lengths = model(batch.waveforms.to(self.device), batch.lengths)
                     seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
                     if not number:
+                        if model.attention is not None and batch.letters is not None:
+                            attended.append(attention_results(model.attention, encoded, lengths, batch.letters))
                         losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
-                        measured += zip(seconds, losses, self._tokens(batch).tolist(), strict=True)
+                        measured += zip(seconds, losses, ctc_tokens(batch).tolist(), strict=True)
                     rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
                     texts = [greedy_text(decoder, row[:length]) for row, length in rows]
                     only_blanks = only_blanks and not any(texts)
                     utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
                 wers[name] = evaluate(utterances).wer
+        letters = max(1, sum(tokens for *_, tokens in attended))
+        attention_loss = sum(loss for loss, *_ in attended) / letters
+        dev_loss = sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured))
         return {
-            "dev_loss": sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured)),
+            "dev_loss": attention_loss if self.recipe.attention.freeze_encoder else dev_loss,
+            "attention_loss": attention_loss,
+            "attention_accuracy": sum(right for _, right, _ in attended) / letters,
             "dev_wer": wers.pop(self.recipe.data.dev),
             "more_wer": wers,
             "only_blanks": only_blanks,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
+
+
+def ctc_tokens(batch: Batch) -> Tensor:
+    """Tokens of each utterance, (B,); 0 for one too short for its text."""
+    usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
+    return batch.target_lengths * usable
+
+
+def attention_results(
+    decoder: AttentionDecoder, encoded: Tensor, frames: Tensor, letters: Targets
+) -> tuple[float, int, int]:
+    """Loss in nats without label smoothing, tokens found likeliest after the true ones, and all tokens of a batch."""
+    log_probs, outputs, _ = teacher_forced(decoder, encoded, frames.to(encoded.device), letters.ids.to(encoded.device))
+    lengths = letters.lengths.to(encoded.device).unsqueeze(1)
+    counted = (torch.arange(outputs.shape[1], device=encoded.device) <= lengths) & (lengths > 0)
+    losses = -log_probs.gather(2, outputs.unsqueeze(2)).squeeze(2)
+    right = log_probs.argmax(2) == outputs
+    return float(losses[counted].sum()), int(right[counted].sum()), int(counted.sum())
 
 
 def greedy_text(decoder: GreedyDecoder, log_probs: np.ndarray) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONSTANT = "constant.safetensors"  # weights from before the decay of the learning rate, half precision
 WINDOW = "window.safetensors"  # of a run with a budget of minutes: weights that are never older than a minute
 WINDOW_SECONDS = 60.0
-PHONES = "phones_head."  # of the weights of the second output layer
+PHONES, ATTENTION = "phones_head.", "attention."  # of the weights of the second output layer, and of a decoder
 MODEL, AVERAGE = "model.", "carried.average.module."  # of the names of the weights and of their moving average
 
 
@@ -141,8 +141,9 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fill_model(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    if not any(name.startswith(PHONES) for name in model.state_dict()):  # which only training needs
-        weights = {name: value for name, value in weights.items() if not name.startswith(PHONES)}
+    for prefix in (PHONES, ATTENTION):  # which the acoustic model does without
+        if not any(name.startswith(prefix) for name in model.state_dict()):
+            weights = {name: value for name, value in weights.items() if not name.startswith(prefix)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

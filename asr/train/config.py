@@ -19,7 +19,17 @@ from asr.data.pronunciation import suits
 from asr.errors import RecipeError, one_line
 from asr.files import read_text, replacing
 from asr.model.bundle import current_field
-from asr.nn.config import AcousticConfig, Count, CountOrZero, LanguageConfig, NotNegative, Positive, Share, Threads
+from asr.nn.config import (
+    AcousticConfig,
+    AttentionConfig,
+    Count,
+    CountOrZero,
+    LanguageConfig,
+    NotNegative,
+    Positive,
+    Share,
+    Threads,
+)
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +135,7 @@ class AcousticRecipe(Recipe):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     phones: PhonesConfig = field(default_factory=PhonesConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
 
     @model_validator(mode="after")
     def _check_sections(self) -> "AcousticRecipe":
@@ -144,7 +155,11 @@ class AcousticRecipe(Recipe):
             raise ValueError("objective.consistency needs masks; set augment.mask_below_wer, which is 0, to 1")
         if objective.intermediate + objective.smoothing + objective.distillation + self.phones.weight >= 1:
             raise ValueError("objective.intermediate, smoothing, distillation and phones.weight leave nothing for CTC")
-        tokenizer = self.tokenizer
+        tokenizer, attention = self.tokenizer, self.attention
+        if attention.hidden_size % attention.heads:
+            raise ValueError(f"attention.hidden_size={attention.hidden_size} is no multiple of heads={attention.heads}")
+        if attention.freeze_encoder and not (attention.weight and self.init_from):
+            raise ValueError("attention.freeze_encoder needs attention.weight=1, and init_from with the encoder")
         if tokenizer.spelling == "phones" and not suits(tokenizer.lexicon, self.language):
             raise ValueError(
                 f"tokenizer.kind={tokenizer.kind}: {tokenizer.lexicon} has no words of language {self.language!r}; "

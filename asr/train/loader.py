@@ -23,7 +23,7 @@ from asr.data.augment.room import simulate
 from asr.data.batch import Batch, LeftOut, Targets
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry, read_manifest
-from asr.data.tokenizer import Tokenizer
+from asr.data.tokenizer import TextRule, Tokenizer, attention_tokenizer
 from asr.errors import RecipeError
 from asr.nn.ctc_model import SAMPLES_PER_FRAME
 from asr.nn.frontend import SAMPLE_RATE
@@ -98,13 +98,17 @@ class CorpusData:
         dev: Sequence[Manifests],
         device: torch.device,
         say: Callable[[str], None],
+        letters: Tokenizer | None = None,
     ):
-        """phones: of the second head; chosen: ids of those to learn from. RecipeError if no utterance of a set, or no
-        recording of noise or rooms, can be used.
+        """phones: of the second head; chosen: ids of those to learn from; letters: of the attention decoder.
+
+        RecipeError if no utterance of a set, or no recording of noise or rooms, can be used.
         """
         self.recipe = recipe
         self.tokenizer = tokenizer
         self.phones = phones
+        self.letters = letters
+        self.letter_rule = TextRule(attention_tokenizer(recipe.attention, recipe.tokenizer))
         self.device = device
         self.say = say
         self.folder = Path(recipe.output) / AUDIO
@@ -234,7 +238,11 @@ class CorpusData:
         if self.phones:
             spelled = [[part.utterance.phones for part in row] for row in rows]
             phones = Targets.pad([self.phones.encode(" ".join(row)) if all(row) else [] for row in spelled])
-        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, phones)
+        letters = None
+        if self.letters:
+            written = [[self.letter_rule(part.utterance.text, part.utterance.id) for part in row] for row in rows]
+            letters = Targets.pad([self.letters.encode(" ".join(row)) if all(row) else [] for row in written])
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, phones, letters)
 
     def _waveforms(self, corpus: Corpus, rows: Sequence[Utterance]) -> Tensor:
         """(B, N) float32 on the device, padded with zeros."""

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.data.batch import Batch
+from asr.nn.attention import attention_loss
+from asr.nn.config import AttentionConfig
 from asr.nn.ctc_model import AcousticModel, Augment, ctc_loss
 from asr.train.config import ObjectiveConfig
 
@@ -15,16 +17,26 @@ class Objective:
     """Loss of each utterance of a batch, (B,), in nats; 0 for one too short for its text.
 
     teacher: for distillation, a model with the same tokens; it stays as it is. phones: weight of the second head.
+    attention: of the decoder whose loss is weighed against all the others (Watanabe et al. 2017, equation 8).
     """
 
-    def __init__(self, config: ObjectiveConfig, teacher: AcousticModel | None = None, phones: float = 0.0):
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        teacher: AcousticModel | None = None,
+        phones: float = 0.0,
+        attention: AttentionConfig | None = None,
+    ):
         self.config = config
         self.teacher = teacher
         self.phones = phones
+        self.attention = attention or AttentionConfig()
         if teacher is not None:
             teacher.eval()
 
     def __call__(self, model: AcousticModel, batch: Batch, augment: Augment | None) -> Tensor:
+        if self.attention.freeze_encoder:
+            return self._decoder_loss(model, batch, augment)
         config, device = self.config, model.head.weight.device
         views = 2 if config.consistency and augment is not None else 1
         layer = self.layer(model)
@@ -48,12 +60,33 @@ class Objective:
             loss = loss + config.distillation * distillation(log_probs, taught, here, config.delay)
         if views == 2:
             loss = loss + config.consistency * consistency(log_probs, here)
+        if weight := self.attention.weight:
+            loss = (1 - weight) * loss + weight * self._attention_loss(model, encoded[-1], here, batch, views)
         return torch.where(usable, loss, 0.0).unflatten(0, (views, -1)).mean(0)
 
     def layer(self, model: AcousticModel) -> int | None:
         """Of the intermediate CTC."""
         config = self.config
         return (config.intermediate_layer or model.config.layers // 2) if config.intermediate else None
+
+    def _decoder_loss(self, model: AcousticModel, batch: Batch, augment: Augment | None) -> Tensor:
+        """The attention's loss alone, of an encoder that stays as it is: without dropout and without gradients."""
+        model.eval()
+        assert model.attention is not None
+        model.attention.train()
+        device = model.head.weight.device
+        with torch.no_grad():
+            (encoded,), frames = model.encode(batch.waveforms.to(device), batch.lengths, augment)
+        return self._attention_loss(model, encoded, frames.to(device), batch, 1)
+
+    def _attention_loss(
+        self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int
+    ) -> Tensor:
+        """Of the decoder, (B · views,); 0 for an utterance with no letters."""
+        assert batch.letters is not None
+        assert model.attention is not None
+        targets, lengths = (x.to(encoded.device, non_blocking=True) for x in (batch.letters.ids, batch.letters.lengths))
+        return attention_loss(model.attention, encoded, frames, targets.repeat(views, 1), lengths.repeat(views))
 
     def _phone_loss(self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int) -> Tensor:
         """CTC of the second head, (B · views,); 0 for an utterance without phones, or too short for them."""

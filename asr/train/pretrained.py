@@ -9,13 +9,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asr.data.config import TokenizerConfig
-from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, BpeTokenizer, Tokenizer, read_tokenizer
+from asr.data.tokenizer import (
+    ATTENTION_MODEL,
+    PHONES_MODEL,
+    TOKENIZER_MODEL,
+    BpeTokenizer,
+    Tokenizer,
+    attention_tokenizer,
+    read_tokenizer,
+)
 from asr.errors import RecipeError, one_line
 from asr.model.bundle import find_inside, load_bundle, packaged_models, require_inside
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.config import AcousticConfig, validated
 from asr.nn.ctc_model import AcousticModel
-from asr.train.checkpoint import PHONES, fill_model, read_weights
+from asr.train.checkpoint import ATTENTION, PHONES, fill_model, read_weights
 from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
 
@@ -44,10 +52,14 @@ class TrainedModel:
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
         """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
 
-        The second head is taken where it has the same size, so where `give_tokenizers` gave its tokens too.
+        The second head and the attention decoder are taken where they have the same size, so where `give_tokenizers`
+        gave their tokens too.
         """
         same = tokens.symbols == self.tokenizer.tokens.symbols
         own, theirs = model.state_dict(), self.model().state_dict()
+        decoder = {name: value for name, value in self.weights.items() if name.startswith(ATTENTION)}
+        if all(name in own and own[name].shape == value.shape for name, value in decoder.items()):
+            theirs |= decoder
         taken = {
             name: value
             for name, value in theirs.items()
@@ -60,12 +72,16 @@ class TrainedModel:
         """Copy its tokenizers to the folder of a run, each if the recipe asks for such a one."""
         if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
             (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
-        if recipe.phones.weight and (path := find_inside(self.path, PHONES_MODEL)):
-            phones = BpeTokenizer(path.read_bytes())
-            letters = {symbol for symbol in phones.tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
-            if len(phones.tokens) == recipe.phones.vocabulary and letters == set(recipe.phones.alphabet):
-                assert phones.model is not None
-                (recipe.folder / PHONES_MODEL).write_bytes(phones.model)
+        attention = attention_tokenizer(recipe.attention, recipe.tokenizer)
+        for name, config, weight in (
+            (PHONES_MODEL, recipe.phones, recipe.phones.weight),
+            (ATTENTION_MODEL, attention, recipe.attention.weight),
+        ):
+            if weight and (path := find_inside(self.path, name)):
+                tokens = BpeTokenizer(path.read_bytes()).tokens
+                letters = {symbol for symbol in tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
+                if len(tokens) == config.vocabulary and letters == set(config.alphabet) - {" "}:
+                    (recipe.folder / name).write_bytes(path.read_bytes())
 
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
