@@ -119,10 +119,7 @@ class NeuralModel:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, as in training. LanguageModelError names a character that has no token."""
-        fold = {"lower": str.lower, "upper": str.upper}.get(self.config.tokenizer.get("case", ""), str)
-        pieces = [piece for word in fold(text).split() for piece in self.tokens.pieces(word)]
-        if self.config.tokenizer.get("kind") != "bpe":
-            pieces = pieces[1:]  # character models have `▁` between words only
+        pieces = self.tokens.spell(text, self.config.tokenizer)
         for piece in pieces:
             if piece not in self.tokens.ids:
                 raise LanguageModelError(f"{self.config.name} has no token for '{piece}' in “{one_line(text)}”")

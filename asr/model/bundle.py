@@ -7,6 +7,7 @@ weights.safetensors   the same weights in half precision
 MODEL_CARD.md         data, license, error rates
 tokenizer.model       sentencepiece's model, for BPE
 SHA256SUMS            checksums of the others, for `asr models --verify`
+second_pass.onnx      an attention decoder, with its alphabet second_pass.txt, see `asr.model.second_pass`
 lexicon.lex, g2p.lm   pronunciations, and rules for other words, where tokens spell phones and no packaged ones serve
 """
 

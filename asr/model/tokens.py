@@ -5,9 +5,10 @@ new word. In a character model `▁` is a token of its own.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
@@ -65,6 +66,12 @@ class Tokens:
             _, place = min(pairs)
             pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
         return pieces
+
+    def spell(self, text: str, tokenizer: Mapping[str, Any]) -> list[str]:
+        """How a text is spelled by a model with these settings of its tokenizer; a piece may be no token."""
+        fold = {"lower": str.lower, "upper": str.upper}.get(tokenizer.get("case", ""), str)
+        pieces = [piece for word in fold(text).split() for piece in self.pieces(word)]
+        return pieces if tokenizer.get("kind") == "bpe" else pieces[1:]  # characters: `▁` between words only
 
     def text(self, ids: Iterable[int]) -> str:
         """The text that token ids spell: words separated by single spaces."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ from asr.data.manifest import read_manifest
 from asr.data.pronunciation import PhoneSpeller
 from asr.data.sentences import read_texts
 from asr.data.shards import ShardEntry, read_recordings, read_training
-from asr.data.tokenizer import PHONES_MODEL, TOKENIZER_MODEL, TextRule, bundle_tokenizer
+from asr.data.tokenizer import (
+    ATTENTION_MODEL,
+    PHONES_MODEL,
+    TOKENIZER_MODEL,
+    BpeTokenizer,
+    TextRule,
+    bundle_tokenizer,
+)
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import AudioError, RecipeError, one_line
@@ -29,11 +37,12 @@ from asr.evaluate.priors import measure_priors
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
 from asr.lm.neural import KIND, NeuralConfig, NeuralModel
+from asr.model import second_pass
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.checksums import SUMS, write_checksums
 from asr.model.tokens import Tokens
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
-from asr.nn.export import export_language_model, export_onnx, quantize_weights, save_weights
+from asr.nn.export import export_attention, export_language_model, export_onnx, quantize_weights, save_weights
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.language_model import LanguageModel
 from asr.recognize.offline import Recognition, Recognizer
@@ -52,7 +61,7 @@ INT8_MAX_PERPLEXITY_RISE = 0.01
 FROM_SHARDS = 500  # recordings of a set of shards, by which priors are measured
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
-BUNDLE_FILES = {"config.json", "tokens.txt", "MODEL_CARD.md", SUMS}
+BUNDLE_FILES = {"config.json", "tokens.txt", second_pass.TOKENS, "MODEL_CARD.md", SUMS}
 BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".lex", ".arpa", ".gz"}
 
 
@@ -81,13 +90,18 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
     with bundle_folder(run.checkpoint.parent, target) as folder:
         if spelling == "phones":
             lexicon = PhoneSpeller(recipe.tokenizer.lexicon, recipe.language).put(run.checkpoint.parent, folder)
-        for name in (TOKENIZER_MODEL, PHONES_MODEL):
+        for name in (TOKENIZER_MODEL, PHONES_MODEL, ATTENTION_MODEL):
             if (run.checkpoint.parent / name).exists():
                 shutil.copy(run.checkpoint.parent / name, folder)
         vocabulary = len(Tokens.load(folder / "tokens.txt"))
-        model = AcousticModel(recipe.model, vocabulary, recipe.phones.vocabulary if recipe.phones.weight else 0)
+        phones = recipe.phones.vocabulary if recipe.phones.weight else 0
+        model = AcousticModel(recipe.model, vocabulary, phones, recipe.attention)
         progress = load_weights(run.checkpoint, model)
-        graphs = write_graphs(model, folder, export_onnx)
+        graphs = write_graphs(model, folder, partial(export_onnx, encoded=model.attention is not None))
+        if model.attention is not None:
+            BpeTokenizer((folder / ATTENTION_MODEL).read_bytes()).tokens.save(folder / second_pass.TOKENS)
+            export_attention(model.attention, folder / second_pass.GRAPH)
+            quantize_weights(folder / second_pass.GRAPH, folder / second_pass.GRAPH)
         config = BundleConfig(
             name=recipe.name,
             language=recipe.language,
