@@ -16,7 +16,7 @@ from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
 from asr.evaluate.live import Instability, transcribe_live
-from asr.evaluate.wer import Utterance, report
+from asr.evaluate.wer import Utterance, oracle, report
 from asr.evaluate.wer import evaluate as score
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
@@ -41,7 +41,11 @@ def evaluate(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
+    second_pass: options.SecondPass = None,
     lexicon: options.Lexicon = None,
+    nbest: Annotated[
+        int, Option(min=1, max=100, help="For beam: also the error rate of the best of so many hypotheses (oracle).")
+    ] = 1,
     batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
 ) -> None:
@@ -50,9 +54,13 @@ def evaluate(
     With a 95 % confidence interval and the real-time factor. Case and punctuation are not scored. A recording that
     cannot be read counts with the text up to there. --streaming adds the instability: the share of words that changed.
     """
+    if nbest > 1 and streaming:
+        raise typer.BadParameter("goes without --streaming", param_hint="--nbest")
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon)
+    decoding = options.decoder_options(
+        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest, second_pass
+    )
     entries = read_manifest(manifest)
     Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file, lexicon], force).check(output)
     bundle = options.load_model(model, language)
@@ -75,10 +83,15 @@ def evaluate(
     ]
     result = score(utterances)
     result = dataclasses.replace(result, rtf=elapsed / result.seconds if result.seconds else None)
+    more = {"instability": instability.rate} if streaming else {}
+    if nbest > 1:
+        texts = [[item.text for item in recognition.transcript.alternatives] for recognition in recognitions]
+        more["oracle_wer"] = oracle(utterances, texts).wer
     if json:
-        print(json_module.dumps(dataclasses.asdict(result) | ({"instability": instability.rate} if streaming else {})))
+        print(json_module.dumps(dataclasses.asdict(result) | more))
     else:
-        print(f"{result}, instability {instability.rate:.1%}" if streaming else result)
+        names = {"instability": "instability {:.1%}", "oracle_wer": f"oracle WER of the {nbest} best {{:.2%}}"}
+        print(", ".join([str(result), *(names[name].format(value) for name, value in more.items())]))
     if output is not None:
         write_text(output, report(utterances))
     if failures:

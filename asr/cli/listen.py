@@ -33,7 +33,11 @@ OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
 BeforeSpeech = Annotated[float, Option(help="Silence before the first word after which to start afresh.")]
 SecondPass = Annotated[
-    str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
+    str | None,
+    Option(
+        metavar="MODEL|none",
+        help="Model that recognizes finished utterances again, as en-bilstm; none: nor does the model's own decoder.",
+    ),
 ]
 
 
@@ -82,7 +86,9 @@ def listen(
     if list_devices:
         print_devices()
         return
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon)
+    decoding = options.decoder_options(
+        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, second_pass=second_pass
+    )
     try:
         endpoint = Endpoint(after_speech, before_speech, max_utterance)
     except ArgumentError as error:
@@ -93,7 +99,7 @@ def listen(
     source = open_source(device, input, realtime, rate, sample_format)
     name = printable(source.device.name if isinstance(source, microphone.Microphone) else source.name)
     bundle = options.load_model(model, language)
-    second = options.load_model(second_pass, language) if second_pass is not None else None
+    second = options.load_model(second_pass, language) if second_pass not in (None, options.NO_SECOND_PASS) else None
     recognizer = StreamingRecognizer(bundle, decoding, endpoint, second, threads)
     layout = Layout(line_width, lines, timestamps)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)

@@ -20,6 +20,7 @@ from asr.model.session import MAX_THREADS
 from asr.output.writers import FORMATS, LIVE_FORMATS
 from asr.recognize.offline import MAX_BATCH_SIZE
 
+NO_SECOND_PASS = "none"
 LANGUAGES = {"en": "English"}  # codes of the packaged models
 
 
@@ -64,7 +65,7 @@ Decoder = Annotated[
     str,
     Option(
         click_type=click.Choice(get_args(DecoderName)),
-        help="beam: uses a language model, more accurate; greedy: fastest.",
+        help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has it.",
     ),
 ]
 BeamWidth = Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")]
@@ -78,6 +79,12 @@ Lexicon = Annotated[
     Option(metavar="FILE", help="For a model that spells phones: words and phones, to add to its own lexicon."),
 ]
 Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
+SecondPass = Annotated[
+    str | None,
+    Option(
+        click_type=click.Choice([NO_SECOND_PASS]), help="For beam: without the attention decoder of a model with one."
+    ),
+]
 
 
 class Command(TyperCommand):
@@ -110,6 +117,7 @@ def decoder_options(
     rescore: Path | None,
     lexicon: Path | None,
     nbest: int = 1,
+    second_pass: str | None = None,
 ) -> DecoderOptions:
     """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
     text = hotwords or ""
@@ -118,11 +126,15 @@ def decoder_options(
             text += "\n" + read_text(hotwords_file, "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
-    given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": nbest > 1}
+    several = nbest > 1 and decoder == "greedy"
+    given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": several}
     for option, value in given.items():
-        if value and decoder == "greedy":
+        if value and decoder != "beam":
             raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-    return DecoderOptions(cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore, lexicon)
+    first_pass_only = second_pass == NO_SECOND_PASS
+    return DecoderOptions(
+        cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore, lexicon, second_pass=not first_pass_only
+    )
 
 
 def load_model(model: str, language: str | None) -> Bundle:

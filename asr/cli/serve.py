@@ -70,7 +70,9 @@ def serve(
         raise AsrError(
             f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
         ) from None
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, None, None)
+    decoding = options.decoder_options(
+        decoder, beam_width, lm, hotwords, hotwords_file, None, None, second_pass=second_pass
+    )
     if (certificate is None) != (key is None):
         raise typer.BadParameter("goes with --key", param_hint="--certificate")
     bundle = options.load_model(model, None)
@@ -87,7 +89,7 @@ def serve(
     sockets = [listen_at(host, number) for number in (port, vosk_port) if number is not None]
     wyoming = listen_at(host, wyoming_port) if wyoming_port is not None else None
     recognizer = Recognizer(bundle, decoding, threads=threads)
-    second = recognizer if second_pass == model else second_pass
+    second = recognizer if second_pass == model else second_pass if second_pass != options.NO_SECOND_PASS else None
     # One thread advances all streams; more of them in the model would take the processor from the others.
     batcher = Batcher(options.load_model(live_model, None), decoding, second, threads=1)
     recognizers = {item.bundle.config.name: item for item in (recognizer, Recognizer(batcher, decoding))}

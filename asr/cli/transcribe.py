@@ -94,6 +94,7 @@ def transcribe(
     hotwords: options.Hotwords = None,
     hotwords_file: options.HotwordsFile = None,
     rescore: options.Rescore = None,
+    second_pass: options.SecondPass = None,
     lexicon: options.Lexicon = None,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = BATCH_SIZE,
@@ -113,7 +114,9 @@ def transcribe(
         raise typer.BadParameter("a manifest has one text for each recording", param_hint="--channels")
     options.check_names(formats, sources)
     selection, layout = Selection(channels, track, start or 0.0, end), Layout(line_width, lines, timestamps)
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest)
+    decoding = options.decoder_options(
+        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest, second_pass
+    )
     folder = output_folder(output, output_dir)
     if skip_existing and (force or folder is None):
         what = "--force excludes it" if force else "goes with a folder to write to"

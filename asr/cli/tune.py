@@ -55,8 +55,8 @@ def tune(
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         samples = []
         for entry in entries:
-            log_probs = recognizer.log_probs(entry.source, on_progress=on_progress)
-            samples.append(Sample(entry.id, entry.text, entry.speaker or "-", log_probs))
+            frames, _ = recognizer.frames_and_seconds(entry.source, on_progress=on_progress)
+            samples.append(Sample(entry.id, entry.text, entry.speaker or "-", frames))
     own = bundle.config.decoder.lm
     choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]
     models = [name for name in choice if name not in ("", NO_LM)]

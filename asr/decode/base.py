@@ -31,6 +31,7 @@ class Hypothesis:
     acoustic: float  # the part of the score that comes from the log-probs
     stable: int = 0  # number of words at the start that no further frame can change; 0 when finished
     rescoring: float = 0.0  # the part of the score that a second pass added
+    second_pass: tuple[float, ...] = ()  # ln P by each of its models, which the weights made that part of
 
     @property
     def text(self) -> str:
@@ -42,11 +43,12 @@ class Decoder(Protocol):
 
     `log_probs`: float, shape (frames, vocabulary), natural logs; id 0 is the CTC blank (Graves et al. 2006), the others
     are those of `Tokens`. Each row sums to 1 as probabilities; −inf is allowed, NaN is not. ArgumentError otherwise.
+    `encoded`: float32 (frames, size), the encoded frames that an attention decoder needs, of a model that gives them.
     """
 
     def reset(self) -> Any: ...
 
-    def advance(self, state: Any, log_probs: np.ndarray) -> None: ...
+    def advance(self, state: Any, log_probs: np.ndarray, encoded: np.ndarray | None = None) -> None: ...
 
     def partial(self, state: Any) -> Hypothesis: ...
 
@@ -56,11 +58,13 @@ class Decoder(Protocol):
 class Rescorer(Protocol):
     """A second pass over the n-best of a stretch of speech, such as a recurrent language model.
 
-    `encoded`: the acoustic model's encoded frames of the same stretch, float32 (frames, hidden size), where the caller
-    has them. Returns the hypotheses, best first, with new scores; `rescoring` holds the difference.
+    `encoded`: the acoustic model's encoded frames of the stretch, float32 (frames, hidden size), from its frame `first`
+    on, where the caller has them. Returns hypotheses, best first, with new scores; `rescoring` holds the difference.
     """
 
-    def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]: ...
+    def rescore(
+        self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None, first: int = 0
+    ) -> list[Hypothesis]: ...
 
 
 def check_log_probs(log_probs: np.ndarray, tokens: Tokens) -> None:

@@ -132,7 +132,7 @@ class BeamDecoder:
         spoken = self.fusion.pronunciations is not None
         return BeamState([empty], {}, HomophoneWriter(self.fusion, self.homophone_prune) if spoken else None)
 
-    def advance(self, state: BeamState, log_probs: np.ndarray) -> None:
+    def advance(self, state: BeamState, log_probs: np.ndarray, encoded: np.ndarray | None = None) -> None:
         check_log_probs(log_probs, self.tokens)
         for start in range(0, len(log_probs), BLOCK_FRAMES):
             block = log_probs[start : start + BLOCK_FRAMES]

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from asr.decode.attention import AttentionSearch
 from asr.decode.base import Decoder
 from asr.decode.beam import BEAM_WIDTH, BeamDecoder
 from asr.decode.calibration import Calibration
@@ -19,22 +20,31 @@ from asr.decode.fusion import Fusion, FusionWeights
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hotwords import Hotwords, parse_hotwords
 from asr.decode.lexicon import PronouncedModel, Pronunciations, spellable
-from asr.decode.rescoring import LanguageModelRescorer, RescoringDecoder, RescoringWeights
+from asr.decode.rescoring import (
+    AttentionScorer,
+    LanguageModelScorer,
+    RescoringDecoder,
+    RescoringWeights,
+    Scorer,
+    WeightedRescorer,
+)
 from asr.errors import ArgumentError
 from asr.lm.binary import load_model
 from asr.lm.g2p import Pronouncer
 from asr.lm.lexicon import Lexicon
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
-from asr.model.bundle import PRONOUNCER, Bundle, find_language_model, find_lexicon
+from asr.model.bundle import PRONOUNCER, Bundle, find_inside, find_language_model, find_lexicon
+from asr.model.second_pass import GRAPH, TOKENS, AttentionModel
 
 log = logging.getLogger(__name__)
 
-DecoderName = Literal["greedy", "beam"]
+DecoderName = Literal["greedy", "beam", "attention"]
 DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
 GUESSED = 1000  # words of a language model, the likeliest, that rules pronounce if no lexicon has them: some seconds
 WIDEST = 1024  # hypotheses
+SECOND_PASS_NBEST = 16  # hypotheses that an attention decoder weighs
 OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
@@ -42,13 +52,15 @@ OPENED = 4  # language models of each kind that stay open, for the next decoder
 class DecoderOptions:
     """How log-probs are decoded.
 
-    name: "greedy" uses the log-probs only, and ignores the other options; "beam" is slower and more accurate.
+    name: "greedy" uses the log-probs only, and ignores the other options; "beam" is slower and more accurate;
+        "attention" uses the attention decoder only, of a bundle that has one.
     beam_width: hypotheses that the beam keeps, not counting those that others of them grew from.
     lm: a packaged language model's name or a file; NONE for none. None for the one that the bundle was tuned with.
     hotwords: phrases to prefer: "Ivanhoe, knee jerk:8", a list of phrases, or phrases and boosts (nats), see
         `parse_hotwords`.
     nbest: alternatives that a transcript has.
     rescore: the folder of a recurrent language model that rescores the beam's hypotheses.
+    second_pass: whether the attention decoder of a bundle that has one rescores the beam's hypotheses.
     lexicon: a file of words and their phones, which come before those of the model's own lexicon; for a model that
         spells phones, see `asr.lm.lexicon`.
 
@@ -62,6 +74,7 @@ class DecoderOptions:
     nbest: int = 1
     rescore: str | Path | None = None
     lexicon: str | Path | None = None
+    second_pass: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in (names := get_args(DecoderName)):
@@ -87,16 +100,23 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
     tokens, frame_seconds, config = bundle.tokens, bundle.config.frame_seconds, bundle.config.decoder
     pronunciations = open_pronunciations(bundle, options.lexicon)
     letters = frozenset(tokens.letters if pronunciations is None else pronunciations.letters)
-    if options.name == "greedy":
+    if options.name != "beam":
         if options.hotwords:
-            raise ArgumentError("hotwords: the greedy decoder ignores them; choose the beam decoder")
+            raise ArgumentError(f"hotwords: the {options.name} decoder ignores them; choose the beam decoder")
         usual = _open_model(options, bundle, letters) if pronunciations is not None else None
-        return GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence), pronunciations, usual)
+        greedy = GreedyDecoder(tokens, frame_seconds, Calibration(*config.greedy_confidence), pronunciations, usual)
+        if options.name == "greedy":
+            return greedy
+        if (attention := open_attention(bundle)) is None:
+            raise ArgumentError(f"decoder: {bundle.config.name} has no attention decoder; choose beam or greedy")
+        return RescoringDecoder(greedy, AttentionSearch(attention, frame_seconds), options.nbest)
+    scorers = _open_scorers(options, bundle, letters, pronunciations is not None)
     nbest, confidence = options.nbest, config.beam_confidence
     if options.rescore is not None:
         nbest, confidence = options.beam_width, config.rescored_confidence
+    elif scorers:
+        nbest, confidence = max(nbest, min(SECOND_PASS_NBEST, options.beam_width)), config.attention_confidence
     fusion = _shared_fusion(options, bundle, letters, pronunciations)
-    calibration = Calibration(*confidence)
     log_priors = None
     if config.prior_scale and (fusion.model is not None or options.rescore is not None):
         log_priors = np.array(bundle.config.log_priors, np.float32) * np.float32(config.prior_scale)
@@ -106,18 +126,39 @@ def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decod
         options.beam_width,
         nbest=nbest,
         fusion=fusion,
-        calibration=calibration,
+        calibration=Calibration(*confidence),
         log_priors=log_priors,
     )
-    if options.rescore is None:
-        return beam
-    weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
-    if pronunciations is not None:  # single words of a lexicon may have further characters
-        letters = frozenset(char for char in letters if char.isascii() and char.isalpha())
-    folder = Path(options.rescore)
+    return RescoringDecoder(beam, WeightedRescorer(scorers), options.nbest) if scorers else beam
+
+
+def _open_scorers(
+    options: DecoderOptions, bundle: Bundle, letters: frozenset[str], spoken: bool
+) -> list[tuple[Scorer, RescoringWeights]]:
+    """The models of the second pass; spoken: whether tokens spell pronunciations."""
+    config = bundle.config.decoder
+    scorers: list[tuple[Scorer, RescoringWeights]] = []
+    if options.second_pass and (attention := open_attention(bundle)) is not None:
+        weights = RescoringWeights(config.attention_weight, config.attention_bonus)
+        scorers.append((AttentionScorer(attention), weights))
+    if options.rescore is not None:
+        if spoken:  # single words of a lexicon may have further characters
+            letters = frozenset(char for char in letters if char.isascii() and char.isalpha())
+        folder = Path(options.rescore)
+        with _lock:
+            model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
+        weights = RescoringWeights(config.rescoring_weight, config.rescoring_bonus)
+        scorers.append((LanguageModelScorer(model, letters), weights))
+    return scorers
+
+
+def open_attention(bundle: Bundle) -> AttentionModel | None:
+    """The attention decoder of a bundle that has one, shared by all who use it. BundleError."""
+    path = find_inside(bundle.path, GRAPH)
+    if path is None:
+        return None
     with _lock:
-        model = _neural_model(folder.resolve(), _version(folder / "config.json", folder / "model.onnx"))
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, letters), options.nbest)
+        return _attention_model(path.resolve(), _version(path, path.with_name(TOKENS)), bundle.path, bundle.case)
 
 
 _lock = Lock()  # two threads that need the same model open it once
@@ -195,6 +236,11 @@ def _pronounced_model(model: NgramModel, pronunciations: Pronunciations) -> Pron
     if len(guessed) < len(missing):
         log.warning("%d words of the language model have no pronunciation", len(missing) - len(guessed))
     return PronouncedModel(model, Lexicon.of([*pronunciations.lexicon, *guessed])) if guessed else pronounced
+
+
+@lru_cache(OPENED)
+def _attention_model(path: Path, version: object, folder: Path, case: str) -> AttentionModel:
+    return AttentionModel(folder, case)
 
 
 @lru_cache(OPENED)

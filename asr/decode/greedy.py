@@ -42,7 +42,7 @@ class GreedyDecoder:
     def reset(self) -> GreedyState:
         return GreedyState()
 
-    def advance(self, state: GreedyState, log_probs: np.ndarray) -> None:
+    def advance(self, state: GreedyState, log_probs: np.ndarray, encoded: np.ndarray | None = None) -> None:
         check_log_probs(log_probs, self.tokens)
         if not len(log_probs):
             return

@@ -1,22 +1,33 @@
-"""N-best rescoring by a recurrent language model (Mikolov et al. 2010)."""
+"""The second pass: the beam's n best of a stretch of speech are weighed again by models that read whole sentences.
+
+A recurrent language model (Mikolov et al. 2010) gives P(text), an attention decoder P(text | recording), as in the two
+passes of Sainath et al. 2019, "Two-pass end-to-end speech recognition". Words, times and confidences are the beam's.
+"""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from typing import Protocol
 
 import numpy as np
 
 from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
+from asr.decode.greedy import GreedyDecoder, GreedyState
 from asr.decode.lexicon import plain
 from asr.decode.word_times import shift
 from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
+from asr.model.second_pass import AttentionModel
 from asr.model.tokens import BLANK_ID, WORD_START
 
 # The beam's hypotheses differ in their last seconds only, so long audio is rescored part by part. After so many seconds
 # of blanks the words before them are final, however the beam goes on.
 PAUSE_SECONDS = 0.6
+LONG_SECONDS = 15.0  # of a part, after which
+SHORT_PAUSE_SECONDS = 0.2  # end it: the attention decoder has learned from utterances of up to 20 s,
+LONGEST_SECONDS = 30.0  # and of a part longer than this it is not asked
+SILENCE_SECONDS = 0.4  # of the silence before the first word that the attention decoder is given
 
 
 @dataclass(frozen=True)
@@ -25,25 +36,28 @@ class RescoringWeights:
     word_bonus: float = 0.5  # nats added for each word
 
 
-class LanguageModelRescorer:
-    """Adds a recurrent language model's score. LanguageModelError if it has no tokens for the words' `letters`.
+class Scorer(Protocol):
+    """Gives ln P of each hypothesis as a whole sentence, (N,).
+
+    `encoded`: the encoded frames (T, size) of the stretch of speech; None where there are none, or too many.
+    """
+
+    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray: ...
+
+
+class LanguageModelScorer:
+    """By a recurrent language model. LanguageModelError if it has no tokens for the words' `letters`.
 
     Words may have other characters, too, which do not count where the model has no tokens for them.
     """
 
-    def __init__(self, model: NeuralModel, weights: RescoringWeights, letters: Set[str]):
+    def __init__(self, model: NeuralModel, letters: Set[str]):
         self.model = model
-        self.weights = weights
         self.letters = letters
         model.encode(" ".join(sorted(letters)))
 
-    def rescore(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None) -> list[Hypothesis]:
-        log_probs = self.model.score([self._encode(hypothesis.text) for hypothesis in hypotheses])
-        rescored = []
-        for hypothesis, log_prob in zip(hypotheses, log_probs.tolist(), strict=True):
-            gain = self.weights.lm_weight * log_prob + self.weights.word_bonus * len(hypothesis.words)
-            rescored.append(replace(hypothesis, score=hypothesis.score + gain, rescoring=gain))
-        return sorted(rescored, key=attrgetter("score"), reverse=True)
+    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray:
+        return self.model.score([self._encode(hypothesis.text) for hypothesis in hypotheses])
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -54,48 +68,100 @@ class LanguageModelRescorer:
             )
 
 
+class AttentionScorer:
+    """By an attention decoder; 0 for all of a stretch without encoded frames, whose order then stays."""
+
+    def __init__(self, model: AttentionModel):
+        self.model = model
+
+    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray:
+        if encoded is None:
+            return np.zeros(len(hypotheses))
+        return self.model.score([plain(hypothesis.text) for hypothesis in hypotheses], encoded)
+
+
+class WeightedRescorer:
+    """Adds the scores of one or several models, each by its own weight, and each model's bonus for every word."""
+
+    def __init__(self, scorers: Sequence[tuple[Scorer, RescoringWeights]]):
+        self.scorers = scorers
+
+    def rescore(
+        self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None, first: int = 0
+    ) -> list[Hypothesis]:
+        columns = [scorer.score(hypotheses, encoded).tolist() for scorer, _ in self.scorers]
+        rescored = []
+        for hypothesis, *scores in zip(hypotheses, *columns, strict=True):
+            gain = sum(
+                weights.lm_weight * score + weights.word_bonus * len(hypothesis.words)
+                for (_, weights), score in zip(self.scorers, scores, strict=True)
+            )
+            rescored.append(
+                replace(hypothesis, score=hypothesis.score + gain, rescoring=gain, second_pass=tuple(scores))
+            )
+        return sorted(rescored, key=attrgetter("score"), reverse=True)
+
+
 @dataclass
 class RescoringState:
-    beam: BeamState  # of the current part
+    first_pass: BeamState | GreedyState  # of the current part
     done: list[list[Hypothesis]] = field(default_factory=list)  # of each part before it
     first: int = 0  # frames before the current part
-    speech: bool = False  # whether the part has a frame that is not blank
+    onset: int | None = None  # frame of the part, the first that is not blank
     blanks: int = 0  # how many of the last frames are blank
+    encoded: list[np.ndarray] = field(default_factory=list)  # of the part, from its frame `encoded_first` on
+    encoded_first: int = 0
 
 
 class RescoringDecoder:
-    """A beam whose hypotheses, as many as its `nbest`, are rescored when a part of the audio ends.
+    """A first pass, mostly a beam, whose hypotheses, up to its `nbest`, are rescored when a part of the audio ends.
 
-    A part ends after a pause, and the beam begins anew there, as with a sentence. Partial hypotheses are the beam's.
-    `finish` gives up to `nbest`; they differ in the last part with words.
+    A part ends after a pause, and the first pass begins anew there, as with a sentence. Partial hypotheses are those of
+    the first pass, of which the parts that ended are stable. `finish` gives up to `nbest`; they differ in the last part
+    with words. Neither parts nor hypotheses depend on how the frames are cut into chunks.
     """
 
-    def __init__(self, beam: BeamDecoder, rescorer: Rescorer, nbest: int = 1):
-        self.beam = beam
+    def __init__(self, first_pass: BeamDecoder | GreedyDecoder, rescorer: Rescorer, nbest: int = 1):
+        self.first_pass = first_pass
         self.rescorer = rescorer
         self.nbest = nbest
-        self.pause_frames = round(PAUSE_SECONDS / beam.frame_seconds)
+        seconds = PAUSE_SECONDS, SHORT_PAUSE_SECONDS, LONG_SECONDS, LONGEST_SECONDS, SILENCE_SECONDS
+        frames = [round(each / first_pass.frame_seconds) for each in seconds]
+        self.pause_frames, self.short_pause_frames, self.long_frames, self.longest_frames, self.silence_frames = frames
 
     def reset(self) -> RescoringState:
-        return RescoringState(self.beam.reset())
+        return RescoringState(self.first_pass.reset())
 
-    def advance(self, state: RescoringState, log_probs: np.ndarray) -> None:
-        begin = 0
+    def advance(self, state: RescoringState, log_probs: np.ndarray, encoded: np.ndarray | None = None) -> None:
+        begin, frames = 0, state.first_pass.frames
         for row, token in enumerate(log_probs.argmax(axis=1).tolist()):
-            state.speech |= token != BLANK_ID
+            if token != BLANK_ID and state.onset is None:
+                state.onset = frames + row - begin
             state.blanks = state.blanks + 1 if token == BLANK_ID else 0
-            if state.speech and state.blanks == self.pause_frames:
-                self.beam.advance(state.beam, log_probs[begin : row + 1])
-                begin = row + 1
-                first = state.first + state.beam.frames
-                state.done.append(self._rescored(state))
-                state.beam, state.first, state.speech = self.beam.reset(), first, False
-        self.beam.advance(state.beam, log_probs[begin:])
+            pause = self.pause_frames if frames + row - begin < self.long_frames else self.short_pause_frames
+            if state.onset is not None and state.blanks >= pause:
+                self._advance(state, log_probs, encoded, slice(begin, row + 1))
+                begin, frames = row + 1, 0
+                first = state.first + state.first_pass.frames
+                done = [*state.done, self._rescored(state)]
+                fresh = RescoringState(self.first_pass.reset(), done, first, blanks=state.blanks)
+                vars(state).update(vars(fresh))
+        self._advance(state, log_probs, encoded, slice(begin, None))
+
+    def _advance(self, state: RescoringState, log_probs: np.ndarray, encoded: np.ndarray | None, rows: slice) -> None:
+        self.first_pass.advance(state.first_pass, log_probs[rows])  # type: ignore[arg-type]
+        if encoded is None or state.first_pass.frames > (state.onset or 0) + self.longest_frames:
+            state.encoded.clear()
+            return
+        state.encoded.append(encoded[rows])
+        if state.onset is None:  # of silence only its end is kept
+            state.encoded = [np.concatenate(state.encoded)[-self.silence_frames :].copy()]
+            state.encoded_first = state.first_pass.frames - len(state.encoded[0])
 
     def partial(self, state: RescoringState) -> Hypothesis:
         final = [hypotheses[0] for hypotheses in state.done]
-        best = self.beam.partial(state.beam)
-        stable = sum(len(hypothesis.words) for hypothesis in final) + best.stable
+        best = self.first_pass.partial(state.first_pass)  # type: ignore[arg-type]
+        stable = sum(len(hypothesis.words) for hypothesis in final)
         return replace(self._join([*final, self._shift(best, state.first)]), stable=stable)
 
     def finish(self, state: RescoringState) -> list[Hypothesis]:
@@ -110,17 +176,20 @@ class RescoringDecoder:
 
     def _rescored(self, state: RescoringState) -> list[Hypothesis]:
         """Up to `nbest` hypotheses for the part, best first, times from the first frame of all."""
-        hypotheses = [self._shift(hypothesis, state.first) for hypothesis in self.beam.finish(state.beam)]
-        if state.speech:  # silence is no sentence
-            hypotheses = self.rescorer.rescore(hypotheses)
-        return hypotheses[: self.nbest]
+        hypotheses = self.first_pass.finish(state.first_pass)  # type: ignore[arg-type]
+        if state.onset is not None:  # silence is no sentence
+            encoded, begin = None, max(0, state.onset - self.silence_frames)
+            if state.encoded:
+                encoded = np.concatenate(state.encoded)[begin - state.encoded_first :]
+            hypotheses = self.rescorer.rescore(hypotheses, encoded, begin)
+        return [self._shift(hypothesis, state.first) for hypothesis in hypotheses[: self.nbest]]
 
     def _shift(self, hypothesis: Hypothesis, frames: int) -> Hypothesis:
-        return replace(hypothesis, words=shift(hypothesis.words, frames * self.beam.frame_seconds))
+        return replace(hypothesis, words=shift(hypothesis.words, frames * self.first_pass.frame_seconds))
 
     def _join(self, parts: Sequence[Hypothesis]) -> Hypothesis:
         """The hypotheses for consecutive parts as one."""
-        tokens = self.beam.tokens
+        tokens = self.first_pass.tokens
         joined: list[int] = []
         for part in parts:
             if joined and part.tokens and not tokens.starts_word(part.tokens[0]) and WORD_START in tokens.ids:

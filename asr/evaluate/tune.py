@@ -17,19 +17,21 @@ import numpy as np
 
 from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import NO_LM, DecoderOptions, make_decoder, open_pronunciations
+from asr.decode.build import NO_LM, DecoderOptions, make_decoder, open_attention, open_pronunciations
 from asr.decode.calibration import UNCALIBRATED, log_odds
 from asr.decode.rescoring import RescoringDecoder
 from asr.decode.word_times import spell_words
 from asr.errors import AsrError
 from asr.evaluate.wer import Evaluation, Utterance, correct_words, evaluate
 from asr.model.bundle import Bundle, DecoderConfig
+from asr.model.engine import Frames
 from asr.normalize import normalize
 from asr.recognize.align import best_spellings, forced_align, spellings
 
 STEPS = {"lm_weight": 0.1, "word_bonus": 0.5, "unknown_score": 3.0}
 PRIOR_STEPS = {"prior_scale": 0.1}  # for a bundle with priors
 RESCORING_STEPS = {"rescoring_weight": 0.05, "rescoring_bonus": 0.25}
+ATTENTION_STEPS = {"attention_weight": 0.1, "attention_bonus": 0.25}
 BINS = 10  # of the expected calibration error
 CLOSE = 0.06  # seconds between two starts of a word that count as equal
 
@@ -39,7 +41,7 @@ class Sample:
     id: str
     text: str  # what was said
     speaker: str
-    log_probs: np.ndarray  # float32 (frames, tokens)
+    frames: Frames  # of the acoustic model
 
 
 @dataclass(frozen=True)
@@ -73,33 +75,45 @@ class Tuner:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
         found = [self.search_weights(replace(self.bundle.config.decoder, lm=lm)) for lm in lms]
         config = min(found, key=lambda item: item[0])[1] if found else DecoderConfig()
-        beam = f"beam {BEAM_WIDTH}"
-        decoders = {"greedy": DecoderOptions("greedy"), f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM)}
+        beam, lm = f"beam {BEAM_WIDTH}", config.lm or NO_LM
+        first_pass = DecoderOptions("beam", lm=lm, second_pass=False)
+        decoders = {
+            "greedy": DecoderOptions("greedy"),
+            f"{beam}, no language model": DecoderOptions("beam", lm=NO_LM, second_pass=False),
+        }
         if config.lm:
-            decoders[f"{beam}, {config.lm}"] = DecoderOptions("beam", lm=config.lm)
+            decoders[f"{beam}, {lm}"] = first_pass
         rows = [self.measure(config, options, name) for name, options in decoders.items()]
+        calibrated = {"greedy_confidence": rows[0], "beam_confidence": rows[-1]}
+        attention = open_attention(self.bundle) is not None
+        if attention:
+            config = self.search_second_pass(config, replace(first_pass, second_pass=True), ATTENTION_STEPS)
+            rows.append(self.measure(config, replace(first_pass, second_pass=True), f"{beam}, {lm}, attention"))
+            calibrated["attention_confidence"] = rows[-1]
         default = rows[-1]
-        for lm in dict.fromkeys((NO_LM, config.lm or NO_LM)) if rescore else ():
-            options = DecoderOptions("beam", lm=lm, rescore=rescore)
-            config = self.search_rescoring(config, options)
-            name = f"{beam}, {'no n-grams' if lm == NO_LM else lm}, rescored: {rescoring_weights(config)}"
-            rows.append(self.measure(config, options, name))
-        calibrated = {"greedy_confidence": rows[0], "beam_confidence": default}
+        for ngrams in dict.fromkeys((NO_LM, lm)) if rescore else ():
+            options = DecoderOptions("beam", lm=ngrams, rescore=rescore)
+            config = self.search_second_pass(config, options, RESCORING_STEPS)
+            name = f"{beam}, {'no n-grams' if ngrams == NO_LM else ngrams}, {'attention, ' * attention}rescored"
+            rows.append(self.measure(config, options, f"{name}: {second_pass_weights(config, RESCORING_STEPS)}"))
         calibrated |= {"rescored_confidence": rows[-1]} if rescore else {}
         lines: dict[str, Any] = {name: fit(row.odds, row.correct) for name, row in calibrated.items()}
-        return Tuned(replace(config, **lines), default.result.wer, describe(config, rows, self.start_errors(rows[-1])))
+        card = describe(config, rows, self.start_errors(rows[-1]), attention)
+        return Tuned(replace(config, **lines), default.result.wer, card)
 
     def decoder(self, config: DecoderConfig, options: DecoderOptions) -> Decoder:
         """A decoder with this config, its confidences as they come."""
         plain = UNCALIBRATED
-        config = replace(config, greedy_confidence=plain, beam_confidence=plain, rescored_confidence=plain)
+        fields = ("greedy_confidence", "beam_confidence", "rescored_confidence", "attention_confidence")
+        confidences: dict[str, Any] = dict.fromkeys(fields, plain)
+        config = replace(config, **confidences)
         options = replace(options, lexicon=self.lexicon)
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))
 
     def states(self, decoder: Decoder) -> Iterator[Any]:
         for sample in self.samples:
             state = decoder.reset()
-            decoder.advance(state, sample.log_probs)
+            decoder.advance(state, *sample.frames)
             yield state
 
     def measure(self, config: DecoderConfig, options: DecoderOptions, name: str) -> Measured:
@@ -118,7 +132,7 @@ class Tuner:
     def utterances(self, texts: Sequence[str]) -> list[Utterance]:
         seconds = self.bundle.config.frame_seconds
         return [
-            Utterance(sample.id, sample.text, text, len(sample.log_probs) * seconds)
+            Utterance(sample.id, sample.text, text, len(sample.frames.log_probs) * seconds)
             for sample, text in zip(self.samples, texts, strict=True)
         ]
 
@@ -126,32 +140,38 @@ class Tuner:
         """WER and config of the n-gram model's best weights."""
 
         def wer(config: DecoderConfig) -> float:
-            result = self.measure(config, DecoderOptions("beam", lm=config.lm), "").result.wer
+            result = self.measure(config, DecoderOptions("beam", lm=config.lm, second_pass=False), "").result.wer
             weights = f"lm_weight {config.lm_weight}, word_bonus {config.word_bonus}, unknown {config.unknown_score}"
             self.say(f"{config.lm}: {weights}, prior_scale {config.prior_scale}: WER {result:.2%}")
             return result
 
         return climb(config, wer, STEPS | (PRIOR_STEPS if self.bundle.config.log_priors else {}))
 
-    def search_rescoring(self, config: DecoderConfig, options: DecoderOptions) -> DecoderConfig:
-        """The config with the best weights of rescoring. Beam and recurrent model run once: these change neither."""
-        plain = replace(config, rescoring_weight=1.0, rescoring_bonus=0.0)
-        decoder = self.decoder(plain, replace(options, nbest=BEAM_WIDTH))
+    def search_second_pass(
+        self, config: DecoderConfig, options: DecoderOptions, steps: Mapping[str, float]
+    ) -> DecoderConfig:
+        """The config with the best weights of the second pass's last model: `steps` are of its weight and its bonus.
+
+        Beam and models run once: the weights change neither.
+        """
+        decoder = self.decoder(config, replace(options, nbest=BEAM_WIDTH))
         assert isinstance(decoder, RescoringDecoder)
         parts = [decoder.parts(state) for state in self.states(decoder)]
+        weight, bonus = steps
+        before = getattr(config, weight), getattr(config, bonus)
 
         def wer(config: DecoderConfig) -> float:
-            factor, bonus = config.rescoring_weight - 1, config.rescoring_bonus
+            factor, each = getattr(config, weight) - before[0], getattr(config, bonus) - before[1]
 
             def score(item: Hypothesis) -> float:
-                return item.score + factor * item.rescoring + bonus * len(item.words)
+                return item.score + factor * (item.second_pass or (0.0,))[-1] + each * len(item.words)
 
-            texts = [" ".join(max(part, key=score).text for part in each) for each in parts]
+            texts = [" ".join(max(part, key=score).text for part in each_part) for each_part in parts]
             result = evaluate(self.utterances(texts)).wer
-            self.say(f"{options.lm}, rescored: {rescoring_weights(config)}: WER {result:.2%}")
+            self.say(f"{options.lm}, rescored: {second_pass_weights(config, steps)}: WER {result:.2%}")
             return result
 
-        return climb(config, wer, RESCORING_STEPS)[1]
+        return climb(config, wer, steps)[1]
 
     def start_errors(self, measured: Measured) -> np.ndarray:
         """Seconds between the start of each correct word and that of forced alignment of the spoken text."""
@@ -163,15 +183,16 @@ class Tuner:
                 continue
             with suppress(AsrError):  # a text that cannot be spelled, or is too long for its audio
                 ways = spellings(normalize(sample.text).split(), tokens, pronunciations=pronunciations)
-                spelled = best_spellings(sample.log_probs, ways)
-                aligned = forced_align(sample.log_probs, [token for ids in spelled for token in ids])
+                spelled = best_spellings(sample.frames.log_probs, ways)
+                aligned = forced_align(sample.frames.log_probs, [token for ids in spelled for token in ids])
                 starts = [word.start for word in spell_words(aligned, tokens, seconds)]
                 errors += [abs(best.words[recognized].start - starts[spoken]) for recognized, spoken in matches.items()]
         return np.array(errors)
 
 
-def rescoring_weights(config: DecoderConfig) -> str:
-    return f"weight {config.rescoring_weight:g}, {config.rescoring_bonus:g} a word"
+def second_pass_weights(config: DecoderConfig, steps: Mapping[str, float]) -> str:
+    weight, bonus = steps
+    return f"weight {getattr(config, weight):g}, {getattr(config, bonus):g} a word"
 
 
 def climb(
@@ -224,13 +245,15 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / max(len(correct), 1))
 
 
-def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray) -> str:
-    """The results in Markdown; starts: errors of word starts, in seconds."""
+def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray, attention: bool) -> str:
+    """The results in Markdown. starts: errors of word starts, in seconds; attention: whether it has a decoder."""
     weights = "No language model."
     if config.lm:
         weights = f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
         weights += f"{config.unknown_score:g} for an unknown one."
         weights += f" Priors to the power of {config.prior_scale:g}."
+    if attention:
+        weights += f" Attention: {second_pass_weights(config, ATTENTION_STEPS)}."
     results = ""
     for row in rows:
         error = calibration_error(held_out(row.speakers, row.odds, row.correct), row.correct)

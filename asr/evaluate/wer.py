@@ -3,8 +3,8 @@
 Rates are fractions of the reference (0.123 is 12.3 %) and may exceed 1; only printed text is in per cent.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +87,15 @@ def word_errors(utterances: Iterable[Utterance]) -> tuple[np.ndarray, np.ndarray
     aligned = _align(utterances)
     errors = [sum(_word_counts(words)) for words in aligned]
     return np.array(errors), np.array([len(words.references[0]) for words in aligned])
+
+
+def oracle(utterances: Sequence[Utterance], texts: Sequence[Sequence[str]]) -> Evaluation:
+    """Error rates if of each utterance's texts, its n best, the one with the fewest errors were chosen every time."""
+    chosen = []
+    for utterance, its in zip(utterances, texts, strict=True):
+        candidates = [replace(utterance, hypothesis=text) for text in its] or [utterance]
+        chosen.append(candidates[int(word_errors(candidates)[0].argmin())])
+    return evaluate(chosen)
 
 
 def correct_words(utterances: Iterable[Utterance]) -> list[dict[int, int]]:

@@ -89,6 +89,9 @@ class DecoderConfig:
     rescored_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
     rescoring_weight: float = field(default=0.2, metadata=limits(0, 100))  # and bonus: as of RescoringWeights
     rescoring_bonus: float = field(default=0.5, metadata=limits(-100, 100))
+    attention_weight: float = field(default=0.3, metadata=limits(0, 100))  # the same of an attention decoder
+    attention_bonus: float = field(default=0.5, metadata=limits(-100, 100))
+    attention_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -139,6 +142,11 @@ class Bundle:
     path: Path
     config: BundleConfig
     tokens: Tokens
+
+    @property
+    def case(self) -> str:
+        """Of the texts that it learned from: lower, upper, or keep."""
+        return str(self.config.tokenizer.get("case", ""))
 
     @property
     def graph(self) -> Path:

@@ -22,6 +22,10 @@ class Frames(NamedTuple):
     log_probs: np.ndarray  # float32 (frames, tokens), natural log
     encoded: np.ndarray | None  # float32 (frames, size), the input of the output layer, if the graph gives it
 
+    def cut(self, rows: slice) -> "Frames":
+        """Copies of some of them: a view would keep those of a whole batch."""
+        return Frames(self.log_probs[rows].copy(), None if self.encoded is None else self.encoded[rows].copy())
+
 
 class _Graph:
     """A bundle and its open graph. Holds no state between calls; threads may share one."""

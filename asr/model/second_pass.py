@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from asr.errors import BundleError
-from asr.model.bundle import Bundle, find_inside, require_inside
+from asr.model.bundle import require_inside
 from asr.model.session import open_session, run_graph, state_shape
 from asr.model.tokens import BLANK_ID, Tokens
 
@@ -34,10 +34,11 @@ class Attended(NamedTuple):
 class AttentionModel:
     """Holds no state between calls; threads may share one. BundleError if the files are damaged."""
 
-    def __init__(self, bundle: Bundle):
-        path, self.case = require_inside(bundle.path, GRAPH), bundle.config.tokenizer.get("case", "")
-        self.tokens = Tokens.load(require_inside(bundle.path, TOKENS))
-        self._path = path
+    def __init__(self, folder: Path, case: str):
+        """folder: of the bundle; case: of the texts that it learned from, as of its tokenizer."""
+        self._path = path = require_inside(folder, GRAPH)
+        self.case = case
+        self.tokens = Tokens.load(require_inside(folder, TOKENS))
         self._session: onnxruntime.InferenceSession = open_session(path, threads=1)
         names = [item.name for item in self._session.get_inputs()]
         if names != ["tokens", "state", "encoded"] or self._session.get_outputs()[0].shape[-1:] != [len(self.tokens)]:
@@ -69,7 +70,3 @@ class AttentionModel:
         """Tokens of a text, as in training; characters that have none are left out."""
         pieces = self.tokens.spell(text, {"kind": "bpe", "case": self.case})
         return [self.tokens.ids[piece] for piece in pieces if piece in self.tokens.ids]
-
-
-def has_second_pass(bundle: Bundle) -> Path | None:
-    return find_inside(bundle.path, GRAPH)

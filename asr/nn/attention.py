@@ -86,7 +86,8 @@ class AttentionDecoder(nn.Module):
 
     def __init__(self, config: AttentionConfig, encoder_size: int):
         super().__init__()
-        size, self.config = config.hidden_size, config
+        size = config.hidden_size
+        self.config, self.encoder_size = config, encoder_size
         self.embedding = nn.Embedding(config.vocabulary, size)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(

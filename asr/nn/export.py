@@ -83,7 +83,7 @@ def export_attention(decoder: AttentionDecoder, path: Path) -> None:
     tokens (N, S) int64, state, encoded (1, T, size) → log_probs (N, S, V), next_state, weights (N, layers, S, T).
     """
     decoder = decoder.eval().cpu()
-    tokens, encoded = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(1, 5, decoder.attentions[0].key.in_features)
+    tokens, encoded = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(1, 5, decoder.encoder_size)
     inputs = {"tokens": tokens, "state": decoder.start(2), "encoded": encoded}
     _export(decoder, inputs, ["log_probs", "next_state", "weights"], path)
 

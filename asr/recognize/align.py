@@ -72,7 +72,7 @@ def align(
     tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     pronunciations = open_pronunciations(recognizer.bundle, recognizer.options.lexicon)
     ways = spellings(words, tokens, config.tokenizer.get("case") == "upper", pronunciations, read_aloud)
-    log_probs, seconds = recognizer.log_probs_and_seconds(source, sample_rate, on_progress)
+    (log_probs, _), seconds = recognizer.frames_and_seconds(source, sample_rate, on_progress)
 
     def time_words(numbers: Sequence[int], frames: slice = slice(None)) -> dict[int, Word]:
         """Those of the words at the times of their tokens in some of the frames."""

@@ -87,16 +87,16 @@ class Batcher:
             chunks = [live.take(PIECE) for live in waiting.values()]
             results = []
             try:
-                rows = self.engine.advance([live.position for live in waiting.values()], chunks)
+                rows = self.engine.run([live.position for live in waiting.values()], chunks)
             except Exception as error:  # onnxruntime's own exceptions share no base class
                 return [(stream, stream._fail(error)) for stream in waiting]
-            for (stream, live), log_probs in zip(waiting.items(), rows, strict=True):
+            for (stream, live), frames in zip(waiting.items(), rows, strict=True):
                 if stream.done:  # cancelled meanwhile
                     continue
                 try:
                     events = live.revisions()
                     if not live.complete:
-                        events += live.decode(log_probs)
+                        events += live.decode(frames)
                 except Exception as error:  # whatever it is, the other streams go on
                     events = stream._fail(error)
                 if live.waiting:

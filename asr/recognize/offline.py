@@ -15,7 +15,7 @@ from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_
 from asr.decode.hotwords import Hotwords
 from asr.decode.word_times import shift, sounding
 from asr.errors import ArgumentError, AudioError
-from asr.model.engine import Engine, Model, StreamingEngine, open_engine
+from asr.model.engine import Engine, Frames, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Segment, Transcript, Word, split_segments, within
 
 DEFAULT_MODEL = "en-bilstm"
@@ -170,27 +170,25 @@ class Recognizer:
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
         state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
-        for job, log_probs in self._log_probs(map(_Job, sources)):
+        for job, frames in self._frames(map(_Job, sources)):
             segments: tuple[Segment, ...] = ()
-            if log_probs is None:
+            if frames is None:
                 recognition = self._recognition(job, decoder, state)
                 segments = recognition.transcript.segments
             else:
-                decoder.advance(state, log_probs)
-                step = len(log_probs) * self.bundle.config.frame_seconds
+                decoder.advance(state, *frames)
+                step = len(frames.log_probs) * self.bundle.config.frame_seconds
                 seconds += step
                 if on_progress is not None:
                     on_progress(job.source, step)
                 if on_segment is not None and seconds > looked + max(SHOW_SECONDS, 0.05 * seconds):
                     looked, hypothesis = seconds, decoder.partial(state)
-                    # A second pass over the n-best may still change every word.
-                    stable = hypothesis.words[: hypothesis.stable] if self.options.rescore is None else ()
-                    segments = split_segments(self._timed(stable, job))[:-1]
+                    segments = split_segments(self._timed(hypothesis.words[: hypothesis.stable], job))[:-1]
             if on_segment is not None:
                 for segment in segments[shown:]:
                     on_segment(job.source, segment)
                 shown = max(shown, len(segments))
-            if log_probs is None:
+            if frames is None:
                 yield recognition
                 state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
 
@@ -204,30 +202,36 @@ class Recognizer:
 
         Raises AudioError, also when the source cannot be read to its end.
         """
-        return self.log_probs_and_seconds(source, sample_rate, on_progress)[0]
+        return self.frames_and_seconds(source, sample_rate, on_progress)[0].log_probs
 
-    def log_probs_and_seconds(
-        self, source: AudioFile | Samples | Excerpt, sample_rate: int | None, on_progress: OnProgress | None
-    ) -> tuple[np.ndarray, float]:
-        """The same, and the length of the audio, which ends inside the last frame."""
-        job, parts = _Job(_with_rate(source, sample_rate)), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
-        for _, log_probs in self._log_probs([job]):
-            if log_probs is not None:
-                parts.append(log_probs)
+    def frames_and_seconds(
+        self,
+        source: AudioFile | Samples | Excerpt,
+        sample_rate: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Frames, float]:
+        """All of the model's output for a source, and the length of the audio, which ends inside the last frame."""
+        job, parts = _Job(_with_rate(source, sample_rate)), []
+        for _, frames in self._frames([job]):
+            if frames is not None:
+                parts.append(frames)
                 if on_progress is not None:
-                    on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
+                    on_progress(job.source, len(frames.log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return np.concatenate(parts), job.samples / SAMPLE_RATE
+        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
+        encoded = [frames.encoded for frames in parts if frames.encoded is not None]
+        log_probs = np.concatenate([empty, *(frames.log_probs for frames in parts)])
+        return Frames(log_probs, np.concatenate(encoded) if encoded else None), job.samples / SAMPLE_RATE
 
-    def _log_probs(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, np.ndarray | None]]:
-        """The log-probabilities of sources, (frames, tokens), in order, piece by piece; None at the end of each."""
+    def _frames(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Frames | None]]:
+        """The model's output for sources, in order, piece by piece; None at the end of each."""
         if isinstance(self.engine, StreamingEngine):  # its state is carried from block to block: it needs no windows
             for job in jobs:
                 stream = self.engine.start()
                 for block in job.blocks():
-                    yield job, self.engine.advance([stream], [block])[0]
-                yield job, self.engine.finish([stream])[0]
+                    yield job, self.engine.run([stream], [block])[0]
+                yield job, self.engine.run([stream], [self.engine.tail(stream)])[0]
                 yield job, None
             return
         # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
@@ -250,16 +254,16 @@ class Recognizer:
 
     def _run(
         self, engine: Engine, gathered: Sequence[tuple[_Job, Window | None]]
-    ) -> Iterator[tuple[_Job, np.ndarray | None]]:
-        """Run windows in batches of similar length; their log-probabilities, in the order they were read."""
+    ) -> Iterator[tuple[_Job, Frames | None]]:
+        """Run windows in batches of similar length; their output, in the order they were read."""
         windows = [(place, window) for place, (_, window) in enumerate(gathered) if window is not None]
         windows.sort(key=lambda item: len(item[1][0]))
-        results: dict[int, np.ndarray] = {}
+        results: dict[int, Frames] = {}
         for start in range(0, len(windows), self.batch_size):
             batch = windows[start : start + self.batch_size]
-            log_probs = engine.log_probs([samples for _, (samples, _) in batch])
-            for (place, (_, counting)), rows in zip(batch, log_probs, strict=True):
-                results[place] = rows[counting].copy()
+            outputs = engine.run([samples for _, (samples, _) in batch])
+            for (place, (_, counting)), frames in zip(batch, outputs, strict=True):
+                results[place] = frames.cut(counting)
         for place, (job, _) in enumerate(gathered):
             yield job, results.get(place)
 

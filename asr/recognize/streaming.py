@@ -22,7 +22,7 @@ from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.word_times import shift, sounding
 from asr.errors import ArgumentError, AudioError
-from asr.model.engine import Model, StreamingEngine, open_streaming_engine
+from asr.model.engine import Frames, Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.events import Event, Final, Partial, Revised
 from asr.output.transcript import Segment, Word, within
@@ -100,8 +100,8 @@ class StreamingRecognizer:
         return events
 
     def _decode(self, stream: "LiveStream") -> list[Event]:
-        (log_probs,) = self.engine.advance([stream.position], [stream.take()])
-        return stream.decode(log_probs)
+        (frames,) = self.engine.run([stream.position], [stream.take()])
+        return stream.decode(frames)
 
     def cancel(self) -> None:
         """Forget the stream. What is accepted after that is a new one."""
@@ -131,8 +131,8 @@ class LiveStream:
     """One stream in three steps, so that the second can be one model call for many streams.
 
         stream.feed(samples, sample_rate)       # or end(); resamples, in any thread
-        (log_probs,) = engine.advance([stream.position], [stream.take()])
-        events = stream.decode(log_probs)       # endpoints, decoder, second pass
+        (frames,) = engine.run([stream.position], [stream.take()])
+        events = stream.decode(frames)          # endpoints, decoder, second pass
 
     All but `feed` and `end` belong to one thread at a time.
     """
@@ -233,18 +233,19 @@ class LiveStream:
             return np.concatenate([audio, self.engine.tail(self.position, len(audio))])
         return audio
 
-    def decode(self, log_probs: np.ndarray) -> list[Event]:
-        """The events of what was taken: its log-probs (frames, tokens)."""
+    def decode(self, frames: Frames) -> list[Event]:
+        """The events of what was taken: the model's output for it."""
         events: list[Event] = []
-        *ended, rest = np.split(log_probs, self._endpoints(log_probs))
-        for rows in ended:
-            self._advance(rows)
+        begin = 0
+        for end in self._endpoints(frames.log_probs):
+            self._advance(frames.cut(slice(begin, end)))
             events += self._end_utterance()
-        self._advance(rest)
+            begin = end
+        self._advance(frames.cut(slice(begin, None)))
         if self._taken:
             self.complete = True
             return [*events, *self._end_utterance()]
-        hypothesis = self.decoder.partial(self._state) if len(log_probs) else None
+        hypothesis = self.decoder.partial(self._state) if len(frames.log_probs) else None
         if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
             stable = " ".join(word.text for word in hypothesis.words[: hypothesis.stable])
@@ -252,9 +253,9 @@ class LiveStream:
             events.append(Partial(hypothesis.text, stable, words))
         return events
 
-    def _advance(self, log_probs: np.ndarray) -> None:
-        self.decoder.advance(self._state, log_probs)
-        self._decoded += len(log_probs)
+    def _advance(self, frames: Frames) -> None:
+        self.decoder.advance(self._state, *frames)
+        self._decoded += len(frames.log_probs)
 
     def _endpoints(self, log_probs: np.ndarray) -> list[int]:
         """How many of the frames lie before each end of an utterance among them."""

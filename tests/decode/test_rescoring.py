@@ -8,7 +8,13 @@ from neural_model import CHARACTERS, write_model
 
 from asr.decode.base import Decoder, Hypothesis
 from asr.decode.beam import BeamDecoder
-from asr.decode.rescoring import PAUSE_SECONDS, LanguageModelRescorer, RescoringDecoder, RescoringWeights
+from asr.decode.rescoring import (
+    PAUSE_SECONDS,
+    LanguageModelScorer,
+    RescoringDecoder,
+    RescoringWeights,
+    WeightedRescorer,
+)
 from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
@@ -49,7 +55,8 @@ def decode(decoder: Decoder, log_probs: np.ndarray, sizes: tuple[int, ...] = ())
 
 def rescoring(model: NeuralModel, nbest: int = 8, weights: RescoringWeights = WEIGHTS) -> RescoringDecoder:
     beam = BeamDecoder(CHARACTERS, FRAME_SECONDS, 8, nbest=8)
-    return RescoringDecoder(beam, LanguageModelRescorer(model, weights, CHARACTERS.letters), nbest)
+    scorer = LanguageModelScorer(model, CHARACTERS.letters)
+    return RescoringDecoder(beam, WeightedRescorer([(scorer, weights)]), nbest)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -135,4 +142,4 @@ def test_silence_and_nothing_are_no_words(model: NeuralModel):
 def test_a_model_without_the_letters_is_told_before_the_work(model: NeuralModel):
     accented = Tokens([BLANK, WORD_START, "é"])
     with pytest.raises(LanguageModelError, match="tiny has no token for 'é'"):
-        LanguageModelRescorer(model, WEIGHTS, accented.letters)
+        LanguageModelScorer(model, accented.letters)

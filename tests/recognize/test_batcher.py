@@ -224,8 +224,8 @@ def test_8_threads_share_one_engine_and_one_decoder_for_32_streams(
         events: list[Event] = []
         for chunk in [*cut(source, [2_560] * 50), None]:
             stream.end() if chunk is None else stream.feed(chunk, RATE)
-            (log_probs,) = engine.advance([stream.position], [stream.take()])
-            events += stream.decode(log_probs)
+            (frames,) = engine.run([stream.position], [stream.take()])
+            events += stream.decode(frames)
         return events
 
     interval = sys.getswitchinterval()
@@ -403,7 +403,7 @@ class FailingDecoder:
     def reset(self) -> tuple[Any, list[int]]:
         return self.decoder.reset(), [20 if self.failing else 10**9]
 
-    def advance(self, state: tuple[Any, list[int]], log_probs: np.ndarray) -> None:
+    def advance(self, state: tuple[Any, list[int]], log_probs: np.ndarray, encoded: object = None) -> None:
         state[1][0] -= len(log_probs)
         if state[1][0] < 0:
             raise MemoryError("no room for hypotheses")

@@ -14,6 +14,7 @@ import asr.recognize.offline
 from asr.audio.sources import read
 from asr.decode.base import Hypothesis
 from asr.errors import AudioError, BundleError
+from asr.model.engine import Frames
 from asr.recognize.offline import BATCH_SIZE, CONTEXT_SECONDS, WINDOW_SECONDS, Recognizer, Window, cut_windows
 
 RATE, FRAME = carrier.RATE, carrier.FRAME
@@ -25,8 +26,8 @@ LIMIT = WINDOW + CONTEXT  # samples of the longest recording that is one window
 class PositionEngine:
     """For samples that are `positions`: says the position of each frame."""
 
-    def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [waveform[::FRAME, None] / POSITION / FRAME for waveform in waveforms]
+    def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
+        return [Frames(waveform[::FRAME, None] / POSITION / FRAME, None) for waveform in waveforms]
 
 
 class BlankEngine:
@@ -35,11 +36,11 @@ class BlankEngine:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
         self.batches.append(len(waveforms))
         heard = np.full(len(carrier.TOKENS), -20.0, dtype=np.float32)
         heard[0] = 0.0
-        return [np.tile(heard, (math.ceil(len(waveform) / FRAME), 1)) for waveform in waveforms]
+        return [Frames(np.tile(heard, (math.ceil(len(waveform) / FRAME), 1)), None) for waveform in waveforms]
 
 
 class RecordingDecoder:
@@ -51,7 +52,7 @@ class RecordingDecoder:
     def reset(self) -> list[np.ndarray]:
         return []
 
-    def advance(self, state: list[np.ndarray], log_probs: np.ndarray) -> None:
+    def advance(self, state: list[np.ndarray], log_probs: np.ndarray, encoded: object = None) -> None:
         state.append(log_probs)
 
     def partial(self, state: list[np.ndarray]) -> Hypothesis:

@@ -270,7 +270,7 @@ def test_a_client_that_goes_away_ends_its_work(
 ) -> None:
     recognizer = Recognizer(carrier_bundle, DecoderOptions("greedy"), batch_size=1, threads=1)
     windows = 0
-    run = recognizer.engine.log_probs
+    run = recognizer.engine.run
 
     def slow(waveforms: Any) -> Any:
         nonlocal windows
@@ -278,7 +278,7 @@ def test_a_client_that_goes_away_ends_its_work(
         time.sleep(0.3)
         return run(waveforms)
 
-    monkeypatch.setattr(recognizer.engine, "log_probs", slow)
+    monkeypatch.setattr(recognizer.engine, "run", slow)
     audio = wav(np.zeros(carrier.RATE * 60 * 20, dtype=np.float32))  # 60 windows
     with serve(recognizer=recognizer) as running:
         with pytest.raises(httpx.ReadTimeout):
