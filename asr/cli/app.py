@@ -15,6 +15,7 @@ from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
 from asr.cli.options import Command
+from asr.cli.plot import plot
 from asr.cli.prepare import prepare
 from asr.cli.runs import runs
 from asr.cli.serve import serve
@@ -33,6 +34,7 @@ for command in (transcribe, listen, serve, align, evaluate, models, train, runs,
     app.command(cls=Command)(command)
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")
+app.add_typer(plot, name="plot")
 app.add_typer(prepare, name="prepare")
 
 

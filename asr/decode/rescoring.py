@@ -150,7 +150,8 @@ class RescoringDecoder:
 
     def _advance(self, state: RescoringState, log_probs: np.ndarray, encoded: np.ndarray | None, rows: slice) -> None:
         self.first_pass.advance(state.first_pass, log_probs[rows])  # type: ignore[arg-type]
-        if encoded is None or state.first_pass.frames > (state.onset or 0) + self.longest_frames:
+        too_long = state.onset is not None and state.first_pass.frames > state.onset + self.longest_frames
+        if encoded is None or too_long:
             state.encoded.clear()
             return
         state.encoded.append(encoded[rows])

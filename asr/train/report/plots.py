@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from asr.evaluate.attention import NEAR_SECONDS, AttendedText
 from asr.model.tokens import BLANK_ID, Tokens
 from asr.nn.frontend import DFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, WINDOW_LENGTH
 from asr.train.runs import STEPS
@@ -98,9 +99,7 @@ def utterance(samples: np.ndarray, log_probs: np.ndarray, tokens: Tokens, frame_
         y=samples, sr=SAMPLE_RATE, n_fft=DFT_LENGTH, win_length=WINDOW_LENGTH, hop_length=HOP_LENGTH, n_mels=80
     )
     seconds = len(samples) / SAMPLE_RATE
-    posteriors = np.exp(log_probs)
-    likely = np.flatnonzero(posteriors.max(axis=0, initial=0) >= SHOWN_POSTERIOR)
-    rows = sorted(likely, key=lambda token: (token != BLANK_ID, (posteriors[:, token] >= SHOWN_POSTERIOR).argmax()))
+    rows = likely_tokens(log_probs)
     with matplotlib.rc_context(STYLE | {"axes.grid": False, "font.size": 7}):
         heights = [1.6, 0.5 + 0.11 * len(rows)]
         figure = Figure(figsize=(11, sum(heights) + 0.4), layout="constrained")
@@ -110,12 +109,44 @@ def utterance(samples: np.ndarray, log_probs: np.ndarray, tokens: Tokens, frame_
             origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)),
         )  # fmt: skip
         above.set_ylabel("mel band")
-        below.imshow(
-            posteriors[:, rows].T,
-            aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
-            extent=(0, len(posteriors) * frame_seconds, max(1, len(rows)), 0),
-        )  # fmt: skip
-        below.set_yticks(np.arange(len(rows)) + 0.5, [tokens.symbols[token] for token in rows], fontsize=6)
+        _draw_matrix(below, np.exp(log_probs[:, rows]), [tokens.symbols[token] for token in rows], frame_seconds)
         below.set_xlim(0, seconds)
-        below.set_xlabel("seconds")
         return data_uri(figure, "png")
+
+
+def likely_tokens(log_probs: np.ndarray) -> list[int]:
+    """Those that are likely in some frame, in the order of the first such frames, the blank before all."""
+    likely = np.exp(log_probs) >= SHOWN_POSTERIOR
+    found = np.flatnonzero(likely.any(axis=0)).tolist()
+    return sorted(found, key=lambda token: (token != BLANK_ID, likely[:, token].argmax()))
+
+
+def attention(log_probs: np.ndarray, tokens: Tokens, attended: AttendedText, frame_seconds: float) -> Figure:
+    """The probabilities of the CTC tokens in each frame, and below them where each letter token had its attention.
+
+    log_probs: (frames, tokens), natural log. A gray line marks half a second before and after the word by CTC.
+    """
+    rows, words = likely_tokens(log_probs), attended.words
+    with matplotlib.rc_context(STYLE | {"axes.grid": False, "font.size": 7}):
+        heights = [0.5 + 0.11 * len(rows), 0.5 + 0.11 * len(attended.pieces)]
+        figure = Figure(figsize=(11, sum(heights) + 0.8), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+        above.set_title("CTC")
+        _draw_matrix(above, np.exp(log_probs[:, rows]), [tokens.symbols[token] for token in rows], frame_seconds)
+        below.set_title(f"attention, {attended.share:.1%} within {NEAR_SECONDS:g} s of the word by CTC")
+        _draw_matrix(below, attended.weights.T, attended.pieces, frame_seconds)
+        for times in ([word.start - NEAR_SECONDS for word in words], [word.end + NEAR_SECONDS for word in words]):
+            below.step([times[0], *times], range(len(words) + 1), color="0.6", linewidth=0.8)
+        below.set_xlim(0, len(log_probs) * frame_seconds)
+        return figure
+
+
+def _draw_matrix(axes: Axes, columns: np.ndarray, names: Sequence[str], frame_seconds: float) -> None:
+    """(frames, names), 0…1: time from left to right, names from top to bottom."""
+    axes.imshow(
+        columns.T,
+        aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
+        extent=(0, len(columns) * frame_seconds, max(1, len(names)), 0),
+    )  # fmt: skip
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=6)
+    axes.set_xlabel("seconds")
