@@ -1,4 +1,4 @@
-"""A bundle with an attention decoder on the command line: the second pass in every command, and `asr plot attention`."""
+"""A bundle with an attention decoder on the command line: the second pass in every command, and `asr plot`."""
 
 import json
 import shutil
@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip("torch", reason="makes the decoder: pip install 'recurrent-asr[train]'")
 
 from attention_bundle import write_bundle
-from conftest import SAMPLE, SAMPLE_HALVES
 from program import Command
 
 from asr.model.bundle import load_bundle
+
+SAMPLE = Path(__file__).parents[1] / "data/sample.flac"
+TEXT = "the birds were singing in the garden"  # up to 1.86 s
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     lines = [
-        {"id": f"{speaker}{part}", "audio": str(SAMPLE), "text": " ".join(SAMPLE_HALVES), "speaker": speaker}
-        | ({"start": 0.0, "end": 1.86, "text": SAMPLE_HALVES[0]} if part else {})
+        {"id": f"{speaker}{part}", "audio": str(SAMPLE), "text": f"{TEXT} and the old man sat down", "speaker": speaker}
+        | ({"offset": 0.0, "duration": 1.86, "text": TEXT} if part else {})
         for speaker in "ab"
         for part in (0, 1)
     ]
