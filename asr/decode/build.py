@@ -44,7 +44,7 @@ DEFAULT_DECODER: DecoderName = "beam"
 NO_LM = "NONE"
 GUESSED = 1000  # words of a language model, the likeliest, that rules pronounce if no lexicon has them: some seconds
 WIDEST = 1024  # hypotheses
-SECOND_PASS_NBEST = 16  # hypotheses that an attention decoder weighs
+SECOND_PASS_NBEST = 8  # hypotheses that an attention decoder weighs
 OPENED = 4  # language models of each kind that stay open, for the next decoder
 
 
