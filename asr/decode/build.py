@@ -86,6 +86,8 @@ class DecoderOptions:
         for argument in ("lm", "rescore", "lexicon"):
             if not isinstance(value := getattr(self, argument), str | Path | None):
                 raise ArgumentError(f"{argument}: {value!r:.80} is not a name or a path")
+        if not isinstance(self.second_pass, bool):
+            raise ArgumentError(f"second_pass: {self.second_pass!r:.80}; give True or False")
 
 
 def make_decoder(options: DecoderOptions | DecoderName, bundle: Bundle) -> Decoder:

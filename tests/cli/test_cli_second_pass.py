@@ -66,6 +66,17 @@ def test_attention_alone_decodes_too(run: Command, bundle: Path) -> None:
     )
 
 
+def test_listen_leaves_out_the_models_own_second_pass_too(run: Command, tmp_path: Path) -> None:
+    live = write_bundle(tmp_path / "live", streaming=True, weight=20.0)
+    finals = []
+    for options in ((), ("--second-pass", "none")):
+        result = run("listen", "--model", live, "--input", SAMPLE, "--lm", "NONE", *options)
+        assert result.code == 0
+        finals.append(result.out)
+    (live / "second_pass.onnx").unlink()
+    assert run("listen", "--model", live, "--input", SAMPLE, "--lm", "NONE").out == finals[1] != finals[0]
+
+
 def test_the_oracle_error_rate_is_at_most_that_of_the_best(run: Command, bundle: Path, manifest: Path) -> None:
     arguments = ("evaluate", manifest, "--model", bundle, "--nbest", "16")
     values = json.loads(run(*arguments, "--json").out)

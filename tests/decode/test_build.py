@@ -228,6 +228,7 @@ def test_a_language_model_in_capitals_is_used_and_one_in_another_script_refused(
         {"nbest": -1},
         {"lm": 5},
         {"rescore": []},
+        {"second_pass": "none"},
     ],
 )
 def test_a_wrong_option_is_named(wrong: dict[str, object]):

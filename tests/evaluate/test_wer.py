@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.evaluate.wer import REPORT_COLUMNS, Evaluation, Utterance, bootstrap_interval, evaluate, report
+from asr.evaluate.wer import REPORT_COLUMNS, Evaluation, Utterance, bootstrap_interval, evaluate, oracle, report
 from asr.normalize import normalize
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "don't", "eel", "fish"]), max_size=12)
@@ -266,3 +266,10 @@ def test_importing_evaluate_loads_neither_jiwer_nor_torch():
     program = "import sys, asr.evaluate.wer; print([name for name in ('jiwer', 'torch') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_oracle_takes_the_best_text_of_each_utterance():
+    utterances = [Utterance("a", "the cat sat", "a cat sat", 1.0), Utterance("b", "on the mat", "on a map", 1.0)]
+    result = oracle(utterances, [["a cat sat", "the cat sat", "the cat"], ["on a map", "on the map"]])
+    assert result.wer == pytest.approx(1 / 6)
+    assert oracle(utterances, [[], []]).wer == evaluate(utterances).wer == pytest.approx(3 / 6)

@@ -136,7 +136,7 @@ def attention(log_probs: np.ndarray, tokens: Tokens, attended: AttendedText, fra
         below.set_title(f"attention, {attended.share:.1%} within {NEAR_SECONDS:g} s of the word by CTC")
         _draw_matrix(below, attended.weights.T, attended.pieces, frame_seconds)
         for times in ([word.start - NEAR_SECONDS for word in words], [word.end + NEAR_SECONDS for word in words]):
-            below.step([times[0], *times], range(len(words) + 1), color="0.6", linewidth=0.8)
+            below.step([*times, times[-1]], range(len(words) + 1), color="0.6", linewidth=0.8)
         below.set_xlim(0, len(log_probs) * frame_seconds)
         return figure
 
