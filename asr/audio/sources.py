@@ -24,7 +24,7 @@ from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
 from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, length_is_known
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AsrError, AudioError, one_line
 from asr.files import open_input, temporary_file, walk
@@ -41,7 +41,6 @@ AUDIO_SUFFIXES = (
 Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
-CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
 LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resampler
 
 # Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
@@ -156,7 +155,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
     if is_address(source):
-        with AudioStream(cast(str, source)) as stream:
+        with AudioStream(cast(str, source), track=part.track) as stream:
             yield from _blocks(stream.name, stream.rate, stream, size, part)
         return
     with _plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
@@ -394,7 +393,7 @@ def _blocks(
     while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
-            fresh = resampler.flush() if samples is None else resampler.push(_chosen(name, samples, part.channel))
+            fresh = resampler.flush() if samples is None else resampler.push(choose(samples, part.channel, name))
         except AudioError as error:
             samples, damage, fresh = None, error, resampler.flush()
         kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]
@@ -407,18 +406,3 @@ def _blocks(
         yield pending
     if damage is not None:
         raise damage
-
-
-def _chosen(name: str, frames: np.ndarray, channel: int | None) -> np.ndarray:
-    """A channel of frames (n, channels); all of them, to be mixed, unless they would cancel each other."""
-    channels = frames.shape[1] if frames.ndim == 2 else 1
-    if channel is not None:
-        if channel > channels:
-            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
-        return frames if frames.ndim == 1 else frames[:, channel - 1]
-    if channels == 1:
-        return frames
-    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
-    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
-    mixed = usable.sum(axis=1, dtype=np.float64)
-    return frames[:, energies.argmax()] if mixed @ mixed < CANCELLED * energies.sum() else frames

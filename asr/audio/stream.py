@@ -41,13 +41,14 @@ def can_stream() -> bool:
 class AudioStream:
     """Blocks of an address, of standard input ("-") or of a raw file: float32 (n, channels) at `rate` hertz.
 
-    raw: sample rate in hertz and format, one of `SAMPLE_FORMATS`, of one channel without a header. `with` raises
-    AudioError when there is no audio, the iteration after the last block when it broke off. `stop` ends it.
+    raw: sample rate in hertz and format, one of `SAMPLE_FORMATS`, of one channel without a header. track: of the audio
+    tracks, from 1. `with` raises AudioError when there is no audio, the iteration after the last block when it broke
+    off. `stop` ends it.
     """
 
-    def __init__(self, source: str, raw: tuple[int, str] | None = None):
+    def __init__(self, source: str, raw: tuple[int, str] | None = None, track: int | None = None):
         self.name = "standard input" if source == "-" else source
-        self._source, self._raw = source, raw
+        self._source, self._raw, self._track = source, raw, track
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -63,7 +64,7 @@ class AudioStream:
             place += [] if self._raw else ["-format_whitelist", ",".join(FORMATS)]
             place += ["-i", "pipe:0" if piped else f"file:{self._source}"]
         raw = [] if self._raw is None else ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
-        command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", "0:a:0"]
+        command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", f"0:a:{(self._track or 1) - 1}"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]
         self._messages = temporary_file()
         self._process = subprocess.Popen(

@@ -46,7 +46,7 @@ class Writer(ABC):
 
     @abstractmethod
     def add(self, *segments: Segment) -> str:
-        """The next segments, in whole lines."""
+        """The next segments, of one channel where channels are recognized apart, in whole lines."""
 
 
 class TxtWriter(Writer):
@@ -85,25 +85,26 @@ def _json_line(values: dict[str, Any]) -> str:
 
 
 class SubtitleWriter(Writer):
-    """Cues with a blank line between them; none begins before the one before it has ended."""
+    """Cues with a blank line between them; none begins before the one before it, of its channel, has ended."""
 
     def __init__(self, name: str, layout: Layout = LAYOUT):
         super().__init__(name, layout)
         self._cues = 0
-        self._free_from = 0
+        self._free_from: dict[int | None, int] = {}  # milliseconds, by the channel
 
     def whole(self, transcript: Transcript) -> str:
         return self.begin() + self._blocks(subtitle_cues(transcript.segments, 0, transcript.end, self.layout))
 
     def add(self, *segments: Segment) -> str:
-        return self._blocks(subtitle_cues(segments, self._free_from, layout=self.layout))
+        free_from = self._free_from.get(segments[0].channel, 0) if segments else 0
+        return self._blocks(subtitle_cues(segments, free_from, layout=self.layout))
 
     def _blocks(self, cues: Sequence[Cue]) -> str:
         blocks = []
         for cue in cues:
             blocks.append("\n" if self._cues or self.begin() else "")
             self._cues += 1
-            self._free_from = cue.end
+            self._free_from[cue.channel] = cue.end
             blocks.append(self.block(self._cues, cue))
         return "".join(blocks)
 
