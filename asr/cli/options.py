@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import update_wrapper
 from itertools import pairwise
@@ -193,10 +193,11 @@ class Part(Selection):
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """The command with an option for each field of its arguments that are dataclasses, as those above."""
-    declared: Mapping[str, Any] = inspect.signature(command).parameters
-    groups = {
-        name: option.annotation for name, option in declared.items() if dataclasses.is_dataclass(option.annotation)
-    }
+    declared = inspect.signature(command).parameters
+    groups: dict[str, Any] = {}
+    for name, option in declared.items():
+        if dataclasses.is_dataclass(option.annotation):
+            groups[name] = option.annotation
 
     def run(**values: Any) -> None:
         for name, group in groups.items():
