@@ -57,7 +57,9 @@ class AudioStream:
             raise AudioError(f"{self.name}: is decoded by the ffmpeg program; install it")
         piped = self._source == "-"
         if is_address(self._source):
-            place = ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
+            # By TCP no packet is lost, and firewalls let it in.
+            place = ["-rtsp_flags", "prefer_tcp"] if self._source.lower().startswith("rtsp") else []
+            place += ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
         else:
             # Without "file" for a pipe, and without playlists, nothing else is opened.
             place = ["-protocol_whitelist", "pipe" if piped else "file"]
@@ -93,15 +95,17 @@ class AudioStream:
         self._process.wait()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rest, width = b"", 4 * self.channels
+        rest, width, empty = b"", 4 * self.channels, True
         while data := self._pipe.read(1 << 16):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
             if whole:
+                empty = False
                 yield np.frombuffer(data[:whole], dtype=">f4").astype(np.float32).reshape(-1, self.channels)
-        if self._process.wait() != 0 and not self._stopped:
-            raise AudioError(f"{self.name}: broke off ({self._said()}); start again")
+        if (self._process.wait() != 0 or empty) and not self._stopped:
+            how = "has no sound that can be played as it comes" if empty else "broke off"
+            raise AudioError(f"{self.name}: {how} ({self._said()}); {'download it first' if empty else 'start again'}")
 
     def stop(self) -> None:
         """End the iteration with what was decoded; may be called from a signal handler."""
