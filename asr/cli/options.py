@@ -120,13 +120,16 @@ class Decoding:
 class TextLayout(Layout):
     """Options of the layout of texts and subtitles."""
 
-    line_width: Annotated[int, Option(min=10, max=200, help="For srt and vtt: characters in a line.")] = (
+    line_width: Annotated[int, Option(min=10, max=200, help="For srt, vtt and ass: characters in a line.")] = (
         LAYOUT.line_width
     )
-    lines: Annotated[int, Option(min=1, max=9, help="For srt and vtt: lines in a subtitle.")] = LAYOUT.lines
+    lines: Annotated[int, Option(min=1, max=9, help="For srt, vtt and ass: lines in a subtitle.")] = LAYOUT.lines
     timestamps: Annotated[bool, Option("--timestamps", help="For txt: the times of each segment before its text.")] = (
         LAYOUT.timestamps
     )
+    highlight_words: Annotated[
+        bool, Option("--highlight-words", help="For vtt and ass: light up each word when it is spoken.")
+    ] = LAYOUT.highlight_words
 
 
 @dataclass(frozen=True)
