@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, Excerpt, duration, find_audio
+from asr.audio.files import STANDARD_INPUT, find_audio
+from asr.audio.sources import Excerpt, duration
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
@@ -85,10 +86,10 @@ def align(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
-    timed = Timing(recognizer, part, chosen, phones, min_confidence)
+    timed = partial(time_words, recognizer, part, chosen, phones, min_confidence)
     with shown_warnings("asr.audio"):
         if words is None or output_dir is not None:
-            align_many(Path(audio), output_dir or Path(), guard, timed)
+            align_many(Path(audio), output_dir or Path(), chosen, guard, timed)
             return
         with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
             written = timed(audio, words, on_progress)
@@ -98,34 +99,35 @@ def align(
         print(written, end="", flush=True)
 
 
-class Timing:
-    """Aligns texts with recordings, and writes them in a format."""
-
-    def __init__(self, recognizer: Recognizer, part: options.Part, format: str, phones: bool, min_confidence: float):
-        self.recognizer, self.part, self.format, self.phones = recognizer, part, format, phones
-        self.min_confidence = min_confidence
-        self.reading: Callable[[str], str] = normalize
-        if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
-            self.reading = partial(read_aloud, language=recognizer.bundle.config.language)
-
-    def __call__(self, source: str | Path | Excerpt, words: str, on_progress: OnProgress | None) -> str:
-        (excerpt,) = self.part.excerpts(source)
-        transcript = align_text(
-            self.recognizer,
-            excerpt,
-            words,
-            on_progress=on_progress,
-            read_aloud=self.reading,
-            min_confidence=self.min_confidence,
-        )
-        tell_unspoken(str(source), transcript)
-        if self.phones:
-            own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
-            transcript = replace(transcript, segments=split_segments(own))
-        return render(transcript, self.format, name_in(self.format, str(source)))
+Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], str]
 
 
-def align_many(source: Path, folder: Path, guard: Guard, timed: Timing) -> None:
+def time_words(
+    recognizer: Recognizer,
+    part: options.Part,
+    format: str,
+    phones: bool,
+    min_confidence: float,
+    source: str | Path | Excerpt,
+    text: str,
+    on_progress: OnProgress | None,
+) -> str:
+    """A text aligned with a recording, in a format."""
+    reading: Callable[[str], str] = normalize
+    if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
+        reading = partial(read_aloud, language=recognizer.bundle.config.language)
+    (excerpt,) = part.excerpts(source)
+    transcript = align_text(
+        recognizer, excerpt, text, on_progress=on_progress, read_aloud=reading, min_confidence=min_confidence
+    )
+    tell_unspoken(str(source), transcript)
+    if phones:
+        own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
+        transcript = replace(transcript, segments=split_segments(own))
+    return render(transcript, format, name_in(format, str(source)))
+
+
+def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Timing) -> None:
     """Write the alignments of all recordings to a folder; the problems of one do not stop the others."""
     problems: list[AsrError] = []
     recordings: list[tuple[str, Path | Excerpt, Path | str]]  # the name, the recording, its text or the file of that
@@ -144,7 +146,7 @@ def align_many(source: Path, folder: Path, guard: Guard, timed: Timing) -> None:
         complain(problem)
     with audio_progress(lambda: [duration(str(audio)) for _, audio, _ in recordings]) as on_progress:
         for name, audio, text in recordings:
-            target = folder / f"{name.lstrip('/').replace('..', '_')}.{timed.format}"
+            target = folder / f"{name.lstrip('/').replace('..', '_')}.{format}"
             try:
                 if target in done:
                     raise AsrError(f"another recording was written to {target} already; give each a name of its own")

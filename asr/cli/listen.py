@@ -14,8 +14,10 @@ import typer
 from typer import Option
 
 from asr.audio import microphone
+from asr.audio.files import STANDARD_INPUT
+from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import STANDARD_INPUT, read_blocks
+from asr.audio.sources import read_blocks
 from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
@@ -221,11 +223,12 @@ def recognize(
                 with display.aside():
                     text.add(replace(event.segment, channel=channel if len(recognizers) > 1 else None))
 
-    dropped, silent_until = 0, 0.0
+    dropped, silent_until, level = 0, 0.0, Level()
     failure: AsrError | None = None
     try:
         for samples in source:
             audio.write(samples)
+            level.add(samples.ravel())
             channels = [samples] if samples.ndim == 1 else samples.T
             for number, (recognizer, channel) in enumerate(zip(recognizers, channels, strict=True), 1):
                 events = recognizer.accept(channel, source.rate)
@@ -245,3 +248,5 @@ def recognize(
         complain(f"audio was dropped {source.overruns} times in all")
     if failure is not None:
         raise failure
+    if level.samples and level.problem:
+        complain(f"what was listened to is {level.problem}")

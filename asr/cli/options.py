@@ -16,8 +16,9 @@ import typer
 from typer import Option
 from typer.core import TyperCommand
 
+from asr.audio.files import STANDARD_INPUT
 from asr.audio.resample import to_mono
-from asr.audio.sources import STANDARD_INPUT, Excerpt, count_channels, duration
+from asr.audio.sources import Excerpt, count_channels, duration
 from asr.audio.stream import is_address
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER, WIDEST, DecoderName, DecoderOptions

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import soundfile
 
-from asr.audio.sources import STANDARD_INPUT
+from asr.audio.files import STANDARD_INPUT
 from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
 from asr.files import replacing

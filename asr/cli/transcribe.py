@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, find_audio
+from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
@@ -148,6 +148,9 @@ class Run:
         if error is not None:
             self.failed += 1
             complain(error)
+        for number, recognition in enumerate(recognitions, 1):
+            if error is None and recognition.problem:
+                complain(f"{name}:{f' channel {number}:' if apart else ''} {recognition.problem}")
         usable = error is None or transcript.segments
         formats = [format for format in self.formats if usable and (error is None or format != "jsonl")]
         if name not in self.targets and formats == ["txt"]:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
 from asr.decode.base import Decoder
@@ -59,17 +60,18 @@ def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Wi
 
 @dataclass
 class Recognition:
-    """Result for one source: the transcript, and the error if reading stopped early."""
+    """Result for one source: the transcript, the error if reading stopped early, and what made it hard to recognize."""
 
     source: Source
     transcript: Transcript
     error: AudioError | None = None
+    problem: str | None = None
 
 
 @dataclass
 class _Job:
     source: Source
-    samples: int = 0  # read so far, at 16 kHz
+    level: Level = field(default_factory=Level)  # of what was read so far, at 16 kHz
     error: AudioError | None = None
 
     @property
@@ -81,7 +83,7 @@ class _Job:
         source, rate = self.source if isinstance(self.source, tuple) else (self.source, None)
         try:
             for block in read_blocks(source, sample_rate=rate):
-                self.samples += len(block)
+                self.level.add(block)
                 yield block
         except AudioError as error:
             log.warning("%s", error)
@@ -218,7 +220,7 @@ class Recognizer:
                     on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return np.concatenate(parts), job.samples / SAMPLE_RATE
+        return np.concatenate(parts), job.level.samples / SAMPLE_RATE
 
     def _log_probs(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, np.ndarray | None]]:
         """The log-probabilities of sources, (frames, tokens), in order, piece by piece; None at the end of each."""
@@ -270,10 +272,11 @@ class Recognizer:
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        start, seconds = job.start, job.samples / SAMPLE_RATE
+        start, seconds = job.start, job.level.samples / SAMPLE_RATE
         words = within(self._timed(hypotheses[0].words, job), start + seconds)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
-        return Recognition(job.source, transcript, job.error)
+        problem = job.level.problem if words else job.level.problem or "no speech was found in it"
+        return Recognition(job.source, transcript, job.error, problem)
 
 
 load_model = Recognizer  # under the name that other packages have for it

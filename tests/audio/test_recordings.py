@@ -10,9 +10,10 @@ import pytest
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
 from asr.audio import probe as probe_module
+from asr.audio.files import find_audio
 from asr.audio.probe import probe
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import Excerpt, count_channels, duration, find_audio, read, read_blocks
+from asr.audio.sources import Excerpt, count_channels, duration, read, read_blocks
 from asr.errors import ArgumentError, AudioError
 
 CODECS = {"mkv": "libopus", "webm": "libopus", "mp4": "aac", "ts": "aac", "mov": "aac"}

@@ -206,6 +206,7 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
         "json": ['"text": "one two three"', '"text": "and the rest"'],
         "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,200 -->"],
         "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.200 -->"],
+        "ass": ["[Script Info]\n", "Dialogue: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,one two three\n"],
         "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2200\t3160\tand the rest\n"],
         "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.20 0.24 and 1.000\n"],
     }
@@ -216,7 +217,7 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
 def test_json_is_an_object_for_each_utterance(listen: Command, talk: Path) -> None:
     first, second = map(json.loads, listen("--input", talk, "--format", "json").out.splitlines())
     assert (first["text"], first["start"], first["end"]) == ("one two three", 0.0, 1.0)
-    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.52), ("rest", 2.84)]
+    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.5), ("rest", 2.82)]
 
 
 @pytest.mark.parametrize("options", [["--decoder", "beam"], ["--decoder", "beam", "--beam-width", "4"]])

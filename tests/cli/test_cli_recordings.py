@@ -150,6 +150,34 @@ def test_nothing_ends_after_a_recording_that_was_cut_in_a_word(recorded_entries:
             assert all(time <= transcript.duration + 0.001 for time in ends)
 
 
+# What cannot be recognized well
+
+
+@pytest.mark.parametrize(
+    ("gain", "problem"),
+    [(0.0, "almost silent (all samples are 0); record it louder"), (1e-4, "almost silent (-"), (30.0, "distorted (")],
+)
+@pytest.mark.parametrize("command", ["transcribe", "listen"])
+def test_a_recording_that_is_too_quiet_or_distorted_is_told_in_one_line(
+    run: Command, streaming_carrier_bundle: Path, tmp_path: Path, command: str, gain: float, problem: str
+) -> None:
+    samples = (gain * carrier.speech("hello there")).clip(-1, 1)
+    soundfile.write(tmp_path / "a.wav", samples, carrier.RATE, subtype="PCM_24")
+    arguments = ["--input"] if command == "listen" else []
+    result = run(command, "--model", streaming_carrier_bundle, *arguments, tmp_path / "a.wav")
+    assert result.code == 0
+    assert problem in result.errors[-1]
+    assert len(result.errors) == (2 if command == "listen" else 1)
+
+
+def test_a_recording_without_speech_is_told(transcribe: Command, tmp_path: Path) -> None:
+    hum = 0.1 * np.sin(0.01 * np.arange(carrier.RATE))
+    soundfile.write(tmp_path / "hum.wav", hum, carrier.RATE)
+    result = transcribe(tmp_path / "hum.wav")
+    assert (result.code, result.out) == (0, "\n")
+    assert result.errors == [f"asr: {tmp_path / 'hum.wav'}: no speech was found in it"]
+
+
 # Many files
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from asr.audio.sources import find_audio
+from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import COLUMNS, Entry, read_table
 from asr.data.text import language_of, spoken_words
