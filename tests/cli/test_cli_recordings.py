@@ -171,7 +171,7 @@ def test_a_recording_that_is_too_quiet_or_distorted_is_told_in_one_line(
 
 
 def test_a_recording_without_speech_is_told(transcribe: Command, tmp_path: Path) -> None:
-    hum = 0.1 * np.sin(0.01 * np.arange(carrier.RATE))
+    hum = 0.002 * np.sin(0.01 * np.arange(carrier.RATE))
     soundfile.write(tmp_path / "hum.wav", hum, carrier.RATE)
     result = transcribe(tmp_path / "hum.wav")
     assert (result.code, result.out) == (0, "\n")
