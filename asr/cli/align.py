@@ -15,7 +15,7 @@ from typer import Argument, Option
 from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.audio.sources import Excerpt, duration
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, shown_warnings
+from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.data.manifest import read_manifest, read_table
 from asr.data.text import read_aloud
@@ -158,7 +158,7 @@ def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Tim
             except AsrError as error:
                 complain(error if str(audio) in str(error) else f"{audio}: {error}")
     failed = len(recordings) + len(problems) - len(done)
-    complain(f"{len(done)} written to {os.path.join(folder, '')}" + (f", {failed} failed" if failed else ""))
+    complain_of_counts(len(done), folder, failed=failed)
     if failed or not recordings:
         raise typer.Exit(1)
 

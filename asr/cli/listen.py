@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Self
@@ -32,10 +32,26 @@ from asr.signals import ended_by_signals
 
 OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
-BeforeSpeech = Annotated[float, Option(help="Silence before the first word after which to start afresh.")]
 SecondPass = Annotated[
     str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
 ]
+
+
+@dataclass(frozen=True)
+class Endpoints(Endpoint):
+    """Options that say when an utterance ends."""
+
+    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech
+    before_speech: Annotated[float, Option(help="Silence before the first word after which to start afresh.")] = (
+        ENDPOINT.before_speech
+    )
+    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except ArgumentError as error:
+            raise typer.BadParameter(str(error)) from None
 
 
 def listen(
@@ -63,9 +79,7 @@ def listen(
     language: options.Language = None,
     decoding: options.Decoding,
     second_pass: SecondPass = None,
-    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech,
-    before_speech: BeforeSpeech = ENDPOINT.before_speech,
-    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance,
+    endpoint: Endpoints,
     threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken into a microphone as they come.
@@ -78,10 +92,6 @@ def listen(
         print_devices()
         return
     decoder = decoding.options()
-    try:
-        endpoint = Endpoint(after_speech, before_speech, max_utterance)
-    except ArgumentError as error:
-        raise typer.BadParameter(str(error)) from None
     guard = Guard([input, *decoding.files], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")

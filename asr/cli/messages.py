@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError, printable
@@ -25,6 +26,12 @@ def complain(problem: object) -> None:
     if sys.stderr is not None:  # `print` would take standard output instead
         with suppress(OSError, ValueError):
             print(f"asr: {AsrError(problem)}", file=sys.stderr, flush=True)
+
+
+def complain_of_counts(written: int, folder: str | Path, **counts: int) -> None:
+    """The line that closes a run over many recordings: "9 written to texts/, 1 failed"."""
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    complain(f"{written} written to {os.path.join(folder, '')}{rest}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings
+from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, printable, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
@@ -85,9 +85,7 @@ def transcribe(
             run(left)
         written, failed = run.written, failed + run.failed
     if folder is not None and several:
-        counts = {"skipped": skipped, "kept": kept, "failed": failed}
-        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
-        complain(f"{written} written to {os.path.join(folder, '')}{rest}")
+        complain_of_counts(written, folder, skipped=skipped, kept=kept, failed=failed)
     if failed or kept:
         raise typer.Exit(1)
 
