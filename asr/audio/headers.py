@@ -13,7 +13,7 @@ NEXT_STREAM = {"OGG": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}  # how another rec
 UNDECLARED_BYTES = 4096  # in an mp3 beyond what its header declares: more is another mp3, less a tag
 PACKET = 188  # bytes of a packet of a transport stream, each of which begins with G
 PAGE_BYTES = 65_307  # most of a page of ogg
-MOST_BLOCKS = 1_000_000  # that are looked at, or a hostile file would keep this busy for minutes
+MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this busy
 
 
 def length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:
@@ -68,6 +68,8 @@ def _chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
     mp4 = head[4:8] == b"ftyp"
     layout, position = (">I4s", 0) if mp4 else layouts.get(head[:4], ("<4sI", size))
     for _ in range(MOST_BLOCKS):
+        if position > size:  # a seek to a number of 64 bits may fail
+            return
         file.seek(position)
         if len(header := file.read(struct.calcsize(layout))) < struct.calcsize(layout):
             return

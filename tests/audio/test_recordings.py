@@ -171,6 +171,23 @@ def test_what_follows_the_data_of_a_wav_is_no_audio_if_it_is_a_chunk(tmp_path):
     assert len(read(path)) == SAMPLE_RATE
 
 
+@pytest.mark.parametrize("suffix", ["m4a", "caf", "rf64"])
+def test_a_chunk_of_an_impossible_length_is_no_crash(tmp_path, suffix):
+    path = tmp_path / f"talk.{suffix}"
+    options = ("-rf64", "always", "-f", "wav") if suffix == "rf64" else ()
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(2.0)), *options, path)
+    content = bytearray(path.read_bytes())
+    if suffix == "m4a":  # another box, of 2⁶³ bytes
+        content += (1).to_bytes(4, "big") + b"free" + (2**63).to_bytes(8, "big")
+    else:
+        place = 28 if suffix == "rf64" else content.find(b"data") + 4
+        content[place : place + 8] = (2**63 - 1).to_bytes(8, "little" if suffix == "rf64" else "big")
+    path.write_bytes(content)
+    samples, error = collect(path)
+    assert error is None or isinstance(error, AudioError)
+    assert len(samples) > SAMPLE_RATE
+
+
 @pytest.mark.parametrize("declared", [0, 32_000])
 def test_a_header_with_nothing_behind_it_is_one_line(tmp_path, declared):
     path = save(tmp_path / "talk.wav", mixture(1.0))
