@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,28 @@ class Recognizer:
         Raises AudioError, also when the source cannot be read to its end.
         """
         return self.log_probs_and_seconds(source, sample_rate, on_progress)[0]
+
+    def window_log_probs(
+        self, source: AudioFile | Excerpt, windows: slice
+    ) -> tuple[np.ndarray, float, AudioError | None]:
+        """Of some of the windows of a recording, by their numbers, what `log_probs` has: for several processes.
+
+        Returns log-probabilities, the seconds that were read for them from the start of the recording on, and the
+        error at which reading stopped. The model must be one that reads windows.
+        """
+        assert not isinstance(self.engine, StreamingEngine)
+        job, found = _Job(source), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
+        chosen = islice(cut_windows(job.blocks(), self.frame_samples), windows.start, windows.stop)
+        while batch := [(job, window) for window in islice(chosen, self.batch_size)]:
+            found += [rows for _, rows in self._run(self.engine, batch) if rows is not None]
+        return np.concatenate(found), job.samples / SAMPLE_RATE, job.error
+
+    def decode(self, log_probs: Iterable[np.ndarray], seconds: float) -> Transcript:
+        """The transcript of a recording of so many seconds from its log-probabilities, one piece after the other."""
+        state, job = self.decoder.reset(), _Job("-", round(seconds * SAMPLE_RATE))
+        for rows in log_probs:
+            self.decoder.advance(state, rows)
+        return self._recognition(job, self.decoder, state).transcript
 
     def log_probs_and_seconds(
         self, source: AudioFile | Samples | Excerpt, sample_rate: int | None, on_progress: OnProgress | None
