@@ -21,9 +21,10 @@ from typing import IO, Any, cast
 import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
-from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
+from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, length_is_known
+from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AsrError, AudioError, one_line
 from asr.files import open_input, temporary_file, walk
@@ -40,7 +41,6 @@ AUDIO_SUFFIXES = (
 Samples = np.ndarray | Sequence[float]
 AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
-CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
 LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resampler
 
 # Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
@@ -155,7 +155,7 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
     if is_address(source):
-        with AudioStream(cast(str, source)) as stream:
+        with AudioStream(cast(str, source), track=part.track) as stream:
             yield from _blocks(stream.name, stream.rate, stream, size, part)
         return
     with _plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
@@ -184,37 +184,64 @@ def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, I
                 log.debug("%s: %s, %d Hz, channels: %d", name, sound.format, sound.samplerate, sound.channels)
                 first = max(0, math.floor(part.start - LEAD_SECONDS)) * sound.samplerate  # as many samples at 16 kHz
                 first = min(first, sound.frames) if sound.format in SEEKABLE else 0
-                frames = libsndfile_frames(sound, name, first)
-                mended = sound.format == "FLAC" and shutil.which("ffmpeg") is not None
-                yield sound.samplerate, first, _mended(frames, sound, path, name, first) if mended else frames
+                mended = sound.format in ("FLAC", "MP3") and shutil.which("ffmpeg") is not None
+                frames = _mended(sound, path, name, first) if mended else libsndfile_frames(sound, name, first)
+                yield sound.samplerate, first, _whole(frames, path, name)
                 return
         reason = "its header does not say how long it is"
     with ffmpeg_frames(path, name, reason, part.track) as (rate, frames):
         log.debug("%s: %d Hz, read by ffmpeg (libsndfile: %s)", name, rate, reason)
-        yield rate, 0, frames
+        yield rate, 0, _whole(frames, path, name)
 
 
-def _mended(decoded: Iterator[np.ndarray], sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
-    """What libsndfile decodes of a flac, and behind damage at which it stops what ffmpeg does; then AudioError."""
-    done = first
+def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.ndarray]:
+    """The frames; AudioError at the end of a file that was cut, or has more audio than decoders read."""
+    yield from frames
+    with path.open("rb") as file:
+        head = file.read(8)
+    if (head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp") and has_more_audio(path):
+        raise AudioError(
+            f"{name}: has more audio than its header says, which cannot be read; convert or split the file"
+        )
+    if is_cut_short(path):
+        raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
+
+
+def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
+    """What libsndfile decodes of a flac or mp3, and what ffmpeg does of the rest, behind damage or a header that says
+    too little; after damage AudioError.
+    """
+    done, damage, rate = first, None, sound.samplerate
+    with path.open("rb", buffering=0) as file:
+        with suppress(RuntimeError):  # libsndfile knows some mp3 by their name only
+            sound = SoundFile(file.fileno(), closefd=False)  # which shows how far it was read
+        try:
+            for frames in libsndfile_frames(sound, name, first):
+                done += len(frames)
+                yield frames
+        except AudioError as error:
+            damage = error
+        unread = path.stat().st_size - file.tell()
+    if damage is None and unread <= UNDECLARED_BYTES:
+        return
+    stopped, position, fresh = done, 0, []
     try:
-        for frames in decoded:
-            done += len(frames)
-            yield frames
-    except AudioError as damage:
-        stopped, position = done, 0
-        with suppress(AudioError), ffmpeg_frames(path, name, "damaged") as (_, rest):
+        with ffmpeg_frames(path, name, "damaged") as (_, rest):
             for frames in rest:
                 position += len(frames)
-                if position > done:
-                    yield frames[max(0, len(frames) - (position - done)) :]
-                    done = position
-        if done - stopped <= TRUNCATION * sound.samplerate:
-            raise
+                fresh.append(frames[max(0, len(frames) - (position - done)) :] if position > done else frames[:0])
+                if position > stopped + TRUNCATION * rate:
+                    yield np.concatenate(fresh)
+                    done, fresh = position, []
+    except AudioError as error:
+        damage = damage or (error if done > stopped else None)
+    if damage is not None and done > stopped:
         raise AudioError(
-            f"{name}: truncated or damaged after {stopped / sound.samplerate:.2f} s, {done / sound.samplerate:.2f} s"
-            " could be read; copy or record it again"
+            f"{name}: truncated or damaged after {stopped / rate:.2f} s, {done / rate:.2f} s could be read;"
+            " copy or record it again"
         ) from damage
+    if damage is not None:
+        raise damage
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
@@ -366,7 +393,7 @@ def _blocks(
     while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
-            fresh = resampler.flush() if samples is None else resampler.push(_chosen(name, samples, part.channel))
+            fresh = resampler.flush() if samples is None else resampler.push(choose(samples, part.channel, name))
         except AudioError as error:
             samples, damage, fresh = None, error, resampler.flush()
         kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]
@@ -379,18 +406,3 @@ def _blocks(
         yield pending
     if damage is not None:
         raise damage
-
-
-def _chosen(name: str, frames: np.ndarray, channel: int | None) -> np.ndarray:
-    """A channel of frames (n, channels); all of them, to be mixed, unless they would cancel each other."""
-    channels = frames.shape[1] if frames.ndim == 2 else 1
-    if channel is not None:
-        if channel > channels:
-            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
-        return frames if frames.ndim == 1 else frames[:, channel - 1]
-    if channels == 1:
-        return frames
-    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
-    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
-    mixed = usable.sum(axis=1, dtype=np.float64)
-    return frames[:, energies.argmax()] if mixed @ mixed < CANCELLED * energies.sum() else frames

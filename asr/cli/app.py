@@ -15,7 +15,7 @@ from asr.cli.lexicon import lexicon
 from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
-from asr.cli.options import Command
+from asr.cli.options import Command, spread
 from asr.cli.prepare import prepare
 from asr.cli.runs import runs
 from asr.cli.serve import serve
@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (transcribe, listen, serve, bulk, align, evaluate, models, train, runs, average, export, tune):
-    app.command(cls=Command)(command)
+    app.command(cls=Command)(spread(command))
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")
 app.add_typer(prepare, name="prepare")

@@ -90,7 +90,7 @@ def align(
             " they belong together"
         )
     start = source.start if isinstance(source, Excerpt) else 0.0
-    found = within(shift(sounding([*timed.values()], config.streaming), start), start + seconds)
+    found = within(shift(sounding([*timed.values()], config.streaming, config.frame_seconds), start), start + seconds)
     placed = dict(zip(timed, found, strict=True))
     everything: list[Word] = []
     for number, word in enumerate(words):

@@ -287,7 +287,8 @@ class Recognizer:
             yield job, results.get(place)
 
     def _timed(self, words: Sequence[Word], job: _Job) -> tuple[Word, ...]:
-        return shift(sounding(words, self.bundle.config.streaming), job.start)
+        config = self.bundle.config
+        return shift(sounding(words, config.streaming, config.frame_seconds), job.start)
 
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)

@@ -96,7 +96,8 @@ def test_a_part_of_a_recording_keeps_its_times(transcribe: Command, tmp_path: Pa
     whole = json.loads(transcribe(path, "--format", "json").out)
     part = json.loads(transcribe(path, "--start", "2.24", "--format", "json").out)
     assert (whole["text"], part["text"]) == ("one two", "two")
-    assert part["segments"][0]["words"][0]["start"] == whole["segments"][0]["words"][1]["start"]
+    start = whole["segments"][0]["words"][1]["start"]
+    assert part["segments"][0]["words"][0]["start"] == pytest.approx(start, abs=0.021), "within speech or not"
     assert transcribe(path, "--start", "0:02", "--end", "0:00:02.2").out == "one\n"
     for options in (["--start", "x"], ["--start", "3", "--end", "2"]):
         assert transcribe(path, *options).code == 2
