@@ -126,6 +126,7 @@ class Server(uvicorn.Server):
         )
         # uvicorn 0.54 says that it did not answer when it has answered a WebSocket with an error.
         logging.getLogger("uvicorn.error").addFilter(lambda record: "completing handshake" not in record.getMessage())
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each damaged form
         try:
             config.load()
         except OSError as error:
