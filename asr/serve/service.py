@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,18 +73,17 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.streams = Counter("asr_streams", "Live streams begun.", ["kind"], registry=registry)
-        self.files = Counter("asr_files", "Files accepted.", registry=registry)
-        self.rejected = Counter("asr_rejected", "Requests refused, by reason.", ["kind"], registry=registry)
-        self.audio = Counter("asr_audio_seconds", "Audio recognized.", ["kind"], registry=registry)
-        help = "Time the models took; over asr_audio_seconds_total it is the real-time factor."
-        self.busy = Counter("asr_busy_seconds", help, ["kind"], registry=registry)
-        help = "From a chunk's arrival to its events."
-        self.latency = Histogram("asr_chunk_latency_seconds", help, buckets=LATENCY_BOUNDS, registry=registry)
-        self.open_streams = Gauge("asr_open_streams", "Live streams now.", registry=registry)
-        self.open_files = Gauge("asr_open_files", "Files that wait or are recognized now.", registry=registry)
-        help = "Audio of live streams that waits for the model."
-        self.backlog = Gauge("asr_backlog_seconds", help, registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.streams = counter("asr_streams", "Live streams begun.", ["kind"])
+        self.files = counter("asr_files", "Files accepted.")
+        self.rejected = counter("asr_rejected", "Requests refused, by reason.", ["kind"])
+        self.audio = counter("asr_audio_seconds", "Audio recognized.", ["kind"])
+        self.busy = counter("asr_busy_seconds", "Time of the models; over audio it is the real-time factor.", ["kind"])
+        about = "From a chunk's arrival to its events."
+        self.latency = Histogram("asr_chunk_latency_seconds", about, buckets=LATENCY_BOUNDS, registry=registry)
+        self.open_streams = gauge("asr_open_streams", "Live streams now.")
+        self.open_files = gauge("asr_open_files", "Files that wait or are recognized now.")
+        self.backlog = gauge("asr_backlog_seconds", "Audio of live streams that waits for the model.")
 
 
 class Update(NamedTuple):

@@ -123,8 +123,4 @@ def _samples(event: Event) -> tuple[np.ndarray, int]:
 
 async def listen(service: Service, listening: socket.socket) -> asyncio.Server:
     """Serve Wyoming's clients at a socket, until the server is closed."""
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Connection(service, reader, writer).run()
-
-    return await asyncio.start_server(connected, sock=listening)
+    return await asyncio.start_server(lambda *streams: Connection(service, *streams).run(), sock=listening)

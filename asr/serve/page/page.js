@@ -1,7 +1,7 @@
 // Live captions over vosk's WebSocket, transcripts of recordings over OpenAI's API. Nothing leaves this server.
 
 const KEEP_SECONDS = 60; // of audio that is sent again after the connection was lost
-const RETRY_SECONDS = [0.5, 1, 2, 4];
+const RETRY_SECONDS = 1;
 const LOW_CONFIDENCE = 0.5;
 const CUE_CHARACTERS = 84; // two lines of subtitles
 
@@ -236,10 +236,9 @@ class Live {
     socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     socket.onclose = () => {
       if (this.last || this.refused) return stop(this.refused);
-      const wait = RETRY_SECONDS[Math.min(this.failures++, RETRY_SECONDS.length - 1)];
-      if (this.ended && this.failures > 3) return stop("the server cannot be reached; the last words are lost");
+      if (this.ended && ++this.failures > 3) return stop("the server cannot be reached; the last words are lost");
       say(`No connection. What you say is kept for ${KEEP_SECONDS} s; trying again.`);
-      this.retry = setTimeout(() => this.connect(), 1000 * wait);
+      this.retry = setTimeout(() => this.connect(), 1000 * RETRY_SECONDS);
     };
   }
 
