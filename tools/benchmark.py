@@ -2,6 +2,7 @@
 
     python tools/benchmark.py offline [--manifest dev.jsonl]    # recognition of files, one core
     python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
+    python tools/benchmark.py serve [--manifest dev.jsonl]      # live streams and a file of `asr serve`, extra `serve`
     python tools/benchmark.py decoding --manifest dev.jsonl     # beam search with a language model, beside others
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
     python tools/benchmark.py loader [--recipe RECIPE.yaml]     # batches without a model
@@ -23,12 +24,14 @@ from pathlib import Path
 
 import soundfile
 from benchmark_decoding import decoding
+from benchmark_serve import file_over_http, serving
 from benchmark_streaming import RECORDINGS, streaming
 
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read
 from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
+from asr.recognize.streaming import CHUNK_SECONDS
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "tests/data/sample.flac"
@@ -115,6 +118,11 @@ def main() -> None:
     streaming_parser.add_argument("--manifest", type=Path)
     streaming_parser.add_argument("--model", default="en-gru")
     streaming_parser.add_argument("--offline-model", default="en-bilstm", help="aligns the words; the second pass")
+    serve_parser = commands.add_parser("serve")
+    serve_parser.add_argument("--manifest", type=Path)
+    serve_parser.add_argument("--decoder", nargs="+", default=["beam", "greedy"])
+    serve_parser.add_argument("--streams", type=int, nargs="+", default=[1, 25, 50, 75, 100, 150])
+    serve_parser.add_argument("--seconds", type=float, default=60.0, help="of each row")
     decoding_parser = commands.add_parser("decoding")
     decoding_parser.add_argument("--manifest", type=Path, required=True)
     decoding_parser.add_argument("--every", type=int, default=4, help="take one in so many utterances")
@@ -133,6 +141,14 @@ def main() -> None:
     elif arguments.command == "streaming":
         print(f"{machine()}; {arguments.model}\n")
         streaming(recordings(arguments.manifest)[:RECORDINGS], arguments.model, arguments.offline_model)
+    elif arguments.command == "serve":
+        print(f"{machine()}; real time, chunks of {1000 * CHUNK_SECONDS:.0f} ms\n")
+        sources = recordings(arguments.manifest)
+        serving(sources[:RECORDINGS], arguments.decoder, arguments.streams, arguments.seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            recording = Path(folder) / "5.wav"
+            write_recording(recording, sources, 5 * MINUTE)
+            file_over_http(recording, REPEATS)
     elif arguments.command == "decoding":
         print(f"{machine()}; one core; {arguments.model}")
         entries = read_manifest(arguments.manifest)[:: arguments.every]
