@@ -11,8 +11,7 @@ from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.messages import complain
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import DEFAULT_DECODER, make_decoder
+from asr.decode.build import make_decoder
 from asr.errors import AsrError
 from asr.output.writers import FORMATS
 from asr.recognize.offline import DEFAULT_MODEL
@@ -32,18 +31,13 @@ def bulk(
             " or bucket to write to.",
         ),
     ],
+    decoding: options.Decoding,
     rows: Annotated[str, Option(click_type=click.Choice(["jsonl", "parquet"]), help="How rows are written.")] = "jsonl",
     format: Annotated[
         list[str] | None,
         Option("--format", "-f", click_type=click.Choice([*FORMATS]), help="Files to write for each recording, too."),
     ] = None,
     model: options.Model = DEFAULT_MODEL,
-    decoder: options.Decoder = DEFAULT_DECODER,
-    beam_width: options.BeamWidth = BEAM_WIDTH,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    lexicon: options.Lexicon = None,
     workers: Annotated[int, Option(min=0, help="Processes; 0 for one per core.")] = 0,
     cluster: Annotated[
         str | None,
@@ -76,10 +70,10 @@ def bulk(
         ) from None
     if cluster is not None and cluster not in ("auto", "local") and not cluster.startswith("ray://"):
         raise typer.BadParameter("write auto, local, or an address: ray://HOST:10001", param_hint="--cluster")
-    decoding = options.decoder_options(decoder, beam_width, lm, hotwords, hotwords_file, None, lexicon)
-    make_decoder(decoding, options.load_model(model, None))  # says what is wrong before the processes start
+    decoder = decoding.options()
+    make_decoder(decoder, options.load_model(model, None))  # says what is wrong before the processes start
     name = model if not Path(model).is_dir() else str(Path(model).absolute())
-    settings = Settings(name, decoding, output, tuple(dict.fromkeys(format or ())), patience)
+    settings = Settings(name, decoder, output, tuple(dict.fromkeys(format or ())), patience)
     terminal, shown = sys.stderr is not None and sys.stderr.isatty(), time.monotonic()
 
     def show(progress: Progress) -> None:
