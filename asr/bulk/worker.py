@@ -1,6 +1,7 @@
 """A process that recognises recordings, and what is done when it dies or takes too long."""
 
 import io
+import json
 import os
 import signal
 import threading
@@ -192,13 +193,13 @@ def _finish(recording: Recording, transcript: Transcript, error: AudioError | No
 
 
 def _piece_name(job: Job, piece: int) -> str:
-    return f"{PIECES}/{job.part}-{piece}-of-{job.pieces}.npz"
+    return f"{PIECES}/{job.part}-{piece}-of-{job.pieces}"
 
 
 def _compute_piece(job: Job, piece: int) -> list[Row]:
     """Write the log-probabilities of a stretch of windows; the last one is open at its end."""
     (recording,), name = job.recordings, _piece_name(job, piece)
-    if _store.exists(name):
+    if _store.exists(f"{name}.json"):
         return []
     # Every piece is read from the recording's start, so that its samples are those of one reading, whatever the format.
     windows = int((recording.seconds or 0.0) / WINDOW_SECONDS) + 1
@@ -207,25 +208,29 @@ def _compute_piece(job: Job, piece: int) -> list[Row]:
     with local_file(recording.path) as source:
         rows, seconds, error = _recognizer.window_log_probs(source, slice(piece * size, stop))
     content = io.BytesIO()
-    np.savez(content, log_probs=rows, seconds=seconds, error=str(error or ""))
-    _store.write(name, content.getvalue())
+    np.save(content, rows)
+    _store.write(f"{name}.npy", content.getvalue())
+    described = {"seconds": seconds, "error": None if error is None else str(error)}
+    _store.write(f"{name}.json", json.dumps(described).encode())  # the last, because it says that the piece is there
     return []
 
 
 def _decode_pieces(job: Job) -> Row:
-    last, pieces = 0.0, []
-    error = ""
-    for piece in range(job.pieces):
-        content = _store.read(_piece_name(job, piece))
+    def read(name: str) -> bytes:
+        content = _store.read(name)
         if content is None:
-            raise AsrError(f"{_settings.output}: {_piece_name(job, piece)} is gone; run the command again")
-        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-            pieces.append(saved["log_probs"])
-            last, error = float(saved["seconds"]), str(saved["error"])
-        if error:  # the pieces behind it could not be read either
+            raise AsrError(f"{_settings.output}: {name} is gone; run the command again")
+        return content
+
+    names, described = [], {"seconds": 0.0, "error": None}
+    for piece in range(job.pieces):
+        names.append(_piece_name(job, piece))
+        described = json.loads(read(f"{names[-1]}.json"))
+        if described["error"]:  # the pieces behind it could not be read either
             break
-    transcript = _recognizer.decode(pieces, last)
-    return _finish(job.recordings[0], transcript, AudioError(error) if error else None)
+    log_probs = (np.load(io.BytesIO(read(f"{name}.npy")), allow_pickle=False) for name in names)
+    transcript = _recognizer.decode(log_probs, described["seconds"])
+    return _finish(job.recordings[0], transcript, AudioError(described["error"]) if described["error"] else None)
 
 
 def cut(part: str, recording: Recording, workers: int) -> tuple[Sequence[Job], Job]:
