@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
@@ -99,11 +100,15 @@ class Worker:
         except AsrError:
             raise
         except Exception as error:  # BrokenProcessPool, TimeoutError, whatever else a recording brings about
-            slow = isinstance(error, TimeoutError)
             self._end()
             if self.closed:
                 raise AsrError("stopped; the same command goes on") from None
-            reason = f"was not done in {limit:.0f} s" if slow else f"ended the process that read it ({one_line(error)})"
+            if isinstance(error, TimeoutError):
+                reason = f"was not done in {limit:.0f} s"
+            elif isinstance(error, BrokenProcessPool):
+                reason = "ended the process that read it"
+            else:
+                reason = f"cannot be recognized ({one_line(error)})"
             raise Lost(f"{job.recordings[0].path}: {reason}; left out") from None
 
     def _end(self) -> None:
@@ -222,7 +227,8 @@ def _decode_pieces(job: Job) -> Row:
             raise AsrError(f"{_settings.output}: {name} is gone; run the command again")
         return content
 
-    names, described = [], {"seconds": 0.0, "error": None}
+    names: list[str] = []
+    described: dict[str, Any] = {"seconds": 0.0, "error": None}
     for piece in range(job.pieces):
         names.append(_piece_name(job, piece))
         described = json.loads(read(f"{names[-1]}.json"))

@@ -157,7 +157,8 @@ import os, time
 import asr.audio.libsndfile as lib
 import asr.audio.sources as sources
 plain = sources.SoundFile
-def haunted(path, *rest):
+def haunted(path, *rest, **named):
+    path = str(path)
     name = os.path.basename(str(path))
     if name.startswith("crash"):
         os.kill(os.getpid(), 9)
@@ -166,7 +167,7 @@ def haunted(path, *rest):
     if name.startswith("once") and not os.path.exists(path + ".died"):
         open(path + ".died", "w").close()
         os.kill(os.getpid(), 11)
-    return plain(path, *rest)
+    return plain(path if not path.isdigit() else int(path), *rest, **named)
 sources.SoundFile = haunted
 """
 
