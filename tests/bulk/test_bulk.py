@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,38 +296,63 @@ def test_web_server_that_fails_at_times(shaky: str, recordings: Path, recognizer
     ]
 
 
-def test_bucket(recordings: Path, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        address, port = server.get_host_and_port()
-        for name, value in {
-            "FSSPEC_S3_ENDPOINT_URL": f"http://{address}:{port}",
-            "AWS_ACCESS_KEY_ID": "nobody",
-            "AWS_SECRET_ACCESS_KEY": "nothing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        import fsspec
+class Throttling:
+    """A bucket's server that refuses the first request for each recording with SlowDown, and one of them always."""
 
-        fsspec.config.set_conf_env(fsspec.config.conf)
-        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{address}:{port}"})
-        bucket = fsspec.filesystem("s3")
-        bucket.mkdir("talks")
-        bucket.put(str(recordings), "talks/in", recursive=True)
-        done = transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",)), workers=2)
-        assert (done.done, done.errors) == (6, 0)
-        lines = bucket.cat_file("talks/out/part-00000.jsonl").decode().splitlines()
-        found = {row["path"].removeprefix("s3://talks/in/"): row["text"] for row in map(json.loads, lines)}
-        names = [str(path.relative_to(recordings)) for path in recordings.rglob("*.*")]
-        assert found == {name: recognizer.transcribe(str(recordings / name)).text for name in names}
-        assert bucket.cat_file("talks/out/files/below/a.wav.txt").decode().strip()
-        assert transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",))).done == 0
-        with pytest.raises(AsrError, match=r"s3://nobody/in: cannot be listed"):
-            transcribe_all(["s3://nobody/in"], settings(tmp_path / "x"))
-    finally:
-        server.stop()
+    def __init__(self, server: Any):
+        self.server = server
+        self.asked: set[str] = set()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        recording = method == "GET" and path.startswith("/talks/in/")
+        if recording and ("lost" in path or path not in self.asked):
+            self.asked.add(path)
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        return self.server(environ, start_response)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of buckets, served on this machine."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install '.[bulk]'")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install '.[dev]'")
+    from werkzeug.serving import make_server
+
+    server = make_server(
+        "127.0.0.1", 0, Throttling(moto.DomainDispatcherApplication(moto.create_backend_app)), threaded=True
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    environment = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_MAX_ATTEMPTS": "1"}
+    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "FSSPEC_S3_ENDPOINT_URL": address}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)  # for the workers; this process has read it already
+    import fsspec
+
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})
+    yield fsspec.filesystem("s3")
+    server.shutdown()
+
+
+def test_bucket_that_throttles(recordings: Path, recognizer: Recognizer, tmp_path: Path, bucket: Any) -> None:
+    bucket.mkdir("talks")
+    bucket.put(str(recordings), "talks/in", recursive=True)
+    bucket.pipe_file("talks/in/lost.wav", b"cannot be read")
+    done = transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",)), workers=2)
+    assert (done.done, done.errors) == (7, 1)
+    lines = bucket.cat_file("talks/out/part-00000.jsonl").decode().splitlines()
+    found = {row["path"].removeprefix("s3://talks/in/"): row for row in map(json.loads, lines)}
+    assert "cannot be fetched" in found.pop("lost.wav")["error"]
+    names = [str(path.relative_to(recordings)) for path in recordings.rglob("*.*")]
+    assert {name: row["text"] for name, row in found.items()} == {
+        name: recognizer.transcribe(str(recordings / name)).text for name in names
+    }
+    assert bucket.cat_file("talks/out/files/below/a.wav.txt").decode().strip()
+    assert transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",))).done == 0
+    with pytest.raises(AsrError, match=r"s3://nobody/in: (cannot be listed|no recordings)"):
+        transcribe_all(["s3://nobody/in"], settings(tmp_path / "x"))
 
 
 def test_thousands_of_tiny_files(tmp_path: Path, carrier_bundle: Path) -> None:
