@@ -107,6 +107,7 @@ def transcribe_all(
     todo = [recording for job in then for recording in job.recordings]
     progress = Progress(len(todo), sum(map(_weight, todo)))
     if todo:
+        on_progress(progress)
         if cluster:
             run: Run = lambda jobs: run_on_cluster(settings, workers, jobs)  # noqa: E731
         else:

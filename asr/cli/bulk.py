@@ -74,7 +74,7 @@ def bulk(
     make_decoder(decoder, options.load_model(model, None))  # says what is wrong before the processes start
     name = model if not Path(model).is_dir() else str(Path(model).absolute())
     settings = Settings(name, decoder, output, tuple(dict.fromkeys(format or ())), patience)
-    terminal, shown = sys.stderr is not None and sys.stderr.isatty(), time.monotonic()
+    terminal, shown = sys.stderr is not None and sys.stderr.isatty(), 0.0
 
     def show(progress: Progress) -> None:
         nonlocal shown
