@@ -8,6 +8,7 @@ from typer import Option
 import asr
 from asr.cli.align import align
 from asr.cli.average import average
+from asr.cli.bulk import bulk
 from asr.cli.evaluate import evaluate
 from asr.cli.export import export
 from asr.cli.lexicon import lexicon
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, serve, align, evaluate, models, train, runs, average, export, tune):
+for command in (transcribe, listen, serve, bulk, align, evaluate, models, train, runs, average, export, tune):
     app.command(cls=Command)(spread(command))
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")

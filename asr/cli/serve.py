@@ -61,7 +61,7 @@ def serve(
     SIGTERM finishes what is spoken and ends. The log, a JSON object a line, goes to standard error.
     """
     try:
-        from asr.serve.app import listen_at, make_server
+        from asr.serve.app import Server, listen_at
         from asr.serve.service import Service, Settings
 
         if wyoming_port is not None:
@@ -106,4 +106,4 @@ def serve(
     log = logging.getLogger("asr.serve")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    make_server(service, sockets, certificate, key, announce, wyoming).run(sockets)
+    Server(service, sockets, certificate, key, announce, wyoming).run(sockets)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ class Recognition:
 @dataclass
 class _Job:
     source: Source
-    level: Level = field(default_factory=Level)  # of what was read so far, at 16 kHz
+    samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
+    level: Level = field(default_factory=Level)
 
     @property
     def start(self) -> float:
@@ -83,6 +85,7 @@ class _Job:
         source, rate = self.source if isinstance(self.source, tuple) else (self.source, None)
         try:
             for block in read_blocks(source, sample_rate=rate):
+                self.samples += len(block)
                 self.level.add(block)
                 yield block
         except AudioError as error:
@@ -208,6 +211,28 @@ class Recognizer:
         """
         return self.log_probs_and_seconds(source, sample_rate, on_progress)[0]
 
+    def window_log_probs(
+        self, source: AudioFile | Excerpt, windows: slice
+    ) -> tuple[np.ndarray, float, AudioError | None]:
+        """Of some of the windows of a recording, by their numbers, what `log_probs` has: for several processes.
+
+        Returns log-probabilities, the seconds that were read for them from the start of the recording on, and the
+        error at which reading stopped. The model must be one that reads windows.
+        """
+        assert not isinstance(self.engine, StreamingEngine)
+        job, found = _Job(source), [np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)]
+        chosen = islice(cut_windows(job.blocks(), self.frame_samples), windows.start, windows.stop)
+        while batch := [(job, window) for window in islice(chosen, self.batch_size)]:
+            found += [rows for _, rows in self._run(self.engine, batch) if rows is not None]
+        return np.concatenate(found), job.samples / SAMPLE_RATE, job.error
+
+    def decode(self, log_probs: Iterable[np.ndarray], seconds: float) -> Transcript:
+        """The transcript of a recording of so many seconds from its log-probabilities, one piece after the other."""
+        state, job = self.decoder.reset(), _Job("-", round(seconds * SAMPLE_RATE))
+        for rows in log_probs:
+            self.decoder.advance(state, rows)
+        return self._recognition(job, self.decoder, state).transcript
+
     def log_probs_and_seconds(
         self, source: AudioFile | Samples | Excerpt, sample_rate: int | None, on_progress: OnProgress | None
     ) -> tuple[np.ndarray, float]:
@@ -220,7 +245,7 @@ class Recognizer:
                     on_progress(job.source, len(log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return np.concatenate(parts), job.level.samples / SAMPLE_RATE
+        return np.concatenate(parts), job.samples / SAMPLE_RATE
 
     def _log_probs(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, np.ndarray | None]]:
         """The log-probabilities of sources, (frames, tokens), in order, piece by piece; None at the end of each."""
@@ -272,7 +297,7 @@ class Recognizer:
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        start, seconds = job.start, job.level.samples / SAMPLE_RATE
+        start, seconds = job.start, job.samples / SAMPLE_RATE
         words = within(self._timed(hypotheses[0].words, job), start + seconds)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         problem = job.level.problem if words else job.level.problem or "no speech was found in it"

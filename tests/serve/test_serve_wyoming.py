@@ -33,9 +33,9 @@ def port(carrier_recognizer: Recognizer, streaming_carrier_bundle: Path) -> Iter
     with socket.create_server(("127.0.0.1", 0)) as listening, running(service, listening) as started:
         yield listening.getsockname()[1]
         deadline = time.monotonic() + LIMIT
-        while started.service.gauges()["asr_streams"] and time.monotonic() < deadline:
+        while started.service.streams and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert started.service.gauges()["asr_streams"] == 0
+        assert started.service.streams == set()
 
 
 async def transcribe(client: AsyncTcpClient, audio: bytes, **format: int) -> list[Any]:
