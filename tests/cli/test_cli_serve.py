@@ -17,6 +17,7 @@ from program import PROGRAM, Command
 
 httpx = pytest.importorskip("httpx", reason="pip install 'recurrent-asr[dev]'")
 pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'recurrent-asr[serve]'")
 
 from websockets.sync.client import connect  # noqa: E402
 
