@@ -49,9 +49,9 @@ def make_app(service: Service, local: bool = True) -> Starlette:
         return FileResponse(path)
 
     async def problem(_: Request, error: Exception) -> Response:
-        what = error.detail if isinstance(error, HTTPException) else "internal error"
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        return RefusedError(status, what.lower().replace(" ", "_"), f"{what}: see the server's log").response()
+        if isinstance(error, HTTPException):
+            return RefusedError(error.status_code, error.detail.lower().replace(" ", "_"), error.detail).response()
+        return RefusedError(500, "internal_error", "the server failed; its log says why").response()
 
     async def gone(_: Request, __: Exception) -> Response:
         return Response()  # nobody is there to read it

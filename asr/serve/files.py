@@ -67,9 +67,9 @@ class Options:
         known, base = f"the model knows {name} only", spoken.replace("_", "-").split("-")[0]
         for right, problem, message, param in (
             (format in FORMATS, "unsupported_format", f"choose {', '.join(FORMATS)}", "response_format"),
-            (not streamed or format not in CUES, "unsupported_format", f"{format} is no stream", "response_format"),
+            (not streamed or format not in CUES, "unsupported_format", f"no {format} as a stream", "response_format"),
             (base in ("", code, name), "unsupported_language", f"{spoken!r:.40}: {known}", "language"),
-            (granularities <= {*GRANULARITIES}, "invalid_value", "choose word, segment", "timestamp_granularities"),
+            (granularities <= {*GRANULARITIES}, "invalid_value", "choose word or segment", "timestamp_granularities"),
             (0 <= temperature <= 1, "invalid_value", "give a number from 0 to 1", "temperature"),
         ):
             if not right:

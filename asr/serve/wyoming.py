@@ -114,7 +114,7 @@ def _samples(event: Event) -> tuple[np.ndarray, int]:
     """Samples (n, channels) of an audio-chunk, and their rate. RefusedError."""
     rate, width, channels = (event.data.get(name) for name in ("rate", "width", "channels"))
     payload = event.payload or b""
-    if width != 2 or not isinstance(rate, int) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+    if width != 2 or type(rate) is not int or type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
         raise RefusedError(400, "invalid_audio", "send 16-bit audio with its rate and channels")
     if len(payload) % (2 * channels):
         raise RefusedError(400, "invalid_audio", "an audio-chunk must hold whole samples")

@@ -20,7 +20,7 @@ from typing import Any
 import carrier
 import numpy as np
 from inputs import HOSTILE, SAMPLE, WORDS, audio_seeds, damage, json_text, number, samples
-from messages import messages
+from messages import messages, server
 from promises import BrokenPromise, kept
 
 import asr
@@ -258,6 +258,8 @@ def try_one(name: str, seed: int, parent: Path) -> None:
     for made in (folder, temporary):
         made.mkdir(exist_ok=True)
     audio_seeds(), models(), recognizers(parent / "bundles")
+    if name == "messages":
+        server(parent / "bundles")
     before, os.environ["TMPDIR"] = (os.getcwd(), os.environ.get("TMPDIR")), str(temporary)
     tempfile.tempdir = None  # to be found again
     os.chdir(folder)

@@ -39,6 +39,7 @@ CODES = (1000, 1001, 1008, 1011)  # with which a WebSocket may be closed
 
 @cache
 def server(bundles: Path) -> tuple[asyncio.AbstractEventLoop, Any]:
+    import asr.serve.wyoming  # noqa: F401
     from asr.serve.app import make_app
     from asr.serve.service import Service, Settings
 

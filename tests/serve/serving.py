@@ -73,12 +73,11 @@ def make_service(
 
 
 def metric(running: Running, name: str) -> float:
-    """The value of a line of the server's metrics."""
+    """The value of a line of the server's metrics, 0 before there is one."""
     from prometheus_client import generate_latest
 
     lines = generate_latest(running.service.metrics.registry).decode().splitlines()
-    (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
-    return float(value)
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
 def pcm(samples: np.ndarray) -> bytes:

@@ -153,13 +153,13 @@ def test_the_log_has_texts_only_if_asked(serve: Serve, caplog: pytest.LogCapture
     "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGE"]
 )
 def test_a_connection_without_a_whole_request_is_closed(serve: Serve, sent: bytes) -> None:
-    with serve(idle_seconds=0.5) as running, socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
+    with serve(idle_seconds=2.0) as running, socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
         raw.sendall(sent)
         with suppress(ConnectionResetError):
             while raw.recv(4096):
                 pass
         with connect(running.url("/vosk", "ws")) as other:  # which is none of those
-            for _ in range(8):
+            for _ in range(10):
                 other.send(bytes(320))
                 other.recv(30)
-                time.sleep(0.2)
+                time.sleep(0.3)

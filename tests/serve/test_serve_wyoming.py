@@ -84,6 +84,8 @@ def test_the_client_of_wyoming(port: int) -> None:
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 1e9}, "payload_length": 2}\nxx',
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, '
         b'"payload_length": 3}\nxxx',
+        b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": true}, '
+        b'"payload_length": 2}\nxx',
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": -1, "width": 2, "channels": 1}, '
         b'"payload_length": 2}\nxx',
     ],
