@@ -55,8 +55,8 @@ def recognizers() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            command, parent = (path / "cmdline").read_text(), (path / "stat").read_text().rpartition(")")[2].split()[1]
-            if "spawn_main" in command and "ray::" in Path("/proc", parent, "cmdline").read_text():
+            command, parent = (path / "cmdline").read_bytes(), (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if b"spawn_main" in command and b"ray::" in Path("/proc", parent, "cmdline").read_bytes():
                 found.append(int(path.name))
         except OSError:
             continue
