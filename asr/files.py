@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -55,6 +56,17 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
     if len(content) > TEXT_BYTES:
         raise OSError(errno.EFBIG, f"larger than {TEXT_BYTES >> 20} MB", str(path))
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def stand_in(head: bytes) -> str | None:
+    """What a file that begins so is in place of a recording or a model: "a web page, not …; what to do"; else None."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"
+    if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE):
+        return "a web page, not the file itself; download that"
+    if head and not any(head):
+        return "only zero bytes, as an unfinished download has them; download it again"
+    return None
 
 
 def walk(

@@ -8,11 +8,11 @@ from asr.model.bundle import PACKAGED, load_bundle, write_config
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
 CHARACTERS = Tokens([BLANK, WORD_START, *"'abcdefghijklmnopqrstuvwxyz"])
-BPE = PACKAGED / "en-bilstm"
+BPE = PACKAGED / "en-gru"
 
 
 def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
-    """A model over the tokens of en-bilstm, or over characters."""
+    """A model over the tokens of en-gru, or over characters."""
     import torch
 
     from asr.nn.export import export_language_model

@@ -2,6 +2,8 @@
 
     python tools/benchmark.py offline [--manifest dev.jsonl]    # recognition of files, one core
     python tools/benchmark.py streaming [--manifest dev.jsonl]  # live recognition
+    python tools/benchmark.py serve [--manifest dev.jsonl]      # live streams and a file of `asr serve`, extra `serve`
+    python tools/benchmark.py bulk [--manifest dev.jsonl]       # many recordings on all cores, extra `bulk`
     python tools/benchmark.py decoding --manifest dev.jsonl     # beam search with a language model, beside others
     python tools/benchmark.py train [--recipe RECIPE.yaml]      # needs the extra `train`
     python tools/benchmark.py loader [--recipe RECIPE.yaml]     # batches without a model
@@ -13,6 +15,8 @@ are utterances of the manifest one after the other; without one, the bundled sam
 import argparse
 import os
 import platform
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,12 +27,14 @@ from pathlib import Path
 
 import soundfile
 from benchmark_decoding import decoding
+from benchmark_serve import file_over_http, serving
 from benchmark_streaming import RECORDINGS, streaming
 
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read
 from asr.data.manifest import read_manifest
 from asr.decode.beam import BEAM_WIDTH
+from asr.recognize.streaming import CHUNK_SECONDS
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "tests/data/sample.flac"
@@ -99,6 +105,50 @@ def offline(manifest: Path | None, model: str) -> None:
             print(f"{name} {spread(walls)} s", end="; " if cores is one_core else ".\n", flush=True)
 
 
+def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool) -> None:
+    """`asr bulk` on every core beside `asr transcribe` on one, and beside `xargs -P` where that is installed."""
+    sources, every_core = recordings(manifest), os.sched_getaffinity(0)
+    cores, program = len(every_core), [sys.executable, "-c", "from asr.cli.main import main; main()"]
+    print(f"{machine()}\n\n| recordings | command | wall seconds | times real time | of {cores} × one core |")
+    print("| --- | --- | --- | --- | --- |")
+    hours = 0.0
+    with tempfile.TemporaryDirectory() as name:
+        for kind, length in (("long", 300.0), ("short", float(SHORT_SECONDS))):
+            folder = Path(name) / kind
+            folder.mkdir()
+            count = max(cores, round(seconds / length))
+            for number in range(count):
+                turned = sources[number % len(sources) :] + sources[: number % len(sources)]
+                write_recording(folder / f"{number}.wav", turned, round(length * SAMPLE_RATE))
+            commands = {
+                "asr transcribe, one core": ([*program, "transcribe", "-o", f"{folder}-text/", str(folder)], 1),
+                "asr bulk": ([*program, "bulk", str(folder), f"{folder}-rows"], cores),
+            }
+            if shutil.which("xargs"):
+                each = " ".join(map(shlex.quote, [*program, "transcribe", "-f", "json"]))
+                share = max(1, count // (4 * cores))
+                piped = f"find {folder} -name '*.wav' | xargs -P {cores} -n {share} {each}"
+                commands[f"xargs -P {cores} -n {share} asr transcribe"] = (["sh", "-c", piped], cores)
+            if cluster:
+                ray = [*program, "bulk", str(folder), f"{folder}-ray", "--cluster", "local"]
+                commands["asr bulk --cluster local"] = (ray, cores)
+            alone = 0.0
+            for title, (command, used) in commands.items():
+                wall, _ = run(command, every_core if used > 1 else {min(every_core)})
+                speed = count * length / wall
+                alone = alone or speed
+                hours = speed / cores if title == "asr bulk" else hours
+                share_of_cores = f"{speed / alone / cores:.0%}" if used > 1 else ""
+                print(
+                    f"| {count} of {length:.0f} s | {title} | {wall:.1f} | {speed:.0f} | {share_of_cores} |", flush=True
+                )
+    print(
+        f"\n| cores | hours of audio a day | cost of 1,000 hours at ${price} per core and hour |\n| --- | --- | --- |"
+    )
+    for number in (1, 16, 1000):
+        print(f"| {number:,} | {24 * number * hours:,.0f} | ${1000 / hours * price:.2f} |")
+
+
 def spread(values: list[float]) -> str:
     """Median, and the range where there are several."""
     middle = statistics.median(values)
@@ -115,6 +165,16 @@ def main() -> None:
     streaming_parser.add_argument("--manifest", type=Path)
     streaming_parser.add_argument("--model", default="en-gru")
     streaming_parser.add_argument("--offline-model", default="en-bilstm", help="aligns the words; the second pass")
+    serve_parser = commands.add_parser("serve")
+    serve_parser.add_argument("--manifest", type=Path)
+    serve_parser.add_argument("--decoder", nargs="+", default=["beam", "greedy"])
+    serve_parser.add_argument("--streams", type=int, nargs="+", default=[1, 25, 50, 75, 100, 150])
+    serve_parser.add_argument("--seconds", type=float, default=60.0, help="of each row")
+    bulk_parser = commands.add_parser("bulk")
+    bulk_parser.add_argument("--manifest", type=Path)
+    bulk_parser.add_argument("--seconds", type=float, default=3600.0, help="of audio for each row")
+    bulk_parser.add_argument("--price", type=float, default=0.04, help="dollars for a core and an hour")
+    bulk_parser.add_argument("--cluster", action="store_true", help="also by Ray")
     decoding_parser = commands.add_parser("decoding")
     decoding_parser.add_argument("--manifest", type=Path, required=True)
     decoding_parser.add_argument("--every", type=int, default=4, help="take one in so many utterances")
@@ -133,6 +193,16 @@ def main() -> None:
     elif arguments.command == "streaming":
         print(f"{machine()}; {arguments.model}\n")
         streaming(recordings(arguments.manifest)[:RECORDINGS], arguments.model, arguments.offline_model)
+    elif arguments.command == "bulk":
+        bulk(arguments.manifest, arguments.seconds, arguments.price, arguments.cluster)
+    elif arguments.command == "serve":
+        print(f"{machine()}; real time, chunks of {1000 * CHUNK_SECONDS:.0f} ms\n")
+        sources = recordings(arguments.manifest)
+        serving(sources[:RECORDINGS], arguments.decoder, arguments.streams, arguments.seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            recording = Path(folder) / "5.wav"
+            write_recording(recording, sources, 5 * MINUTE)
+            file_over_http(recording, REPEATS)
     elif arguments.command == "decoding":
         print(f"{machine()}; one core; {arguments.model}")
         entries = read_manifest(arguments.manifest)[:: arguments.every]

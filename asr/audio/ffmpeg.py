@@ -1,7 +1,6 @@
 """The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
 import logging
-import mmap
 import os
 import re
 import shutil
@@ -15,10 +14,11 @@ from typing import IO
 
 import numpy as np
 
+from asr.audio.headers import count, is_cut_short
 from asr.audio.probe import SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
-from asr.files import temporary_file
+from asr.files import stand_in, temporary_file
 
 TRUNCATION = 0.25  # seconds that may be missing before a file counts as truncated; encoder padding is below that
 MAX_ALLOCATION = 1 << 28  # bytes that ffmpeg may ask for at once; it would otherwise grant 2 GB to any header
@@ -30,7 +30,13 @@ CLOCK = (
     "aresample=async=1"
 )
 MP4_BEGINNINGS = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
-DAMAGE = re.compile(r"partial file|ended prematurely|truncated|Error while decoding|Error submitting packet", re.I)
+DAMAGE = re.compile(
+    "partial file|ended prematurely|truncated|Error while decoding|Error submitting packet|CRC error|CRC mismatch"
+    "|Packet mismatch",
+    re.I,
+)
+# By the first bytes: what each of several files put together has, and how much of that the decoder takes for damage.
+JOINTS = {b"ID3": (rb"ID3[\2-\4]\0", 1), b"Ogg": (b"OggS\0\2", 2)}
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +88,6 @@ def ffmpeg_frames(
             start, seconds = (chosen.start, chosen.seconds) if chosen else (0.0, None)
             frames = _frames(process, messages, rate, channels, path, name, seconds)
             yield rate, chain(_silence(start, rate, channels), frames)
-            if _is_cut_short(path):
-                raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
         finally:  # also when the consumer stops early
             process.kill()
             process.stdout.close()
@@ -92,11 +96,13 @@ def ffmpeg_frames(
 
 def _unreadable(path: Path, name: str, reason: str, said: str) -> AudioError:
     """The error for a file of which ffmpeg decoded nothing; `said` is its message, `reason` that of libsndfile."""
-    if _is_cut_short(path):
-        return AudioError(f"{name}: truncated: nothing of it can be read; copy or record it again")
     with path.open("rb") as file:
-        is_mp4 = file.read(8)[4:] in MP4_BEGINNINGS
-    if is_mp4 and "moov atom not found" in said:
+        head = file.read(4096)
+    if problem := stand_in(head):
+        return AudioError(f"{name}: holds {problem}")
+    if is_cut_short(path) or (head[:4] in (b"OggS", b"fLaC") and "End of file" in said):
+        return AudioError(f"{name}: truncated: nothing of it can be read; copy or record it again")
+    if head[4:8] in MP4_BEGINNINGS and "moov atom not found" in said:
         return AudioError(
             f"{name}: unfinished: the index that is written at the end (moov atom) is missing, and nothing can be read"
             " without it; copy or record it again"
@@ -112,35 +118,22 @@ def list_tracks(container: Container) -> str:
     return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(container.tracks, 1))
 
 
-def _is_joined_mp3(path: Path, messages: IO[bytes]) -> bool:
-    """Whether all that ffmpeg could not decode are the tags of mp3 files put together."""
+def _is_joined(path: Path, messages: IO[bytes]) -> bool:
+    """Whether all that ffmpeg could not decode are tags and headers inside of mp3 or ogg files put together."""
     messages.seek(0)
     failures = messages.read().count(b"Error while decoding")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content[:3] == b"ID3" and len(re.findall(rb"ID3[\2-\4]\0", content)) > failures
+    with path.open("rb") as file:
+        tags = JOINTS.get(file.read(3))
+    return tags is not None and tags[1] * (count(path, tags[0]) - 1) >= failures
 
 
 def _format_options(path: Path) -> list[str]:
     """A wav is read to its end whatever length its header says: libsndfile has refused those with a right one."""
     with path.open("rb") as file:
-        return ["-f", "wav", "-ignore_length", "1"] if file.read(4) == b"RIFF" and file.read(8)[4:] == b"WAVE" else []
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Whether a CAF or WavPack file ends before its header says so, of which ffmpeg says nothing."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        if head[:4] == b"wvpk":
-            return size < 8 + int.from_bytes(head[4:], "little")
-        position = 8 if head[:4] == b"caff" else size
-        while position + 12 <= size:
-            file.seek(position)
-            _, length = struct.unpack(">4sq", file.read(12))  # −1: to the end of the file
-            if not 0 <= length <= size - position - 12:
-                return length > 0
-            position += 12 + length
-        return False
+        head = file.read(12)
+    if head[:4] == b"wvpk":
+        return ["-err_detect", "crccheck"]
+    return ["-f", "wav", "-ignore_length", "1"] if re.match(rb"(RIFF|RF64)....WAVE", head, re.S) else []
 
 
 def _silence(seconds: float, rate: int, channels: int) -> Iterator[np.ndarray]:
@@ -168,7 +161,7 @@ def _frames(
         yield values.reshape(-1, channels)
     status, said = process.wait(), _complaint(messages)
     missing = (promised or 0.0) - done / rate > TRUNCATION
-    if status != 0 or missing or (DAMAGE.search(said) and not _is_joined_mp3(path, messages)):
+    if status != 0 or missing or (DAMAGE.search(said) and not _is_joined(path, messages)):
         header = f"the header says {promised:.2f} s, only " if missing else ""
         raise AudioError(
             f"{name}: truncated or damaged: {header}{done / rate:.2f} s could be read"

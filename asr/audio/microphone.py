@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from asr.audio.resample import SAMPLE_RATE
+from asr.audio.resample import SAMPLE_RATE, to_mono
 from asr.errors import DeviceError, one_line
 from asr.signals import held_back
 
@@ -81,13 +81,17 @@ def find_device(choice: str | None) -> Device:
 class Microphone:
     """Captures from `with` to `stop`; to iterate gives float32 blocks (n,), mono, −1…1, of 80 ms or more, in order.
 
+    channel: from 1; None mixes those that the device has. apart: blocks (n, channels) of all of them.
+
     `with` opens the device, at 16 kHz where it can, and returns when audio flows. The iteration ends after `stop`
     when all that was captured is handed out; it may be broken off and begun again. Raises DeviceError: from `with`
     when the device cannot be opened, from the iteration when it vanishes, after all blocks captured until then.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, channel: int | None = None, apart: bool = False) -> None:
         self.device = device
+        self.channels = 1  # of the blocks, inside `with`
+        self._channel, self._apart = channel, apart
         self.rate = device.rate  # hertz; the rate of the blocks inside `with`
         self.overruns = 0  # times that audio was lost: a block that found the queue full, or a report of PortAudio
         # SimpleQueue: `put` never blocks, also not in a signal handler that interrupts a `get`. None wakes an iterator.
@@ -134,7 +138,8 @@ class Microphone:
                 blocks.append(self._queue.get())
             if audio := [block for block in blocks if block is not None]:
                 waits = 0
-                yield np.concatenate(audio)
+                frames = np.concatenate(audio)
+                yield frames if self._apart else to_mono(frames, self._channel, self._name)
 
     def stop(self) -> None:
         """Capture what was said until now, and no more. Never blocks, may be called twice and from a signal handler."""
@@ -145,7 +150,8 @@ class Microphone:
     def _open(self) -> Any:
         """A stream at the first settings that the device takes: 16 kHz before other rates, one channel before all."""
         sounddevice, number, refusal = _sounddevice(), self.device.number, None
-        channels = (1, sounddevice.query_devices(number)["max_input_channels"])
+        most = sounddevice.query_devices(number)["max_input_channels"]
+        channels = [most] if self._apart or self._channel else [1, most]
         for count, rate in product(channels, (SAMPLE_RATE, self.device.rate, *COMMON_RATES)):
             settings = {"device": number, "channels": count, "dtype": "float32", "samplerate": rate}
             try:
@@ -153,7 +159,7 @@ class Microphone:
                 stream = sounddevice.InputStream(
                     **settings, blocksize=round(BLOCK_SECONDS * rate), callback=self._capture
                 )
-                self.rate = rate
+                self.rate, self.channels = rate, count if self._apart else 1
                 return stream
             except sounddevice.PortAudioError as error:
                 refusal = refusal or error
@@ -177,7 +183,7 @@ class Microphone:
             return
         self.overruns += status.input_overflow
         if self._queue.qsize() * BLOCK_SECONDS < QUEUE_SECONDS:
-            self._queue.put(frames.mean(axis=1))
+            self._queue.put(frames.copy())
         else:
             self.overruns += 1
 

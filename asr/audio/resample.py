@@ -14,6 +14,37 @@ MAX_CHANNELS = 1024
 LOUDEST = 1e6  # full scale is 1; a value beyond this is damage, and its square would overflow in the features
 
 
+CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
+
+
+def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
+    """A channel, from 1, of frames (n, channels); all of them, to be mixed, unless they would cancel each other.
+
+    Then one of them is inverted, and the first loud one is taken. AudioError, which begins with `name`, if there is no
+    such channel.
+    """
+    channels = frames.shape[1] if frames.ndim == 2 else 1
+    if channel is not None:
+        if channel > channels:
+            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
+        return frames if frames.ndim == 1 else frames[:, channel - 1]
+    if channels == 1:
+        return frames
+    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
+    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
+    mixed = usable.sum(axis=1, dtype=np.float64)
+    if mixed @ mixed >= CANCELLED * energies.sum():
+        return frames
+    loud = energies >= energies.max() / 2  # of several, the same one in all pieces of a stream
+    return frames[:, loud.argmax()]
+
+
+def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
+    """What `choose` takes of frames, mixed: (n,)."""
+    chosen = choose(frames, channel, name)
+    return chosen if chosen.ndim == 1 else chosen.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
 def check_format(rate: float, channels: int = 1, name: str = "a stream") -> None:
     """AudioError, which begins with `name`, for a sample rate or a number of channels that cannot be."""
     if not MIN_RATE <= rate <= MAX_RATE or rate % 1:

@@ -4,43 +4,29 @@ libsndfile decodes what it knows (wav, flac, ogg, opus, mp3, …), the `ffmpeg` 
 whole. A damaged file gives every sample that can be decoded first and the AudioError after them.
 """
 
-import io
 import logging
 import math
 import os
 import shutil
-import stat
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
-from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, length_is_known, libsndfile_frames
+from asr.audio.files import AudioFile, plain_file
+from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, length_is_known
+from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
 from asr.audio.stream import AudioStream, is_address
-from asr.errors import ArgumentError, AsrError, AudioError, one_line
-from asr.files import open_input, temporary_file, walk
-
-STANDARD_INPUT = "-"
-AUDIO_SUFFIXES = (
-    ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".m4a", ".m4b", ".aac",
-    ".ac3", ".wma", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".amr", ".awb", ".ape", ".wv", ".tta", ".voc",
-    ".sph", ".gsm", ".mka", ".weba", ".mpga", ".m4r", ".3ga", ".dts", ".eac3", ".ra", ".mpc", ".dsf", ".tak", ".shn",
-    ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".3gp",
-    ".3g2", ".ogv", ".ogm", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".rm", ".rmvb", ".dv", ".divx",
-)  # fmt: skip
+from asr.errors import ArgumentError, AudioError, one_line
 
 Samples = np.ndarray | Sequence[float]
-AudioFile = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
-CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
 LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resampler
 
 # Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
@@ -48,8 +34,6 @@ MAX_CHANNELS = 64
 MAX_FLOAT = 32.0  # full scale is 1
 SHAPE_ADVICE = "give it the shape (samples,) or (samples, channels)"
 
-COPY_BYTES = 2**20  # at a time, of what is not a plain file
-OPEN_FILES = "/proc/self/fd"  # on Linux, where a file can be opened again without a name
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +139,10 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
     if is_address(source):
-        with AudioStream(cast(str, source)) as stream:
+        with AudioStream(cast(str, source), track=part.track) as stream:
             yield from _blocks(stream.name, stream.rate, stream, size, part)
         return
-    with _plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
+    with plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
         blocks = _blocks(name, rate, frames, size, part, first)
         block = next(blocks, None)
         if block is None:
@@ -184,37 +168,64 @@ def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, I
                 log.debug("%s: %s, %d Hz, channels: %d", name, sound.format, sound.samplerate, sound.channels)
                 first = max(0, math.floor(part.start - LEAD_SECONDS)) * sound.samplerate  # as many samples at 16 kHz
                 first = min(first, sound.frames) if sound.format in SEEKABLE else 0
-                frames = libsndfile_frames(sound, name, first)
-                mended = sound.format == "FLAC" and shutil.which("ffmpeg") is not None
-                yield sound.samplerate, first, _mended(frames, sound, path, name, first) if mended else frames
+                mended = sound.format in ("FLAC", "MP3") and shutil.which("ffmpeg") is not None
+                frames = _mended(sound, path, name, first) if mended else libsndfile_frames(sound, name, first)
+                yield sound.samplerate, first, _whole(frames, path, name)
                 return
         reason = "its header does not say how long it is"
     with ffmpeg_frames(path, name, reason, part.track) as (rate, frames):
         log.debug("%s: %d Hz, read by ffmpeg (libsndfile: %s)", name, rate, reason)
-        yield rate, 0, frames
+        yield rate, 0, _whole(frames, path, name)
 
 
-def _mended(decoded: Iterator[np.ndarray], sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
-    """What libsndfile decodes of a flac, and behind damage at which it stops what ffmpeg does; then AudioError."""
-    done = first
+def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.ndarray]:
+    """The frames; AudioError at the end of a file that was cut, or has more audio than decoders read."""
+    yield from frames
+    with path.open("rb") as file:
+        head = file.read(8)
+    if (head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp") and has_more_audio(path):
+        raise AudioError(
+            f"{name}: has more audio than its header says, which cannot be read; convert or split the file"
+        )
+    if is_cut_short(path):
+        raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
+
+
+def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
+    """What libsndfile decodes of a flac or mp3, and what ffmpeg does of the rest, behind damage or a header that says
+    too little; after damage AudioError.
+    """
+    done, damage, rate = first, None, sound.samplerate
+    with path.open("rb", buffering=0) as file:
+        with suppress(RuntimeError):  # libsndfile knows some mp3 by their name only
+            sound = SoundFile(file.fileno(), closefd=False)  # which shows how far it was read
+        try:
+            for frames in libsndfile_frames(sound, name, first):
+                done += len(frames)
+                yield frames
+        except AudioError as error:
+            damage = error
+        unread = path.stat().st_size - file.tell()
+    if damage is None and unread <= UNDECLARED_BYTES:
+        return
+    stopped, position, fresh = done, 0, []
     try:
-        for frames in decoded:
-            done += len(frames)
-            yield frames
-    except AudioError as damage:
-        stopped, position = done, 0
-        with suppress(AudioError), ffmpeg_frames(path, name, "damaged") as (_, rest):
+        with ffmpeg_frames(path, name, "damaged") as (_, rest):
             for frames in rest:
                 position += len(frames)
-                if position > done:
-                    yield frames[max(0, len(frames) - (position - done)) :]
-                    done = position
-        if done - stopped <= TRUNCATION * sound.samplerate:
-            raise
+                fresh.append(frames[max(0, len(frames) - (position - done)) :] if position > done else frames[:0])
+                if position > stopped + TRUNCATION * rate:
+                    yield np.concatenate(fresh)
+                    done, fresh = position, []
+    except AudioError as error:
+        damage = damage or (error if done > stopped else None)
+    if damage is not None and done > stopped:
         raise AudioError(
-            f"{name}: truncated or damaged after {stopped / sound.samplerate:.2f} s, {done / sound.samplerate:.2f} s"
-            " could be read; copy or record it again"
+            f"{name}: truncated or damaged after {stopped / rate:.2f} s, {done / rate:.2f} s could be read;"
+            " copy or record it again"
         ) from damage
+    if damage is not None:
+        raise damage
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
@@ -224,128 +235,27 @@ def read(source: Source, sample_rate: int | None = None) -> np.ndarray:
 
 def count_channels(path: str | Path, track: int | None = None) -> int:
     """The channels of a recording; 1 of one that cannot be read, or that is no file."""
-    if not Path(path).is_file():
-        return 1
-    with suppress(RuntimeError, TypeError, ValueError, OSError), SoundFile(str(path)) as sound:
-        return sound.channels
-    container = probe(Path(path))
-    number = (track or container.choose()) if container else 0
-    return max(1, container.tracks[number - 1].channels) if container and number <= len(container.tracks) else 1
+    return _described(path, track)[0]
 
 
 def duration(source: str | Path) -> float | None:
     """Seconds of audio that the header promises, also of what ffmpeg reads; None if it does not say. Never raises."""
-    try:
-        if str(source) == STANDARD_INPUT or not Path(source).is_file():  # opening a pipe would swallow its start
-            return None
-        with suppress(RuntimeError, TypeError), SoundFile(str(source)) as sound:
-            if 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, Path(source)):
-                return sound.frames / sound.samplerate
-            return None
-        container = probe(Path(source))
-        return container.seconds if container else None
-    except (ValueError, OSError, ZeroDivisionError):
-        return None
+    return _described(source)[1]
 
 
-def find_audio(folder: str | Path, on_error: Callable[[AsrError], object] | None = None) -> list[Path]:
-    """The audio and video files below `folder`, told by suffix, sorted; hidden files and folders are left out.
-
-    on_error: called for each folder below it that cannot be read; without it the first one is raised.
-    """
-
-    if not os.path.isdir(folder):
-        raise AudioError(f"{folder}: no such folder; name an existing one")
-    found = []
-    for path, below, names in walk(folder, on_error, AudioError):
-        below[:] = (name for name in below if not name.startswith("."))
-        found += [Path(path, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES and _is_audio(path))
-
-
-def _is_audio(path: Path) -> bool:
-    """Whether it is a file, and if it is called .ts, not one of TypeScript."""
-    if not os.path.isfile(path):
-        return False
-    if path.suffix.lower() != ".ts":
-        return True
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(189)[::188] == b"GG"  # each packet of a transport stream begins so
-    return True  # reading it says what is wrong
-
-
-@contextmanager
-def _plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
-    """The path of a non-empty regular file with the content of `source`, and the name of `source` for messages."""
-    with ExitStack() as stack:
-        stream: IO[bytes]
-        if isinstance(source, str | os.PathLike) and str(source) != STANDARD_INPUT:
-            path, name = Path(source), one_line(str(source), 4096)
-            if not str(source):  # an unset variable; Path("") would be the current folder
-                raise ArgumentError("source: an empty name; name a file")
-            stream = stack.enter_context(_open(path, name))
-            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                yield path, name
-                return
-        elif isinstance(source, str | os.PathLike):
-            if sys.stdin is None:
-                raise AudioError("standard input is closed; name a file, or give it audio")
-            stream, name = sys.stdin.buffer, "standard input"
-        elif isinstance(source, bytes | bytearray | memoryview):
-            stream, name = io.BytesIO(source), "bytes"
-        elif isinstance(source, io.TextIOBase):
-            raise ArgumentError("source: a text file; open it with mode 'rb'")
-        else:
-            stream, name = source, one_line(getattr(source, "name", "file object"), 4096)
-        yield _temporary_copy(stream, name, stack), name
-
-
-def _open(path: Path, name: str) -> IO[bytes]:
-    """The file, if it is a regular one with anything in it, or a pipe."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError(f"{name}: a folder, not a file; name the files in it")
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISFIFO(status.st_mode):
-            raise AudioError(f"{name}: a device, not an audio file; name a file")
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-            raise AudioError(f"{name}: empty file (0 bytes); record or copy it again")
-        return open_input(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        raise AudioError(f"{name}: no such file") from None
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be opened: {error.strerror}") from None
-
-
-def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
-    """The path of a file, there until `stack` ends, with all of `stream`: decoders go back and forth, a pipe cannot.
-
-    On Linux the file has no name in any folder, so that whatever kills the process leaves nothing behind.
-    """
-    try:
-        if os.path.isdir(OPEN_FILES):
-            file: IO[bytes] = stack.enter_context(temporary_file())
-            path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")  # not "self": ffmpeg opens it, too
-        else:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asr-"))) / "audio"
-            file = stack.enter_context(path.open("wb"))
-        while data := _read(stream, name):
-            file.write(data)
-        file.flush()
-    except OSError as error:
-        raise AudioError(
-            f"{name}: cannot be copied to a temporary file: {error.strerror}; save it as a file, or set TMPDIR"
-        ) from None
-    if file.tell() == 0:
-        raise AudioError(f"{name}: empty (0 bytes); give it audio")
-    return path
-
-
-def _read(stream: IO[bytes], name: str) -> bytes:
-    try:
-        return stream.read(COPY_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: a closed file object
-        raise AudioError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+def _described(source: str | Path, track: int | None = None) -> tuple[int, float | None]:
+    path = Path(source)
+    with suppress(RuntimeError, TypeError, ValueError, OSError):
+        if path.is_file():  # opening a pipe would swallow its start
+            with SoundFile(str(path)) as sound:
+                known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, path)
+                return sound.channels, sound.frames / sound.samplerate if known else None
+    with suppress(ValueError, OSError):
+        if path.is_file() and (container := probe(path)) is not None:
+            number = track or container.choose()
+            channels = container.tracks[number - 1].channels if number <= len(container.tracks) else 1
+            return max(1, channels), container.seconds
+    return 1, None
 
 
 def _blocks(
@@ -366,7 +276,7 @@ def _blocks(
     while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
-            fresh = resampler.flush() if samples is None else resampler.push(_chosen(name, samples, part.channel))
+            fresh = resampler.flush() if samples is None else resampler.push(choose(samples, part.channel, name))
         except AudioError as error:
             samples, damage, fresh = None, error, resampler.flush()
         kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]
@@ -379,18 +289,3 @@ def _blocks(
         yield pending
     if damage is not None:
         raise damage
-
-
-def _chosen(name: str, frames: np.ndarray, channel: int | None) -> np.ndarray:
-    """A channel of frames (n, channels); all of them, to be mixed, unless they would cancel each other."""
-    channels = frames.shape[1] if frames.ndim == 2 else 1
-    if channel is not None:
-        if channel > channels:
-            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
-        return frames if frames.ndim == 1 else frames[:, channel - 1]
-    if channels == 1:
-        return frames
-    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
-    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
-    mixed = usable.sum(axis=1, dtype=np.float64)
-    return frames[:, energies.argmax()] if mixed @ mixed < CANCELLED * energies.sum() else frames

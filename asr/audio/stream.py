@@ -41,13 +41,14 @@ def can_stream() -> bool:
 class AudioStream:
     """Blocks of an address, of standard input ("-") or of a raw file: float32 (n, channels) at `rate` hertz.
 
-    raw: sample rate in hertz and format, one of `SAMPLE_FORMATS`, of one channel without a header. `with` raises
-    AudioError when there is no audio, the iteration after the last block when it broke off. `stop` ends it.
+    raw: sample rate in hertz and format, one of `SAMPLE_FORMATS`, of one channel without a header. track: of the audio
+    tracks, from 1. `with` raises AudioError when there is no audio, the iteration after the last block when it broke
+    off. `stop` ends it.
     """
 
-    def __init__(self, source: str, raw: tuple[int, str] | None = None):
+    def __init__(self, source: str, raw: tuple[int, str] | None = None, track: int | None = None):
         self.name = "standard input" if source == "-" else source
-        self._source, self._raw = source, raw
+        self._source, self._raw, self._track = source, raw, track
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -56,14 +57,16 @@ class AudioStream:
             raise AudioError(f"{self.name}: is decoded by the ffmpeg program; install it")
         piped = self._source == "-"
         if is_address(self._source):
-            place = ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
+            # By TCP no packet is lost, and firewalls let it in.
+            place = ["-rtsp_flags", "prefer_tcp"] if self._source.lower().startswith("rtsp") else []
+            place += ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
         else:
             # Without "file" for a pipe, and without playlists, nothing else is opened.
             place = ["-protocol_whitelist", "pipe" if piped else "file"]
             place += [] if self._raw else ["-format_whitelist", ",".join(FORMATS)]
             place += ["-i", "pipe:0" if piped else f"file:{self._source}"]
         raw = [] if self._raw is None else ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
-        command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", "0:a:0"]
+        command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", f"0:a:{(self._track or 1) - 1}"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]
         self._messages = temporary_file()
         self._process = subprocess.Popen(
@@ -92,15 +95,17 @@ class AudioStream:
         self._process.wait()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rest, width = b"", 4 * self.channels
+        rest, width, empty = b"", 4 * self.channels, True
         while data := self._pipe.read(1 << 16):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
             if whole:
+                empty = False
                 yield np.frombuffer(data[:whole], dtype=">f4").astype(np.float32).reshape(-1, self.channels)
-        if self._process.wait() != 0 and not self._stopped:
-            raise AudioError(f"{self.name}: broke off ({self._said()}); start again")
+        if (self._process.wait() != 0 or empty) and not self._stopped:
+            how = "has no sound that can be played as it comes" if empty else "broke off"
+            raise AudioError(f"{self.name}: {how} ({self._said()}); {'download it first' if empty else 'start again'}")
 
     def stop(self) -> None:
         """End the iteration with what was decoded; may be called from a signal handler."""

@@ -1,5 +1,6 @@
 """`asr align`: times of the words of a known text."""
 
+import csv
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +12,15 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, Excerpt, duration, find_audio
+from asr.audio.files import STANDARD_INPUT, find_audio
+from asr.audio.sources import Excerpt, duration
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, shown_warnings
+from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
-from asr.data.manifest import read_manifest
+from asr.data.manifest import read_manifest, read_table
 from asr.data.text import read_aloud
 from asr.decode.build import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, one_line
 from asr.lm.source import open_source
 from asr.normalize import normalize
 from asr.output.transcript import Transcript, Word, split_segments
@@ -27,22 +29,25 @@ from asr.recognize.align import MIN_CONFIDENCE
 from asr.recognize.align import align as align_text
 from asr.recognize.offline import DEFAULT_MODEL, OnProgress, Recognizer
 
+TABLES = (".csv", ".tsv")
+
 
 def align(
     audio: Annotated[
         str,
-        Argument(metavar="AUDIO|-|FOLDER|MANIFEST", help="The recording, - for standard input, or without TEXT many."),
+        Argument(metavar="AUDIO|-|FOLDER|TABLE", help="The recording, - for standard input, or without TEXT many."),
     ],
     text: Annotated[
         str | None, Argument(metavar="TEXT|FILE|-", help="Words spoken there, or a text file of them.")
     ] = None,
+    *,
     output: options.Output = None,
     output_dir: Annotated[
         Path | None, Option(metavar="FOLDER", help="For many: write NAME.FORMAT files there.")
     ] = None,
     format: options.WordFormat = None,
     force: options.Force = False,
-    track: options.Track = None,
+    part: options.Part,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     lexicon: options.Lexicon = None,
@@ -59,9 +64,11 @@ def align(
     Words keep their case and punctuation; numbers, prices and abbreviations are read aloud by the rules of the
     language. Words that are not spoken are reported and marked ("spoken": false in json, no length and confidence 0
     elsewhere); a text that does not fit at all is an error. Without TEXT: every recording of a FOLDER with its text
-    beside it, a.wav and a.txt, or of a MANIFEST (.jsonl), into --output-dir. If the model spells phones, textgrid has a
-    tier and json a list of them.
+    beside it, a.wav and a.txt, or of a TABLE, a manifest (.jsonl) or a .csv or .tsv file with the columns audio and
+    text, into --output-dir. If the model spells phones, textgrid has a tier and json a list of them.
     """
+    if part.channels == "each":
+        raise typer.BadParameter("a text is spoken on one channel, or on all", param_hint="--channels")
     if audio == text == STANDARD_INPUT:
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
     if (text is None) != (output_dir is not None) or (output and output_dir):
@@ -79,58 +86,79 @@ def align(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
-    reading: Callable[[str], str] = normalize
-    if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
-        reading = partial(read_aloud, language=bundle.config.language)
-
-    def timed(source: str | Path | Excerpt, words: str, on_progress: OnProgress | None) -> str:
-        transcript = align_text(
-            recognizer, source, words, on_progress=on_progress, read_aloud=reading, min_confidence=min_confidence
-        )
-        tell_unspoken(str(source), transcript)
-        if phones:
-            own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
-            transcript = replace(transcript, segments=split_segments(own))
-        return render(transcript, chosen, name_in(chosen, str(source)))
-
+    timed = partial(time_words, recognizer, part, chosen, phones, min_confidence)
     with shown_warnings("asr.audio"):
         if words is None or output_dir is not None:
             align_many(Path(audio), output_dir or Path(), chosen, guard, timed)
             return
-        with audio_progress(lambda: [duration(audio)]) as on_progress:
-            written = timed(audio if track is None else Excerpt(audio, track=track), words, on_progress)
+        with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
+            written = timed(audio, words, on_progress)
     if output is not None:
         write_text(output, written)
     else:
         print(written, end="", flush=True)
 
 
-Timed = Callable[[str | Path | Excerpt, str, OnProgress | None], str]
+Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], str]
 
 
-def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Timed) -> None:
+def time_words(
+    recognizer: Recognizer,
+    part: options.Part,
+    format: str,
+    phones: bool,
+    min_confidence: float,
+    source: str | Path | Excerpt,
+    text: str,
+    on_progress: OnProgress | None,
+) -> str:
+    """A text aligned with a recording, in a format."""
+    reading: Callable[[str], str] = normalize
+    if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
+        reading = partial(read_aloud, language=recognizer.bundle.config.language)
+    (excerpt,) = part.excerpts(source)
+    transcript = align_text(
+        recognizer, excerpt, text, on_progress=on_progress, read_aloud=reading, min_confidence=min_confidence
+    )
+    tell_unspoken(str(source), transcript)
+    if phones:
+        own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
+        transcript = replace(transcript, segments=split_segments(own))
+    return render(transcript, format, name_in(format, str(source)))
+
+
+def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Timing) -> None:
     """Write the alignments of all recordings to a folder; the problems of one do not stop the others."""
-    recordings: dict[str, tuple[Path | Excerpt, Path | str]]  # by name: the recording, and its text or the file of it
+    problems: list[AsrError] = []
+    recordings: list[tuple[str, Path | Excerpt, Path | str]]  # the name, the recording, its text or the file of that
     if source.is_dir():
-        found = {path: path.relative_to(source).with_suffix("").as_posix() for path in find_audio(source)}
-        recordings = {name: (path, path.with_suffix(".txt")) for path, name in found.items()}
+        found = find_audio(source, problems.append)
+        recordings = [(str(path.relative_to(source).with_suffix("")), path, path.with_suffix(".txt")) for path in found]
     else:
-        recordings = {entry.id: (entry.source, entry.text) for entry in read_manifest(source)}
+        try:
+            entries = read_table(source) if source.suffix.lower() in TABLES else read_manifest(source)
+            recordings = [(entry.id, entry.source, entry.text) for entry in entries]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise AsrError(f"{source}: no table in UTF-8 ({one_line(error)}); save it as CSV") from error
     check_writable(folder / "new", make_folder=True)
-    written = 0
-    with audio_progress(lambda: [duration(str(audio)) for audio, _ in recordings.values()]) as on_progress:
-        for name, (audio, text) in recordings.items():
+    done: set[Path] = set()
+    for problem in problems:
+        complain(problem)
+    with audio_progress(lambda: [duration(str(audio)) for _, audio, _ in recordings]) as on_progress:
+        for name, audio, text in recordings:
             target = folder / f"{name.lstrip('/').replace('..', '_')}.{format}"
             try:
-                if problem := guard.refusal(target):
-                    raise AsrError(problem)
+                if target in done:
+                    raise AsrError(f"another recording was written to {target} already; give each a name of its own")
+                if refusal := guard.refusal(target):
+                    raise AsrError(refusal)
                 words = text if isinstance(text, str) else read_text(str(text))
                 write_text(target, timed(audio, words, on_progress))
-                written += 1
+                done.add(target)
             except AsrError as error:
                 complain(error if str(audio) in str(error) else f"{audio}: {error}")
-    failed = len(recordings) - written
-    complain(f"{written} written to {os.path.join(folder, '')}" + (f", {failed} failed" if failed else ""))
+    failed = len(recordings) + len(problems) - len(done)
+    complain_of_counts(len(done), folder, failed=failed)
     if failed or not recordings:
         raise typer.Exit(1)
 

@@ -8,13 +8,14 @@ from typer import Option
 import asr
 from asr.cli.align import align
 from asr.cli.average import average
+from asr.cli.bulk import bulk
 from asr.cli.evaluate import evaluate
 from asr.cli.export import export
 from asr.cli.lexicon import lexicon
 from asr.cli.listen import listen
 from asr.cli.lm import lm
 from asr.cli.models import models
-from asr.cli.options import Command
+from asr.cli.options import Command, spread
 from asr.cli.plot import plot
 from asr.cli.prepare import prepare
 from asr.cli.runs import runs
@@ -30,8 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, serve, align, evaluate, models, train, runs, average, export, tune):
-    app.command(cls=Command)(command)
+for command in (transcribe, listen, serve, bulk, align, evaluate, models, train, runs, average, export, tune):
+    app.command(cls=Command)(spread(command))
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")
 app.add_typer(plot, name="plot")

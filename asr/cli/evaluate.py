@@ -13,8 +13,6 @@ from asr.cli import options
 from asr.cli.messages import audio_progress, complain
 from asr.cli.outputs import Guard, write_text
 from asr.data.manifest import read_manifest
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import DEFAULT_DECODER
 from asr.evaluate.live import Instability, transcribe_live
 from asr.evaluate.wer import Utterance, oracle, report
 from asr.evaluate.wer import evaluate as score
@@ -24,6 +22,7 @@ from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 
 def evaluate(
     manifest: Annotated[Path, Argument(help="JSON Lines: audio, relative to the manifest, and text.")],
+    *,
     output: Annotated[Path | None, Option("--output", "-o", help="Every utterance aligned, worst first.")] = None,
     force: options.Force = False,
     json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
@@ -35,14 +34,7 @@ def evaluate(
     ] = True,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoder: options.Decoder = DEFAULT_DECODER,
-    beam_width: options.BeamWidth = BEAM_WIDTH,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    rescore: options.Rescore = None,
-    second_pass: options.SecondPass = None,
-    lexicon: options.Lexicon = None,
+    decoding: options.Decoding,
     nbest: Annotated[
         int, Option(min=1, max=100, help="For beam: also the error rate of the best of so many hypotheses (oracle).")
     ] = 1,
@@ -58,21 +50,19 @@ def evaluate(
         raise typer.BadParameter("goes without --streaming", param_hint="--nbest")
     if not endpoints and not streaming:
         raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
-    decoding = options.decoder_options(
-        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest, second_pass
-    )
+    decoder = decoding.options(nbest)
     entries = read_manifest(manifest)
-    Guard([manifest, *(entry.audio for entry in entries), lm, hotwords_file, lexicon], force).check(output)
+    Guard([manifest, *(entry.audio for entry in entries), *decoding.files], force).check(output)
     bundle = options.load_model(model, language)
     instability = Instability()
     started = time.perf_counter()
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         paths = (entry.source for entry in entries)
         if streaming:
-            live = StreamingRecognizer(bundle, decoding, ENDPOINT if endpoints else None, threads=threads)
+            live = StreamingRecognizer(bundle, decoder, ENDPOINT if endpoints else None, threads=threads)
             recognitions = [transcribe_live(live, path, instability, on_progress) for path in paths]
         else:
-            recognitions = [*Recognizer(bundle, decoding, batch_size, threads).transcribe_all(paths, on_progress)]
+            recognitions = [*Recognizer(bundle, decoder, batch_size, threads).transcribe_all(paths, on_progress)]
     elapsed = time.perf_counter() - started
     failures = [recognition.error for recognition in recognitions if recognition.error is not None]
     for failure in failures:

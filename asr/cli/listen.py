@@ -1,8 +1,9 @@
 """`asr listen`: text of what is spoken, while it is spoken."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Self
@@ -13,25 +14,24 @@ import typer
 from typer import Option
 
 from asr.audio import microphone
+from asr.audio.files import STANDARD_INPUT
+from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import STANDARD_INPUT, read_blocks
+from asr.audio.sources import read_blocks
 from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.messages import complain, printable
 from asr.cli.outputs import AudioOutput, Guard, TextOutput
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import DEFAULT_DECODER
 from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
-from asr.output.subtitles import LAYOUT, Layout
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
+from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import CHUNK_SECONDS, ENDPOINT, STREAMING_MODEL, Event, Final, StreamingRecognizer
 from asr.signals import ended_by_signals
 
 OVERRUN_SECONDS = 1.0  # between two lines about dropped audio
 
-BeforeSpeech = Annotated[float, Option(help="Silence before the first word after which to start afresh.")]
 SecondPass = Annotated[
     str | None,
     Option(
@@ -41,7 +41,25 @@ SecondPass = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Endpoints(Endpoint):
+    """Options that say when an utterance ends."""
+
+    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech
+    before_speech: Annotated[float, Option(help="Silence before the first word after which to start afresh.")] = (
+        ENDPOINT.before_speech
+    )
+    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except ArgumentError as error:
+            raise typer.BadParameter(str(error)) from None
+
+
 def listen(
+    *,
     list_devices: Annotated[bool, Option("--list-devices", help="Show the microphones and exit.")] = False,
     device: Annotated[str | None, Option(help="A microphone's number or a part of its name; else the default.")] = None,
     input: Annotated[
@@ -55,26 +73,17 @@ def listen(
         str | None, Option(click_type=click.Choice(SAMPLE_FORMATS), help="Of raw samples; else s16le.")
     ] = None,
     realtime: Annotated[bool, Option("--realtime", help="Read --input at the speed of speech.")] = False,
+    selection: options.Selection,
     output: options.Output = None,
     format: options.LiveFormat = None,
-    timestamps: options.Timestamps = False,
-    line_width: options.LineWidth = LAYOUT.line_width,
-    lines: options.Lines = LAYOUT.lines,
+    layout: options.TextLayout,
     save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
     force: options.Force = False,
     model: options.Model = STREAMING_MODEL,
     language: options.Language = None,
-    decoder: options.Decoder = DEFAULT_DECODER,
-    beam_width: options.BeamWidth = BEAM_WIDTH,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    rescore: options.Rescore = None,
-    lexicon: options.Lexicon = None,
+    decoding: options.Decoding,
     second_pass: SecondPass = None,
-    after_speech: Annotated[float, Option(help="Silence that ends an utterance, in seconds.")] = ENDPOINT.after_speech,
-    before_speech: BeforeSpeech = ENDPOINT.before_speech,
-    max_utterance: Annotated[float, Option(help="Seconds after which an utterance is cut.")] = ENDPOINT.max_utterance,
+    endpoint: Endpoints,
     threads: options.Threads = 0,
 ) -> None:
     """Write the words spoken into a microphone as they come.
@@ -86,32 +95,29 @@ def listen(
     if list_devices:
         print_devices()
         return
-    decoding = options.decoder_options(
-        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, second_pass=second_pass
-    )
-    try:
-        endpoint = Endpoint(after_speech, before_speech, max_utterance)
-    except ArgumentError as error:
-        raise typer.BadParameter(str(error)) from None
-    guard = Guard([input, lm, hotwords_file, lexicon], force)
+    decoder = decoding.options()
+    guard = Guard([input, *decoding.files], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")
-    source = open_source(device, input, realtime, rate, sample_format)
+    source = open_source(device, input, realtime, rate, sample_format, selection)
     name = printable(source.device.name if isinstance(source, microphone.Microphone) else source.name)
     bundle = options.load_model(model, language)
-    second = options.load_model(second_pass, language) if second_pass not in (None, options.NO_SECOND_PASS) else None
-    recognizer = StreamingRecognizer(bundle, decoding, endpoint, second, threads)
-    layout = Layout(line_width, lines, timestamps)
+    second = None
+    if second_pass not in (None, options.NO_SECOND_PASS):
+        second = Recognizer(options.load_model(second_pass, language), decoder, threads=threads)
+    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second, threads)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)
     with (
         ended_by_signals(source.stop),
         source,  # begins after the model is loaded, or the first words would be late; older files stay until here
-        closing(AudioOutput(save_audio, source.rate)) as audio,
+        closing(AudioOutput(save_audio, source.rate, source.channels)) as audio,
         closing(TextOutput(output, writer)) as text,
         Display() as display,
     ):
         complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
-        recognize(source, recognizer, text, audio, display)
+        others = range(source.channels - 1)
+        recognizers = [recognizer, *(StreamingRecognizer(recognizer, decoder, endpoint, second) for _ in others)]
+        recognize(source, recognizers, text, audio, display)
     if text.failed or audio.failed:
         raise typer.Exit(1)
 
@@ -125,7 +131,12 @@ def print_devices() -> None:
 
 
 def open_source(
-    device: str | None, input: str | None, realtime: bool, rate: int | None = None, sample_format: str | None = None
+    device: str | None,
+    input: str | None,
+    realtime: bool,
+    rate: int | None,
+    sample_format: str | None,
+    selection: options.Selection,
 ) -> "Source":
     """BadParameter for options that contradict each other, AudioError or DeviceError for what cannot be listened to."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
@@ -140,8 +151,10 @@ def open_source(
         raise typer.BadParameter("goes with --input", param_hint="--rate")
     if input is not None:
         raw = None if rate is None else (rate, sample_format or "s16le")
-        return Recording(input, realtime, raw)
-    return microphone.Microphone(microphone.find_device(device))
+        return Recording(input, realtime, raw, selection)
+    if selection.track is not None:
+        raise typer.BadParameter("goes with --input", param_hint="--track")
+    return microphone.Microphone(microphone.find_device(device), selection.channel, selection.channels == "each")
 
 
 class Recording:
@@ -156,8 +169,10 @@ class Recording:
 
     overruns = 0  # a file waits
 
-    def __init__(self, source: str, realtime: bool, raw: tuple[int, str] | None = None):
+    def __init__(self, source: str, realtime: bool, raw: tuple[int, str] | None, selection: options.Selection):
         self.rate = SAMPLE_RATE
+        self.channels = 1
+        self._selection = selection
         self.name = "standard input" if source == STANDARD_INPUT else source
         self._source = source
         self._chunks: Iterator[np.ndarray] = iter(())
@@ -169,12 +184,15 @@ class Recording:
     def __enter__(self) -> Self:
         chunks: Iterator[np.ndarray]
         if self._raw or is_address(self._source) or (self._source == STANDARD_INPUT and can_stream()):
-            self._stream = AudioStream(self._source, self._raw).__enter__()
+            self._stream = AudioStream(self._source, self._raw, self._selection.track).__enter__()
             self.rate = self._stream.rate
-            chunks = map(_mixed, self._stream)
+            chunks = (self._selection.of(frames, self.name) for frames in self._stream)
         else:
-            chunks = read_blocks(self._source, CHUNK_SECONDS)
-        self._chunks = chain(list(islice(chunks, 1)), chunks)
+            apart = [read_blocks(excerpt, CHUNK_SECONDS) for excerpt in self._selection.excerpts(self._source)]
+            chunks = apart[0] if len(apart) == 1 else (np.stack(blocks, axis=1) for blocks in zip(*apart, strict=True))
+        first = list(islice(chunks, 1))
+        self.channels = first[0].shape[1] if first and first[0].ndim == 2 else 1
+        self._chunks = chain(first, chunks)
         self._entered = True
         return self
 
@@ -200,32 +218,38 @@ class Recording:
             raise KeyboardInterrupt
 
 
-def _mixed(frames: np.ndarray) -> np.ndarray:
-    return np.asarray(frames.mean(axis=1), dtype=np.float32)
-
-
 Source = microphone.Microphone | Recording
 
 
 def recognize(
-    source: Source, recognizer: StreamingRecognizer, text: TextOutput, audio: AudioOutput, display: Display
+    source: Source,
+    recognizers: Sequence[StreamingRecognizer],
+    text: TextOutput,
+    audio: AudioOutput,
+    display: Display,
 ) -> None:
-    """Write the text of a source, to the end of its last sentence. AudioError or DeviceError if it ended early."""
+    """Write the text of a source, to the end of its last sentence. AudioError or DeviceError if it ended early.
 
-    def write_finals(events: list[Event]) -> None:
+    recognizers: one for each channel that is recognized apart.
+    """
+
+    def write_finals(events: list[Event], channel: int) -> None:
         for event in events:
             if isinstance(event, Final):
                 with display.aside():
-                    text.add(event.segment)
+                    text.add(replace(event.segment, channel=channel if len(recognizers) > 1 else None))
 
-    dropped, silent_until = 0, 0.0
+    dropped, silent_until, level = 0, 0.0, Level()
     failure: AsrError | None = None
     try:
         for samples in source:
             audio.write(samples)
-            events = recognizer.accept(samples, source.rate)
-            write_finals(events)
-            display.show(samples, events)
+            level.add(samples.ravel())
+            channels = [samples] if samples.ndim == 1 else samples.T
+            for number, (recognizer, channel) in enumerate(zip(recognizers, channels, strict=True), 1):
+                events = recognizer.accept(channel, source.rate)
+                write_finals(events, number)
+                display.show(channel, events)
             if source.overruns > dropped and time.monotonic() >= silent_until:
                 complain(
                     f"audio was dropped {source.overruns - dropped} times: the machine is too slow;"
@@ -234,8 +258,11 @@ def recognize(
                 dropped, silent_until = source.overruns, time.monotonic() + OVERRUN_SECONDS
     except (AudioError, DeviceError) as error:
         failure = error
-    write_finals(recognizer.finish())
+    for number, recognizer in enumerate(recognizers, 1):
+        write_finals(recognizer.finish(), number)
     if source.overruns:
         complain(f"audio was dropped {source.overruns} times in all")
     if failure is not None:
         raise failure
+    if level.samples and level.problem:
+        complain(f"what was listened to is {level.problem}")

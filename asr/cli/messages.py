@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError, printable
 from asr.output.writers import EXACT_NAMES
 
 if TYPE_CHECKING:  # recognition takes a while to import, and an error before it should not wait
+    from rich.progress import Progress
+
     from asr.recognize.offline import OnProgress
 
 NAME_CHARACTERS = 30  # of a file's name beside a progress bar
@@ -23,6 +26,12 @@ def complain(problem: object) -> None:
     if sys.stderr is not None:  # `print` would take standard output instead
         with suppress(OSError, ValueError):
             print(f"asr: {AsrError(problem)}", file=sys.stderr, flush=True)
+
+
+def complain_of_counts(written: int, folder: str | Path, **counts: int) -> None:
+    """The line that closes a run over many recordings: "9 written to texts/, 1 failed"."""
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    complain(f"{written} written to {os.path.join(folder, '')}{rest}")
 
 
 @contextmanager
@@ -54,6 +63,18 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _progress(with_seconds: bool = False, **options: Any) -> "Progress":
+    # Here, because a short transcription in a pipe should not wait for imports that it does not need.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
+    options |= {"console": Console(stderr=True), "transient": True, "redirect_stdout": sys.stdout.isatty()}
+    about = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    seconds = [TextColumn("{task.completed:.0f} s of audio")] if with_seconds else []
+    return Progress(*about, *seconds, TimeRemainingColumn(), **options)
+
+
 @contextmanager
 def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnProgress | None]":
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
@@ -64,10 +85,6 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnPro
     if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
         yield None
         return
-    # Here, because a short transcription in a pipe should not wait for imports that it does not need.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     seconds = lengths()
     known = [length for length in seconds if length is not None]
     current, number = None, 0
@@ -80,17 +97,7 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnPro
             progress.update(task, description=f"{number}/{len(seconds)} {name[:NAME_CHARACTERS]} ")
         progress.advance(task, done)
 
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed:.0f} s of audio"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # While the bar is drawn, rich prints above it, but to standard error: text for a pipe must not go there.
-        redirect_stdout=sys.stdout.isatty(),
-    ) as progress:
+    with _progress(with_seconds=True) as progress:
         task = progress.add_task("", total=sum(known) / len(known) * len(seconds) if known else None)
         yield advance
 
@@ -104,20 +111,8 @@ def stage_progress(stages: Mapping[str, float]) -> Iterator[OnStage]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage, share: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     before = dict(zip(stages, accumulate(stages.values(), initial=0.0), strict=False))
-    with Progress(
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-        speed_estimate_period=600,  # seconds; some steps are long
-    ) as progress:
+    with _progress(speed_estimate_period=600) as progress:  # seconds; some steps are long
         task = progress.add_task("", total=sum(stages.values()))
         yield lambda stage, share: progress.update(
             task, description=stage, completed=before[stage] + share * stages[stage]

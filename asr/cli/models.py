@@ -19,7 +19,7 @@ COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
 
 def models(
     folders: Annotated[
-        list[Path] | None, Argument(help="With --verify: folders of models, in place of the packaged ones.")
+        list[Path] | None, Argument(help="With --verify: packaged names or folders of models; default: all packaged.")
     ] = None,
     verify: Annotated[bool, Option("--verify", help="Check every byte of the models against their checksums.")] = False,
 ) -> None:
@@ -29,7 +29,8 @@ def models(
     of each model; one that was changed or damaged is a line on standard error, and the exit code is 1.
     """
     if verify:
-        verify_all(folders or sorted(path for path in PACKAGED.iterdir() if (path / "MODEL_CARD.md").is_file()))
+        packaged = {path.name: path for path in sorted(PACKAGED.iterdir()) if (path / "MODEL_CARD.md").is_file()}
+        verify_all([packaged.get(str(folder), folder) for folder in folders or map(Path, packaged)])
         return
     if folders:
         raise typer.BadParameter("goes with --verify", param_hint="FOLDERS")
@@ -80,7 +81,7 @@ def verify_model(folder: Path) -> str:
     from asr.train.runs import checkpoint_damage
 
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such folder; name one with a model")
+        raise BundleError(f"{folder}: no such folder; name one with a model, or a packaged model")
     known = verify_checksums(folder)
     for path in sorted(folder.iterdir()):
         if path.suffix == ".lm":

@@ -1,27 +1,38 @@
 """Options that several commands share, and how a command parses and shows its own."""
 
+import dataclasses
 import inspect
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import update_wrapper
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import click
+import numpy as np
 import typer
 from typer import Option
 from typer.core import TyperCommand
 
-from asr.audio.sources import STANDARD_INPUT
-from asr.decode.build import WIDEST, DecoderName, DecoderOptions
-from asr.errors import AsrError, one_line
+from asr.audio.files import STANDARD_INPUT
+from asr.audio.resample import to_mono
+from asr.audio.sources import Excerpt, count_channels, duration
+from asr.audio.stream import is_address
+from asr.decode.beam import BEAM_WIDTH
+from asr.decode.build import DEFAULT_DECODER, WIDEST, DecoderName, DecoderOptions
+from asr.errors import AsrError, AudioError, one_line
 from asr.files import read_text
 from asr.model.bundle import Bundle, load_bundle
 from asr.model.session import MAX_THREADS
+from asr.output.subtitles import LAYOUT, Layout
 from asr.output.writers import FORMATS, LIVE_FORMATS
 from asr.recognize.offline import MAX_BATCH_SIZE
 
 NO_SECOND_PASS = "none"
 LANGUAGES = {"en": "English"}  # codes of the packaged models
+CHANNELS = {"mix": None, "left": 1, "right": 2}
 
 
 def parse_time(text: str) -> float:
@@ -54,13 +65,6 @@ BatchSize = Annotated[
     int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
 ]
 
-Track = Annotated[int | None, Option(min=1, help="Audio track of a video, from 1; else the one that a player plays.")]
-Start = Annotated[float | None, Option(metavar="TIME", parser=parse_time, help="Begin there: seconds, or 1:02:03.5.")]
-End = Annotated[float | None, Option(metavar="TIME", parser=parse_time, help="End there.")]
-Timestamps = Annotated[bool, Option("--timestamps", help="For txt: the times of each segment before its text.")]
-LineWidth = Annotated[int, Option(min=10, max=200, help="For srt and vtt: characters in a line.")]
-Lines = Annotated[int, Option(min=1, max=9, help="For srt and vtt: lines in a subtitle.")]
-
 Decoder = Annotated[
     str,
     Option(
@@ -87,6 +91,148 @@ SecondPass = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """Options of the decoder."""
+
+    decoder: Decoder = DEFAULT_DECODER
+    beam_width: BeamWidth = BEAM_WIDTH
+    lm: LanguageModel = None
+    hotwords: Hotwords = None
+    hotwords_file: HotwordsFile = None
+    rescore: Rescore = None
+    second_pass: SecondPass = None
+    lexicon: Lexicon = None
+
+    @property
+    def files(self) -> list[str | Path | None]:
+        """What is read, and must not be written to."""
+        return [self.lm, self.hotwords_file, self.lexicon]
+
+    def options(self, nbest: int = 1) -> DecoderOptions:
+        """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
+        text = self.hotwords or ""
+        if self.hotwords_file is not None:
+            try:
+                text += "\n" + read_text(self.hotwords_file, "utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise AsrError(f"{self.hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
+        given = {
+            "--lm": self.lm,
+            "--hotwords": text.strip(),
+            "--rescore": self.rescore,
+            "--nbest": nbest > 1 and self.decoder == "greedy",
+        }
+        for option, value in given.items():
+            if value and self.decoder != "beam":
+                raise typer.BadParameter("goes with --decoder beam", param_hint=option)
+        name, two = cast(DecoderName, self.decoder), self.second_pass != NO_SECOND_PASS
+        return DecoderOptions(name, self.beam_width, self.lm, text, nbest, self.rescore, self.lexicon, second_pass=two)
+
+
+@dataclass(frozen=True)
+class TextLayout(Layout):
+    """Options of the layout of texts and subtitles."""
+
+    line_width: Annotated[int, Option(min=10, max=200, help="For srt, vtt and ass: characters in a line.")] = (
+        LAYOUT.line_width
+    )
+    lines: Annotated[int, Option(min=1, max=9, help="For srt, vtt and ass: lines in a subtitle.")] = LAYOUT.lines
+    timestamps: Annotated[bool, Option("--timestamps", help="For txt: the times of each segment before its text.")] = (
+        LAYOUT.timestamps
+    )
+    highlight_words: Annotated[
+        bool, Option("--highlight-words", help="For vtt and ass: light up each word when it is spoken.")
+    ] = LAYOUT.highlight_words
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Options that say which sound of a recording is read."""
+
+    channels: Annotated[
+        str, Option(metavar="mix|left|right|N|each", help="each: recognize channels apart, and label them.")
+    ] = "mix"
+    track: Annotated[
+        int | None, Option(min=1, help="Audio track of a video, from 1; else the one that a player plays.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (*CHANNELS, "each") and not re.fullmatch("[1-9][0-9]?", self.channels):
+            raise typer.BadParameter("choose mix, left, right, each, or a number from 1", param_hint="--channels")
+
+    @property
+    def channel(self) -> int | None:
+        """The one that is chosen, from 1; None for all."""
+        return int(self.channels) if self.channels.isdigit() else CHANNELS.get(self.channels)
+
+    def of(self, frames: np.ndarray, name: str) -> np.ndarray:
+        """What is recognized of frames (n, channels): (n,), or (n, channels) if there are several and each is."""
+        several = self.channels == "each" and frames.shape[1] > 1
+        return frames if several else to_mono(frames, self.channel, name)
+
+    def excerpts(self, source: Any) -> list[Excerpt]:
+        """The parts of a recording, or of an excerpt of one, that are recognized apart. AudioError if it has none."""
+        whole = source if isinstance(source, Excerpt) else Excerpt(source)
+        chosen: list[int | None] = [self.channel]
+        if self.channels == "each":
+            name = str(whole)
+            if name == STANDARD_INPUT or is_address(name) or Path(name).is_fifo():
+                raise AudioError(f"{name}: --channels each takes files only; save it as one, or name a channel")
+            count = count_channels(name, self.track)
+            chosen = [*range(1, count + 1)] if count > 1 else [None]
+        return [dataclasses.replace(whole, channel=channel, track=self.track) for channel in chosen]
+
+
+@dataclass(frozen=True)
+class Part(Selection):
+    """Options that say which part of a recording is read."""
+
+    start: Annotated[
+        float | None, Option(metavar="TIME", parser=parse_time, help="Begin there: seconds, or 1:02:03.5.")
+    ] = None
+    end: Annotated[float | None, Option(metavar="TIME", parser=parse_time, help="End there.")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise typer.BadParameter("is not after --start", param_hint="--end")
+
+    def excerpts(self, source: Any) -> list[Excerpt]:
+        whole = source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
+        return super().excerpts(whole)
+
+    def seconds(self, name: str) -> float | None:
+        """How long it is, if that is known."""
+        seconds = duration(name)
+        return seconds and max(0.0, min(seconds, self.end or seconds) - (self.start or 0.0))
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of its arguments that are dataclasses, as those above."""
+    declared = inspect.signature(command).parameters
+    groups: dict[str, Any] = {}
+    for name, option in declared.items():
+        if dataclasses.is_dataclass(option.annotation):
+            groups[name] = option.annotation
+
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+        command(**values)
+
+    options: list[inspect.Parameter] = []
+    kind = inspect.Parameter.KEYWORD_ONLY
+    for name, option in declared.items():
+        fields = dataclasses.fields(groups[name]) if name in groups else ()
+        own = [inspect.Parameter(field.name, kind, default=field.default, annotation=field.type) for field in fields]
+        options += own or [option.replace(kind=kind)]
+    update_wrapper(run, command)
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run
+
+
 class Command(TyperCommand):
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
@@ -106,35 +252,6 @@ class Command(TyperCommand):
             if word in options and not options[word].is_flag and following in ("", *options):
                 ctx.fail(f"{word} needs a value: {options[word].help}")
         return super().parse_args(ctx, args)
-
-
-def decoder_options(
-    decoder: str,
-    beam_width: int,
-    lm: str | None,
-    hotwords: str | None,
-    hotwords_file: Path | None,
-    rescore: Path | None,
-    lexicon: Path | None,
-    nbest: int = 1,
-    second_pass: str | None = None,
-) -> DecoderOptions:
-    """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
-    text = hotwords or ""
-    if hotwords_file is not None:
-        try:
-            text += "\n" + read_text(hotwords_file, "utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AsrError(f"{hotwords_file}: cannot read the hotwords ({one_line(error)})") from error
-    several = nbest > 1 and decoder == "greedy"
-    given = {"--lm": lm, "--hotwords": text.strip(), "--rescore": rescore, "--nbest": several}
-    for option, value in given.items():
-        if value and decoder != "beam":
-            raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-    first_pass_only = second_pass == NO_SECOND_PASS
-    return DecoderOptions(
-        cast(DecoderName, decoder), beam_width, lm, text, nbest, rescore, lexicon, second_pass=not first_pass_only
-    )
 
 
 def load_model(model: str, language: str | None) -> Bundle:

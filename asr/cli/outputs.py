@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import soundfile
 
-from asr.audio.sources import STANDARD_INPUT
+from asr.audio.files import STANDARD_INPUT
 from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
 from asr.files import replacing
@@ -145,13 +145,13 @@ class TextOutput:
 class AudioOutput:
     """Writes audio at `rate` hertz to a file in the format of its suffix; one line when it cannot grow any more."""
 
-    def __init__(self, path: Path | None, rate: int):
+    def __init__(self, path: Path | None, rate: int, channels: int = 1):
         self._path = path
         self._file: soundfile.SoundFile | None = None
         self.failed = False
         if path is not None:
             try:
-                self._file = soundfile.SoundFile(str(path), "w", rate, 1, format=path.suffix[1:])
+                self._file = soundfile.SoundFile(str(path), "w", rate, channels, format=path.suffix[1:])
             except SOUNDFILE_ERRORS as error:
                 raise AsrError(
                     f"{path}: audio cannot be saved there ({_reason(error)}); "
@@ -159,7 +159,7 @@ class AudioOutput:
                 ) from error
 
     def write(self, samples: np.ndarray) -> None:
-        """Samples (n,), −1…1."""
+        """Samples (n,) or (n, channels), −1…1."""
         if self._file is not None:
             with self._stop_on_failure(self._file):
                 self._file.write(samples)

@@ -71,7 +71,7 @@ def read_csv(
     out. No recording is in both train and dev.
     """
     from asr.data.corpora import csv_corpus
-    from asr.data.corpora.own import COLUMNS
+    from asr.data.manifest import COLUMNS
 
     names = COLUMNS | {"audio": audio_column, "text": text_column, "speaker": speaker_column}
     run(csv_corpus(language, names), source, output, force)

@@ -61,7 +61,7 @@ def serve(
     SIGTERM finishes what is spoken and ends. The log, a JSON object a line, goes to standard error.
     """
     try:
-        from asr.serve.app import listen_at, make_server
+        from asr.serve.app import Server, listen_at
         from asr.serve.service import Service, Settings
 
         if wyoming_port is not None:
@@ -70,9 +70,7 @@ def serve(
         raise AsrError(
             f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
         ) from None
-    decoding = options.decoder_options(
-        decoder, beam_width, lm, hotwords, hotwords_file, None, None, second_pass=second_pass
-    )
+    decoding = options.Decoding(decoder, beam_width, lm, hotwords, hotwords_file, second_pass=second_pass).options()
     if (certificate is None) != (key is None):
         raise typer.BadParameter("goes with --key", param_hint="--certificate")
     bundle = options.load_model(model, None)
@@ -108,4 +106,4 @@ def serve(
     log = logging.getLogger("asr.serve")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    make_server(service, sockets, certificate, key, announce, wyoming).run(sockets)
+    Server(service, sockets, certificate, key, announce, wyoming).run(sockets)

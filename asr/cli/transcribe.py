@@ -1,7 +1,6 @@
 """`asr transcribe`: text of recordings."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,12 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.audio.sources import STANDARD_INPUT, Excerpt, count_channels, duration, find_audio
+from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.cli import options
-from asr.cli.messages import audio_progress, complain, name_in, printable, shown_warnings
+from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, printable, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
-from asr.decode.beam import BEAM_WIDTH
-from asr.decode.build import DEFAULT_DECODER
-from asr.errors import AsrError
-from asr.output.subtitles import LAYOUT, Layout
+from asr.errors import AsrError, AudioError
+from asr.output.subtitles import Layout
 from asr.output.transcript import Segment, merge_channels
 from asr.output.writers import TxtWriter, render
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognition, Recognizer, Source
@@ -27,46 +24,15 @@ from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognit
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
 NAMED = 3  # files that exist: so many have a line each
-CHANNELS = {"mix": None, "left": 1, "right": 2}
 
 Targets = dict[str, dict[str, Path]]  # for each recording that is written to files, its formats and their paths
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What is read of each recording. channels: mix, left, right, each, or a number from 1."""
-
-    channels: str
-    track: int | None
-    start: float
-    end: float | None
-
-    def __post_init__(self) -> None:
-        if self.channels not in (*CHANNELS, "each") and not re.fullmatch("[1-9][0-9]?", self.channels):
-            raise typer.BadParameter("choose mix, left, right, each, or a number from 1", param_hint="--channels")
-        if self.end is not None and self.end <= self.start:
-            raise typer.BadParameter("is not after --start", param_hint="--end")
-
-    def excerpts(self, name: str) -> list[Source]:
-        """What is recognized apart."""
-        if self.channels == "each" and (count := count_channels(name, self.track)) > 1:
-            channels: Sequence[int | None] = range(1, count + 1)
-        elif self.channels == "each":
-            channels = [None]
-        else:
-            channels = [CHANNELS[self.channels] if self.channels in CHANNELS else int(self.channels)]
-        return [Excerpt(name, channel, self.track, self.start, self.end) for channel in channels]
-
-    def seconds(self, name: str) -> float | None:
-        """How long it is, if that is known."""
-        seconds = duration(name)
-        return seconds and max(0.0, min(seconds, self.end or seconds) - self.start)
 
 
 def transcribe(
     sources: Annotated[
         list[str], Argument(metavar="FILE|FOLDER|-", help="Audio files, folders of them, or - for standard input.")
     ],
+    *,
     output: Annotated[
         str | None,
         Option("--output", "-o", metavar="FILE|FOLDER", help="File to write; a folder for several recordings."),
@@ -77,25 +43,11 @@ def transcribe(
     skip_existing: Annotated[
         bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
     ] = False,
-    channels: Annotated[
-        str, Option(metavar="mix|left|right|N|each", help="each: recognize channels apart, and label them.")
-    ] = "mix",
-    track: options.Track = None,
-    start: options.Start = None,
-    end: options.End = None,
-    timestamps: options.Timestamps = False,
-    line_width: options.LineWidth = LAYOUT.line_width,
-    lines: options.Lines = LAYOUT.lines,
+    part: options.Part,
+    layout: options.TextLayout,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoder: options.Decoder = DEFAULT_DECODER,
-    beam_width: options.BeamWidth = BEAM_WIDTH,
-    lm: options.LanguageModel = None,
-    hotwords: options.Hotwords = None,
-    hotwords_file: options.HotwordsFile = None,
-    rescore: options.Rescore = None,
-    second_pass: options.SecondPass = None,
-    lexicon: options.Lexicon = None,
+    decoding: options.Decoding,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
@@ -110,13 +62,10 @@ def transcribe(
     formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "txt")]))
     if nbest > 1 and formats != ["json"]:
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
-    if channels == "each" and "jsonl" in formats:
+    if part.channels == "each" and "jsonl" in formats:
         raise typer.BadParameter("a manifest has one text for each recording", param_hint="--channels")
     options.check_names(formats, sources)
-    selection, layout = Selection(channels, track, start or 0.0, end), Layout(line_width, lines, timestamps)
-    decoding = options.decoder_options(
-        decoder, beam_width, lm, hotwords, hotwords_file, rescore, lexicon, nbest, second_pass
-    )
+    decoder = decoding.options(nbest)
     folder = output_folder(output, output_dir)
     if skip_existing and (force or folder is None):
         what = "--force excludes it" if force else "goes with a folder to write to"
@@ -124,21 +73,19 @@ def transcribe(
     files, failed = expand(sources)
     several = len(files) + failed > 1
     targets = output_paths(files, folder, output, formats)
-    guard = Guard([*files, lm, hotwords_file, lexicon], force)
+    guard = Guard([*files, *decoding.files], force)
     skipped = without_existing(targets, guard) if skip_existing else 0
     left = [name for name in files if targets.get(name, True)]
     left, kept = without_kept(left, targets, guard)
     written = 0
     if left:
-        recognizer = Recognizer(options.load_model(model, language), decoding, batch_size, threads)
-        run = Run(recognizer, selection, formats, layout, targets, len(files) > 1)
+        recognizer = Recognizer(options.load_model(model, language), decoder, batch_size, threads)
+        run = Run(recognizer, part, formats, layout, targets, len(files) > 1)
         with shown_warnings("asr.audio"):
             run(left)
         written, failed = run.written, failed + run.failed
     if folder is not None and several:
-        counts = {"skipped": skipped, "kept": kept, "failed": failed}
-        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
-        complain(f"{written} written to {os.path.join(folder, '')}{rest}")
+        complain_of_counts(written, folder, skipped=skipped, kept=kept, failed=failed)
     if failed or kept:
         raise typer.Exit(1)
 
@@ -148,7 +95,7 @@ class Run:
     """Writes the texts of recordings to their targets, or to standard output in the first of the formats."""
 
     recognizer: Recognizer
-    selection: Selection
+    part: options.Part
     formats: list[str]
     layout: Layout
     targets: Targets
@@ -157,12 +104,18 @@ class Run:
     failed: int = 0
 
     def __call__(self, files: Collection[str]) -> None:
-        excerpts = {name: self.selection.excerpts(name) for name in files}
+        excerpts: dict[str, Sequence[Source]] = {}
+        for name in files:
+            try:
+                excerpts[name] = self.part.excerpts(name)
+            except AudioError as error:
+                self.failed += 1
+                complain(error)
         everything = [excerpt for parts in excerpts.values() for excerpt in parts]
         apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
 
         def lengths() -> list[float | None]:
-            return [self.selection.seconds(str(excerpt)) for excerpt in everything]
+            return [self.part.seconds(str(excerpt)) for excerpt in everything]
 
         with audio_progress(lengths) as on_progress:
             recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
@@ -193,6 +146,9 @@ class Run:
         if error is not None:
             self.failed += 1
             complain(error)
+        for number, recognition in enumerate(recognitions, 1):
+            if error is None and recognition.problem:
+                complain(f"{name}:{f' channel {number}:' if apart else ''} {recognition.problem}")
         usable = error is None or transcript.segments
         formats = [format for format in self.formats if usable and (error is None or format != "jsonl")]
         if name not in self.targets and formats == ["txt"]:

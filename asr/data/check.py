@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from asr.audio.level import SILENCE, Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
 from asr.data.config import TokenizerConfig
@@ -23,10 +22,7 @@ from asr.errors import AudioError, RecipeError, one_line
 
 # Letters a second. Of the starter recipe's 11,913 utterances the slowest, spelled letters, have 1, the fastest 19.
 SLOWEST, FASTEST = 0.8, 25.0
-FULL_SCALE = 0.99
 MOST_CLIPPED = 1e-3  # of the samples at full scale; 26 of the same utterances have more
-SILENCE = 1e-3  # RMS of the loudest tenth of a second, −60 dB; none of them is below
-TENTH = SAMPLE_RATE // 10
 
 ERRORS = {
     "manifest": "a line that cannot be read; nothing else is checked in that manifest",
@@ -184,21 +180,17 @@ def _check_audio(utterance: Utterance) -> list[Finding]:
     path = utterance.entry.audio
     if not os.path.isfile(path):
         return [utterance.finding("no file", str(path))]
-    samples = clipped = 0
-    loudest = 0.0  # RMS of a tenth of a second
+    level = Level()
     digest = hashlib.blake2b(digest_size=16)
     try:
         for block in read_blocks(utterance.entry.source):
-            samples += len(block)
-            clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
-            tenths = np.array_split(block, max(1, len(block) // TENTH))
-            loudest = max(loudest, *(float(np.sqrt(np.mean(tenth**2))) for tenth in tenths))
+            level.add(block)
             digest.update(block.tobytes())
     except AudioError as error:
         return [utterance.finding("unreadable", str(error))]
-    if not samples:
+    if not level.samples:
         return [utterance.finding("unreadable", "no audio in the file")]
-    utterance.seconds, utterance.digest = samples / SAMPLE_RATE, digest.hexdigest()
+    utterance.seconds, utterance.digest = level.samples / SAMPLE_RATE, digest.hexdigest()
     letters = len(utterance.text.replace(" ", ""))
     rate, detail = letters / utterance.seconds, f"{letters} letters in {utterance.seconds:.2f} s"
     findings = []
@@ -206,10 +198,10 @@ def _check_audio(utterance: Utterance) -> list[Finding]:
         findings.append(utterance.finding("too fast", detail))
     if 0 < rate < SLOWEST:
         findings.append(utterance.finding("too slow", detail))
-    if loudest < SILENCE:
-        findings.append(utterance.finding("silent", f"RMS {loudest:.6f} where it is loudest"))
-    if clipped > MOST_CLIPPED * samples:
-        findings.append(utterance.finding("clipped", f"{clipped / samples:.2%} of the samples"))
+    if level.loudest < SILENCE:
+        findings.append(utterance.finding("silent", f"RMS {level.loudest:.6f} where it is loudest"))
+    if level.clipped > MOST_CLIPPED * level.samples:
+        findings.append(utterance.finding("clipped", f"{level.clipped / level.samples:.2%} of the samples"))
     return findings
 
 

@@ -8,9 +8,11 @@ Blank lines are skipped. The text may be empty: audio without speech.
 `asr transcribe --format jsonl` adds a `confidence`.
 """
 
+import csv
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from typing import Any
 from asr.audio.sources import Excerpt
 from asr.errors import RecipeError, one_line
 from asr.files import open_input
+
+PART = ("offset", "duration")  # seconds, where a row of a table is a part of its recording
+COLUMNS = {name: name for name in ("audio", "text", "speaker", *PART)}
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,59 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
                 " are missing); paths count from the manifest's folder"
             )
     return entries
+
+
+def read_table(table: Path, names: Mapping[str, str] = COLUMNS) -> Iterator[Entry]:
+    """The utterances of a CSV file in UTF-8, a row for each; audio is absolute or relative to the table.
+
+    The delimiter is the comma, semicolon or tab, whatever the header has most. names: of the columns for audio and
+    text, and of those that may be missing, see `COLUMNS`; in any case. RecipeError for a table or row that is wrong.
+    """
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+        file.seek(0)
+        yield from _rows(csv.DictReader(file, delimiter=max("\t;,", key=header.count)), table, names)
+
+
+def _rows(rows: csv.DictReader, table: Path, names: Mapping[str, str]) -> Iterator[Entry]:
+    found = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    for column in (names["audio"], names["text"]):
+        if column.lower() not in found:
+            raise RecipeError(
+                f"{table}: no column {column} (found: {', '.join(found.values())}); name it in the first row, or"
+                " give the name that it has there as an option"
+            )
+    columns = {kind: found.get(name.lower()) for kind, name in names.items()}
+    for row in rows:
+        audio, text = row[columns["audio"]], row[columns["text"]]
+        # A comma in the text would cut it there; a quotation mark that nothing closes takes in the rows below.
+        if not audio or text is None or any(row.get(None) or ()) or "\n" in audio + text:
+            raise RecipeError(
+                f"{table}:{rows.line_num}: not one line with an audio and a text; fill or delete the row, and put a"
+                " text with separators in quotation marks"
+            )
+        name = audio.strip()
+        offset, duration = (_seconds(row, columns[kind], f"{table}:{rows.line_num}") for kind in PART)
+        yield Entry(
+            os.path.splitext(name)[0] + ("" if offset is None else f"-{offset:g}"),
+            table.parent / name,
+            text,
+            None,
+            row.get(columns["speaker"]) or None,
+            offset=offset or 0.0,
+            duration=duration or None,
+        )
+
+
+def _seconds(row: Mapping[str | None, str], column: str | None, place: str) -> float | None:
+    text = (row.get(column) or "").strip() if column else ""
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        seconds = -1.0
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise RecipeError(f"{place}: {column} is “{text}”; write seconds, or leave it empty")
+    return seconds
 
 
 def _parse_entry(line: bytes, folder: Path) -> Entry:

@@ -9,10 +9,12 @@ from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.model.tokens import WORD_START, Tokens
 from asr.output.transcript import Timed, Word
 
-# CTC writes a token as a spike while it is spoken: a word goes on after its last one. A model that reads only the past
-# writes its tokens later. (Medians against synthesized speech with known boundaries, and ends of real utterances.)
+# CTC writes a token as a spike while it is spoken: a word goes on after its last one, and within speech it begins half
+# a frame before its first one, but after a pause with it. A model that reads only the past writes its tokens later.
+# (Medians against synthesized speech with known boundaries, and of the ends of real utterances.)
 AFTER_SPIKE = 0.06  # seconds, of models that read whole recordings
 DELAY = 0.04  # seconds, of the others
+PAUSE = 0.3  # seconds without a token before a word
 
 
 class AlignedToken(NamedTuple):
@@ -43,16 +45,17 @@ def spell_words(
     return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
 
 
-def sounding(words: Sequence[Word], streaming: bool) -> tuple[Word, ...]:
+def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float) -> tuple[Word, ...]:
     """The words with the times at which they sound, from those of their tokens, which begin with the audio."""
+    starts = []
+    for before, word in zip([None, *words], words, strict=False):
+        earliest = before.end if before is not None else 0.0
+        within_speech = before is not None and word.start - before.end < PAUSE
+        early = (DELAY if streaming else 0.0) + (frame_seconds / 2 if within_speech else 0.0)
+        starts.append(min(word.start, max(word.start - early, earliest)))
     timed = []
-    for number, word in enumerate(words):
-        before = words[number - 1].end if number else 0.0
-        after = words[number + 1].start if number + 1 < len(words) else math.inf
-        if streaming:
-            start, end = min(word.start, max(word.start - DELAY, before)), word.end
-        else:
-            start, end = word.start, max(word.end, min(word.end + AFTER_SPIKE, after))
+    for word, start, after in zip(words, starts, [*starts[1:], math.inf], strict=False):
+        end = word.end if streaming else max(word.end, min(word.end + AFTER_SPIKE, after))
         phones = [*word.phones]
         if phones:
             phones[0] = replace(phones[0], start=start)

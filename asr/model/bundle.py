@@ -14,12 +14,13 @@ lexicon.lex, g2p.lm   pronunciations, and rules for other words, where tokens sp
 import dataclasses
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from asr.errors import BundleError, LanguageModelError, one_line, printable
-from asr.files import read_text
+from asr.files import open_input, read_text, stand_in
 from asr.model.tokens import Tokens
 
 FORMAT = 1  # of a config.json; raised when an old `asr` could not run a new model
@@ -164,7 +165,7 @@ def _find_bundle(name: str | Path) -> Path:
         if os.path.isfile(folder / "config.json"):
             return folder
     if os.path.exists(name):
-        raise BundleError(f"{name}: not a model bundle, it has no config.json")
+        raise BundleError(f"{name}: not a model bundle, it has no config.json; name another, or copy it again")
     raise BundleError(f"no model '{name}': neither a folder nor one of {', '.join(packaged_models()) or '(none)'}")
 
 
@@ -182,6 +183,9 @@ def find_inside(folder: Path, name: str | Path) -> Path | None:
 def require_inside(folder: Path, name: str, kind: str = "bundle") -> Path:
     """`find_inside`; BundleError also if there is none. `kind` is what the error calls the folder."""
     if path := find_inside(folder, name):
+        with suppress(OSError), open_input(path) as file:  # whoever reads it says what is wrong
+            if problem := stand_in(file.read(512)):
+                raise BundleError(f"{path}: holds {problem}")
         return path
     raise BundleError(f"{folder}: incomplete, {name} is missing; copy the {kind} again or export it again")
 

@@ -1,8 +1,8 @@
 """Subtitles: words cut into cues, and the times of the cues."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from asr.output.transcript import SEGMENT_PAUSE, Segment, Word
@@ -16,12 +16,13 @@ LONGER = 1000  # milliseconds for which a cue may stay after its words, so that 
 class Layout:
     """Of subtitles: characters in a line and lines in a cue, by default the usual limits of the BBC and Netflix.
 
-    timestamps: before each segment of a plain text.
+    timestamps: before each segment of a plain text. highlight_words: in vtt and ass, as they are spoken.
     """
 
     line_width: int = 42
     lines: int = 2
     timestamps: bool = False
+    highlight_words: bool = False
 
 
 LAYOUT = Layout()
@@ -36,6 +37,19 @@ class Cue:
     end: int
     lines: tuple[str, ...]
     channel: int | None = None
+    words: Sequence[Word] = field(default=(), compare=False)
+
+    def timed(self) -> Iterator[tuple[str, int, str]]:
+        """What stands before each word (nothing, a space, a line break), when it begins (milliseconds), and the word.
+
+        Times are within the cue, and in order.
+        """
+        text, position, time = "\n".join(self.lines), 0, self.start
+        for word in self.words:
+            place = text.index(word.text, position)
+            time = min(max(time, to_milliseconds(word.start)), self.end)
+            yield text[position:place], time, word.text
+            position = place + len(word.text)
 
 
 def subtitle_cues(
@@ -64,7 +78,7 @@ def subtitle_cues(
             end = max(end, readable)
             if until is not None:
                 end = min(end, max(to_milliseconds(until), start + 1))
-            cues.append(Cue(start, end, tuple(_wrap(group, layout)), channel))
+            cues.append(Cue(start, end, tuple(_wrap(group, layout)), channel, group))
     return sorted(cues, key=lambda cue: cue.start)
 
 

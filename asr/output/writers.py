@@ -1,4 +1,4 @@
-"""A transcript as text in one of the usual formats: txt, json, srt, vtt, tsv, ctm, textgrid, jsonl.
+"""A transcript as text in one of the usual formats: txt, json, srt, vtt, ass, tsv, ctm, textgrid, jsonl.
 
 A writer class for each format that can be written live, after Whisper's `utils.py`, and a function for each other. They
 are given the name of one recording and return text, which the caller saves. Names must be printable; in JSON, any in
@@ -11,6 +11,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from asr.errors import ArgumentError
@@ -46,7 +47,7 @@ class Writer(ABC):
 
     @abstractmethod
     def add(self, *segments: Segment) -> str:
-        """The next segments, in whole lines."""
+        """The next segments, of one channel where channels are recognized apart, in whole lines."""
 
 
 class TxtWriter(Writer):
@@ -85,25 +86,28 @@ def _json_line(values: dict[str, Any]) -> str:
 
 
 class SubtitleWriter(Writer):
-    """Cues with a blank line between them; none begins before the one before it has ended."""
+    """Cues with a blank line between them; none begins before the one before it, of its channel, has ended."""
+
+    between = "\n"
 
     def __init__(self, name: str, layout: Layout = LAYOUT):
         super().__init__(name, layout)
         self._cues = 0
-        self._free_from = 0
+        self._free_from: dict[int | None, int] = {}  # milliseconds, by the channel
 
     def whole(self, transcript: Transcript) -> str:
         return self.begin() + self._blocks(subtitle_cues(transcript.segments, 0, transcript.end, self.layout))
 
     def add(self, *segments: Segment) -> str:
-        return self._blocks(subtitle_cues(segments, self._free_from, layout=self.layout))
+        free_from = self._free_from.get(segments[0].channel, 0) if segments else 0
+        return self._blocks(subtitle_cues(segments, free_from, layout=self.layout))
 
     def _blocks(self, cues: Sequence[Cue]) -> str:
         blocks = []
         for cue in cues:
-            blocks.append("\n" if self._cues or self.begin() else "")
+            blocks.append(self.between if self._cues or self.begin() else "")
             self._cues += 1
-            self._free_from = cue.end
+            self._free_from[cue.channel] = cue.end
             blocks.append(self.block(self._cues, cue))
         return "".join(blocks)
 
@@ -130,9 +134,51 @@ class VttWriter(SubtitleWriter):
         return "WEBVTT\n"
 
     def block(self, number: int, cue: Cue) -> str:
-        text = html.escape("\n".join(cue.lines), quote=False)  # `>`, too: the text must not hold `-->`
+        if self.layout.highlight_words:
+            text = ""
+            for gap, time, word in cue.timed():
+                mark = f"<{_timestamp(time, '.')}>" if cue.start < time < cue.end else ""
+                text += gap + mark + html.escape(word, quote=False)
+        else:
+            text = html.escape("\n".join(cue.lines), quote=False)  # `>`, too: the text must not hold `-->`
         text = text if cue.channel is None else f"<v Channel {cue.channel}>{text}"
         return f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}\n{text}\n"
+
+
+ASS_HEADER = """[Script Info]
+ScriptType: v4.00+
+WrapStyle: 2
+ScaledBorderAndShadow: yes
+PlayResX: 384
+PlayResY: 288
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&H808080,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+ASS_ESCAPES = str.maketrans({"\\": "⧵", "{": "\\{", "}": "\\}"})
+
+
+class AssWriter(SubtitleWriter):
+    """Advanced SubStation Alpha, in ffmpeg's style; highlighted words are karaoke (`\\k`, hundredths of seconds)."""
+
+    between = ""
+
+    def begin(self) -> str:
+        return ASS_HEADER
+
+    def block(self, number: int, cue: Cue) -> str:
+        words, text = [*cue.timed()], _label(cue.channel)
+        marks = [round(time / 10) for time in (cue.start, *(time for _, time, _ in words[1:]), cue.end)]
+        for (gap, _, word), (begin, end) in zip(words, pairwise(marks), strict=True):
+            karaoke = f"{{\\k{end - begin}}}" if self.layout.highlight_words else ""
+            text += gap.replace("\n", "\\N") + karaoke + word.translate(ASS_ESCAPES)
+        times = ",".join(_timestamp(10 * round(time / 10), ".")[1:-1] for time in (cue.start, cue.end))
+        return f"Dialogue: 0,{times},Default,,0,0,0,,{text}\n"
 
 
 class TsvWriter(Writer):
@@ -238,6 +284,7 @@ LIVE_FORMATS: dict[str, type[Writer]] = {
     "json": JsonWriter,
     "srt": SrtWriter,
     "vtt": VttWriter,
+    "ass": AssWriter,
     "tsv": TsvWriter,
     "ctm": CtmWriter,
 }

@@ -90,13 +90,18 @@ def align(
             " they belong together"
         )
     start = source.start if isinstance(source, Excerpt) else 0.0
-    found = within(shift(sounding([*timed.values()], config.streaming), start), start + seconds)
-    placed = dict(zip(timed, found, strict=True))
-    everything: list[Word] = []
+    found = within(shift(sounding([*timed.values()], config.streaming, config.frame_seconds), start), start + seconds)
+    placed = _with_unspoken(words, dict(zip(timed, found, strict=True)))
+    return Transcript(split_segments(placed), seconds, language=config.language, start=start)
+
+
+def _with_unspoken(words: Sequence[str], found: dict[int, Word]) -> list[Word]:
+    """All words; those that were not found, by their numbers, stand where the word before them ends."""
+    placed: list[Word] = []
     for number, word in enumerate(words):
-        end = everything[-1].end if everything else found[0].start
-        everything.append(placed.get(number) or Word(word, end, end, 0.0, spoken=False))
-    return Transcript(split_segments(everything), seconds, language=config.language, start=start)
+        end = placed[-1].end if placed else next(iter(found.values())).start
+        placed.append(found.get(number) or Word(word, end, end, 0.0, spoken=False))
+    return placed
 
 
 def _without_unspoken(

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
 from asr.decode.base import Decoder
@@ -59,11 +61,12 @@ def cut_windows(blocks: Iterable[np.ndarray], frame_samples: int) -> Iterator[Wi
 
 @dataclass
 class Recognition:
-    """Result for one source: the transcript, and the error if reading stopped early."""
+    """Result for one source: the transcript, the error if reading stopped early, and what made it hard to recognize."""
 
     source: Source
     transcript: Transcript
     error: AudioError | None = None
+    problem: str | None = None
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Job:
     source: Source
     samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
+    level: Level = field(default_factory=Level)
 
     @property
     def start(self) -> float:
@@ -82,6 +86,7 @@ class _Job:
         try:
             for block in read_blocks(source, sample_rate=rate):
                 self.samples += len(block)
+                self.level.add(block)
                 yield block
         except AudioError as error:
             log.warning("%s", error)
@@ -204,6 +209,32 @@ class Recognizer:
         """
         return self.frames_and_seconds(source, sample_rate, on_progress)[0].log_probs
 
+    def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, float, AudioError | None]:
+        """Of some of the windows of a recording, by their numbers, the model's output: for several processes.
+
+        Returns it, the seconds that were read for it from the start of the recording on, and the error at which reading
+        stopped. The model must be one that reads windows.
+        """
+        assert not isinstance(self.engine, StreamingEngine)
+        job, found = _Job(source), list[Frames]()
+        chosen = islice(cut_windows(job.blocks(), self.frame_samples), windows.start, windows.stop)
+        while batch := [(job, window) for window in islice(chosen, self.batch_size)]:
+            found += [frames for _, frames in self._run(self.engine, batch) if frames is not None]
+        return self._joined(found), job.samples / SAMPLE_RATE, job.error
+
+    def decode(self, pieces: Iterable[Frames], seconds: float) -> Transcript:
+        """The transcript of a recording of so many seconds from the model's output, one piece after the other."""
+        state, job = self.decoder.reset(), _Job("-", round(seconds * SAMPLE_RATE))
+        for frames in pieces:
+            self.decoder.advance(state, frames.log_probs, frames.encoded)
+        return self._recognition(job, self.decoder, state).transcript
+
+    def _joined(self, parts: Sequence[Frames]) -> Frames:
+        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
+        encoded = [frames.encoded for frames in parts if frames.encoded is not None]
+        log_probs = np.concatenate([empty, *(frames.log_probs for frames in parts)])
+        return Frames(log_probs, np.concatenate(encoded) if encoded else None)
+
     def frames_and_seconds(
         self,
         source: AudioFile | Samples | Excerpt,
@@ -219,10 +250,7 @@ class Recognizer:
                     on_progress(job.source, len(frames.log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
-        encoded = [frames.encoded for frames in parts if frames.encoded is not None]
-        log_probs = np.concatenate([empty, *(frames.log_probs for frames in parts)])
-        return Frames(log_probs, np.concatenate(encoded) if encoded else None), job.samples / SAMPLE_RATE
+        return self._joined(parts), job.samples / SAMPLE_RATE
 
     def _frames(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Frames | None]]:
         """The model's output for sources, in order, piece by piece; None at the end of each."""
@@ -268,7 +296,8 @@ class Recognizer:
             yield job, results.get(place)
 
     def _timed(self, words: Sequence[Word], job: _Job) -> tuple[Word, ...]:
-        return shift(sounding(words, self.bundle.config.streaming), job.start)
+        config = self.bundle.config
+        return shift(sounding(words, config.streaming, config.frame_seconds), job.start)
 
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
@@ -276,7 +305,8 @@ class Recognizer:
         start, seconds = job.start, job.samples / SAMPLE_RATE
         words = within(self._timed(hypotheses[0].words, job), start + seconds)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
-        return Recognition(job.source, transcript, job.error)
+        problem = job.level.problem if words else job.level.problem or "no speech was found in it"
+        return Recognition(job.source, transcript, job.error, problem)
 
 
 load_model = Recognizer  # under the name that other packages have for it

@@ -9,8 +9,7 @@ import math
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -27,9 +26,10 @@ from asr.output.transcript import Segment, Transcript
 from asr.output.writers import render
 from asr.recognize.offline import Recognizer, Source
 from asr.serve.service import RefusedError, Service
-from asr.serve.sockets import error_body, error_response, until_first
+from asr.serve.sockets import until_first
 
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+CUES = ("srt", "vtt")
+FORMATS = ("json", "text", *CUES, "verbose_json")
 GRANULARITIES = ("word", "segment")
 MAX_FIELDS = 1000  # of a form: `keywords[]` may be many
 FIELD_BYTES = 100_000
@@ -43,7 +43,7 @@ class Options:
     file: UploadFile
     recognizer: Recognizer
     format: str
-    granularities: tuple[str, ...]
+    granularities: set[str]
     stream: bool
     temperature: float
     hotwords: list[str]
@@ -53,60 +53,55 @@ class Options:
         def text(name: str) -> str:
             return value if isinstance(value := form.get(name, ""), str) else ""
 
-        file = form.get("file")
-        if not isinstance(file, UploadFile) or not file.size:
-            raise RefusedError(400, "missing_file", "send the recording as the form's file", "file")
-        format = text("response_format") or "json"
-        if format not in FORMATS:
-            raise RefusedError(400, "unsupported_format", f"choose {', '.join(FORMATS)}", "response_format")
+        file, format = form.get("file"), text("response_format") or "json"
+        streamed = text("stream").lower() in ("true", "1")
+        granularities = {*map(str, form.getlist("timestamp_granularities[]"))} or {*GRANULARITIES}
         code, name = service.language
-        if (spoken := text("language").lower()) and spoken.replace("_", "-").split("-")[0] not in (code, name):
-            raise RefusedError(400, "unsupported_language", f"{spoken!r:.40}: the model knows {name} only", "language")
-        stream = text("stream").lower() in ("true", "1")
-        if stream and format in ("srt", "vtt"):
-            raise RefusedError(400, "unsupported_format", f"{format} cannot be streamed", "response_format")
-        granularities = tuple(map(str, form.getlist("timestamp_granularities[]"))) or GRANULARITIES
-        if not set(granularities) <= {*GRANULARITIES}:
-            raise RefusedError(400, "invalid_value", "choose word, segment or both", "timestamp_granularities")
+        spoken = text("language").lower()
         try:
             temperature = float(text("temperature") or 0)
         except ValueError:
             temperature = math.nan
-        if not 0 <= temperature <= 1:
-            raise RefusedError(400, "invalid_value", "give a number from 0 to 1", "temperature")
+        if not isinstance(file, UploadFile) or not file.size:
+            raise RefusedError(400, "missing_file", "send the recording as the form's file", "file")
+        known, base = f"the model knows {name} only", spoken.replace("_", "-").split("-")[0]
+        for right, problem, message, param in (
+            (format in FORMATS, "unsupported_format", f"choose {', '.join(FORMATS)}", "response_format"),
+            (not streamed or format not in CUES, "unsupported_format", f"no {format} as a stream", "response_format"),
+            (base in ("", code, name), "unsupported_language", f"{spoken!r:.40}: {known}", "language"),
+            (granularities <= {*GRANULARITIES}, "invalid_value", "choose word or segment", "timestamp_granularities"),
+            (0 <= temperature <= 1, "invalid_value", "give a number from 0 to 1", "temperature"),
+        ):
+            if not right:
+                raise RefusedError(400, problem, message, param)
         hotwords = [*map(str, form.getlist("keywords[]")), *text("hotwords").replace("\n", ",").split(",")]
-        recognizer = service.recognizers.get(text("model")) or next(iter(service.recognizers.values()))
         hotwords = [phrase for phrase in hotwords if phrase.strip()]
-        return cls(file, recognizer, format, granularities, stream, temperature, hotwords)
+        recognizer = service.recognizers.get(text("model")) or next(iter(service.recognizers.values()))
+        return cls(file, recognizer, format, granularities, streamed, temperature, hotwords)
 
 
 async def transcriptions(request: Request) -> Response:
     """`POST /v1/audio/transcriptions`, and `/inference` as whisper.cpp's server has it."""
     service: Service = request.app.state.service
+    service.begin_file()
     form: FormData | None = None
     try:
-        service.begin_file()
-        try:
-            form = await _receive_form(request, service)
-            job = Job(service, Options.of(form, service))
-        except BaseException:
-            service.end_file()
-            if form is not None:
-                await form.close()
-            raise
-        client = request.client.host if request.client else ""
-        if job.options.stream:
-            return StreamingResponse(_server_sent(job, client), media_type="text/event-stream")
-        try:
-            await until_first(job.finish(), _disconnected(request))
-        finally:
-            job.close(client)
-        return _response(job)
-    except ClientDisconnect:
-        return Response()  # nobody is there to read it
-    except RefusedError as error:
-        service.metrics.add("asr_rejected_total", error.code)
-        return error_response(error)
+        form = await _receive_form(request, service)
+        job = Job(service, Options.of(form, service), request.client.host if request.client else "")
+    except BaseException:
+        service.files -= 1
+        if form is not None:
+            await form.close()
+        raise
+    if job.options.stream:
+        return StreamingResponse(_server_sent(job), media_type="text/event-stream")
+    try:
+        await until_first(job.finish(), _disconnected(request))
+    finally:
+        job.close()
+    if job.options.format in ("json", "verbose_json"):
+        return JSONResponse(_json(job))
+    return PlainTextResponse(render(job.transcript, "txt" if job.options.format == "text" else job.options.format, ""))
 
 
 async def _receive_form(request: Request, service: Service) -> FormData:
@@ -143,25 +138,19 @@ async def _disconnected(request: Request) -> None:
     raise ClientDisconnect
 
 
-class _CancelledError(Exception):
-    """Nobody waits for the file any more."""
-
-    code = "cancelled"
-
-
 class Job:
     """The recognition of one file in a worker's thread, followed from the event loop."""
 
-    def __init__(self, service: Service, options: Options):
+    def __init__(self, service: Service, options: Options, client: str):
         self.options = options
         self.transcript = Transcript((), 0.0)  # until `finish`
         self.seconds = 0.0  # that are recognized
         self.language = service.language[1]
-        self._service, self._cancelled, self._busy = service, threading.Event(), 0.0
+        self._service, self._client, self._cancelled, self._busy = service, client, threading.Event(), 0.0
         self._loop = asyncio.get_running_loop()
         self._segments: asyncio.Queue[Segment | None] = asyncio.Queue()  # None at the end
         self._future = service.workers.submit(self._recognize)
-        self._future.add_done_callback(self._release)
+        self._future.add_done_callback(lambda _: self._call(self._release))
 
     def _recognize(self) -> Transcript:
         began, options = time.perf_counter(), self.options
@@ -183,28 +172,26 @@ class Job:
             self._busy = time.perf_counter() - began
 
     def _on_progress(self, _source: Source, seconds: float) -> None:
-        if self._cancelled.is_set() or self._service.closed:
-            raise _CancelledError
         self.seconds += seconds
-        if self.seconds > self._service.settings.max_seconds:
-            limit = self._service.settings.max_seconds
+        if self._cancelled.is_set() or self._service.closed:
+            raise RefusedError(400, "cancelled", "nobody waits for the file any more")
+        if self.seconds > (limit := self._service.settings.max_seconds):
             raise RefusedError(413, "too_long", f"a recording may have {limit:g} s; cut it", "file")
 
     def _on_segment(self, _source: Source, segment: Segment) -> None:
-        self._loop.call_soon_threadsafe(self._segments.put_nowait, segment)
+        self._call(self._segments.put_nowait, segment)
 
-    def _release(self, _future: Future) -> None:
-        """When no thread reads the file any more."""
-        with suppress(Exception):
-            self.options.file.file.close()
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the server has ended
-            self._loop.call_soon_threadsafe(self._settle)
+            self._loop.call_soon_threadsafe(function, *args)
 
-    def _settle(self) -> None:
+    def _release(self) -> None:
+        """When no thread reads the file any more."""
+        self.options.file.file.close()
         self._segments.put_nowait(None)
-        self._service.end_file()
-        self._service.metrics.add("asr_busy_seconds_total", "file", self._busy)
-        self._service.metrics.add("asr_audio_seconds_total", "file", self.seconds)
+        self._service.files -= 1
+        self._service.metrics.busy.labels("file").inc(self._busy)
+        self._service.metrics.audio.labels("file").inc(self.seconds)
 
     async def segments(self) -> AsyncIterator[Segment]:
         """Each segment as soon as it can no longer change, to the end of the file."""
@@ -215,60 +202,47 @@ class Job:
         """Wait for `transcript`. RefusedError."""
         self.transcript = await asyncio.wrap_future(self._future)
 
-    def close(self, client: str) -> None:
+    def close(self) -> None:
         """End the work, if it goes on, and write the log."""
         self._cancelled.set()
         self._future.cancel()
         ended = self._future.done() and not self._future.cancelled()
-        error = self._future.exception() if ended else _CancelledError()
-        outcome = "finished" if error is None else getattr(error, "code", "failed")
+        error = self._future.exception() if ended else None
+        outcome = getattr(error, "code", "failed") if error else "finished" if ended else "cancelled"
         texts = [segment.text for segment in self.transcript.segments]
-        self._service.report("file", client, texts, outcome=outcome, seconds=round(self.seconds, 2))
+        self._service.report("file", self._client, texts, outcome=outcome, seconds=round(self.seconds, 2))
 
 
-async def _server_sent(job: Job, client: str) -> AsyncIterator[str]:
+async def _server_sent(job: Job) -> AsyncIterator[str]:
     """Server-sent events: what was added to the text, and at the end all of it."""
-    space = ""
+
+    def event(values: dict[str, Any]) -> str:
+        return f"data: {json.dumps(values)}\n\n"
+
+    kind, space = "transcript.text.delta", ""
     try:
         async for segment in job.segments():
-            delta = {"type": "transcript.text.delta", "delta": space + segment.text, "seconds": round(job.seconds, 2)}
-            yield _event(delta)
+            yield event({"type": kind, "delta": space + segment.text, "seconds": round(job.seconds, 2)})
             space = " "
         await job.finish()
-        yield _event({"type": "transcript.text.done", **_json(job)})
+        yield event({"type": "transcript.text.done", **_json(job)})
     except RefusedError as error:
-        yield _event(error_body(error))
+        yield event(error.body())
     finally:
-        job.close(client)
-
-
-def _event(values: dict[str, Any]) -> str:
-    return f"data: {json.dumps(values)}\n\n"
-
-
-def _response(job: Job) -> Response:
-    format = job.options.format
-    if format in ("json", "verbose_json"):
-        return JSONResponse(_json(job))
-    return PlainTextResponse(render(job.transcript, "txt" if format == "text" else format, ""))
+        job.close()
 
 
 def _json(job: Job) -> dict[str, Any]:
-    transcript = job.transcript
-    options, usage = job.options, {"type": "duration", "seconds": round(transcript.duration, 3)}
-    if options.format != "verbose_json":
-        return {"text": transcript.text, "usage": usage}
-    values: dict[str, Any] = {
-        "task": "transcribe",
-        "language": job.language,
-        "duration": round(transcript.duration, 3),
-        "text": transcript.text,
-        "usage": usage,
-    }
-    if "segment" in options.granularities:
+    transcript, granularities = job.transcript, job.options.granularities
+    seconds = round(transcript.duration, 3)
+    values: dict[str, Any] = {"text": transcript.text, "usage": {"type": "duration", "seconds": seconds}}
+    if job.options.format != "verbose_json":
+        return values
+    values |= {"task": "transcribe", "language": job.language, "duration": seconds}
+    if "segment" in granularities:
         segments = enumerate(transcript.segments)
-        values["segments"] = [_segment(number, segment, options.temperature) for number, segment in segments]
-    if "word" in options.granularities:
+        values["segments"] = [_segment(number, segment, job.options.temperature) for number, segment in segments]
+    if "word" in granularities:
         values["words"] = [word.to_dict() for word in transcript.words]
     return values
 

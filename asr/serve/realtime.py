@@ -2,7 +2,7 @@
 
     → session.update, input_audio_buffer.append (base64 of int16, 24 kHz), .commit, .clear
     ← input_audio_buffer.speech_started, .speech_stopped, .committed
-    ← conversation.item.input_audio_transcription.delta, .completed
+    ← conversation.item.input_audio_transcription.delta, .completed, .failed
 
 An utterance is an item. It ends where the model's endpoint is, or by `commit`; with `turn_detection` null only by that.
 Deltas are the growth of the words that will not change.
@@ -13,21 +13,18 @@ import secrets
 from collections import deque
 from typing import Any
 
-import numpy as np
-
 from asr.errors import AsrError
 from asr.output.events import Final, Partial
 from asr.serve.service import RATES, LiveStream, RefusedError, Update
-from asr.serve.sockets import Send, error_body, parse_json
+from asr.serve.sockets import Conversation, Send, parse_json
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
-class Realtime:
+class Realtime(Conversation):
     def __init__(self, stream: LiveStream, send: Send):
-        self._stream, self._send_json = stream, send
+        super().__init__(stream, send)
         self._rate, self._manual = 24_000, False
-        self._odd = b""  # half a sample
         self._item, self._told = "", ""  # the item of the utterance in progress, and what was sent of its text
         self._previous: str | None = None  # item
         self._texts: list[str] = []  # of utterances that are not committed, where only the client commits
@@ -36,7 +33,7 @@ class Realtime:
         self._transcription: dict[str, Any] = {}
 
     async def _send(self, kind: str, **fields: Any) -> None:
-        await self._send_json({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
+        await self.send({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
 
     def _session(self) -> dict[str, Any]:
         turn_detection = None if self._manual else {"type": "server_vad"}
@@ -55,15 +52,15 @@ class Realtime:
                     self._configure(event.get("session"))
                     await self._send(f"{kind}d", session=self._session())
                 case "input_audio_buffer.append":
-                    await self._append(event.get("audio"))
+                    await self.feed(_decode(event.get("audio")), self._rate)
                 case "input_audio_buffer.commit":
-                    if self._stream.seconds == self._committed:
+                    if self.stream.seconds == self._committed:
                         raise RefusedError(400, "input_audio_buffer_commit_empty", "there is no audio to commit")
                     self._mark()
                     self._commits.append(self._committed)
-                    await self._stream.flush()
+                    await self.stream.flush()
                 case "input_audio_buffer.clear":
-                    self._stream.clear()
+                    self.stream.clear()
                     self._mark()
                     self._offset, self._item, self._told, self._texts = self._committed, "", "", []
                     await self._send("input_audio_buffer.cleared")
@@ -72,10 +69,10 @@ class Realtime:
         except RefusedError as error:
             if error.status != 400:
                 raise
-            await self._send("error", error={**error_body(error)["error"], "event_id": event.get("event_id")})
+            await self._send("error", error=error.body()["error"] | {"event_id": event.get("event_id")})
 
     def _mark(self) -> None:
-        self._committed, self._odd = self._stream.seconds, b""
+        self._committed, self.odd = self.stream.seconds, b""
 
     def _configure(self, session: Any) -> None:
         """Take what is known of a session, in the form of now or of the beta; RefusedError for what cannot be."""
@@ -87,21 +84,12 @@ class Realtime:
         kind = format.get("type") if isinstance(format, dict) else format
         if kind not in (None, "audio/pcm", "pcm16") or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
             raise RefusedError(400, "invalid_value", "send 16-bit PCM of 8000 Hz or more", "session.audio.input.format")
-        if rate != self._rate and self._stream.seconds:
+        if rate != self._rate and self.stream.seconds:
             raise RefusedError(400, "invalid_value", "the rate must be set before the audio")
         self._rate = rate
         self._manual = given.get("turn_detection", None if self._manual else 1) is None
         transcription = given.get("transcription", given.get("input_audio_transcription"))
         self._transcription = transcription if isinstance(transcription, dict) else self._transcription
-
-    async def _append(self, audio: Any) -> None:
-        try:
-            data = self._odd + base64.b64decode(audio, validate=True)
-        except (ValueError, TypeError):
-            raise RefusedError(400, "invalid_value", "audio must be base64 of 16-bit PCM", "audio") from None
-        whole = len(data) - len(data) % 2
-        self._odd = data[whole:]
-        await self._stream.feed(np.frombuffer(data[:whole], "<i2"), self._rate)
 
     async def update(self, update: Update) -> None:
         for event in update.events:
@@ -136,12 +124,22 @@ class Realtime:
         self._item = self._item or f"item_{secrets.token_hex(8)}"
         await self._send("input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous)
         await self._grow(text)
-        usage = {"type": "duration", "seconds": round(self._stream.seconds - self._billed, 3)}
-        self._billed = self._stream.seconds
+        usage = {"type": "duration", "seconds": round(self.stream.seconds - self._billed, 3)}
+        self._billed = self.stream.seconds
         item = {"item_id": self._item, "content_index": 0}
         await self._send(f"{TRANSCRIPTION}.completed", **item, transcript=text, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""
 
     async def fail(self, error: AsrError) -> None:
-        values = error_body(error)["error"] if isinstance(error, RefusedError) else {"message": str(error)}
-        await self._send("error", error={"type": "server_error", **values})
+        refused = error if isinstance(error, RefusedError) else RefusedError(500, "failed", str(error))
+        if self._item:
+            item = {"item_id": self._item, "content_index": 0}
+            await self._send(f"{TRANSCRIPTION}.failed", **item, **refused.body())
+        await self._send("error", **refused.body())
+
+
+def _decode(audio: Any) -> bytes:
+    try:
+        return base64.b64decode(audio, validate=True)
+    except (ValueError, TypeError):
+        raise RefusedError(400, "invalid_value", "audio must be base64 of 16-bit PCM", "audio") from None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -11,20 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.responses import JSONResponse
 
 from asr.decode.hotwords import Hotwords
 from asr.errors import AsrError
 from asr.output.events import Event, Final
 from asr.recognize.batcher import BatchedStream, Batcher
 from asr.recognize.offline import Recognizer
-from asr.serve.metrics import Metrics
 
 RATES = (8000, 192_000)  # hertz, lowest and highest, of live audio
 MAX_BACKLOG = 10.0  # seconds of a live stream that wait for the model before no more is read from its client
 FILE_WORKERS = 2  # files recognized at a time; others wait
+# A chunk that comes soon after a step waits for others: a call of the model for eight takes a third of eight calls.
+GATHER_SECONDS = 0.02
+# Each time the event loop has sent something, the thread of the model may keep the interpreter for so long.
+SWITCH_SECONDS = 0.001
+LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 5.0)  # seconds
 
 log = logging.getLogger("asr.serve")
 
@@ -50,6 +58,33 @@ class RefusedError(AsrError):
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
 
+    def body(self) -> dict[str, Any]:
+        """As OpenAI's API reports errors."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.status)
+
+
+class Metrics:
+    """For Prometheus."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.streams = counter("asr_streams", "Live streams begun.", ["kind"])
+        self.files = counter("asr_files", "Files accepted.")
+        self.rejected = counter("asr_rejected", "Requests refused, by reason.", ["kind"])
+        self.audio = counter("asr_audio_seconds", "Audio recognized.", ["kind"])
+        self.busy = counter("asr_busy_seconds", "Time of the models; over audio it is the real-time factor.", ["kind"])
+        about = "From a chunk's arrival to its events."
+        self.latency = Histogram("asr_chunk_latency_seconds", about, buckets=LATENCY_BOUNDS, registry=registry)
+        self.open_streams = gauge("asr_open_streams", "Live streams now.")
+        self.open_files = gauge("asr_open_files", "Files that wait or are recognized now.")
+        self.backlog = gauge("asr_backlog_seconds", "Audio of live streams that waits for the model.")
+
 
 class Update(NamedTuple):
     """What a step of the model brought for one stream."""
@@ -69,25 +104,23 @@ class Service:
     """
 
     def __init__(
-        self,
-        recognizers: Mapping[str, Recognizer],
-        batcher: Batcher,
-        language: tuple[str, str],
-        settings: Settings | None = None,
+        self, recognizers: Mapping[str, Recognizer], batcher: Batcher, language: tuple[str, str], settings: Settings
     ):
-        self.recognizers, self.batcher, self.language = dict(recognizers), batcher, language
-        self.settings = settings or Settings()
+        self.recognizers, self.batcher, self.language, self.settings = recognizers, batcher, language, settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
         self.files = 0  # that wait or are recognized
-        self.stopping = False
-        self._streams: set[LiveStream] = set()
+        self.streams: set[LiveStream] = set()
         self.batched: dict[BatchedStream, LiveStream] = {}  # those whose updates are wanted
-        self.closed = False
+        self.stopping = self.closed = False
+        self.metrics.open_streams.set_function(lambda: len(self.streams))
+        self.metrics.open_files.set_function(lambda: self.files)
+        self.metrics.backlog.set_function(lambda: sum(batched.backlog for batched in self.batched))
 
     def start(self) -> None:
         """Begin to advance live streams, for the event loop that runs now."""
         loop = asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_SECONDS)
         threading.Thread(target=self._advance, args=[loop], name="asr-live", daemon=True).start()
 
     def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,9 +132,10 @@ class Service:
             updates = [(stream, Update(events, stream.feeds_decoded, stream.done)) for stream, events in results]
             if updates and not self.closed:
                 loop.call_soon_threadsafe(self._deliver, updates, busy)
+            time.sleep(max(0.0, GATHER_SECONDS - busy))
 
     def _deliver(self, updates: list[tuple[BatchedStream, Update]], busy: float) -> None:
-        self.metrics.add("asr_busy_seconds_total", "live", busy)
+        self.metrics.busy.labels("live").inc(busy)
         for batched, update in updates:
             if (stream := self.batched.get(batched)) is not None:
                 stream.deliver(update)
@@ -114,38 +148,29 @@ class Service:
     def stream(self, protocol: str, client: str) -> Iterator["LiveStream"]:
         """A live stream. RefusedError if there are too many."""
         self.check_running()
-        if len(self._streams) >= self.settings.max_streams:
-            raise RefusedError(503, "too_many_streams", f"{len(self._streams)} streams are open; try again later")
-        stream = LiveStream(self)
-        self._streams.add(stream)
-        self.metrics.add("asr_streams_total", protocol)
-        outcome = "finished"
+        if len(self.streams) >= self.settings.max_streams:
+            raise RefusedError(503, "too_many_streams", f"{len(self.streams)} streams are open; try again later")
+        stream, outcome = LiveStream(self), "finished"
+        self.streams.add(stream)
+        self.metrics.streams.labels(protocol).inc()
         try:
             yield stream
         except BaseException as error:
             outcome = getattr(error, "code", type(error).__name__)
             raise
         finally:
-            self._streams.remove(stream)
-            stream.close()
-            self.report(
-                "stream", client, stream.finals, protocol=protocol, outcome=outcome, seconds=round(stream.seconds, 2)
-            )
+            self.streams.remove(stream)
+            stream.clear()
+            fields = {"protocol": protocol, "outcome": outcome, "seconds": round(stream.seconds, 2)}
+            self.report("stream", client, stream.finals, **fields)
 
     def begin_file(self) -> None:
-        """Count a file, until `end_file`. RefusedError if too many wait."""
+        """Count a file. RefusedError if too many wait."""
         self.check_running()
         if self.files >= self.settings.max_streams:
             raise RefusedError(429, "too_many_files", f"{self.files} files are waiting; try again later")
         self.files += 1
-        self.metrics.add("asr_files_total")
-
-    def end_file(self) -> None:
-        self.files -= 1
-
-    def gauges(self) -> dict[str, float]:
-        backlog = sum(batched.backlog for batched in self.batched)
-        return {"asr_streams": len(self._streams), "asr_files": self.files, "asr_backlog_seconds": backlog}
+        self.metrics.files.inc()
 
     def report(self, event: str, client: str, finals: list[str], **fields: Any) -> None:
         """A line of the log: one JSON object, with texts only if the settings say so."""
@@ -157,10 +182,10 @@ class Service:
     async def stop(self) -> None:
         """Take nothing new, and wait for the last words of all streams and files, within `stop_seconds`."""
         self.stopping = True
-        for stream in self._streams:
+        for stream in self.streams:
             stream.finish()
         deadline = time.monotonic() + self.settings.stop_seconds
-        while (self._streams or self.files) and time.monotonic() < deadline:
+        while (self.streams or self.files) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
     def close(self) -> None:
@@ -183,10 +208,9 @@ class LiveStream:
         self._decoded = 0  # chunks
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._progress = asyncio.Event()
-        self._flushed = asyncio.Event()
 
     async def feed(self, samples: np.ndarray, rate: int) -> None:
-        """Add samples (n,), int16; waits while the model is far behind.
+        """Add int16 samples (n,) or (n, channels); waits while the model is far behind.
 
         RefusedError when the stream is too long, ArgumentError for hotwords or rates that cannot be.
         """
@@ -199,10 +223,10 @@ class LiveStream:
         self._waiting.append(time.monotonic())
         seconds, limit = len(samples) / rate, self._service.settings.max_seconds
         self.seconds += seconds
-        self._service.metrics.add("asr_audio_seconds_total", "live", seconds)
+        self._service.metrics.audio.labels("live").inc(seconds)
         if self.seconds > limit:
             raise RefusedError(413, "too_long", f"a stream may have {limit:g} s; begin another one")
-        while self._batched.backlog > MAX_BACKLOG:
+        while self._batched is not None and self._batched.backlog > MAX_BACKLOG:
             self._progress.clear()
             await self._progress.wait()
 
@@ -220,40 +244,30 @@ class LiveStream:
 
     async def flush(self) -> None:
         """End the utterance in progress: its update is `done`, and what is fed after that is a stream of its own."""
-        if self._batched is None or self.ended:
-            return
-        self._flushed.clear()
-        self._batched.finish()
-        await self._flushed.wait()
-
-    def clear(self) -> None:
-        """Forget what is not finished."""
-        if self._batched is not None:
-            self.close()
-            while not self._updates.empty():
-                self._updates.get_nowait()
+        if self._batched is not None and not self.ended:
+            self._batched.finish()
+        while self._batched is not None and not self.ended:
+            self._progress.clear()
+            await self._progress.wait()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
-        if self.ended:
-            return
-        self.ended = True
-        if self._batched is None or self._batched.done:
-            self._updates.put_nowait(Update([], self._decoded, True))
-        else:
+        if not self.ended and self._batched is not None and not self._batched.done:
             self._batched.finish()
+        elif not self.ended:
+            self._updates.put_nowait(Update([], self._decoded, True))
+        self.ended = True
 
     def deliver(self, update: Update) -> None:
         now = time.monotonic()
         for _ in range(len(self._waiting) if update.done else update.feeds - self._decoded):
-            self._service.metrics.add_latency(now - self._waiting.popleft())
+            self._service.metrics.latency.observe(now - self._waiting.popleft())
         self._decoded = update.feeds
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)
-        self._progress.set()
         if update.done and not self.ended and self._batched is not None and self._batched.error is None:
-            self.close()
-            self._flushed.set()
+            self._forget()
+        self._progress.set()
 
     async def updates(self) -> AsyncIterator[Update]:
         """Whatever the model brings, to the end of the stream. AsrError if the stream failed."""
@@ -265,8 +279,13 @@ class LiveStream:
             if update.done and self.ended:
                 return
 
-    def close(self) -> None:
-        """Forget the model's stream. What is fed after that is another one."""
+    def clear(self) -> None:
+        """Forget what is not finished. What is fed after that is another stream of the model."""
+        self._forget()
+        while not self._updates.empty():
+            self._updates.get_nowait()
+
+    def _forget(self) -> None:
         if self._batched is not None:
             self._service.batched.pop(self._batched, None)
             self._batched.cancel()

@@ -4,9 +4,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from starlette.responses import JSONResponse
+import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from asr.errors import AsrError
@@ -17,10 +17,12 @@ CLOSE_SECONDS = 2.0  # for a client that does not read any more
 CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_REFUSED, CLOSE_FAILED = 1000, 1001, 1008, 1011  # RFC 6455, section 7.4.1
 
 
-class Conversation(Protocol):
+class Conversation:
     """One protocol's side of a stream. AsrError for a message that is not understood; it ends the conversation."""
 
-    def __init__(self, stream: LiveStream, send: Send): ...
+    def __init__(self, stream: LiveStream, send: Send):
+        self.stream, self.send = stream, send
+        self.odd = b""  # half a sample, whose other half comes with the next message
 
     async def begin(self) -> None: ...
 
@@ -30,19 +32,15 @@ class Conversation(Protocol):
 
     async def fail(self, error: AsrError) -> None: ...
 
-
-def error_body(error: RefusedError) -> dict[str, Any]:
-    """As OpenAI's API reports errors."""
-    kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}
-
-
-def error_response(error: RefusedError) -> JSONResponse:
-    return JSONResponse(error_body(error), error.status)
+    async def feed(self, data: bytes, rate: int) -> None:
+        data = self.odd + data
+        whole = len(data) - len(data) % 2
+        self.odd = data[whole:]
+        await self.stream.feed(np.frombuffer(data[:whole], "<i2"), rate)
 
 
 def parse_json(text: str) -> dict[str, Any]:
-    """The object in a message. AsrError if it holds none."""
+    """The object in a message. RefusedError if it holds none."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
@@ -66,7 +64,7 @@ async def until_first(*awaitables: Awaitable[Any]) -> None:
 
 
 async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]) -> None:
-    """Serve one connection, from its handshake to its close."""
+    """Serve one connection, from its handshake to its close. RefusedError before the handshake."""
     service: Service = websocket.app.state.service
     limit, client = service.settings.idle_seconds, websocket.client.host if websocket.client else ""
     sending = asyncio.Lock()
@@ -105,17 +103,12 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
                 raise
     except WebSocketDisconnect:
         return
-    except RefusedError as error:
-        service.metrics.add("asr_rejected_total", error.code)
+    except (AsrError, TimeoutError) as error:
         if websocket.application_state is WebSocketState.CONNECTING:
-            await websocket.send_denial_response(error_response(error))
-            return
-        code = CLOSE_REFUSED
-    except TimeoutError:
-        service.metrics.add("asr_rejected_total", "idle")
-        code = CLOSE_REFUSED
-    except AsrError:
-        code = CLOSE_FAILED
+            raise
+        code = CLOSE_REFUSED if isinstance(error, RefusedError | TimeoutError) else CLOSE_FAILED
+        if code == CLOSE_REFUSED:
+            service.metrics.rejected.labels(getattr(error, "code", "idle")).inc()
     with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: the client closed it meanwhile
         async with asyncio.timeout(CLOSE_SECONDS):
             await websocket.close(code)

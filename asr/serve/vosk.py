@@ -12,13 +12,11 @@ second pass, beside whatever comes next.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Word
 from asr.serve.service import RATES, LiveStream, RefusedError, Update
-from asr.serve.sockets import Send, parse_json
+from asr.serve.sockets import Conversation, Send, parse_json
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's
 MAX_PHRASES = 1000
@@ -26,30 +24,24 @@ UNKNOWN = "[unk]"  # in a phrase list for vosk: that other words may be spoken, 
 NOTHING = {"partial": "", "stable": ""}
 
 
-class Vosk:
+class Vosk(Conversation):
     def __init__(self, stream: LiveStream, send: Send):
-        self._stream, self._send = stream, send
+        super().__init__(stream, send)
         self._rate, self._words, self._alternatives = DEFAULT_RATE, True, 0
-        self._odd = b""  # half a sample, whose other half comes with the next message
         self._fed = False
         self._answered = 0  # binary messages
         self._partial = NOTHING
         self._finals: list[Final] = []
         self._revised: list[dict[str, Any]] = []
 
-    async def begin(self) -> None:
-        pass
-
     async def receive(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            data = self._odd + message
-            whole = len(data) - len(data) % 2
-            self._odd, self._fed = data[whole:], True
-            await self._stream.feed(np.frombuffer(data[:whole], "<i2"), self._rate)
+            self._fed = True
+            await self.feed(message, self._rate)
             return
         values = parse_json(message)
         if "eof" in values:
-            self._stream.finish()
+            self.stream.finish()
         elif isinstance(config := values.get("config"), dict):
             self._configure(config)
         else:
@@ -57,22 +49,22 @@ class Vosk:
 
     def _configure(self, config: dict[str, Any]) -> None:
         """Take what is known of a configuration, as vosk-server does; RefusedError for values that cannot be."""
-        rate = config.get("sample_rate", self._rate)
+        rate, phrases = config.get("sample_rate", self._rate), config.get("phrase_list", [])
+        alternatives, problem = config.get("max_alternatives", self._alternatives), ""
         if not isinstance(rate, int | float) or not RATES[0] <= rate <= RATES[1] or rate % 1:
-            raise RefusedError(400, "invalid_config", f"sample_rate: give whole hertz from {RATES[0]} to {RATES[1]}")
-        phrases = config.get("phrase_list", [])
-        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases[:MAX_PHRASES]):
-            raise RefusedError(400, "invalid_config", "phrase_list: give a list of phrases")
-        if len(phrases) > MAX_PHRASES:
-            raise RefusedError(400, "invalid_config", f"phrase_list: give at most {MAX_PHRASES} phrases")
-        if self._fed and (rate != self._rate or phrases):
-            raise RefusedError(400, "invalid_config", "sample_rate and phrase_list must be sent before the audio")
-        alternatives = config.get("max_alternatives", self._alternatives)
-        if not isinstance(alternatives, int):
-            raise RefusedError(400, "invalid_config", "max_alternatives: give a whole number")
+            problem = f"sample_rate: give whole hertz from {RATES[0]} to {RATES[1]}"
+        elif not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases[:MAX_PHRASES]):
+            problem = "phrase_list: give a list of phrases"
+        elif len(phrases) > MAX_PHRASES:
+            problem = f"phrase_list: give at most {MAX_PHRASES} phrases"
+        elif self._fed and (rate != self._rate or phrases):
+            problem = "sample_rate and phrase_list must be sent before the audio"
+        elif not isinstance(alternatives, int):
+            problem = "max_alternatives: give a whole number"
+        if problem:
+            raise RefusedError(400, "invalid_config", problem)
         self._rate, self._words, self._alternatives = int(rate), bool(config.get("words", self._words)), alternatives
-        if phrases:
-            self._stream.hotwords = [phrase for phrase in phrases if phrase != UNKNOWN]
+        self.stream.hotwords = [phrase for phrase in phrases if phrase != UNKNOWN] or self.stream.hotwords
 
     async def update(self, update: Update) -> None:
         due, before = update.feeds - self._answered, self._partial
@@ -87,10 +79,9 @@ class Vosk:
                 case Revised():
                     self._revised.append({"utterance": event.utterance, **self._result(event.segment.words)})
         for left in reversed(range(due)):
-            has_news = left == 0 and not update.done
-            await self._send(self._reply() if has_news else before)
+            await self.send(self._reply() if left == 0 and not update.done else before)
         if update.done:
-            await self._send(self._reply(last=True))
+            await self.send(self._reply(last=True))
 
     def _reply(self, last: bool = False) -> dict[str, Any]:
         """The finals since the last reply, joined, or else the utterance in progress."""
@@ -107,13 +98,12 @@ class Vosk:
     def _result(self, words: Sequence[Word]) -> dict[str, Any]:
         text = " ".join(word.text for word in words)
         times = [{"start": round(word.start, 3), "end": round(word.end, 3), "word": word.text} for word in words]
+        confs = [round(word.confidence, 3) for word in words]
         if self._alternatives > 0:  # of which there is one
-            confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-            return {"alternatives": [{"confidence": round(confidence, 3), "result": times, "text": text}]}
-        if not words or not self._words:
-            return {"text": text}
-        conf = [round(word.confidence, 3) for word in words]
-        return {"result": [{"conf": c, **item} for c, item in zip(conf, times, strict=True)], "text": text}
+            confidence = round(sum(confs) / max(1, len(confs)), 3)
+            return {"alternatives": [{"confidence": confidence, "result": times, "text": text}]}
+        result = [{"conf": conf, **item} for conf, item in zip(confs, times, strict=True)]
+        return {"result": result, "text": text} if words and self._words else {"text": text}
 
     async def fail(self, error: AsrError) -> None:
-        await self._send({"error": str(error)})
+        await self.send({"error": str(error)})

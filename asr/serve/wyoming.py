@@ -60,11 +60,11 @@ class Connection:
                     with self._service.stream("wyoming", client[0] if client else "") as stream:
                         await self._transcribe(stream)
         except (AsrError, TimeoutError, OSError) as error:
-            kind = error.code if isinstance(error, RefusedError) else "idle" if isinstance(error, TimeoutError) else ""
-            if kind:
-                self._service.metrics.add("asr_rejected_total", kind)
+            code = "idle" if isinstance(error, TimeoutError) else getattr(error, "code", "failed")
+            if code != "failed":
+                self._service.metrics.rejected.labels(code).inc()
             with suppress(OSError, TimeoutError):
-                await self._write(Event("error", {"text": str(error), "code": kind or "failed"}))
+                await self._write(Event("error", {"text": str(error), "code": code}))
         finally:
             self._writer.close()
 
@@ -106,21 +106,15 @@ class Connection:
         about: dict[str, Any] = {"attribution": Attribution("asr", ""), "installed": True, "version": asr.__version__}
         config = self._service.batcher.engine.bundle.config
         model = AsrModel(name=config.name, description=config.description, languages=[config.language], **about)
-        program = AsrProgram(
-            name="asr",
-            description="Recurrent CTC models",
-            models=[model],
-            supports_transcript_streaming=True,
-            **about,
-        )
-        return Info(asr=[program])
+        about |= {"description": "Recurrent CTC models", "supports_transcript_streaming": True}
+        return Info(asr=[AsrProgram(name="asr", models=[model], **about)])
 
 
 def _samples(event: Event) -> tuple[np.ndarray, int]:
     """Samples (n, channels) of an audio-chunk, and their rate. RefusedError."""
     rate, width, channels = (event.data.get(name) for name in ("rate", "width", "channels"))
     payload = event.payload or b""
-    if width != 2 or not isinstance(rate, int) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+    if width != 2 or type(rate) is not int or type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
         raise RefusedError(400, "invalid_audio", "send 16-bit audio with its rate and channels")
     if len(payload) % (2 * channels):
         raise RefusedError(400, "invalid_audio", "an audio-chunk must hold whole samples")
@@ -129,8 +123,4 @@ def _samples(event: Event) -> tuple[np.ndarray, int]:
 
 async def listen(service: Service, listening: socket.socket) -> asyncio.Server:
     """Serve Wyoming's clients at a socket, until the server is closed."""
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Connection(service, reader, writer).run()
-
-    return await asyncio.start_server(connected, sock=listening)
+    return await asyncio.start_server(lambda *streams: Connection(service, *streams).run(), sock=listening)

@@ -10,9 +10,10 @@ import pytest
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
 from asr.audio import probe as probe_module
+from asr.audio.files import find_audio
 from asr.audio.probe import probe
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import Excerpt, count_channels, duration, find_audio, read, read_blocks
+from asr.audio.sources import Excerpt, count_channels, duration, read, read_blocks
 from asr.errors import ArgumentError, AudioError
 
 CODECS = {"mkv": "libopus", "webm": "libopus", "mp4": "aac", "ts": "aac", "mov": "aac"}
@@ -170,6 +171,22 @@ def test_what_follows_the_data_of_a_wav_is_no_audio_if_it_is_a_chunk(tmp_path):
     assert len(read(path)) == SAMPLE_RATE
 
 
+@pytest.mark.parametrize("suffix", ["m4a", "caf", "rf64"])
+def test_a_chunk_of_an_impossible_length_is_no_crash(tmp_path, suffix):
+    path = tmp_path / f"talk.{suffix}"
+    options = ("-rf64", "always", "-f", "wav") if suffix == "rf64" else ()
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(2.0)), *options, path)
+    content = bytearray(path.read_bytes())
+    if suffix == "m4a":  # another box, of 2⁶³ bytes
+        content += (1).to_bytes(4, "big") + b"free" + (2**63).to_bytes(8, "big")
+    else:
+        place = 28 if suffix == "rf64" else content.find(b"data") + 4
+        content[place : place + 8] = (2**63 - 1).to_bytes(8, "little" if suffix == "rf64" else "big")
+    path.write_bytes(content)
+    samples, error = collect(path)
+    assert error is not None or len(samples) > SAMPLE_RATE
+
+
 @pytest.mark.parametrize("declared", [0, 32_000])
 def test_a_header_with_nothing_behind_it_is_one_line(tmp_path, declared):
     path = save(tmp_path / "talk.wav", mixture(1.0))
@@ -177,10 +194,92 @@ def test_a_header_with_nothing_behind_it_is_one_line(tmp_path, declared):
     assert_one_line(collect(path)[1], "talk.wav: ")
 
 
-@pytest.mark.parametrize(("suffix", "word"), [("caf", "truncated"), ("wv", "truncated"), ("m4a", "unfinished")])
-def test_files_cut_short_are_named_for_what_they_are(tmp_path, suffix, word):
+def declare(path: Path, suffix: str) -> None:
+    """Write into the header of a recording that it lasts a second (32,000 bytes)."""
+    content = bytearray(path.read_bytes())
+    little, big = (32_000).to_bytes(4, "little"), (32_000).to_bytes(4, "big")
+    if suffix == "flac":  # 36 bits of samples in STREAMINFO
+        content[22:26] = (16_000).to_bytes(4, "big")
+    elif suffix == "mp3":  # 36 ms a frame
+        start = content.find(b"Info") + 8
+        content[start : start + 4] = (28).to_bytes(4, "big")
+    else:
+        place = {"au": 8, "rf64": 28, "aiff": content.find(b"SSND") + 4, "caf": content.find(b"data") + 8}[suffix]
+        content[place : place + 4] = little if suffix == "rf64" else big
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3", "au", "rf64", "aiff", "caf"])
+def test_a_header_that_says_one_second_of_five_does_not_hide_the_rest(tmp_path, suffix):
     path = tmp_path / f"talk.{suffix}"
-    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), path)
+    options = ("-rf64", "always", "-f", "wav") if suffix == "rf64" else ()
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(5.0)), *options, path)
+    whole = read(path)
+    declare(path, suffix)
+    samples, error = collect(path)
+    if suffix in ("aiff", "caf"):  # ffmpeg stops there, too
+        assert_one_line(error, f"talk.{suffix}: has more audio than its header says")
+    else:
+        assert error is None
+        assert len(samples) == pytest.approx(len(whole), abs=800)
+        np.testing.assert_allclose(samples[: SAMPLE_RATE // 2], whole[: SAMPLE_RATE // 2], atol=1e-3)
+        assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "wv", "mkv", "flac"])
+def test_what_follows_damage_is_read_and_the_damage_is_said(tmp_path, suffix):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), *(["-c:a", "flac"] * (suffix == "mkv")), path)
+    whole, content = read(path), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(content)
+    samples, error = collect(path)
+    assert_one_line(error, f"talk.{suffix}: truncated or damaged")
+    assert len(samples) > 19 * SAMPLE_RATE
+    np.testing.assert_allclose(samples[: 8 * SAMPLE_RATE], whole[: 8 * SAMPLE_RATE], atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mov", "aiff", "caf"])
+def test_joined_recordings_of_which_only_the_first_can_be_read_are_told(tmp_path, suffix):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(2.0)), path)
+    path.write_bytes(path.read_bytes() * 2)
+    samples, error = collect(path)
+    assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=800)
+    assert_one_line(error, f"talk.{suffix}: has more audio than its header says")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\n<!DOCTYPE html><html><head><title>404</title>", "holds a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "holds a pointer of Git LFS"),
+        (bytes(50_000), "holds only zero bytes"),
+        (b"", "empty file"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "wav", "m4a.part", "crdownload"])
+def test_what_a_download_left_is_named(tmp_path, content, problem, suffix):
+    path = tmp_path / f"talk.{suffix}"
+    path.write_bytes(content)
+    assert_one_line(collect(path)[1], f"talk.{suffix}: {problem}")
+
+
+CUT = [*((suffix, "truncated") for suffix in ("caf", "wv", "rf64", "sph", "voc", "avi", "flv", "ogg", "opus", "spx"))]
+
+
+@pytest.mark.parametrize(("suffix", "word"), [*CUT, ("m4a", "unfinished")])
+def test_files_cut_short_are_named_for_what_they_are(tmp_path, suffix, word):
+    path, source = tmp_path / f"talk.{suffix}", save(tmp_path / "talk.wav", mixture(20.0))
+    if suffix == "sph":
+        samples = (mixture(20.0) * 32767).astype("<i2")
+        fields = f"sample_count -i {len(samples)}\nsample_n_bytes -i 2\nchannel_count -i 1\nsample_byte_format -s2 01\n"
+        head = f"NIST_1A\n   1024\n{fields}sample_rate -i {SAMPLE_RATE}\nsample_coding -s3 pcm\nend_head\n"
+        path.write_bytes(head.encode().ljust(1024) + samples.tobytes())
+    else:
+        options = {"rf64": ("-rf64", "always", "-f", "wav"), "flv": ("-ar", "22050", "-c:a", "libmp3lame")}
+        run_ffmpeg("-i", source, *options.get(suffix, ()), path)
     whole = path.read_bytes()
     for share in (0.6, 0.02):
         path.write_bytes(whole[: round(share * len(whole))])

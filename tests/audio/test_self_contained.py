@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 import asr.files
-from asr.audio.sources import find_audio, read
+from asr.audio.files import find_audio
+from asr.audio.sources import read
 from asr.errors import AudioError
 
 PLAYLISTS: dict[str, Callable[[Path], str]] = {

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -20,9 +21,10 @@ import soxr
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from asr.audio import sources
+from asr.audio import files, sources
+from asr.audio.files import AUDIO_SUFFIXES, find_audio
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import AUDIO_SUFFIXES, as_samples, duration, find_audio, read, read_blocks
+from asr.audio.sources import as_samples, duration, read, read_blocks
 from asr.errors import AudioError
 
 LOSSLESS = [
@@ -319,8 +321,8 @@ def test_bytes_and_file_objects_are_read_as_the_file(tmp_path, suffix):
 
 
 def test_where_files_cannot_be_opened_without_a_name_a_folder_holds_the_copy_and_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "OPEN_FILES", str(tmp_path / "missing"))
-    monkeypatch.setattr(sources.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "OPEN_FILES", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = save(tmp_path / "talk.wav", mixture(1.0))
     blocks = read_blocks(path.read_bytes(), 0.5)
     first = next(blocks)
@@ -357,7 +359,7 @@ def test_a_stream_that_cannot_be_copied_says_why(monkeypatch, number):
     def fail(*_arguments, **_options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(sources.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     assert_one_line(collect(b"RIFF")[1], "bytes: cannot be copied to a temporary file: ", os.strerror(number))
 
 
@@ -427,7 +429,7 @@ def test_permission_denied(tmp_path, monkeypatch):
     def refuse(*_arguments, **_options):  # root may read every file, so that chmod proves nothing
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sources, "open_input", refuse)
+    monkeypatch.setattr(files, "open_input", refuse)
     assert_one_line(collect(path)[1], "talk.wav: cannot be opened: Permission denied")
 
 

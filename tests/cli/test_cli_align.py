@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import carrier
+import numpy as np
 import pytest
 import soundfile
 from program import Command
@@ -115,6 +116,45 @@ def test_many_recordings_are_aligned_with_the_texts_beside_them_or_in_a_manifest
     assert align(tmp_path / "many.jsonl", "--output-dir", tmp_path / "new", "--format", "srt").code == 0
     assert {path.name for path in (tmp_path / "new/talks").iterdir()} == {"a.srt", "c.srt"}
     assert align(tmp_path / "many.jsonl").code == align(tmp_path / "talks/a.wav", "x", "--output-dir", "o").code == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_table_of_recordings_is_aligned_row_by_row(align: Command, tmp_path: Path, suffix: str) -> None:
+    both = carrier.save(tmp_path / "talks/a.wav", "one two", silence=25)
+    carrier.save(tmp_path / "talks/b.wav", "three four", silence=25)
+    rows = ["Audio,Text,Offset,Duration", "talks/b.wav,three four,,", "talks/a.wav,two,1.2,", "talks/none.wav,five,,"]
+    table = tmp_path / f"many.{suffix}"
+    table.write_text("\n".join(rows).replace(",", "," if suffix == "csv" else "\t"))
+    result = align(table, "--output-dir", tmp_path / "out")
+    assert result.code == 1
+    assert result.errors == [
+        f"asr: {tmp_path}/talks/none.wav: no such file",
+        f"asr: 2 written to {tmp_path}/out/, 1 failed",
+    ]
+    whole = align(both, "one two").out.splitlines()[1].split()
+    part = (tmp_path / "out/talks/a-1.2.ctm").read_text().split()
+    assert (float(part[2]), part[4]) == (pytest.approx(float(whole[2]), abs=0.021), "two"), "within speech or not"
+    table.write_text("Audio,Text\ntalks/b.wav,three four\ntalks/b.wav,three\n")
+    twice = align(table, "--output-dir", tmp_path / "twice")
+    assert (twice.code, len(twice.errors)) == (1, 2)
+    assert "written to" in twice.errors[0]
+    table.write_text("recording,words\n")
+    assert "no column audio" in align(table, "--output-dir", tmp_path / "none").err
+
+
+def test_a_channel_and_a_part_of_a_recording_are_aligned(align: Command, tmp_path: Path) -> None:
+    left, right = carrier.speech("one two", 25), carrier.speech("six seven", 25)
+    samples = np.zeros((max(len(left), len(right)), 2), dtype=np.float32)
+    samples[: len(left), 0], samples[: len(right), 1] = left, right
+    soundfile.write(tmp_path / "call.wav", samples, carrier.RATE, subtype="PCM_16")
+    for channel, text in (("left", "one two"), ("2", "six seven")):
+        mono = carrier.save(tmp_path / f"{channel}.wav", text, silence=25)
+        lines = align(tmp_path / "call.wav", text, "--channels", channel).out.splitlines()
+        alone = align(mono, text).out.splitlines()
+        assert [line.split()[2::2] for line in lines] == [line.split()[2::2] for line in alone]
+    part = align(tmp_path / "call.wav", "two", "--channels", "1", "--start", "1.2").out.split()
+    assert (float(part[2]), part[4]) == (pytest.approx(1.3, abs=0.021), "two"), "on the clock of the recording"
+    assert align(tmp_path / "call.wav", "one", "--channels", "each").code == 2
 
 
 def test_a_text_file_that_cannot_be_read_is_one_line(align: Command, talk: Path) -> None:

@@ -76,7 +76,8 @@ def test_a_file_without_speech_gives_an_empty_transcript(
     bad = tmp_path / "bad.wav"
     spoil(bad)
     result = transcribe(bad, good)
-    assert (result.code, result.out, result.err) == (0, f"{bad}\t\n{good}\tgood\n", "")
+    assert (result.code, result.out) == (0, f"{bad}\t\n{good}\tgood\n")
+    assert result.errors == [f"asr: {bad}: almost silent (all samples are 0); record it louder"]
 
 
 def test_a_truncated_file_gives_its_text_and_one_line(transcribe: Command, good: Path, tmp_path: Path) -> None:

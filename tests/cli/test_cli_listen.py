@@ -18,7 +18,7 @@ import carrier
 import numpy as np
 import pytest
 import soundfile
-from program import PROGRAM, Command
+from program import PROGRAM, Command, Outcome
 
 from asr.audio import microphone
 from asr.audio.sources import read
@@ -77,8 +77,9 @@ class FakeMicrophone:
     samples = speech("one two three", "and the")
     failure: DeviceError | None = None
     overruns = 0
+    channels = 1
 
-    def __init__(self, device: microphone.Device) -> None:
+    def __init__(self, device: microphone.Device, channel: int | None = None, apart: bool = False) -> None:
         self.device, self.rate = device, carrier.RATE
         self.stopped = False
 
@@ -133,6 +134,65 @@ def test_each_utterance_leaves_the_pipe_when_it_ends(
     assert process.poll() is None
 
 
+@pytest.fixture
+def call(tmp_path: Path) -> Path:
+    """Two people on two channels."""
+    people = [speech("hello there", "yes"), speech("good day")]
+    samples = np.zeros((max(map(len, people)), 2), dtype=np.float32)
+    for channel, own in enumerate(people):
+        samples[: len(own), channel] = own
+    soundfile.write(tmp_path / "call.wav", samples, carrier.RATE, subtype="PCM_16")
+    return tmp_path / "call.wav"
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_channels_are_chosen_or_listened_to_apart(
+    program: Command, streaming_carrier_bundle: Path, call: Path, tmp_path: Path, pipe: bool
+) -> None:
+    def listen(*options: str | Path) -> Outcome:
+        stdin = call.read_bytes() if pipe else b""
+        source = "-" if pipe else call
+        return program("listen", "--model", streaming_carrier_bundle, "--input", source, *options, stdin=stdin)
+
+    assert listen("--channels", "left").out == "hello there\nyes\n"
+    assert listen("--channels", "2").out == "good day\n"
+    apart = listen("--channels", "each", "--format", "json", "--save-audio", tmp_path / "saved.wav")
+    segments = [json.loads(line) for line in apart.out.splitlines()]
+    assert sorted((item["channel"], item["text"]) for item in segments) == [
+        (1, "hello there"),
+        (1, "yes"),
+        (2, "good day"),
+    ]
+    assert soundfile.info(tmp_path / "saved.wav").channels == 2
+    third = listen("--channels", "3")
+    assert (third.code, third.out) == (1, "")
+    assert "has no channel 3, only 2" in third.errors[-1]
+
+
+def test_cues_of_channels_keep_their_own_times(listen: Command, call: Path) -> None:
+    cues = listen("--input", call, "--channels", "each", "--format", "srt").out.split("\n\n")
+    starts = {cue.split("\n")[2]: cue.split("\n")[1][:12] for cue in cues}
+    alone = listen("--input", call, "--channels", "right", "--format", "srt").out.split("\n")
+    assert starts["[2] good day"] == alone[1][:12]
+
+
+def test_inverted_stereo_is_heard_live(program: Command, streaming_carrier_bundle: Path, tmp_path: Path) -> None:
+    mono = speech("hello there")
+    soundfile.write(tmp_path / "i.wav", np.stack([mono, -mono], axis=1), carrier.RATE)
+    content = (tmp_path / "i.wav").read_bytes()
+    assert program("listen", "--model", streaming_carrier_bundle, "--input", "-", stdin=content).out == "hello there\n"
+
+
+def test_an_audio_track_of_a_video_is_listened_to(listen: Command, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save(tmp_path / f"{name}.wav", name)
+    inputs = ["-i", tmp_path / "one.wav", "-i", tmp_path / "two.wav", "-map", "0", "-map", "1", "-c:a", "flac"]
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *inputs, tmp_path / "film.mkv"], check=True)
+    assert listen("--input", tmp_path / "film.mkv", "--track", "2").out == "two\n"
+    assert "has no audio track 3" in listen("--input", tmp_path / "film.mkv", "--track", "3").err
+    assert listen("--track", "2").code == 2
+
+
 @pytest.mark.parametrize("format", LIVE_FORMATS)
 def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
     listen: Command, talk: Path, tmp_path: Path, format: str
@@ -146,6 +206,7 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
         "json": ['"text": "one two three"', '"text": "and the rest"'],
         "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,200 -->"],
         "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.200 -->"],
+        "ass": ["[Script Info]\n", "Dialogue: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,one two three\n"],
         "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2200\t3160\tand the rest\n"],
         "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.20 0.24 and 1.000\n"],
     }
@@ -156,7 +217,7 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
 def test_json_is_an_object_for_each_utterance(listen: Command, talk: Path) -> None:
     first, second = map(json.loads, listen("--input", talk, "--format", "json").out.splitlines())
     assert (first["text"], first["start"], first["end"]) == ("one two three", 0.0, 1.0)
-    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.52), ("rest", 2.84)]
+    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.5), ("rest", 2.82)]
 
 
 @pytest.mark.parametrize("options", [["--decoder", "beam"], ["--decoder", "beam", "--beam-width", "4"]])

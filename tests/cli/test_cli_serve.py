@@ -17,6 +17,7 @@ from program import PROGRAM, Command
 
 httpx = pytest.importorskip("httpx", reason="pip install 'recurrent-asr[dev]'")
 pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'recurrent-asr[serve]'")
 
 from websockets.sync.client import connect  # noqa: E402
 
@@ -75,7 +76,7 @@ def test_a_second_signal_ends_at_once(models: list[str | Path]) -> None:
     ):
         half.sendall(b"POST /inference HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n")
         half.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x")
-        while "\nasr_files 1\n" not in httpx.get(f"{address}/metrics", trust_env=False).text:
+        while "\nasr_open_files 1.0\n" not in httpx.get(f"{address}/metrics", trust_env=False).text:
             time.sleep(0.05)
         process.terminate()
         with pytest.raises(subprocess.TimeoutExpired):

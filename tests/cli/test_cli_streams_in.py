@@ -3,6 +3,8 @@
 import functools
 import http.server
 import shutil
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -77,6 +79,59 @@ def test_an_address_is_listened_to_and_transcribed(
         missing = program(*command, f"{address}/none.wav")
         assert (missing.code, missing.out) == (1, "")
         assert missing.errors[-1].startswith(f"asr: {address}/none.wav: no audio that ffmpeg can read")
+
+
+def test_a_list_of_segments_is_followed_over_the_network(
+    program: Command, streaming_carrier_bundle: Path, talk: Path, address: str
+) -> None:
+    hls = ["-c:a", "alac", "-f", "hls", "-hls_segment_type", "fmp4", "-hls_time", "1", "-hls_list_size", "0"]
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-i", talk, *hls, talk.with_suffix(".m3u8")], check=True)
+    for command in (["listen", "--input"], ["transcribe"]):
+        result = program(*command, f"{address}/talk.m3u8", "--model", streaming_carrier_bundle)
+        assert (result.code, result.out) == (0, "one two\nthree\n")
+
+
+def test_what_cannot_be_played_as_it_comes_is_one_line(
+    program: Command, streaming_carrier_bundle: Path, talk: Path, address: str
+) -> None:
+    m4a = talk.with_suffix(".m4a")  # its index comes last, and this server cannot begin in the middle
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-nostdin", "-stream_loop", "60", "-i", talk, "-c:a", "alac", m4a], check=True
+    )
+    for command in (["listen", "--input"], ["transcribe"]):
+        result = program(*command, f"{address}/talk.m4a", "--model", streaming_carrier_bundle)
+        assert (result.code, result.out) == (1, "")
+        assert "no sound that can be played as it comes" in result.errors[-1]
+
+
+def serve_rtsp(listening: socket.socket, samples: bytes) -> None:
+    """One listener of an RTSP server (RFC 2326): 16-bit samples, packets inside of the connection."""
+    connection, _ = listening.accept()
+    with connection, connection.makefile("rb") as requests:
+        while head := list(iter(requests.readline, b"\r\n")):
+            verb, number = head[0].split()[0], next(line for line in head if line.lower().startswith(b"cseq"))
+            sdp = b"v=0\r\ns=talk\r\nt=0 0\r\nm=audio 0 RTP/AVP 96\r\na=rtpmap:96 L16/16000/1\r\na=control:1\r\n"
+            more = {
+                b"OPTIONS": b"Public: DESCRIBE, SETUP, PLAY\r\n\r\n",
+                b"DESCRIBE": b"Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%b" % (len(sdp), sdp),
+                b"SETUP": b"Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n",
+            }.get(verb, b"Session: 1\r\n\r\n")
+            connection.sendall(b"RTSP/1.0 200 OK\r\n" + number + more)
+            if verb == b"PLAY":
+                for packet, start in enumerate(range(0, len(samples), 640)):
+                    part = struct.pack(">BBHII", 128, 96, packet, start // 2, 7) + samples[start : start + 640]
+                    connection.sendall(struct.pack(">cBH", b"$", 0, len(part)) + part)
+                return
+
+
+def test_a_camera_is_listened_to(program: Command, streaming_carrier_bundle: Path, talk: Path) -> None:
+    samples = (read(talk) * 32767).astype(">i2").tobytes()
+    for command in (["listen", "--input"], ["transcribe"]):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=serve_rtsp, args=(listening, samples), daemon=True).start()
+            address = f"rtsp://127.0.0.1:{listening.getsockname()[1]}/talk"
+            result = program(*command, address, "--model", streaming_carrier_bundle)
+        assert (result.code, result.out) == (0, "one two\nthree\n")
 
 
 def test_a_pipe_without_audio_is_one_line(program: Command, streaming_carrier_bundle: Path) -> None:

@@ -1,9 +1,12 @@
+import os
+import shutil
 from pathlib import Path
 
 import carrier
 import pytest
 from program import Command
 
+from asr.model.bundle import PACKAGED
 from asr.model.checksums import SUMS, write_checksums
 
 
@@ -59,6 +62,33 @@ def test_the_packaged_models_are_whole(run: Command) -> None:
     result = run("models", "--verify")
     assert result.code == 0
     assert {line.split(": ")[0] for line in result.out.splitlines()} >= {"en-bilstm", "en-gru", "en-lm", "en-lexicon"}
+
+
+@pytest.mark.parametrize("name", ["en-bilstm", "en-gru", "en-lm", "en-lexicon"])
+def test_a_packaged_model_has_checksums_of_all_its_files(run: Command, name: str) -> None:
+    result = run("models", "--verify", name)
+    assert result.code == 0
+    assert result.out == f"{name}: whole\n"
+
+
+def test_a_damaged_language_model_and_lexicon_are_found(run: Command, tmp_path: Path) -> None:
+    for name, file in (("en-lm", "ngrams.lm"), ("en-lexicon", "lexicon.lex"), ("en-lexicon", "g2p.lm")):
+        folder = tmp_path / name / file
+        shutil.copytree(PACKAGED / name, folder)
+        write_checksums(folder)
+        assert run("models", "--verify", folder).out == f"{file}: whole\n"
+        with (folder / file).open("r+b") as content:
+            content.seek((folder / file).stat().st_size // 2)
+            byte = content.read(1)
+            content.seek(-1, os.SEEK_CUR)
+            content.write(bytes([byte[0] ^ 1]))
+        result = run("models", "--verify", folder)
+        assert (result.code, result.errors) == (1, [f"asr: {folder / file}: was changed; copy the model again"])
+
+
+def test_an_unknown_name_is_one_line(run: Command) -> None:
+    result = run("models", "--verify", "en-nothing")
+    assert (result.code, len(result.errors)) == (1, 1)
 
 
 def test_folders_without_verify_are_wrong_usage(run: Command, folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import carrier
 import numpy as np
 from inputs import HOSTILE, SAMPLE, WORDS, audio_seeds, damage, json_text, number, samples
+from messages import messages, server
 from promises import BrokenPromise, kept
 
 import asr
@@ -246,7 +247,7 @@ def command_line(dice: random.Random, folder: Path) -> None:
 
 HARNESSES: dict[str, Callable[[random.Random, Path], None]] = {
     item.__name__: item
-    for item in (audio, bundle, language_model, lexicon, arpa, recipe, manifest, run, arguments, command_line)
+    for item in (audio, bundle, language_model, lexicon, arpa, recipe, manifest, run, arguments, command_line, messages)
 }
 
 
@@ -257,6 +258,8 @@ def try_one(name: str, seed: int, parent: Path) -> None:
     for made in (folder, temporary):
         made.mkdir(exist_ok=True)
     audio_seeds(), models(), recognizers(parent / "bundles")
+    if name == "messages":
+        server(parent / "bundles")
     before, os.environ["TMPDIR"] = (os.getcwd(), os.environ.get("TMPDIR")), str(temporary)
     tempfile.tempdir = None  # to be found again
     os.chdir(folder)

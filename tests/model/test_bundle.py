@@ -105,11 +105,23 @@ def test_an_unknown_name_with_no_packaged_model_says_so(tmp_path: Path, monkeypa
 
 
 def test_a_folder_without_config_is_not_a_bundle(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"{tmp_path}: not a model bundle, it has no config.json"
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: not a model bundle, it has no config.json; name another, or copy it again"
+    )
 
 
 def test_a_file_is_not_a_bundle(folder: Path) -> None:
     assert "not a model bundle" in refusal(folder / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokens.txt", "model.onnx"])
+def test_a_file_that_was_not_downloaded_is_named_for_what_it_is(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    assert refusal(folder).startswith(f"{folder}/{name}: holds a pointer of Git LFS")
+    (folder / name).write_text("<!DOCTYPE html>\n<html>")
+    assert refusal(folder).startswith(f"{folder}/{name}: holds a web page")
+    (folder / name).unlink()
+    assert str(folder) in refusal(folder)
 
 
 def test_a_newer_format_asks_for_an_update(folder: Path) -> None:

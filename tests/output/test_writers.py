@@ -3,6 +3,8 @@ import html
 import io
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -168,7 +170,7 @@ def test_ctm_start_plus_duration_is_the_end():
 
 
 def test_unknown_format_names_the_known_ones():
-    with pytest.raises(AsrError, match="unknown format 'doc'; choose one of txt, json, srt, vtt, tsv, ctm, textgrid"):
+    with pytest.raises(AsrError, match="unknown format 'doc'; choose one of txt, json, srt, vtt, ass, tsv, ctm"):
         render(EMPTY, "doc", "a")
 
 
@@ -487,7 +489,7 @@ def test_live_rows_are_those_of_the_whole(format: str, transcript: Transcript):
 
 
 def test_formats_are_the_promised_ones():
-    assert list(LIVE_FORMATS) == ["txt", "json", "srt", "vtt", "tsv", "ctm"]
+    assert list(LIVE_FORMATS) == ["txt", "json", "srt", "vtt", "ass", "tsv", "ctm"]
     assert list(FORMATS) == [*LIVE_FORMATS, "textgrid", "jsonl"]
 
 
@@ -506,3 +508,38 @@ def test_a_recording_of_no_length_is_a_line_without_seconds(tmp_path: Path):
     (tmp_path / "pseudo.jsonl").write_text(render(Transcript((), 0.0), "jsonl", "a.wav"), encoding="utf-8")
     (entry,) = read_manifest(tmp_path / "pseudo.jsonl")
     assert (entry.text, entry.seconds, entry.confidence) == ("", None, 0.0)
+
+
+# Word by word
+
+
+def cue_words() -> Transcript:
+    spoken = ["so", "{this}", "is", "<what>", "we", "say", *["and", "so", "on"] * 3]
+    words = tuple(Word(text, 0.5 + 0.3 * number, 0.75 + 0.3 * number, 1.0) for number, text in enumerate(spoken))
+    return Transcript((Segment(words),), 10.0)
+
+
+def test_ass_has_the_cues_of_srt_as_ffmpeg_reads_it(tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the ffmpeg program is not on PATH")
+    for highlight in (False, True):
+        layout = Layout(highlight_words=highlight)
+        (tmp_path / "a.ass").write_text(render(cue_words(), "ass", "a", layout), encoding="utf-8")
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", tmp_path / "a.ass", "-f", "srt", "-"]
+        shown = subprocess.run(command, check=True, capture_output=True).stdout.decode().replace("\\", "")
+        assert shown.split() == render(cue_words(), "srt", "a").split()
+
+
+def test_words_light_up_when_they_are_spoken() -> None:
+    layout = Layout(highlight_words=True)
+    vtt = render(cue_words(), "vtt", "a", layout)
+    marks = re.findall(r"<(\d\d:\d\d:\d\d\.\d\d\d)>(\S+)", vtt)
+    assert marks[0] == ("00:00:00.800", "{this}")
+    assert marks[2] == ("00:00:01.400", "&lt;what&gt;")
+    assert len(marks) == len(cue_words().words) - 1, "all but the first, which begins with the cue"
+    assert re.sub(r"<\d[^>]*>", "", vtt) == render(cue_words(), "vtt", "a")
+    (dialogue,) = (line for line in render(cue_words(), "ass", "a", layout).splitlines() if line.startswith("Dialogue"))
+    lengths = [int(number) for number in re.findall(r"\\k(\d+)", dialogue)]
+    assert lengths[:3] == [30, 30, 30]
+    start, end = (60 * int(m) + float(s) for m, s in re.findall(r"0:(\d\d):(\d\d\.\d\d)", dialogue))
+    assert sum(lengths) == pytest.approx(100 * (end - start))

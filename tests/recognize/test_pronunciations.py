@@ -67,7 +67,7 @@ def test_files_are_written_in_words(bundle: Path, lm: Path):
     )
     assert [(word.text, word.start, word.end) for word in words] == [
         ("there", 0, pytest.approx(5 * FRAME + AFTER_SPIKE)),
-        ("is", pytest.approx(8 * FRAME), pytest.approx(12 * FRAME)),
+        ("is", pytest.approx(7.5 * FRAME), pytest.approx(12 * FRAME)),
     ]
 
 

@@ -40,11 +40,11 @@ Serve = Callable[..., "contextmanager[Running]"]
 
 @contextmanager
 def running(service: "Service", wyoming: socket.socket | None = None) -> Iterator[Running]:
-    from asr.serve.app import listen_at, make_server
+    from asr.serve.app import Server, listen_at
 
     ready = threading.Event()
     with listen_at("127.0.0.1", 0) as listening:
-        server = make_server(service, [listening], on_ready=ready.set, wyoming=wyoming)
+        server = Server(service, [listening], on_ready=ready.set, wyoming=wyoming)
         thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
         thread.start()
         assert ready.wait(60)
@@ -63,12 +63,21 @@ def make_service(
     pytest.importorskip("uvicorn", reason=MISSING)
     pytest.importorskip("websockets", reason=MISSING)
     pytest.importorskip("multipart", reason=MISSING)
+    pytest.importorskip("prometheus_client", reason=MISSING)
     from asr.serve.service import Service, Settings
 
     batcher = Batcher(live, decoder, second_pass, threads=1)
     settings: Settings = replace(Settings(stop_seconds=20.0), **limits)  # type: ignore[arg-type]
     name = recognizer.bundle.config.name
     return Service({name: recognizer, "live": Recognizer(batcher, decoder)}, batcher, ("en", "english"), settings)
+
+
+def metric(running: Running, name: str) -> float:
+    """The value of a line of the server's metrics, 0 before there is one."""
+    from prometheus_client import generate_latest
+
+    lines = generate_latest(running.service.metrics.registry).decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
 def pcm(samples: np.ndarray) -> bytes:

@@ -3,6 +3,9 @@
 import json
 import logging
 import re
+import socket
+import time
+from contextlib import suppress
 from typing import Any
 
 import carrier
@@ -37,7 +40,7 @@ def bearer(token: str) -> dict[str, Any]:
 
 def test_a_token_is_asked_for_everywhere_but_at_the_page(serve: Serve) -> None:
     with serve(token=TOKEN) as running:
-        for path in ("/", "/page.js", "/worklet.js", "/healthz"):
+        for path in ("/", "/page.css", "/page.js", "/worklet.js", "/healthz"):
             assert get(running, path).status_code == 200
             assert httpx.head(running.url(path), trust_env=False).status_code == 200
         for path in ("/v1/models", "/metrics"):
@@ -119,12 +122,12 @@ def test_metrics_are_those_of_prometheus(serve: Serve) -> None:
             text = get(running, "/metrics").text
         get(running, "/v1/models", host="evil.example")
         refused = get(running, "/metrics").text
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert values["asr_streams"] == "1"
-    assert values['asr_streams_total{kind="vosk"}'] == "1"
-    assert values['asr_audio_seconds_total{kind="live"}'] == "2"
-    assert values["asr_chunk_latency_seconds_count"] == "4" == values['asr_chunk_latency_seconds_bucket{le="+Inf"}']
-    assert float(values['asr_busy_seconds_total{kind="live"}']) > 0
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    values = {name: float(value) for name, value in lines}
+    assert values["asr_open_streams"] == values['asr_streams_total{kind="vosk"}'] == 1
+    assert values['asr_audio_seconds_total{kind="live"}'] == 2
+    assert values["asr_chunk_latency_seconds_count"] == 4 == values['asr_chunk_latency_seconds_bucket{le="+Inf"}']
+    assert values['asr_busy_seconds_total{kind="live"}'] > 0
     assert 'asr_rejected_total{kind="wrong_host"} 1' in refused
     names = re.findall(r"^# TYPE (\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE)
     assert len(names) == len(set(names))
@@ -134,13 +137,29 @@ def test_metrics_are_those_of_prometheus(serve: Serve) -> None:
 @pytest.mark.parametrize("log_text", [False, True])
 def test_the_log_has_texts_only_if_asked(serve: Serve, caplog: pytest.LogCaptureFixture, log_text: bool) -> None:
     caplog.set_level(logging.INFO, logger="asr.serve")
-    with serve(log_text=log_text) as running, connect(running.url("/vosk?token=tell", "ws")) as socket:
-        socket.send('{"config": {"sample_rate": 16000}}')
-        socket.send(pcm(carrier.speech("one two", 5)))
-        socket.send('{"eof": 1}')
-        assert len([*socket]) == 2
+    with serve(log_text=log_text) as running, connect(running.url("/vosk?token=tell", "ws")) as client:
+        client.send('{"config": {"sample_rate": 16000}}')
+        client.send(pcm(carrier.speech("one two", 5)))
+        client.send('{"eof": 1}')
+        assert len([*client]) == 2
     (line,) = [record.getMessage() for record in caplog.records if record.name == "asr.serve"]
     entry = json.loads(line)
     assert (entry["event"], entry["protocol"], entry["outcome"], entry["words"]) == ("stream", "vosk", "finished", 2)
     assert entry.get("text") == ("one two" if log_text else None)
     assert "tell" not in line
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGE"]
+)
+def test_a_connection_without_a_whole_request_is_closed(serve: Serve, sent: bytes) -> None:
+    with serve(idle_seconds=2.0) as running, socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
+        raw.sendall(sent)
+        with suppress(ConnectionResetError):
+            while raw.recv(4096):
+                pass
+        with connect(running.url("/vosk", "ws")) as other:  # which is none of those
+            for _ in range(10):
+                other.send(bytes(320))
+                other.recv(30)
+                time.sleep(0.3)

@@ -17,6 +17,7 @@ import soundfile
 from asr import Final, Recognizer, StreamingRecognizer
 
 pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'recurrent-asr[serve]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'recurrent-asr[dev]'")
 
 SAMPLE = Path(__file__).parents[1] / "data/sample.flac"

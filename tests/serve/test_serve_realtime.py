@@ -187,6 +187,21 @@ def test_the_end_of_the_server_completes_what_is_spoken(serve: Serve) -> None:
             socket.recv(LIMIT)
 
 
+def test_an_item_that_fails_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as running, session(running) as socket:
+        append(socket, carrier.speech("one two", 5))
+        name = until(socket, "speech_started")[-1]["item_id"]
+        monkeypatch.setattr(running.service.batcher.engine, "advance", lambda *_: 1 / 0)
+        append(socket, carrier.speech("three", 5))
+        found = until(socket, "failed")[-1]
+        assert (found["item_id"], found["error"]["type"]) == (name, "server_error")
+        assert answer(socket)["type"] == "error"
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(LIMIT)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1011
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),

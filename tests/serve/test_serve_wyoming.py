@@ -33,9 +33,9 @@ def port(carrier_recognizer: Recognizer, streaming_carrier_bundle: Path) -> Iter
     with socket.create_server(("127.0.0.1", 0)) as listening, running(service, listening) as started:
         yield listening.getsockname()[1]
         deadline = time.monotonic() + LIMIT
-        while started.service.gauges()["asr_streams"] and time.monotonic() < deadline:
+        while started.service.streams and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert started.service.gauges()["asr_streams"] == 0
+        assert started.service.streams == set()
 
 
 async def transcribe(client: AsyncTcpClient, audio: bytes, **format: int) -> list[Any]:
@@ -84,6 +84,8 @@ def test_the_client_of_wyoming(port: int) -> None:
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 1e9}, "payload_length": 2}\nxx',
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, '
         b'"payload_length": 3}\nxxx',
+        b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": true}, '
+        b'"payload_length": 2}\nxx',
         b'{"type": "audio-start"}\n{"type": "audio-chunk", "data": {"rate": -1, "width": 2, "channels": 1}, '
         b'"payload_length": 2}\nxx',
     ],

@@ -79,7 +79,7 @@ def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
     assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
     card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"    asr train {run.parent / 'few.yaml'}\n" in card
-    assert "1 lstm layers of 64 over the 128 tokens of `en-bilstm`" in card
+    assert "1 lstm layers of 64 over the 128 tokens of `en-gru`" in card
     assert "license of the weights | CC0-1.0" in card
     assert "5 sentences, 34 words" in card
     rows = [line for line in card.splitlines() if line.startswith("| few, ")]
@@ -128,7 +128,7 @@ def test_the_state_goes_on_from_batch_to_batch_and_the_gradient_does_not(languag
 
 def test_validation_scores_each_sentence_for_itself(language_recipe: LanguageRecipe):
     task = make_trainer(language_recipe).task
-    tokenizer = bundle_tokenizer(load_bundle("en-bilstm"))
+    tokenizer = bundle_tokenizer(load_bundle("en-gru"))
     total = count = 0.0
     with torch.no_grad():
         for sentence in SENTENCES:
@@ -157,7 +157,7 @@ def test_every_cell_learns(language_recipe: LanguageRecipe, cell: str):
 def test_a_tokenizer_that_is_not_whole_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):
     (tmp_path / "bare").mkdir()
     for name in ("config.json", "tokens.txt", "model.onnx"):
-        shutil.copy(PACKAGED / "en-bilstm" / name, tmp_path / "bare")
+        shutil.copy(PACKAGED / "en-gru" / name, tmp_path / "bare")
     recipe = replace(language_recipe, data=replace(language_recipe.data, tokenizer_from=str(tmp_path / "bare")))
     with pytest.raises(RecipeError, match=r"bare: its tokenizer cannot be used \(.*tokenizer\.model") as caught:
         make_trainer(recipe)

@@ -70,8 +70,8 @@ def test_other_tokens_have_a_new_output_layer_and_it_is_said(run: Path, recipe: 
 
 
 def test_a_packaged_model_comes_with_its_weights_and_tokens():
-    trained = load_trained("en-bilstm")
-    assert trained.path == PACKAGED / "en-bilstm"
+    trained = load_trained("en-gru")
+    assert trained.path == PACKAGED / "en-gru"
     assert {value.dtype for value in trained.weights.values()} == {torch.float32}
     assert trained.model().head.weight.shape == (128, 256)
     assert trained.has_tokenizer(TokenizerConfig())  # the defaults, so that a recipe of English text keeps them

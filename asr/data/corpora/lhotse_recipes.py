@@ -17,7 +17,7 @@ from typing import Any
 
 import soundfile
 
-from asr.audio.sources import find_audio
+from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import Entry
 from asr.data.text import language_of, spoken_words, without_noises

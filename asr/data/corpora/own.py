@@ -1,15 +1,15 @@
 """One's own recordings, listed in a table or each beside its text; corpora that Lhotse has no fitting recipe for."""
 
-import csv
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from asr.audio.sources import find_audio
+from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
-from asr.data.manifest import Entry
+from asr.data.manifest import COLUMNS, Entry, read_table
 from asr.data.text import language_of, spoken_words
 from asr.errors import RecipeError
 
@@ -18,8 +18,6 @@ AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
 PROMPTS = ("PROMPTS", "prompts-original")  # VoxForge: the first is cleaned of punctuation, and not always there
 SPEECH_COMMANDS = "speech_commands_v0.02"
 SUBSETS = {"train": "training", "dev": "validation", "test": "testing"}
-PART = ("offset", "duration")  # seconds, where a row is a part of its recording
-COLUMNS = {name: name for name in ("audio", "text", "speaker", *PART)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 log = logging.getLogger(__name__)
@@ -41,55 +39,15 @@ def folder_corpus(language: str) -> Corpus:
 
 
 def _listed(table: Path, language: str, names: Mapping[str, str]) -> Iterator[Entry]:
-    """The delimiter is the comma, semicolon or tab, whatever the header has most. Missing recordings are left out."""
+    """The rows of a table; missing recordings are left out."""
     missing = []
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        rows = csv.DictReader(file, delimiter=max("\t;,", key=header.count))
-        found = {name.strip().lower(): name for name in rows.fieldnames or ()}
-        for column in (names["audio"], names["text"]):
-            if column.lower() not in found:
-                raise RecipeError(
-                    f"{table}: no column {column} (found: {', '.join(found.values())}); name it in the first row, or"
-                    " give the name that it has there as an option"
-                )
-        columns = {kind: found.get(name.lower()) for kind, name in names.items()}
-        for row in rows:
-            audio, text = row[columns["audio"]], row[columns["text"]]
-            # A comma in the text would cut it there; a quotation mark that nothing closes takes in the rows below.
-            if not audio or text is None or any(row.get(None) or ()) or "\n" in audio + text:
-                raise RecipeError(
-                    f"{table}:{rows.line_num}: not one line with an audio and a text; fill or delete the row, and put a"
-                    " text with separators in quotation marks"
-                )
-            name = audio.strip()
-            if not (table.parent / name).is_file():
-                missing.append(name)
-                continue
-            offset, duration = (_seconds(row, columns[kind], f"{table}:{rows.line_num}") for kind in PART)
-            yield Entry(
-                os.path.splitext(name)[0] + ("" if offset is None else f"-{offset:g}"),
-                table.parent / name,
-                spoken_words(text, language),
-                None,
-                row.get(columns["speaker"]) or None,
-                offset=offset or 0.0,
-                duration=duration or None,
-            )
+    for entry in read_table(table, names):
+        if entry.audio.is_file():
+            yield replace(entry, text=spoken_words(entry.text, language))
+        else:
+            missing.append(entry.audio)
     if missing:
         log.warning("%s: no such recording, %d in %s are left out", missing[0], len(missing), table)
-
-
-def _seconds(row: Mapping[str | None, str], column: str | None, place: str) -> float | None:
-    text = (row.get(column) or "").strip() if column else ""
-    try:
-        seconds = float(text) if text else None
-    except ValueError:
-        seconds = -1.0
-    if seconds is not None and not 0 <= seconds < float("inf"):
-        raise RecipeError(f"{place}: {column} is “{text}”; write seconds, or leave it empty")
-    return seconds
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:

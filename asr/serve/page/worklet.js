@@ -1,17 +1,12 @@
 // Audio of the microphone → int16 chunks of a tenth of a second, each with its peak (0…1).
 class Chunks extends AudioWorkletProcessor {
-  constructor() {
-    super();
-    this.begin();
-  }
-
   begin() {
     this.samples = new Int16Array(Math.round(sampleRate / 10));
-    this.filled = 0;
-    this.peak = 0;
+    this.filled = this.peak = 0;
   }
 
   process([[channel]]) {
+    if (!this.samples) this.begin();
     for (const value of channel ?? []) {
       this.peak = Math.max(this.peak, Math.abs(value));
       this.samples[this.filled++] = Math.max(-32768, Math.min(32767, Math.round(value * 32768)));

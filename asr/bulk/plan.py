@@ -1,0 +1,190 @@
+"""What is to be done: the recordings of all sources, in parts that are written one by one.
+
+The plan stands in the output, `plan.jsonl`: the settings in its first line, then one part a line. A job that goes on
+takes it up; recordings that are new become new parts.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asr.audio.files import AUDIO_SUFFIXES, find_audio
+from asr.audio.sources import duration
+from asr.bulk.store import Store, is_url, open_system
+from asr.errors import AsrError, one_line
+
+PLAN = "plan.jsonl"
+PART_RECORDINGS = 200
+PART_BYTES = 256_000_000  # of recordings: some hours
+LONG_SECONDS = 1200.0  # from here on several processes share a recording, which then is a part of its own
+MANIFESTS = (".jsonl", ".parquet", ".txt", ".lst")
+COLUMNS = ("audio", "path", "file", "url")  # one of them names the recording in a manifest
+
+
+@dataclass(frozen=True)
+class Recording:
+    """path: of a file, or an address. name: of files that are written for it. offset, duration: of a part of it."""
+
+    path: str
+    name: str
+    size: int = 0  # bytes; 0 if unknown
+    seconds: float | None = None  # that its header promises, if it is here
+    offset: float = 0.0
+    duration: float | None = None
+
+    @property
+    def key(self) -> tuple[str, float, float | None]:
+        return self.path, self.offset, self.duration
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    recordings: tuple[Recording, ...]
+
+    @property
+    def long(self) -> bool:
+        return len(self.recordings) == 1 and is_long(self.recordings[0])
+
+
+def is_long(recording: Recording) -> bool:
+    return recording.duration is None and not recording.offset and (recording.seconds or 0.0) > LONG_SECONDS
+
+
+def list_recordings(sources: Sequence[str], on_error: Any) -> list[Recording]:
+    """The recordings of files, folders, patterns, manifests and addresses, each once, in order.
+
+    on_error: called with an AsrError for each folder that cannot be read. AsrError for a source without recordings.
+    """
+    found: dict[Any, Recording] = {}
+    for source in sources:
+        before = len(found)
+        for recording in _expand(source, on_error):
+            found.setdefault(recording.key, recording)
+        if len(found) == before:
+            raise AsrError(f"{source}: no recordings there that are not listed already; check the path")
+    return list(found.values())
+
+
+def _expand(source: str, on_error: Any) -> Iterator[Recording]:
+    suffix = os.path.splitext(source)[1].lower()
+    if suffix in MANIFESTS:
+        yield from _read_manifest(source)
+    elif is_url(source) and not source.startswith(("http://", "https://")):
+        yield from _list_bucket(source)
+    elif is_url(source):
+        yield Recording(source, _safe(source.split("?")[0].rpartition("/")[2]))
+    elif any(char in source for char in "*?[") and not os.path.exists(source):
+        import glob
+
+        yield from (_local(path, path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path))
+    elif os.path.isdir(source):
+        yield from (_local(str(path), str(path.relative_to(source))) for path in find_audio(source, on_error))
+    else:
+        yield _local(source, Path(source).name)
+
+
+def _local(path: str, name: str) -> Recording:
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    return Recording(os.path.abspath(path), _safe(name), size, duration(path))
+
+
+def _list_bucket(source: str) -> Iterator[Recording]:
+    system, inside = open_system(source)
+    protocol = source.partition("://")[0]
+    try:
+        pattern = any(char in inside for char in "*?[")
+        found = system.glob(inside, detail=True) if pattern else system.find(inside, detail=True)
+    except Exception as error:  # each bucket's library has errors of its own
+        raise AsrError(f"{source}: cannot be listed: {one_line(error)}; check the address and the access") from None
+    for path, about in sorted(found.items()):
+        if path.lower().endswith(AUDIO_SUFFIXES) and about.get("type", "file") == "file":
+            name = path.removeprefix(inside.rstrip("/") + "/") if path != inside and not pattern else Path(path).name
+            yield Recording(f"{protocol}://{path}", _safe(name), int(about.get("size") or 0))
+
+
+def _read_manifest(source: str) -> Iterator[Recording]:
+    import fsspec
+
+    folder = source.rpartition("/")[0]
+    try:
+        with fsspec.open(source, "rb") as file:
+            if source.lower().endswith(".parquet"):
+                import pyarrow.parquet
+
+                rows = pyarrow.parquet.read_table(file).to_pylist()
+            else:
+                lines = [line.strip() for line in file.read().decode("utf-8-sig").split("\n")]
+                written = source.lower().endswith(".jsonl")
+                rows = [json.loads(line) if written else {"path": line} for line in lines if line]
+    except Exception as error:  # of the file system, JSON or Parquet
+        raise AsrError(f"{source}: not a manifest that can be read: {one_line(error)}") from None
+    for number, row in enumerate(rows, 1):
+        path = next((row[column] for column in COLUMNS if row.get(column)), None) if isinstance(row, dict) else None
+        if not isinstance(path, str):
+            raise AsrError(f"{source}:{number}: names no recording; give each row a column {' or '.join(COLUMNS)}")
+        offset, length = row.get("offset") or 0.0, row.get("duration")
+        if not isinstance(offset, int | float) or not isinstance(length, int | float | None):
+            raise AsrError(f"{source}:{number}: offset and duration are seconds; correct them or leave them out")
+        where = path if is_url(path) or os.path.isabs(path) or not folder else f"{folder}/{path}"
+        name = f"{path}@{offset:g}" if offset or length else path
+        recording = Recording(where, _safe(name)) if is_url(where) else _local(where, name)
+        yield replace(recording, offset=float(offset), duration=None if length is None else float(length))
+
+
+def _safe(name: str) -> str:
+    """A name to write files under: inside the output, whatever the source's name says."""
+    parts = name.partition("://")[2] if is_url(name) else name
+    return "/".join(part for part in parts.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+
+
+def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str, Any], share_long: bool) -> list[Part]:
+    """The plan in the store, with what is new added. AsrError if it was begun with other settings.
+
+    share_long: whether long recordings become parts of their own.
+    """
+    written, parts = store.read(PLAN), []
+    if written is not None:
+        first, *rest = map(json.loads, written.decode().splitlines())
+        if different := [name for name in settings if first.get(name) != settings[name]]:
+            raise AsrError(
+                f"{store.path}: was begun with another {different[0].replace('_', ' ')} "
+                f"({first.get(different[0])}, not {settings[different[0]]}); choose another output"
+            )
+        parts = [Part(row["part"], tuple(Recording(**item) for item in row["recordings"])) for row in rest]
+    known = {recording.key for part in parts for recording in part.recordings}
+    names = {recording.name for part in parts for recording in part.recordings}
+    new = []
+    for recording in recordings:
+        if recording.key not in known:
+            name, number = recording.name, 1
+            while name in names:  # of another folder
+                number += 1
+                name = f"{recording.name}-{number}"
+            names.add(name)
+            new.append(replace(recording, name=name))
+    if new or written is None:
+        for group in _groups(new, share_long):
+            parts.append(Part(f"{len(parts):05}", tuple(group)))
+        rows = [{"part": part.name, "recordings": [asdict(item) for item in part.recordings]} for part in parts]
+        store.write(PLAN, "".join(f"{json.dumps(row)}\n" for row in [settings, *rows]).encode())
+    return parts
+
+
+def _groups(recordings: Sequence[Recording], share_long: bool) -> Iterator[list[Recording]]:
+    group: list[Recording] = []
+    size = 0
+    for recording in recordings:
+        if share_long and is_long(recording):
+            yield [recording]
+            continue
+        if len(group) == PART_RECORDINGS or (group and size + recording.size > PART_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(recording)
+        size += recording.size
+    if group:
+        yield group

@@ -1,0 +1,257 @@
+"""A bulk job: what is left of the plan goes to the workers, and complete parts are written."""
+
+import io
+import json
+import os
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import asr
+from asr.bulk.cluster import connect, run_on_cluster
+from asr.bulk.plan import Part, Recording, list_recordings, make_plan
+from asr.bulk.store import Store, is_url
+from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
+from asr.model.bundle import load_bundle
+
+JOB_RECORDINGS = 16  # short recordings are recognised together; a process that dies costs no more than these
+JOB_BYTES = 8_000_000
+BYTES_PER_SECOND = 16_000  # of a recording whose length is not known: a guess, for the time left
+
+Run = Callable[[Iterable[Job]], Iterator[tuple[Job, list[Row]]]]
+
+
+@dataclass
+class Progress:
+    """What was done so far; `seconds` are of audio."""
+
+    recordings: int
+    all_seconds: float
+    done: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    weight: float = 0.0  # of `all_seconds`
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of time, by the share that is done."""
+        return self.elapsed * (self.all_seconds / self.weight - 1) if self.weight else None
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f", {_time(self.left)} left"
+        speed = self.seconds / max(self.elapsed, 1e-9)
+        return (
+            f"{self.done:,} of {self.recordings:,} recordings, {self.seconds / 3600:,.2f} h, "
+            f"{speed:,.0f} times real time, errors: {self.errors:,}{left}"
+        )
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def transcribe_all(
+    sources: Sequence[str],
+    settings: Settings,
+    parquet: bool = False,
+    workers: int = 0,
+    cluster: str | None = None,
+    retry_errors: bool = False,
+    on_error: Callable[[object], object] = lambda problem: None,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Progress:
+    """Transcribe all recordings of the sources that the output does not have yet. Returns what was done.
+
+    Args:
+        sources: files, folders, patterns, manifests, addresses.
+        settings: its output gets parts, rows of JSON or Parquet, and at the end summary.json and errors.jsonl.
+        workers: processes; 0 for one per core.
+        cluster: of Ray, as `connect` takes it; else the processes are on this machine.
+        retry_errors: do recordings again whose row has an error.
+        on_error: called with each folder that cannot be read, and each row's error.
+
+    Raises AsrError if nothing can be done: no recordings, no access, other settings than the output was begun with.
+    """
+    bundle, store = load_bundle(settings.model), Store(settings.output)
+    described = {"model": bundle.config.name, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
+    suffix = "parquet" if parquet else "jsonl"
+    described["rows"] = suffix
+    recordings = list_recordings(sources, on_error)
+    processors = connect(cluster) if cluster else os.cpu_count() or 1
+    workers = workers or processors
+    share_long = workers > 1 and not bundle.config.streaming
+    parts = make_plan(store, recordings, described, share_long)
+    done, failed = set(store.names()), set(store.names("errors"))
+    writer, first, then = Writer(store, suffix), list[Job](), list[Job]()
+    for part in parts:
+        written = f"part-{part.name}.{suffix}" in done
+        if written and not (retry_errors and f"{part.name}.jsonl" in failed):
+            continue
+        wanted = writer.begin(part, written)
+        if part.long and share_long:
+            pieces, decoding = cut(part.name, wanted[0], workers)
+            first += pieces
+            then.append(decoding)
+        else:
+            then += _group(part.name, wanted)
+    then.sort(key=lambda job: not job.pieces)  # a long recording is decoded by one process: not at the very end
+    todo = [recording for job in then for recording in job.recordings]
+    progress = Progress(len(todo), sum(map(_weight, todo)))
+    if todo:
+        on_progress(progress)
+        if cluster:
+            run: Run = lambda jobs: run_on_cluster(settings, workers, jobs)  # noqa: E731
+        else:
+            run = lambda jobs: _run_here(settings, workers, jobs)  # noqa: E731
+        lost: set[str] = set()  # parts of long recordings of which a piece failed
+        for stage in (first, then):
+            for job, rows in run(job for job in stage if not (job.pieces and job.part in lost)):
+                if job.pieces and rows:
+                    lost.add(job.part)
+                for recording, row in zip(job.recordings, rows, strict=False):
+                    _count(progress, recording, row, on_error)
+                writer.add(job.part, job.recordings, rows)
+                on_progress(progress)
+    store.remove(PIECES)
+    writer.finish(progress, described)
+    return progress
+
+
+def _weight(recording: Recording) -> float:
+    return recording.duration or recording.seconds or recording.size / BYTES_PER_SECOND or 1.0
+
+
+def _count(progress: Progress, recording: Recording, row: Row, on_error: Callable[[object], object]) -> None:
+    progress.done += 1
+    progress.seconds += row["duration"]
+    progress.weight += _weight(recording)
+    if row["error"]:
+        progress.errors += 1
+        on_error(row["error"])
+
+
+def _group(part: str, recordings: Sequence[Recording]) -> Iterator[Job]:
+    group: list[Recording] = []
+    for recording in recordings:
+        full = sum(item.size for item in group) + recording.size > JOB_BYTES
+        if group and (full or len(group) == JOB_RECORDINGS or is_url(recording.path)):
+            yield Job(part, tuple(group))
+            group = []
+        group.append(recording)
+    if group:
+        yield Job(part, tuple(group))
+
+
+def _run_here(settings: Settings, count: int, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Row]]]:
+    """The results of jobs, in any order, by processes of this machine, each with a thread that waits for it."""
+    workers = [Worker(settings) for _ in range(count)]
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
+
+    def do(job: Job) -> tuple[Job, list[Row]]:
+        worker = idle.get()
+        try:
+            return job, worker(job)
+        finally:
+            idle.put(worker)
+
+    pending: set[Future[tuple[Job, list[Row]]]] = set()
+    with ThreadPoolExecutor(count) as threads:
+        try:
+            for job in jobs:
+                pending.add(threads.submit(do, job))
+                while len(pending) >= 2 * count:
+                    ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in ready)
+            while pending:
+                ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ready)
+        finally:
+            for future in pending:
+                future.cancel()
+            for worker in workers:
+                worker.close()
+
+
+class Writer:
+    """Parts in progress: each is written when it has the rows of all its recordings."""
+
+    def __init__(self, store: Store, suffix: str):
+        self.store, self.suffix = store, suffix
+        self.parts: dict[str, Part] = {}
+        self.rows: dict[str, dict[Any, Row]] = {}
+
+    def begin(self, part: Part, written: bool) -> list[Recording]:
+        """The recordings that are to be done: all, or of a part that is written those with an error."""
+        rows = (
+            {item.key: row for item, row in zip(part.recordings, self.read(part.name), strict=True)} if written else {}
+        )
+        self.parts[part.name] = part
+        self.rows[part.name] = {key: row for key, row in rows.items() if not row["error"]}
+        return [item for item in part.recordings if item.key not in self.rows[part.name]]
+
+    def add(self, part: str, recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
+        found = self.rows[part]
+        found |= {item.key: row for item, row in zip(recordings, rows, strict=False)}
+        if len(found) < len(self.parts[part].recordings) or not rows:
+            return
+        ordered = [found[item.key] for item in self.parts[part].recordings]
+        errors = [{"path": row["path"], "error": row["error"]} for row in ordered if row["error"]]
+        if errors or self.store.exists(f"errors/{part}.jsonl"):  # before the part, which says that it is done
+            self.store.write(f"errors/{part}.jsonl", _lines(errors))
+        self.store.write(f"part-{part}.{self.suffix}", _table(ordered) if self.suffix == "parquet" else _lines(ordered))
+        del self.rows[part], self.parts[part]
+
+    def read(self, part: str) -> list[Row]:
+        content = self.store.read(f"part-{part}.{self.suffix}") or b""
+        if self.suffix == "parquet":
+            import pyarrow.parquet
+
+            rows: list[Row] = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+            return rows
+        return [json.loads(line) for line in content.decode().splitlines()]
+
+    def finish(self, progress: Progress, described: dict[str, Any]) -> None:
+        """errors.jsonl, of all parts, and summary.json, of this run."""
+        errors = b"".join(self.store.read(f"errors/{name}") or b"" for name in self.store.names("errors"))
+        self.store.write("errors.jsonl", errors)
+        summary = described | {
+            "recordings": progress.done,
+            "errors": progress.errors,
+            "hours": round(progress.seconds / 3600, 3),
+            "seconds": round(progress.elapsed, 1),
+            "times_real_time": round(progress.seconds / progress.elapsed, 1),
+            "errors_of_all_runs": errors.count(b"\n"),
+            "version": asr.__version__,
+        }
+        self.store.write("summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+
+
+def _lines(rows: Iterable[Row]) -> bytes:
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "replace")
+
+
+def _table(rows: Sequence[Row]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    text, number = pyarrow.string(), pyarrow.float64()
+    timed = [("start", number), ("end", number)]
+    segment = pyarrow.struct([*timed, ("text", text)])
+    word = pyarrow.struct([("word", text), *timed, ("confidence", number)])
+    fields = [("path", text), ("offset", number), ("text", text), ("segments", pyarrow.list_(segment))]
+    fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number), ("error", text)]
+    schema = pyarrow.schema([*fields, ("model", text), ("version", text)])
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema), content)
+    return content.getvalue()

@@ -1,0 +1,248 @@
+"""A process that recognises recordings, and what is done when it dies or takes too long."""
+
+import io
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+import numpy as np
+
+import asr
+from asr.audio.sources import Excerpt
+from asr.bulk.plan import Recording
+from asr.bulk.store import Store, local_file
+from asr.decode.build import DecoderOptions
+from asr.errors import AsrError, AudioError, one_line
+from asr.model.engine import Frames
+from asr.output.transcript import Transcript
+from asr.output.writers import render
+from asr.recognize.offline import WINDOW_SECONDS, Recognizer
+
+PIECES = "pieces"  # the folder of log-probabilities of long recordings, until these are decoded
+PIECE_SECONDS = 200.0  # at least, of a long recording: ten windows
+TRIES = 2  # processes that a recording may cost
+PATIENCE = 60.0  # seconds that a job may take beside the length of its audio
+UNKNOWN_SECONDS = 3600.0  # the length of a recording whose header is not here
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """model: a name or a folder. formats: of files to write beside the rows. patience: replaces that of the module."""
+
+    model: str
+    decoding: DecoderOptions
+    output: str
+    formats: tuple[str, ...] = ()
+    patience: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Recordings of a part, or one of the pieces of a long one (of `pieces`), or its decoding (`piece` None)."""
+
+    part: str
+    recordings: tuple[Recording, ...]
+    piece: int | None = None
+    pieces: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return sum(item.duration or item.seconds or UNKNOWN_SECONDS for item in self.recordings)
+
+    def alone(self) -> "Iterator[Job]":
+        return (replace(self, recordings=(recording,)) for recording in self.recordings)
+
+
+class Lost(Exception):
+    """The process died, or took too long."""
+
+
+class Worker:
+    """One process, started when it is first needed and again when it was lost. A job of one recording that loses it
+    twice has an error for a result; of a job of several each is tried alone then.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.closed = False
+        self._pool: ProcessPoolExecutor | None = None
+        self._process = 0
+
+    def __call__(self, job: Job, tries: int = TRIES) -> list[Row]:
+        """The rows of its recordings; of a piece none unless it failed. AsrError if results cannot be written."""
+        try:
+            return self._run(job)
+        except Lost as lost:
+            if len(job.recordings) > 1:
+                return [row for each in job.alone() for row in self(each)]
+            if tries > 1:
+                return self(job, tries - 1)
+            return [make_row(self.settings, job.recordings[0], None, str(lost))]
+
+    def _run(self, job: Job) -> list[Row]:
+        limit = job.seconds + PATIENCE if self.settings.patience is None else self.settings.patience
+        try:
+            if self._pool is None:
+                # Not forked: a copy of a process with threads may find locks that nobody opens.
+                context = get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self.settings,))
+                self._process = self._pool.submit(os.getpid).result()
+            return self._pool.submit(_recognize, job).result(limit)
+        except AsrError:
+            raise
+        except Exception as error:  # BrokenProcessPool, TimeoutError, whatever else a recording brings about
+            self._end()
+            if self.closed:
+                raise AsrError("stopped; the same command goes on") from None
+            if isinstance(error, TimeoutError):
+                reason = f"was not done in {limit:.0f} s"
+            elif isinstance(error, BrokenProcessPool):
+                reason = "ended the process that read it"
+            else:
+                reason = f"cannot be recognized ({one_line(error)})"
+            raise Lost(f"{job.recordings[0].path}: {reason}; left out") from None
+
+    def _end(self) -> None:
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.kill(self._process, signal.SIGKILL)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool, self._process = None, 0
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.closed = True
+        self._end()
+
+
+def make_row(settings: Settings, recording: Recording, transcript: Transcript | None, error: str | None) -> Row:
+    words = [word.to_dict() for word in transcript.words] if transcript else []
+    segments = [segment.to_dict() for segment in transcript.segments] if transcript else []
+    return {
+        "path": recording.path,
+        **({"offset": recording.offset} if recording.offset or recording.duration is not None else {}),
+        "text": transcript.text if transcript else "",
+        "segments": [{name: segment[name] for name in ("start", "end", "text")} for segment in segments],
+        "words": words,
+        "confidence": round(transcript.confidence, 3) if transcript else 0.0,
+        "duration": round(transcript.duration, 3) if transcript else 0.0,
+        "error": error,
+        "model": settings.model,
+        "version": asr.__version__,
+    }
+
+
+# What follows runs in the process.
+
+_settings: Settings
+_recognizer: Recognizer
+_store: Store
+
+
+def _start(settings: Settings) -> None:
+    global _settings, _recognizer, _store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
+    parent = parent_process()
+
+    def follow() -> None:
+        """End when the parent does, also if it is killed."""
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    _settings, _store = settings, Store(settings.output)
+    _recognizer = Recognizer(settings.model, settings.decoding, threads=1)
+
+
+def _recognize(job: Job) -> list[Row]:
+    if job.pieces and job.piece is not None:
+        return _compute_piece(job, job.piece)
+    if job.pieces:
+        return [_decode_pieces(job)]
+    rows: dict[Recording, Row] = {}
+    with ExitStack() as stack:
+        sources, opened = [], []
+        for recording in job.recordings:
+            try:
+                source = stack.enter_context(local_file(recording.path))
+            except Exception as error:  # each bucket's library has errors of its own
+                message = f"{recording.path}: cannot be fetched: {one_line(error)}; check the address and the access"
+                rows[recording] = make_row(_settings, recording, None, str(AudioError(message)))
+                continue
+            end = None if recording.duration is None else recording.offset + recording.duration
+            sources.append(Excerpt(source, start=recording.offset, end=end))
+            opened.append(recording)
+        for recording, result in zip(opened, _recognizer.transcribe_all(sources), strict=True):
+            rows[recording] = _finish(recording, result.transcript, result.error)
+    return [rows[recording] for recording in job.recordings]
+
+
+def _finish(recording: Recording, transcript: Transcript, error: AudioError | None) -> Row:
+    """The row of a recording, whose files are written."""
+    if error is None or transcript.segments:
+        for format in _settings.formats:
+            text = render(transcript, format, recording.path)
+            _store.write(f"files/{recording.name}.{format}", text.encode("utf-8", "replace"))
+    return make_row(_settings, recording, transcript, None if error is None else str(error))
+
+
+def _piece_name(job: Job, piece: int) -> str:
+    return f"{PIECES}/{job.part}-{piece}-of-{job.pieces}"
+
+
+def _compute_piece(job: Job, piece: int) -> list[Row]:
+    """Write the log-probabilities of a stretch of windows; the last one is open at its end."""
+    (recording,), name = job.recordings, _piece_name(job, piece)
+    if _store.exists(f"{name}.json"):
+        return []
+    # Every piece is read from the recording's start, so that its samples are those of one reading, whatever the format.
+    windows = int((recording.seconds or 0.0) / WINDOW_SECONDS) + 1
+    size = -(-windows // job.pieces)
+    stop = None if piece == job.pieces - 1 else (piece + 1) * size
+    with local_file(recording.path) as source:
+        frames, seconds, error = _recognizer.window_frames(source, slice(piece * size, stop))
+    content = io.BytesIO()
+    np.savez(content, **{key: value for key, value in frames._asdict().items() if value is not None})
+    _store.write(f"{name}.npz", content.getvalue())
+    described = {"seconds": seconds, "error": None if error is None else str(error)}
+    _store.write(f"{name}.json", json.dumps(described).encode())  # the last, because it says that the piece is there
+    return []
+
+
+def _decode_pieces(job: Job) -> Row:
+    def read(name: str) -> bytes:
+        content = _store.read(name)
+        if content is None:
+            raise AsrError(f"{_settings.output}: {name} is gone; run the command again")
+        return content
+
+    names: list[str] = []
+    described: dict[str, Any] = {"seconds": 0.0, "error": None}
+    for piece in range(job.pieces):
+        names.append(_piece_name(job, piece))
+        described = json.loads(read(f"{names[-1]}.json"))
+        if described["error"]:  # the pieces behind it could not be read either
+            break
+    saved = (np.load(io.BytesIO(read(f"{name}.npz")), allow_pickle=False) for name in names)
+    pieces = (Frames(arrays["log_probs"], arrays.get("encoded")) for arrays in saved)
+    transcript = _recognizer.decode(pieces, described["seconds"])
+    return _finish(job.recordings[0], transcript, AudioError(described["error"]) if described["error"] else None)
+
+
+def cut(part: str, recording: Recording, workers: int) -> tuple[Sequence[Job], Job]:
+    """A long recording as pieces for several processes, and the decoding of them, which comes after."""
+    pieces = max(1, min(workers, int((recording.seconds or 0.0) / PIECE_SECONDS)))
+    jobs = [Job(part, (recording,), piece, pieces) for piece in range(pieces)]
+    return jobs, Job(part, (recording,), None, pieces)

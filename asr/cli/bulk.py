@@ -1,0 +1,97 @@
+"""`asr bulk`: thousands of recordings, on this machine or on a cluster."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from typer import Argument, Option
+
+from asr.cli import options
+from asr.cli.messages import complain
+from asr.decode.build import make_decoder
+from asr.errors import AsrError
+from asr.output.writers import FORMATS
+from asr.recognize.offline import DEFAULT_MODEL
+
+REPORT_SECONDS = 30.0  # between two lines of progress in a log
+REDRAW_SECONDS = 0.5
+
+PATHS = "SOURCE... OUTPUT"
+
+
+def bulk(
+    paths: Annotated[
+        list[str],
+        Argument(
+            metavar=PATHS,
+            help="Files, folders, patterns, manifests (.jsonl, .parquet, .txt) or addresses (s3://…), then the folder"
+            " or bucket to write to.",
+        ),
+    ],
+    decoding: options.Decoding,
+    rows: Annotated[str, Option(click_type=click.Choice(["jsonl", "parquet"]), help="How rows are written.")] = "jsonl",
+    format: Annotated[
+        list[str] | None,
+        Option("--format", "-f", click_type=click.Choice([*FORMATS]), help="Files to write for each recording, too."),
+    ] = None,
+    model: options.Model = DEFAULT_MODEL,
+    workers: Annotated[int, Option(min=0, help="Processes; 0 for one per core.")] = 0,
+    cluster: Annotated[
+        str | None,
+        Option(
+            metavar="auto|local|ray://…",
+            help="Run on a Ray cluster, whose machines have `asr`, too: auto is the one here, local starts one.",
+        ),
+    ] = None,
+    patience: Annotated[
+        float | None,
+        Option(min=1, metavar="SECONDS", help="For a job before its process is ended; else its audio's and a minute."),
+    ] = None,
+    retry_errors: Annotated[bool, Option("--retry-errors", help="Do recordings again that had an error.")] = False,
+) -> None:
+    """Transcribe thousands of recordings, and go on where a run ended.
+
+    The output gets parts of up to 200 rows (path, text, segments, words, confidence, duration, error, model, version),
+    errors.jsonl and summary.json. A part is there whole or not at all; the same command again does what is missing. A
+    recording that cannot be read, or costs two processes their lives, is a row with an error, and the exit code is 1.
+    """
+    *sources, output = paths
+    if not sources:
+        raise typer.BadParameter("give one source or more, and where to write", param_hint=PATHS)
+    try:
+        from asr.bulk.run import Progress, transcribe_all
+        from asr.bulk.worker import Settings
+    except ModuleNotFoundError as error:
+        raise AsrError(
+            f"bulk transcription needs more packages ({error.name} is missing): pip install 'recurrent-asr[bulk]'"
+        ) from None
+    if cluster is not None and cluster not in ("auto", "local") and not cluster.startswith("ray://"):
+        raise typer.BadParameter("write auto, local, or an address: ray://HOST:10001", param_hint="--cluster")
+    decoder = decoding.options()
+    make_decoder(decoder, options.load_model(model, None))  # says what is wrong before the processes start
+    name = model if not Path(model).is_dir() else str(Path(model).absolute())
+    settings = Settings(name, decoder, output, tuple(dict.fromkeys(format or ())), patience)
+    terminal, shown = sys.stderr is not None and sys.stderr.isatty(), 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown
+        if time.monotonic() < shown + (REDRAW_SECONDS if terminal else REPORT_SECONDS):
+            return
+        shown = time.monotonic()
+        if terminal:
+            print(f"\r\x1b[K{progress}", end="", file=sys.stderr, flush=True)
+        else:
+            complain(progress)
+
+    def report(problem: object) -> None:
+        if terminal:
+            print("\r\x1b[K", end="", file=sys.stderr)
+        complain(problem)
+
+    done = transcribe_all(sources, settings, rows == "parquet", workers, cluster, retry_errors, report, show)
+    report(f"{done}, written to {output}")
+    if done.errors:
+        raise typer.Exit(1)

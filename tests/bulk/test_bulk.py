@@ -1,0 +1,381 @@
+"""`asr bulk`: every recording once, whatever dies on the way, with the text of `asr transcribe`."""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.decode.build import DecoderOptions
+from asr.errors import AsrError
+from asr.recognize.offline import Recognizer
+
+pytest.importorskip("fsspec", reason="bulk transcription is not installed: pip install '.[bulk]'")
+from asr.bulk import plan, run, worker
+from asr.bulk.run import transcribe_all
+from asr.bulk.worker import Settings
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample.flac"
+PROGRAM = (sys.executable, "-c", "from asr.cli.main import main; main()")
+GREEDY = DecoderOptions("greedy")
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer("en-bilstm", GREEDY, threads=1)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: the sample from six different places on, in several formats, one of them below."""
+    folder = tmp_path_factory.mktemp("recordings")
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    (folder / "below").mkdir()
+    for number, name in enumerate(("a.wav", "b.flac", "c.ogg", "below/a.wav", "d.wav", "e.mp3")):
+        soundfile.write(folder / name, samples[number * rate // 8 :], rate)
+    return folder
+
+
+def settings(output: Path | str, **more: object) -> Settings:
+    return replace(Settings("en-bilstm", GREEDY, str(output)), **more)  # type: ignore[arg-type]
+
+
+def rows(output: Path) -> dict[str, dict]:
+    lines = [line for part in sorted(output.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
+    found = [json.loads(line) for line in lines]
+    assert len({row["path"] for row in found}) == len(found)
+    return {row["path"]: row for row in found}
+
+
+def results(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.glob("part-*")}
+
+
+def test_rows_are_those_of_transcribe(recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
+    done = transcribe_all([str(recordings)], settings(tmp_path / "out", formats=("srt",)), workers=2)
+    assert (done.done, done.errors) == (6, 0)
+    found = rows(tmp_path / "out")
+    assert len(found) == 6
+    for path, row in found.items():
+        transcript = recognizer.transcribe(path)
+        assert row["text"] == transcript.text
+        assert row["error"] is None
+        assert row["words"] == [word.to_dict() for word in transcript.words]
+        assert [segment["text"] for segment in row["segments"]] == [segment.text for segment in transcript.segments]
+        assert row["duration"] == pytest.approx(transcript.duration, abs=1e-3)
+        assert row["model"] == "en-bilstm"
+        assert 0 <= row["confidence"] <= 1
+        written = tmp_path / "out" / "files" / f"{Path(path).relative_to(recordings)}.srt"
+        assert written.read_text() == transcript.to_srt()
+    assert not (tmp_path / "out" / "pieces").exists()
+
+
+def test_again_does_what_is_new(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "PART_RECORDINGS", 2)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(recordings, folder)
+    transcribe_all([str(folder)], settings(out), workers=1)
+    before = results(out)
+    assert len(before) == 3
+    (out / "part-00001.jsonl").unlink()
+    shutil.copy(SAMPLE, folder / "0.flac")  # before all others
+    done = transcribe_all([str(folder)], settings(out), workers=1)
+    assert done.done == 3
+    assert {name: results(out)[name] for name in before} == before
+    assert len(results(out)) == 4
+    assert len(rows(out)) == 7
+    assert transcribe_all([str(folder)], settings(out), workers=1).done == 0
+    with pytest.raises(AsrError, match="was begun with another decoder"):
+        transcribe_all([str(folder)], replace(settings(out), decoding=DecoderOptions("beam")))
+
+
+def test_manifests_and_patterns(recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    wav = recordings / "a.wav"
+    (tmp_path / "list.txt").write_text(f"{wav}\n")
+    manifest = [{"audio": str(wav), "offset": 1.0, "duration": 1.5}, {"path": str(wav), "offset": 2.5}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in manifest))
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"file": str(recordings / "b.flac")}]), tmp_path / "l.parquet"
+    )
+    sources = [str(tmp_path / name) for name in ("list.txt", "list.jsonl", "l.parquet")] + [str(recordings / "*.og*")]
+    done = transcribe_all(sources, settings(tmp_path / "out"), parquet=True, workers=1)
+    assert (done.done, done.errors) == (5, 0)
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "part-00000.parquet").to_pylist()
+    assert [Path(row["path"]).name for row in table] == ["a.wav", "a.wav", "a.wav", "b.flac", "c.ogg"]
+    assert [row["offset"] for row in table] == [None, 1.0, 2.5, None, None]
+    whole = recognizer.transcribe(str(wav))
+    assert table[0]["text"] == whole.text
+    assert all(1.0 <= word["start"] <= word["end"] <= 2.5 for word in table[1]["words"])
+    with pytest.raises(AsrError, match=r"no recordings there"):
+        transcribe_all([str(tmp_path / "nowhere" / "*.wav")], settings(tmp_path / "other"))
+
+
+def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    long = np.tile(np.concatenate([samples, np.zeros(rate // 3, dtype=np.float32)]), 30)
+    soundfile.write(tmp_path / "long.flac", long, rate)
+    shutil.copy(SAMPLE, tmp_path / "short.flac")
+    whole = (tmp_path / "long.flac").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "cut.wav", long, rate)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[: len(long) * 2 * 2 // 3])
+    assert whole
+    out = tmp_path / "out"
+    sources = [str(tmp_path / name) for name in ("short.flac", "long.flac", "cut.wav")]
+    done = transcribe_all(sources, settings(out), workers=3)
+    found = rows(out)
+    assert done.done == 3
+    assert (out / "plan.jsonl").read_text().count('"part"') == 3
+    expected = recognizer.transcribe(sources[1])
+    row = found[sources[1]]
+    assert row["text"] == expected.text
+    assert row["words"] == [word.to_dict() for word in expected.words]
+    assert row["duration"] == pytest.approx(expected.duration, abs=1e-3)
+    assert "truncated" in found[sources[2]]["error"]
+    assert len(found[sources[2]]["words"]) > 10
+    assert done.errors == 1
+
+
+HAUNTED = """
+import os, time
+import asr.audio.libsndfile as lib
+import asr.audio.sources as sources
+plain = sources.SoundFile
+def haunted(path, *rest, **named):
+    path = str(path)
+    name = os.path.basename(str(path))
+    if name.startswith("crash"):
+        os.kill(os.getpid(), 9)
+    if name.startswith("hang"):
+        time.sleep(1000)
+    if name.startswith("once") and not os.path.exists(path + ".died"):
+        open(path + ".died", "w").close()
+        os.kill(os.getpid(), 11)
+    return plain(path if not path.isdigit() else int(path), *rest, **named)
+sources.SoundFile = haunted
+"""
+
+
+@pytest.fixture
+def haunted(tmp_path: Path) -> dict[str, str]:
+    """An environment in which some recordings kill the process that reads them, or keep it for ever."""
+    (tmp_path / "haunted").mkdir()
+    (tmp_path / "haunted" / "haunting.py").write_text(HAUNTED)
+    (tmp_path / "haunted" / "sitecustomize.py").write_text(
+        "import sys\nif 'spawn_main' in ' '.join(sys.orig_argv): import haunting\n"
+    )
+    return os.environ | {"PYTHONPATH": f"{tmp_path / 'haunted'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def test_recordings_that_kill_or_hang_are_rows(recordings: Path, haunted: dict[str, str], tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(recordings, folder)
+    for name in ("crash.wav", "hang.wav", "once.wav"):
+        shutil.copy(recordings / "a.wav", folder / name)
+    (folder / "nothing.wav").write_bytes(b"nothing at all" * 9)
+    command = [*PROGRAM, "bulk", str(folder), str(out), "--decoder", "greedy", "--workers", "2", "--patience", "8"]
+    ended = subprocess.run(command, env=haunted, capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    assert all(line.startswith("asr: ") for line in ended.stderr.splitlines()), ended.stderr
+    found = {Path(path).relative_to(folder).as_posix(): row for path, row in rows(out).items()}
+    errors = {name: row["error"] for name, row in found.items() if row["error"]}
+    assert set(errors) == {"crash.wav", "hang.wav", "nothing.wav"}
+    assert "ended the process" in errors["crash.wav"]
+    assert "was not done in 8 s" in errors["hang.wav"]
+    assert found["once.wav"]["text"] == found["a.wav"]["text"] != ""
+    listed = [json.loads(line)["path"] for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert sorted(Path(path).name for path in listed) == sorted(errors)
+
+    shutil.copy(recordings / "b.flac", folder / "nothing.wav")
+    again = subprocess.run([*command, "--retry-errors"], env=haunted, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "3 of 3 recordings" in again.stderr
+    assert len(rows(out)) == 10
+    assert len((out / "errors.jsonl").read_text().splitlines()) == 2
+
+
+def test_killed_and_started_again(recordings: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for number in range(12):
+        shutil.copytree(recordings, folder / str(number))
+    command = [*PROGRAM, "bulk", str(folder), "--decoder", "greedy", "--workers", "2"]
+    script = "import asr.bulk.plan as plan, asr.bulk.run as run; plan.PART_RECORDINGS = 7; run.JOB_RECORDINGS = 3; "
+    command[2] = script + command[2]
+    subprocess.run([*command[:5], str(tmp_path / "whole"), *command[5:]], check=True, capture_output=True)
+    out = tmp_path / "out"
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        before = len(results(out))
+        job = subprocess.Popen([*command[:5], str(out), *command[5:]], stderr=subprocess.PIPE, start_new_session=True)
+        while len(results(out)) < before + 2 and job.poll() is None:
+            time.sleep(0.02)
+        (os.kill if number == signal.SIGKILL else os.killpg)(job.pid, number)
+        assert b"Traceback" not in job.communicate()[1]
+        wait_for_end_of_group(job.pid)
+    subprocess.run([*command[:5], str(out), *command[5:]], check=True, capture_output=True)
+    assert results(out) == results(tmp_path / "whole")
+    assert len(rows(out)) == 72
+    assert not list(out.glob("*.partial"))
+
+
+def wait_for_end_of_group(group: int) -> None:
+    """Until no process of a killed job is left: workers notice that it is gone."""
+    for _ in range(500):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("workers outlive their job")
+
+
+class Shaky(http.server.BaseHTTPRequestHandler):
+    """The first request of each file is refused, the second breaks off, those for lost.wav never succeed."""
+
+    folder: Path
+    asked: dict[str, int]
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(self.length()))
+        self.end_headers()
+
+    def length(self) -> int:
+        path = self.folder / self.path.strip("/")
+        return path.stat().st_size if path.exists() else 9
+
+    def do_GET(self) -> None:
+        count = self.asked[self.path] = self.asked.get(self.path, 0) + 1
+        if count == 1 or "lost" in self.path:
+            self.send_error(503)
+            return
+        content = (self.folder / self.path.strip("/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if count == 2 else content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shaky(recordings: Path) -> Iterator[str]:
+    handler = type("Handler", (Shaky,), {"folder": recordings, "asked": {}})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_web_server_that_fails_at_times(shaky: str, recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    sources = [f"{shaky}/{name}" for name in ("a.wav", "b.flac", "lost.wav")]
+    done = transcribe_all(sources, settings(tmp_path / "out"), workers=1)
+    found = rows(tmp_path / "out")
+    assert (done.done, done.errors) == (3, 1)
+    assert "cannot be fetched" in found[sources[2]]["error"]
+    assert [found[path]["text"] for path in sources[:2]] == [
+        recognizer.transcribe(str(recordings / name)).text for name in ("a.wav", "b.flac")
+    ]
+
+
+class Throttling:
+    """A bucket's server that refuses the first request for each recording with SlowDown, and one of them always."""
+
+    def __init__(self, server: Any):
+        self.server = server
+        self.asked: set[str] = set()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        recording = method == "GET" and path.startswith("/talks/in/")
+        if recording and ("lost" in path or path not in self.asked):
+            self.asked.add(path)
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        return self.server(environ, start_response)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The file system of buckets, served on this machine."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install '.[bulk]'")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install '.[dev]'")
+    from werkzeug.serving import make_server
+
+    server = make_server(
+        "127.0.0.1", 0, Throttling(moto.DomainDispatcherApplication(moto.create_backend_app)), threaded=True
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    environment = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_MAX_ATTEMPTS": "1"}
+    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "FSSPEC_S3_ENDPOINT_URL": address}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)  # for the workers; this process has read it already
+    import fsspec
+
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})
+    yield fsspec.filesystem("s3")
+    server.shutdown()
+
+
+def test_bucket_that_throttles(recordings: Path, recognizer: Recognizer, tmp_path: Path, bucket: Any) -> None:
+    bucket.mkdir("talks")
+    bucket.put(str(recordings), "talks/in", recursive=True)
+    bucket.pipe_file("talks/in/lost.wav", b"cannot be read")
+    done = transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",)), workers=2)
+    assert (done.done, done.errors) == (7, 1)
+    lines = bucket.cat_file("talks/out/part-00000.jsonl").decode().splitlines()
+    found = {row["path"].removeprefix("s3://talks/in/"): row for row in map(json.loads, lines)}
+    assert "cannot be fetched" in found.pop("lost.wav")["error"]
+    names = [str(path.relative_to(recordings)) for path in recordings.rglob("*.*")]
+    assert {name: row["text"] for name, row in found.items()} == {
+        name: recognizer.transcribe(str(recordings / name)).text for name in names
+    }
+    assert bucket.cat_file("talks/out/files/below/a.wav.txt").decode().strip()
+    assert transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",))).done == 0
+    with pytest.raises(AsrError, match=r"s3://nobody/in: (cannot be listed|no recordings)"):
+        transcribe_all(["s3://nobody/in"], settings(tmp_path / "x"))
+
+
+def test_thousands_of_tiny_files(tmp_path: Path, carrier_bundle: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    soundfile.write(folder / "0.wav", samples[: rate // 5], rate)
+    for number in range(1, 5000):
+        os.link(folder / "0.wav", folder / f"{number}.wav")
+    done = transcribe_all([str(folder)], replace(settings(tmp_path / "out"), model=str(carrier_bundle)), workers=2)
+    assert (done.done, done.errors) == (5000, 0)
+    assert len(rows(tmp_path / "out")) == 5000
+    assert len(results(tmp_path / "out")) == 25
+
+
+def test_names_stay_inside_the_output(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "in" / "a.flac")
+    manifest = tmp_path / "in" / "list.jsonl"
+    manifest.write_text(
+        json.dumps({"audio": "../in/../../" + str(tmp_path.relative_to("/").parts[0]) + "/nothing.wav"})
+    )
+    out = tmp_path / "deep" / "out"
+    transcribe_all([str(manifest), str(tmp_path / "in")], settings(out, formats=("txt",)), workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "in"]
+    assert run.Store(str(out)).names("files") == ["a.flac.txt"]

@@ -1,0 +1,18 @@
+"""Times of aligned words, against a synthesizer that knows when it speaks each phone."""
+
+import numpy as np
+import pytest
+from developer_tools import load_tool
+
+
+@pytest.mark.parametrize("model", ["en-bilstm", "en-gru"])
+def test_words_start_and_end_when_they_are_spoken(model: str) -> None:
+    tool = load_tool("measure_word_times")
+    try:
+        spoken = tool.speak(tool.TEXTS[:5])
+    except OSError:
+        pytest.skip("espeak-ng's library is missing")
+    starts, ends = np.abs(tool.errors(model, spoken)).T
+    assert len(starts) > 30
+    assert np.median(starts) <= 0.03
+    assert np.median(ends) <= 0.05
