@@ -31,7 +31,7 @@ def bulk(
             " or bucket to write to.",
         ),
     ],
-    decoding: options.Decoding,
+    decoding: options.FileDecoding,
     rows: Annotated[str, Option(click_type=click.Choice(["jsonl", "parquet"]), help="How rows are written.")] = "jsonl",
     format: Annotated[
         list[str] | None,

@@ -34,7 +34,7 @@ def evaluate(
     ] = True,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
+    decoding: options.FileDecoding,
     nbest: Annotated[
         int, Option(min=1, max=100, help="For beam: also the error rate of the best of so many hypotheses (oracle).")
     ] = 1,

@@ -95,7 +95,7 @@ def listen(
     if list_devices:
         print_devices()
         return
-    decoder = decoding.options()
+    decoder = decoding.options(second_pass=second_pass)
     guard = Guard([input, *decoding.files], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")

@@ -101,7 +101,6 @@ class Decoding:
     hotwords: Hotwords = None
     hotwords_file: HotwordsFile = None
     rescore: Rescore = None
-    second_pass: SecondPass = None
     lexicon: Lexicon = None
 
     @property
@@ -109,7 +108,7 @@ class Decoding:
         """What is read, and must not be written to."""
         return [self.lm, self.hotwords_file, self.lexicon]
 
-    def options(self, nbest: int = 1) -> DecoderOptions:
+    def options(self, nbest: int = 1, second_pass: str | None = None) -> DecoderOptions:
         """BadParameter for options of another decoder, AsrError for hotwords that cannot be read."""
         text = self.hotwords or ""
         if self.hotwords_file is not None:
@@ -126,8 +125,18 @@ class Decoding:
         for option, value in given.items():
             if value and self.decoder != "beam":
                 raise typer.BadParameter("goes with --decoder beam", param_hint=option)
-        name, two = cast(DecoderName, self.decoder), self.second_pass != NO_SECOND_PASS
+        name, two = cast(DecoderName, self.decoder), second_pass != NO_SECOND_PASS
         return DecoderOptions(name, self.beam_width, self.lm, text, nbest, self.rescore, self.lexicon, second_pass=two)
+
+
+@dataclass(frozen=True)
+class FileDecoding(Decoding):
+    """Options of the decoder where no other model may be the second pass."""
+
+    second_pass: SecondPass = None
+
+    def options(self, nbest: int = 1, second_pass: str | None = None) -> DecoderOptions:
+        return super().options(nbest, second_pass or self.second_pass)
 
 
 @dataclass(frozen=True)

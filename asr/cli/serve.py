@@ -70,7 +70,7 @@ def serve(
         raise AsrError(
             f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
         ) from None
-    decoding = options.Decoding(decoder, beam_width, lm, hotwords, hotwords_file, second_pass=second_pass).options()
+    decoding = options.Decoding(decoder, beam_width, lm, hotwords, hotwords_file).options(second_pass=second_pass)
     if (certificate is None) != (key is None):
         raise typer.BadParameter("goes with --key", param_hint="--certificate")
     bundle = options.load_model(model, None)

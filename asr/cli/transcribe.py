@@ -47,7 +47,7 @@ def transcribe(
     layout: options.TextLayout,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
-    decoding: options.Decoding,
+    decoding: options.FileDecoding,
     nbest: Annotated[int, Option(min=1, max=100, help="For beam: alternatives to write, in json.")] = 1,
     batch_size: options.BatchSize = BATCH_SIZE,
     threads: options.Threads = 0,
