@@ -52,7 +52,7 @@ def bulk(
     ] = None,
     retry_errors: Annotated[bool, Option("--retry-errors", help="Do recordings again that had an error.")] = False,
 ) -> None:
-    """Transcribe thousands of recordings, and go on where a run ended.
+    """Transcribe thousands of recordings; go on where a run ended.
 
     The output gets parts of up to 200 rows (path, text, segments, words, confidence, duration, error, model, version),
     errors.jsonl and summary.json. A part is there whole or not at all; the same command again does what is missing. A

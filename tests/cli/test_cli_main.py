@@ -28,6 +28,7 @@ COMMANDS = (
     "transcribe",
     "listen",
     "serve",
+    "bulk",
     "align",
     "evaluate",
     "models",
