@@ -287,6 +287,8 @@ def test_a_stream_leaves_no_copy_behind_whatever_kills_its_reader(tmp_path, numb
     temporary.mkdir()
     os.mkfifo(fifo)
     program = f"from asr.audio.sources import read; read({str(fifo) if source == 'fifo' else '-'!r})"
+    if number == signal.SIGHUP:  # under `nohup` it is ignored, also by children
+        program = f"import signal; signal.signal({int(number)}, signal.SIG_DFL); {program}"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
     )
