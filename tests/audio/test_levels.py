@@ -44,9 +44,9 @@ def test_resampling_and_gain_can_be_exchanged(rate: int) -> None:
     samples = mixture(1.0, rate)
     loud = Resampler(rate).push(samples)
     for level in (*LEVELS, 20):
-        np.testing.assert_allclose(
-            Resampler(rate).push(gain(level) * samples), gain(level) * loud, rtol=1e-4, atol=1e-7
-        )
+        # The resampler rounds in single precision, relative to the level; 16 bits would be 30 times as coarse.
+        quiet = Resampler(rate).push(gain(level) * samples)
+        np.testing.assert_allclose(quiet, gain(level) * loud, rtol=1e-4, atol=1e-6 * gain(level))
 
 
 def test_int16_samples_of_real_speech_are_the_file(recorded_entries: list[Entry]) -> None:
