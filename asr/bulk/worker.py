@@ -113,12 +113,12 @@ class Worker:
             raise Lost(f"{job.recordings[0].path}: {reason}; left out") from None
 
     def _end(self) -> None:
-        if self._process:
+        pool, process, self._pool, self._process = self._pool, self._process, None, 0
+        if process:
             with suppress(ProcessLookupError):
-                os.kill(self._process, signal.SIGKILL)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool, self._process = None, 0
+                os.kill(process, signal.SIGKILL)
+        if pool is not None:  # waits for the pool's thread, which would else meet closed pipes when Python ends
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def close(self) -> None:
         """End the process, whatever it does."""
