@@ -2,8 +2,9 @@
 
 import asyncio
 import pickle
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -416,6 +417,16 @@ def test_recognisers_that_share_an_engine_do_not_disturb_each_other(live_bundle:
     assert [told(each) for each in events] == expected
 
 
+@pytest.fixture
+def deep_recursion() -> Iterator[None]:
+    """Pickling follows the chain of prefixes down, from wherever the test was called."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * before)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("deep_recursion")
 def test_memory_and_work_do_not_grow_with_the_length_of_the_stream(
     make: Callable[..., StreamingRecognizer], shouting: Recognizer
 ) -> None:
