@@ -421,7 +421,7 @@ def test_recognisers_that_share_an_engine_do_not_disturb_each_other(live_bundle:
 def deep_recursion() -> Iterator[None]:
     """Pickling follows the chain of prefixes down, from wherever the test was called."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(10 * before)
+    sys.setrecursionlimit(10_000)
     yield
     sys.setrecursionlimit(before)
 
