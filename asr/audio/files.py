@@ -76,7 +76,7 @@ def plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
             raise ArgumentError("source: a text file; open it with mode 'rb'")
         else:
             stream, name = source, one_line(getattr(source, "name", "file object"), 4096)
-        yield _temporary_copy(stream, name, stack), name
+        yield temporary_copy(stream, name, stack), name
 
 
 def _open(path: Path, name: str) -> IO[bytes]:
@@ -96,10 +96,11 @@ def _open(path: Path, name: str) -> IO[bytes]:
         raise AudioError(f"{name}: cannot be opened: {error.strerror}") from None
 
 
-def _temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
+def temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
     """The path of a file, there until `stack` ends, with all of `stream`: decoders go back and forth, a pipe cannot.
 
-    On Linux the file has no name in any folder, so that whatever kills the process leaves nothing behind.
+    On Linux the file has no name in any folder, so that whatever kills the process leaves nothing behind. Raises
+    AudioError, which names the stream `name`, if it cannot be read or is empty.
     """
     try:
         if os.path.isdir(OPEN_FILES):

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, by Ray Data: a pool of actors, each with a `Worker`; Ray moves what a lost node had to do."""
+"""Jobs on a Ray cluster, by Ray Data: a pool of actors, each with a `Worker`; Ray repeats the jobs of a lost node."""
 
 import logging
 import os
@@ -13,11 +13,11 @@ from asr.errors import AsrError, one_line
 
 
 class Actor:
-    """What Ray Data calls with the rows of a dataset. Both are pickles, of this program's own for itself."""
+    """Maps rows of a Ray dataset: a job to its result, both pickled by this program itself."""
 
     def __init__(self, settings: Settings):
         if threading.current_thread() is threading.main_thread():
-            # Ray has the system bury its processes' children; then nobody could learn that one of them died.
+            # Ray ignores SIGCHLD, so the system reaps child processes and their exit cannot be noticed.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.worker = Worker(settings)
 

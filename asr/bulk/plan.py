@@ -6,7 +6,8 @@ takes it up; recordings that are new become new parts.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from asr.audio.files import AUDIO_SUFFIXES, find_audio
 from asr.audio.sources import duration
 from asr.bulk.store import Store, is_url, open_system
-from asr.errors import AsrError, one_line
+from asr.data.manifest import read_number
+from asr.errors import AsrError, RecipeError, one_line
 
 PLAN = "plan.jsonl"
 PART_RECORDINGS = 200
@@ -22,6 +24,8 @@ PART_BYTES = 256_000_000  # of recordings: some hours
 LONG_SECONDS = 1200.0  # from here on several processes share a recording, which then is a part of its own
 MANIFESTS = (".jsonl", ".parquet", ".txt", ".lst")
 COLUMNS = ("audio", "path", "file", "url")  # one of them names the recording in a manifest
+
+Key = tuple[str, float, float | None]  # path, offset, duration: what tells recordings apart
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Recording:
     duration: float | None = None
 
     @property
-    def key(self) -> tuple[str, float, float | None]:
+    def key(self) -> Key:
         return self.path, self.offset, self.duration
 
 
 @dataclass(frozen=True)
 class Part:
+    """Recordings whose rows are one file."""
+
     name: str
     recordings: tuple[Recording, ...]
 
@@ -54,12 +60,12 @@ def is_long(recording: Recording) -> bool:
     return recording.duration is None and not recording.offset and (recording.seconds or 0.0) > LONG_SECONDS
 
 
-def list_recordings(sources: Sequence[str], on_error: Any) -> list[Recording]:
+def list_recordings(sources: Sequence[str], on_error: Callable[[AsrError], object]) -> list[Recording]:
     """The recordings of files, folders, patterns, manifests and addresses, each once, in order.
 
     on_error: called with an AsrError for each folder that cannot be read. AsrError for a source without recordings.
     """
-    found: dict[Any, Recording] = {}
+    found: dict[Key, Recording] = {}
     for source in sources:
         before = len(found)
         for recording in _expand(source, on_error):
@@ -69,7 +75,7 @@ def list_recordings(sources: Sequence[str], on_error: Any) -> list[Recording]:
     return list(found.values())
 
 
-def _expand(source: str, on_error: Any) -> Iterator[Recording]:
+def _expand(source: str, on_error: Callable[[AsrError], object]) -> Iterator[Recording]:
     suffix = os.path.splitext(source)[1].lower()
     if suffix in MANIFESTS:
         yield from _read_manifest(source)
@@ -126,13 +132,15 @@ def _read_manifest(source: str) -> Iterator[Recording]:
         path = next((row[column] for column in COLUMNS if row.get(column)), None) if isinstance(row, dict) else None
         if not isinstance(path, str):
             raise AsrError(f"{source}:{number}: names no recording; give each row a column {' or '.join(COLUMNS)}")
-        offset, length = row.get("offset") or 0.0, row.get("duration")
-        if not isinstance(offset, int | float) or not isinstance(length, int | float | None):
-            raise AsrError(f"{source}:{number}: offset and duration are seconds; correct them or leave them out")
+        try:
+            offset = read_number(row, "offset", 0, sys.float_info.max) or 0.0
+            length = read_number(row, "duration", sys.float_info.min, sys.float_info.max)
+        except RecipeError as error:
+            raise AsrError(f"{source}:{number}: {error}") from None
         where = path if is_url(path) or os.path.isabs(path) or not folder else f"{folder}/{path}"
         name = f"{path}@{offset:g}" if offset or length else path
         recording = Recording(where, _safe(name)) if is_url(where) else _local(where, name)
-        yield replace(recording, offset=float(offset), duration=None if length is None else float(length))
+        yield replace(recording, offset=offset, duration=length)
 
 
 def _safe(name: str) -> str:

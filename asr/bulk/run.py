@@ -12,7 +12,7 @@ from typing import Any
 
 import asr
 from asr.bulk.cluster import connect, run_on_cluster
-from asr.bulk.plan import Part, Recording, list_recordings, make_plan
+from asr.bulk.plan import Key, Part, Recording, list_recordings, make_plan
 from asr.bulk.store import Store, is_url
 from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
 from asr.model.bundle import load_bundle
@@ -20,8 +20,6 @@ from asr.model.bundle import load_bundle
 JOB_RECORDINGS = 16  # short recordings are recognised together; a process that dies costs no more than these
 JOB_BYTES = 8_000_000
 BYTES_PER_SECOND = 16_000  # of a recording whose length is not known: a guess, for the time left
-
-Run = Callable[[Iterable[Job]], Iterator[tuple[Job, list[Row]]]]
 
 
 @dataclass
@@ -34,6 +32,7 @@ class Progress:
     errors: int = 0
     seconds: float = 0.0
     weight: float = 0.0  # of `all_seconds`
+    errors_in_output: int = 0  # also of earlier runs; known at the end
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -81,49 +80,45 @@ def transcribe_all(
 
     Raises AsrError if nothing can be done: no recordings, no access, other settings than the output was begun with.
     """
-    bundle, store = load_bundle(settings.model), Store(settings.output)
-    described = {"model": bundle.config.name, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
-    suffix = "parquet" if parquet else "jsonl"
+    bundle, store, suffix = load_bundle(settings.model), Store(settings.output), "parquet" if parquet else "jsonl"
+    described = {"model": settings.model, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
     described["rows"] = suffix
     recordings = list_recordings(sources, on_error)
     processors = connect(cluster) if cluster else os.cpu_count() or 1
     workers = workers or processors
     share_long = workers > 1 and not bundle.config.streaming
-    parts = make_plan(store, recordings, described, share_long)
-    done, failed = set(store.names()), set(store.names("errors"))
-    writer, first, then = Writer(store, suffix), list[Job](), list[Job]()
-    for part in parts:
-        written = f"part-{part.name}.{suffix}" in done
-        if written and not (retry_errors and f"{part.name}.jsonl" in failed):
-            continue
-        wanted = writer.begin(part, written)
-        if part.long and share_long:
-            pieces, decoding = cut(part.name, wanted[0], workers)
-            first += pieces
-            then.append(decoding)
-        else:
-            then += _group(part.name, wanted)
-    then.sort(key=lambda job: not job.pieces)  # a long recording is decoded by one process: not at the very end
-    todo = [recording for job in then for recording in job.recordings]
+    writer = Writer(store, suffix)
+    parts = writer.begin(make_plan(store, recordings, described, share_long), retry_errors)
+    pieces, others = make_jobs(parts, workers if share_long else 1)
+    todo = [recording for part in parts for recording in part.recordings]
     progress = Progress(len(todo), sum(map(_weight, todo)))
     if todo:
         on_progress(progress)
-        if cluster:
-            run: Run = lambda jobs: run_on_cluster(settings, workers, jobs)  # noqa: E731
-        else:
-            run = lambda jobs: _run_here(settings, workers, jobs)  # noqa: E731
-        lost: set[str] = set()  # parts of long recordings of which a piece failed
-        for stage in (first, then):
-            for job, rows in run(job for job in stage if not (job.pieces and job.part in lost)):
-                if job.pieces and rows:
-                    lost.add(job.part)
-                for recording, row in zip(job.recordings, rows, strict=False):
-                    _count(progress, recording, row, on_error)
-                writer.add(job.part, job.recordings, rows)
-                on_progress(progress)
+    for jobs in (pieces, others):
+        run = run_on_cluster if cluster else _run_here
+        for job, rows in run(settings, workers, (job for job in jobs if job.part not in writer.written)):
+            if job.part in writer.written:  # a piece of a recording of which another one failed
+                continue
+            for recording, row in zip(job.recordings, rows, strict=False):
+                _count(progress, recording, row, on_error)
+            writer.add(job.part, job.recordings, rows)
+            on_progress(progress)
     store.remove(PIECES)
     writer.finish(progress, described)
     return progress
+
+
+def make_jobs(parts: Iterable[Part], sharing: int) -> tuple[list[Job], list[Job]]:
+    """The jobs of parts: pieces of long recordings, each for up to `sharing` processes, and those to run after them."""
+    pieces, decoding, others = list[Job](), list[Job](), list[Job]()
+    for part in parts:
+        if part.long and sharing > 1:
+            shared, last = cut(part.name, part.recordings[0], sharing)
+            pieces += shared
+            decoding.append(last)
+        else:
+            others += _group(part.name, part.recordings)
+    return pieces, decoding + others  # one process decodes a long recording: not at the very end
 
 
 def _weight(recording: Recording) -> float:
@@ -189,27 +184,37 @@ class Writer:
     def __init__(self, store: Store, suffix: str):
         self.store, self.suffix = store, suffix
         self.parts: dict[str, Part] = {}
-        self.rows: dict[str, dict[Any, Row]] = {}
+        self.rows: dict[str, dict[Key, Row]] = {}
+        self.written: set[str] = set()
 
-    def begin(self, part: Part, written: bool) -> list[Recording]:
-        """The recordings that are to be done: all, or of a part that is written those with an error."""
-        rows = (
-            {item.key: row for item, row in zip(part.recordings, self.read(part.name), strict=True)} if written else {}
-        )
-        self.parts[part.name] = part
-        self.rows[part.name] = {key: row for key, row in rows.items() if not row["error"]}
-        return [item for item in part.recordings if item.key not in self.rows[part.name]]
+    def begin(self, parts: Iterable[Part], retry_errors: bool) -> list[Part]:
+        """The parts that are missing, and if errors are tried again those with errors, with just these recordings."""
+        there, failed = set(self.store.names()), set(self.store.names("errors"))
+        left = []
+        for part in parts:
+            rows: dict[Key, Row] = {}
+            if f"part-{part.name}.{self.suffix}" in there:
+                if not retry_errors or f"{part.name}.jsonl" not in failed:
+                    continue
+                pairs = zip(part.recordings, self.read(part.name), strict=True)
+                rows = {recording.key: row for recording, row in pairs if not row["error"]}
+            self.parts[part.name], self.rows[part.name] = part, rows
+            missing = tuple(recording for recording in part.recordings if recording.key not in rows)
+            left.append(Part(part.name, missing))
+        return left
 
     def add(self, part: str, recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
+        """Keep the rows of recordings, or none of a piece that is done; write the part if no other is missing."""
         found = self.rows[part]
         found |= {item.key: row for item, row in zip(recordings, rows, strict=False)}
-        if len(found) < len(self.parts[part].recordings) or not rows:
+        if len(found) < len(self.parts[part].recordings):
             return
         ordered = [found[item.key] for item in self.parts[part].recordings]
         errors = [{"path": row["path"], "error": row["error"]} for row in ordered if row["error"]]
         if errors or self.store.exists(f"errors/{part}.jsonl"):  # before the part, which says that it is done
             self.store.write(f"errors/{part}.jsonl", _lines(errors))
         self.store.write(f"part-{part}.{self.suffix}", _table(ordered) if self.suffix == "parquet" else _lines(ordered))
+        self.written.add(part)
         del self.rows[part], self.parts[part]
 
     def read(self, part: str) -> list[Row]:
@@ -225,13 +230,14 @@ class Writer:
         """errors.jsonl, of all parts, and summary.json, of this run."""
         errors = b"".join(self.store.read(f"errors/{name}") or b"" for name in self.store.names("errors"))
         self.store.write("errors.jsonl", errors)
+        progress.errors_in_output = errors.count(b"\n")
         summary = described | {
             "recordings": progress.done,
             "errors": progress.errors,
             "hours": round(progress.seconds / 3600, 3),
             "seconds": round(progress.elapsed, 1),
             "times_real_time": round(progress.seconds / progress.elapsed, 1),
-            "errors_of_all_runs": errors.count(b"\n"),
+            "errors_in_output": progress.errors_in_output,
             "version": asr.__version__,
         }
         self.store.write("summary.json", json.dumps(summary, indent=2).encode() + b"\n")

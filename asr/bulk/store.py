@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from asr.audio.files import temporary_copy
 from asr.errors import AsrError, one_line
-from asr.files import replacing, temporary_file
+from asr.files import replacing
 
 TRIES = 4  # to read or write something far away; after each the wait is twice as long
 FIRST_WAIT = 0.5  # seconds
-COPY_BYTES = 1 << 20
 
 
 def is_url(path: str) -> bool:
@@ -60,7 +61,7 @@ class Store:
         place = self._place(name)
 
         def put() -> None:
-            if is_url(self.path) and not self.path.startswith("file:"):
+            if not isinstance(self.system, LocalFileSystem):
                 self.system.pipe_file(place, content)  # a bucket shows an object when all of it has arrived
                 return
             Path(place).parent.mkdir(parents=True, exist_ok=True)
@@ -101,21 +102,18 @@ def patiently(action: Any) -> Any:
 
 
 @contextmanager
-def local_file(path: str) -> Iterator[Any]:
-    """A recording as a source that `read_blocks` takes: its path, or a copy of what is far away. OSError and others."""
+def local_file(path: str) -> Iterator[str]:
+    """The path of a recording, of one at an address that of a copy. AudioError, and the errors of its file system."""
     if not is_url(path):
         yield path
         return
     system, inside = open_system(path)
-    with temporary_file() as copy:
 
-        def fetch() -> None:
-            copy.seek(0)
-            copy.truncate()
-            with system.open(inside, "rb") as remote:
-                while block := remote.read(COPY_BYTES):
-                    copy.write(block)
+    def fetch() -> tuple[ExitStack, Path]:
+        with ExitStack() as attempt, system.open(inside, "rb") as remote:
+            copy = temporary_copy(remote, path, attempt)
+            return attempt.pop_all(), copy
 
-        patiently(fetch)
-        copy.seek(0)
-        yield copy
+    stack, copy = patiently(fetch)
+    with stack:
+        yield str(copy)

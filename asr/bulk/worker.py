@@ -28,7 +28,7 @@ from asr.recognize.offline import WINDOW_SECONDS, Recognizer
 
 PIECES = "pieces"  # the folder of log-probabilities of long recordings, until these are decoded
 PIECE_SECONDS = 200.0  # at least, of a long recording: ten windows
-TRIES = 2  # processes that a recording may cost
+TRIES = 2  # of a recording whose process dies or takes too long
 PATIENCE = 60.0  # seconds that a job may take beside the length of its audio
 UNKNOWN_SECONDS = 3600.0  # the length of a recording whose header is not here
 
@@ -59,17 +59,20 @@ class Job:
     def seconds(self) -> float:
         return sum(item.duration or item.seconds or UNKNOWN_SECONDS for item in self.recordings)
 
-    def alone(self) -> "Iterator[Job]":
+    def split(self) -> "Iterator[Job]":
+        """A job for each recording."""
         return (replace(self, recordings=(recording,)) for recording in self.recordings)
 
 
-class Lost(Exception):
-    """The process died, or took too long."""
+class JobFailed(Exception):
+    """The process died, took too long, or raised something else than AsrError."""
 
 
 class Worker:
-    """One process, started when it is first needed and again when it was lost. A job of one recording that loses it
-    twice has an error for a result; of a job of several each is tried alone then.
+    """One process, started when it is first needed and restarted after it died or was ended for taking too long.
+
+    If that happens in a job of several recordings, each is tried again by itself; one that it happens with twice has
+    an error for a result.
     """
 
     def __init__(self, settings: Settings):
@@ -82,12 +85,12 @@ class Worker:
         """The rows of its recordings; of a piece none unless it failed. AsrError if results cannot be written."""
         try:
             return self._run(job)
-        except Lost as lost:
+        except JobFailed as failure:
             if len(job.recordings) > 1:
-                return [row for each in job.alone() for row in self(each)]
+                return [row for each in job.split() for row in self(each)]
             if tries > 1:
                 return self(job, tries - 1)
-            return [make_row(self.settings, job.recordings[0], None, str(lost))]
+            return [make_row(self.settings, job.recordings[0], None, str(failure))]
 
     def _run(self, job: Job) -> list[Row]:
         limit = job.seconds + PATIENCE if self.settings.patience is None else self.settings.patience
@@ -110,7 +113,7 @@ class Worker:
                 reason = "ended the process that read it"
             else:
                 reason = f"cannot be recognized ({one_line(error)})"
-            raise Lost(f"{job.recordings[0].path}: {reason}; left out") from None
+            raise JobFailed(f"{job.recordings[0].path}: {reason}; left out") from None
 
     def _end(self) -> None:
         pool, process, self._pool, self._process = self._pool, self._process, None, 0
@@ -179,23 +182,25 @@ def _recognize(job: Job) -> list[Row]:
                 source = stack.enter_context(local_file(recording.path))
             except Exception as error:  # each bucket's library has errors of its own
                 message = f"{recording.path}: cannot be fetched: {one_line(error)}; check the address and the access"
-                rows[recording] = make_row(_settings, recording, None, str(AudioError(message)))
+                message = str(error if isinstance(error, AudioError) else AudioError(message))
+                rows[recording] = make_row(_settings, recording, None, message)
                 continue
             end = None if recording.duration is None else recording.offset + recording.duration
             sources.append(Excerpt(source, start=recording.offset, end=end))
             opened.append(recording)
         for recording, result in zip(opened, _recognizer.transcribe_all(sources), strict=True):
-            rows[recording] = _finish(recording, result.transcript, result.error)
+            problem = str(result.error).replace(str(result.source), recording.path) if result.error else None
+            rows[recording] = _finish(recording, result.transcript, problem)
     return [rows[recording] for recording in job.recordings]
 
 
-def _finish(recording: Recording, transcript: Transcript, error: AudioError | None) -> Row:
+def _finish(recording: Recording, transcript: Transcript, error: str | None) -> Row:
     """The row of a recording, whose files are written."""
     if error is None or transcript.segments:
         for format in _settings.formats:
             text = render(transcript, format, recording.path)
             _store.write(f"files/{recording.name}.{format}", text.encode("utf-8", "replace"))
-    return make_row(_settings, recording, transcript, None if error is None else str(error))
+    return make_row(_settings, recording, transcript, error)
 
 
 def _piece_name(job: Job, piece: int) -> str:
@@ -238,7 +243,7 @@ def _decode_pieces(job: Job) -> Row:
     saved = (np.load(io.BytesIO(read(f"{name}.npz")), allow_pickle=False) for name in names)
     pieces = (Frames(arrays["log_probs"], arrays.get("encoded")) for arrays in saved)
     transcript = _recognizer.decode(pieces, described["seconds"])
-    return _finish(job.recordings[0], transcript, AudioError(described["error"]) if described["error"] else None)
+    return _finish(job.recordings[0], transcript, described["error"])
 
 
 def cut(part: str, recording: Recording, workers: int) -> tuple[Sequence[Job], Job]:

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,6 @@ from asr.output.writers import FORMATS
 from asr.recognize.offline import DEFAULT_MODEL
 
 REPORT_SECONDS = 30.0  # between two lines of progress in a log
-REDRAW_SECONDS = 0.5
 
 PATHS = "SOURCE... OUTPUT"
 
@@ -56,13 +57,14 @@ def bulk(
 
     The output gets parts of up to 200 rows (path, text, segments, words, confidence, duration, error, model, version),
     errors.jsonl and summary.json. A part is there whole or not at all; the same command again does what is missing. A
-    recording that cannot be read, or costs two processes their lives, is a row with an error, and the exit code is 1.
+    recording that cannot be read, or twice ends the process that reads it, is a row with an error. The exit code is 1
+    as long as the output has errors.
     """
     *sources, output = paths
     if not sources:
         raise typer.BadParameter("give one source or more, and where to write", param_hint=PATHS)
     try:
-        from asr.bulk.run import Progress, transcribe_all
+        from asr.bulk.run import transcribe_all
         from asr.bulk.worker import Settings
     except ModuleNotFoundError as error:
         raise AsrError(
@@ -74,24 +76,38 @@ def bulk(
     make_decoder(decoder, options.load_model(model, None))  # says what is wrong before the processes start
     name = model if not Path(model).is_dir() else str(Path(model).absolute())
     settings = Settings(name, decoder, output, tuple(dict.fromkeys(format or ())), patience)
-    terminal, shown = sys.stderr is not None and sys.stderr.isatty(), 0.0
-
-    def show(progress: Progress) -> None:
-        nonlocal shown
-        if time.monotonic() < shown + (REDRAW_SECONDS if terminal else REPORT_SECONDS):
-            return
-        shown = time.monotonic()
-        if terminal:
-            print(f"\r\x1b[K{progress}", end="", file=sys.stderr, flush=True)
-        else:
-            complain(progress)
+    problems = 0
 
     def report(problem: object) -> None:
-        if terminal:
-            print("\r\x1b[K", end="", file=sys.stderr)
+        nonlocal problems
+        problems += 1
         complain(problem)
 
-    done = transcribe_all(sources, settings, rows == "parquet", workers, cluster, retry_errors, report, show)
-    report(f"{done}, written to {output}")
-    if done.errors:
+    with progress_line() as show:
+        done = transcribe_all(sources, settings, rows == "parquet", workers, cluster, retry_errors, report, show)
+    complain(f"{done}, written to {output}")
+    if done.errors_in_output > done.errors:
+        complain(f"{done.errors_in_output} errors in all: errors.jsonl; --retry-errors tries these recordings again")
+    if problems or done.errors_in_output:
         raise typer.Exit(1)
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[object], None]]:
+    """Shows progress: on a terminal in a line that changes, else every half minute in a new one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("") as status:
+            yield lambda progress: status.update(Text(str(progress)))
+        return
+    shown = -REPORT_SECONDS
+
+    def show(progress: object) -> None:
+        nonlocal shown
+        if time.monotonic() >= shown + REPORT_SECONDS:
+            shown = time.monotonic()
+            complain(progress)
+
+    yield show

@@ -167,10 +167,10 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
     audio = fields["audio"]
     if not audio.strip() or "\0" in audio:
         raise RecipeError('"audio" is not a path; write the path of an audio file')
-    seconds = _number(fields, "seconds", sys.float_info.min, sys.float_info.max)
-    confidence = _number(fields, "confidence", 0, 1)
-    offset = _number(fields, "offset", 0, sys.float_info.max)
-    duration = _number(fields, "duration", sys.float_info.min, sys.float_info.max)
+    seconds = read_number(fields, "seconds", sys.float_info.min, sys.float_info.max)
+    confidence = read_number(fields, "confidence", 0, 1)
+    offset = read_number(fields, "offset", 0, sys.float_info.max)
+    duration = read_number(fields, "duration", sys.float_info.min, sys.float_info.max)
     name = os.path.splitext(audio)[0] + ("" if offset is None else f"-{offset:g}")
     name = name if fields.get("id") is None else fields["id"]
     if not name.strip():
@@ -197,7 +197,8 @@ def _check_text(key: str, value: Any) -> None:
         raise RecipeError(f'"{key}" holds half of a surrogate pair; write the character itself in UTF-8')
 
 
-def _number(fields: dict[str, Any], key: str, lowest: float, highest: float) -> float | None:
+def read_number(fields: dict[str, Any], key: str, lowest: float, highest: float) -> float | None:
+    """A number of a row, None if it has none; RecipeError, which names no row, if it is out of range or no number."""
     value = fields.get(key)
     if value is not None and not (type(value) in (int, float) and lowest <= value <= highest):  # not True, an int, too
         limits = "from 0 to 1" if highest == 1 else f"a number {'of at least' if lowest == 0 else 'above'} 0"

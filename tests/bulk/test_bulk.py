@@ -23,7 +23,7 @@ from asr.errors import AsrError
 from asr.recognize.offline import Recognizer
 
 pytest.importorskip("fsspec", reason="bulk transcription is not installed: pip install '.[bulk]'")
-from asr.bulk import plan, run, worker
+from asr.bulk import plan, worker
 from asr.bulk.run import transcribe_all
 from asr.bulk.worker import Settings
 
@@ -132,11 +132,8 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     long = np.tile(np.concatenate([samples, np.zeros(rate // 3, dtype=np.float32)]), 30)
     soundfile.write(tmp_path / "long.flac", long, rate)
     shutil.copy(SAMPLE, tmp_path / "short.flac")
-    whole = (tmp_path / "long.flac").read_bytes()
-    (tmp_path / "cut.wav").write_bytes(b"")
     soundfile.write(tmp_path / "cut.wav", long, rate)
     (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[: len(long) * 2 * 2 // 3])
-    assert whole
     out = tmp_path / "out"
     sources = [str(tmp_path / name) for name in ("short.flac", "long.flac", "cut.wav")]
     done = transcribe_all(sources, settings(out), workers=3)
@@ -153,45 +150,45 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert done.errors == 1
 
 
-HAUNTED = """
+FAULTS = """
 import os, time
-import asr.audio.libsndfile as lib
 import asr.audio.sources as sources
-plain = sources.SoundFile
-def haunted(path, *rest, **named):
-    path = str(path)
-    name = os.path.basename(str(path))
-    if name.startswith("crash"):
-        os.kill(os.getpid(), 9)
-    if name.startswith("hang"):
-        time.sleep(1000)
-    if name.startswith("once") and not os.path.exists(path + ".died"):
-        open(path + ".died", "w").close()
-        os.kill(os.getpid(), 11)
-    return plain(path if not path.isdigit() else int(path), *rest, **named)
-sources.SoundFile = haunted
+
+class SoundFile(sources.SoundFile):
+    def __init__(self, path, *rest, **named):
+        name = os.path.basename(str(path))
+        if name.startswith("crash"):
+            os.kill(os.getpid(), 9)
+        if name.startswith("hang"):
+            time.sleep(1000)
+        if name.startswith("once") and not os.path.exists(path + ".died"):
+            open(path + ".died", "w").close()
+            os.kill(os.getpid(), 11)
+        super().__init__(path, *rest, **named)
+
+sources.SoundFile = SoundFile
 """
 
 
 @pytest.fixture
-def haunted(tmp_path: Path) -> dict[str, str]:
-    """An environment in which some recordings kill the process that reads them, or keep it for ever."""
-    (tmp_path / "haunted").mkdir()
-    (tmp_path / "haunted" / "haunting.py").write_text(HAUNTED)
-    (tmp_path / "haunted" / "sitecustomize.py").write_text(
-        "import sys\nif 'spawn_main' in ' '.join(sys.orig_argv): import haunting\n"
+def faulty(tmp_path: Path) -> dict[str, str]:
+    """An environment in which reading some recordings ends the process, or does not end; in workers only."""
+    (tmp_path / "faulty").mkdir()
+    (tmp_path / "faulty" / "faults.py").write_text(FAULTS)
+    (tmp_path / "faulty" / "sitecustomize.py").write_text(
+        "import sys\nif 'spawn_main' in ' '.join(sys.orig_argv): import faults\n"
     )
-    return os.environ | {"PYTHONPATH": f"{tmp_path / 'haunted'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return os.environ | {"PYTHONPATH": f"{tmp_path / 'faulty'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
-def test_recordings_that_kill_or_hang_are_rows(recordings: Path, haunted: dict[str, str], tmp_path: Path) -> None:
+def test_recordings_that_kill_or_hang_are_rows(recordings: Path, faulty: dict[str, str], tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(recordings, folder)
     for name in ("crash.wav", "hang.wav", "once.wav"):
         shutil.copy(recordings / "a.wav", folder / name)
     (folder / "nothing.wav").write_bytes(b"nothing at all" * 9)
     command = [*PROGRAM, "bulk", str(folder), str(out), "--decoder", "greedy", "--workers", "2", "--patience", "8"]
-    ended = subprocess.run(command, env=haunted, capture_output=True, text=True)
+    ended = subprocess.run(command, env=faulty, capture_output=True, text=True)
     assert ended.returncode == 1, ended.stderr
     assert all(line.startswith("asr: ") for line in ended.stderr.splitlines()), ended.stderr
     found = {Path(path).relative_to(folder).as_posix(): row for path, row in rows(out).items()}
@@ -204,11 +201,51 @@ def test_recordings_that_kill_or_hang_are_rows(recordings: Path, haunted: dict[s
     assert sorted(Path(path).name for path in listed) == sorted(errors)
 
     shutil.copy(recordings / "b.flac", folder / "nothing.wav")
-    again = subprocess.run([*command, "--retry-errors"], env=haunted, capture_output=True, text=True)
+    again = subprocess.run([*command, "--retry-errors"], env=faulty, capture_output=True, text=True)
     assert again.returncode == 1
     assert "3 of 3 recordings" in again.stderr
     assert len(rows(out)) == 10
     assert len((out / "errors.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_long_recording_whose_pieces_fail_is_one_row(
+    recordings: Path, faulty: dict[str, str], tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    (tmp_path / "in").mkdir()
+    for name in ("crash.wav", "fine.wav"):
+        soundfile.write(tmp_path / "in" / name, np.tile(samples, 12), rate)
+    script = "import asr.bulk.plan as p, asr.bulk.worker as w; p.LONG_SECONDS, w.PIECE_SECONDS = 20.0, 15.0; "
+    command = [PROGRAM[0], "-c", script + PROGRAM[2], "bulk", str(tmp_path / "in"), str(tmp_path / "out")]
+    ended = subprocess.run(
+        [*command, "--decoder", "greedy", "--workers", "2"], env=faulty, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert all(line.startswith("asr: ") for line in ended.stderr.splitlines()), ended.stderr
+    assert "2 of 2 recordings" in ended.stderr
+    found = {Path(path).name: row["error"] for path, row in rows(tmp_path / "out").items()}
+    assert found["fine.wav"] is None
+    assert "ended the process" in found["crash.wav"]
+
+
+def test_errors_stay_in_the_exit_code_until_they_are_mended(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from asr.cli.main import main
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").write_bytes(b"nothing" * 99)
+    command = ["asr", "bulk", str(tmp_path / "in"), str(tmp_path / "out"), "--decoder", "greedy", "--workers", "1"]
+    codes = []
+    for more in ((), (), ("--retry-errors",)):
+        if more:
+            shutil.copy(recordings / "a.wav", tmp_path / "in")
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        codes.append(ended.value.code or 0)
+    assert codes == [1, 1, 0]
+    assert "1 errors in all" in capsys.readouterr().err
 
 
 def test_killed_and_started_again(recordings: Path, tmp_path: Path) -> None:
@@ -286,10 +323,13 @@ def shaky(recordings: Path) -> Iterator[str]:
 
 def test_web_server_that_fails_at_times(shaky: str, recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
     pytest.importorskip("aiohttp")
-    sources = [f"{shaky}/{name}" for name in ("a.wav", "b.flac", "lost.wav")]
+    sources = [f"{shaky}/{name}" for name in ("a.wav", "b.flac", "lost.wav", "text.wav")]
+    (recordings / "text.wav").write_bytes(b"no sound at all" * 99)
     done = transcribe_all(sources, settings(tmp_path / "out"), workers=1)
+    (recordings / "text.wav").unlink()
     found = rows(tmp_path / "out")
-    assert (done.done, done.errors) == (3, 1)
+    assert (done.done, done.errors) == (4, 2)
+    assert found[sources[3]]["error"].startswith(f"{sources[3]}: not an audio file")
     assert "cannot be fetched" in found[sources[2]]["error"]
     assert [found[path]["text"] for path in sources[:2]] == [
         recognizer.transcribe(str(recordings / name)).text for name in ("a.wav", "b.flac")
@@ -369,13 +409,20 @@ def test_thousands_of_tiny_files(tmp_path: Path, carrier_bundle: Path) -> None:
 
 
 def test_names_stay_inside_the_output(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    shutil.copy(SAMPLE, tmp_path / "in" / "a.flac")
-    manifest = tmp_path / "in" / "list.jsonl"
-    manifest.write_text(
-        json.dumps({"audio": "../in/../../" + str(tmp_path.relative_to("/").parts[0]) + "/nothing.wav"})
-    )
+    shutil.copy(SAMPLE, tmp_path / "outside.flac")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "list.jsonl").write_text(json.dumps({"audio": "../../outside.flac"}) + "\n")
     out = tmp_path / "deep" / "out"
-    transcribe_all([str(manifest), str(tmp_path / "in")], settings(out, formats=("txt",)), workers=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "in"]
-    assert run.Store(str(out)).names("files") == ["a.flac.txt"]
+    done = transcribe_all([str(tmp_path / "a" / "b" / "list.jsonl")], settings(out, formats=("txt",)), workers=1)
+    assert (done.done, done.errors) == (1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "deep", "outside.flac"]
+    assert [path.relative_to(out / "files").as_posix() for path in (out / "files").rglob("*.txt")] == [
+        "outside.flac.txt"
+    ]
+
+
+@pytest.mark.parametrize("part", [{"offset": -1}, {"offset": "1"}, {"duration": 0}, {"duration": True}])
+def test_a_row_with_a_wrong_part_is_named(recordings: Path, tmp_path: Path, part: dict[str, Any]) -> None:
+    (tmp_path / "list.jsonl").write_text(json.dumps({"audio": str(recordings / "a.wav"), **part}) + "\n")
+    with pytest.raises(AsrError, match=rf'list\.jsonl:1: "{next(iter(part))}" must be'):
+        transcribe_all([str(tmp_path / "list.jsonl")], settings(tmp_path / "out"), workers=1)
