@@ -3,7 +3,7 @@
     python tools/measure_conditions.py en-bilstm ../shared/data/dev.jsonl --every 2
 
 Needs the extra `train`, whose augmentations make the conditions, the same for every model: each utterance has its own
-draw. Babble is four utterances of the manifest together.
+draw. Babble is four other utterances of the manifest together.
 """
 
 import argparse
@@ -38,7 +38,8 @@ def conditions(recordings: Sequence[np.ndarray]) -> dict[str, Condition]:
         return samples + np.float32(np.sqrt(power * 10 ** (-SNR_DB / 10))) * noise
 
     def babble(samples: np.ndarray, draw: random.Random) -> np.ndarray:
-        others = [np.resize(other, len(samples)) for other in draw.sample(list(recordings), TALKERS)]
+        talkers = draw.sample([other for other in recordings if other is not samples], TALKERS)
+        others = [np.resize(other, len(samples)) for other in talkers]
         return add(samples, np.sum([other / np.sqrt(np.mean(other**2) + 1e-12) for other in others], axis=0))
 
     def noise(samples: np.ndarray, draw: random.Random) -> np.ndarray:
