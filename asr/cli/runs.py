@@ -1,5 +1,6 @@
 """`asr runs`: list of training runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,11 @@ import typer
 from asr.cli.messages import complain, print_table
 from asr.train.runs import Run, find_runs
 
+BEST: dict[str, Callable[[float], str]] = {  # how the best result of a kind is written
+    "acoustic": "WER {:.2%}".format,
+    "language": "perplexity {:.1f}".format,
+    "tagger": lambda error: f"F1 {1 - error:.3f}",
+}
 COLUMNS = ("run", "kind", "epochs", "best on dev", "steps", "minutes", "changed")
 
 
@@ -31,8 +37,7 @@ def runs(
 def cells(run: Run) -> tuple[str, ...]:
     best = "–"
     if run.best is not None:
-        best = f"WER {run.best:.2%}" if run.kind == "acoustic" else f"perplexity {run.best:.1f}"
-        best += f" (epoch {run.best_epoch})"
+        best = f"{BEST[run.kind](run.best)} (epoch {run.best_epoch})"
     return (
         str(run.folder),
         run.kind,

@@ -78,6 +78,22 @@ class TextConfig:
 
 
 @dataclass
+class WrittenConfig:
+    """Texts as they are written and as they are spoken (`asr.data.written`), and how a tagger walks through them."""
+
+    train: Paths = field(default_factory=list)
+    dev: Paths = field(default_factory=list)
+    epoch_words: Count = 5_000_000  # drawn anew for each epoch, from all of the text
+    batch_words: Count = 6000
+    max_words: Annotated[int, Field(ge=4, le=10_000, strict=True)] = 160  # in a run of sentences
+    # How a text sounds and is misheard, a file of tools/speech_statistics.py; without it only words are learned from.
+    speech: str = ""
+    misheard_runs: Share = 0.4  # runs with errors
+    misheard_share: Share = 0.2  # words of these that are drawn as they were heard, right or wrong
+    unknown_share: Share = 0.4  # runs of which the pauses are not known, and likewise the confidences
+
+
+@dataclass
 class TokenizerConfig:
     """Text to tokens: letters, or phones by the pronunciation of the words."""
 

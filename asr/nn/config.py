@@ -62,6 +62,20 @@ class LanguageConfig:
 
 
 @dataclass
+class TaggerConfig:
+    """Size and shape of a tagger, which finds marks and capitals."""
+
+    cell: Cell = "lstm"
+    bidirectional: StrictBool = True  # reads the whole text; a unidirectional tagger goes on with it
+    lookahead: Annotated[int, Field(ge=0, le=100, strict=True)] = 0  # words that a unidirectional one waits for
+    layers: Layers = 2
+    hidden_size: Size = 128  # of every layer, per direction
+    rows: Annotated[int, Field(ge=1, le=1 << 24, strict=True)] = 40_000  # of the table that words are hashed into
+    embedding_size: Size = 64
+    dropout: Share = 0.1
+
+
+@dataclass
 class AttentionConfig:
     """Attention decoder on the encoder of an acoustic model, for a second pass over the beam's n best.
 

@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.files import replacing
+from asr.model.tagger import FEATURES
 from asr.nn.attention import AttentionDecoder
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, StreamState
 from asr.nn.language_model import LanguageModel
+from asr.nn.tagger import EXTRAS, TaggerModel
 
 OPSET = 17
 # The axes, beside that of the batch, that vary.
@@ -21,6 +23,8 @@ AXES = {
     "waveform": {1: "samples"},
     "chunk": {1: "samples"},
     "tokens": {1: "tokens"},
+    "features": {1: "words"},
+    "extras": {1: "words"},
     "log_probs": {1: "frames"},
     "encoded": {1: "frames"},
     "weights": {2: "tokens", 3: "frames"},
@@ -88,6 +92,14 @@ def export_attention(decoder: AttentionDecoder, path: Path) -> None:
     _export(decoder, inputs, ["log_probs", "next_state", "weights"], path)
 
 
+def export_tagger(model: TaggerModel, path: Path) -> None:
+    """Write the float32 graph: features, extras, lengths → log_probs; see `TaggerModel`."""
+    model = model.eval().cpu()
+    features, extras = torch.zeros(1, 3, FEATURES, dtype=torch.int64), torch.zeros(1, 3, EXTRAS)
+    inputs = {"features": features, "extras": extras, "lengths": torch.tensor([3])}
+    _export(model, inputs, ["log_probs"], path)
+
+
 def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
     """`inputs`: an example of each."""
     axes = {name: {0: "batch"} | AXES.get(name, {}) for name in (*inputs, *outputs)}
@@ -107,7 +119,7 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], pa
 
 
 def quantize_weights(source: Path, target: Path) -> None:
-    """Store the weights of recurrent and linear layers as int8 with one float scale per output, symmetric.
+    """Store the weights of recurrent, linear and embedding layers as int8 with a float scale per output, symmetric.
 
     Only storage is int8: the graph casts and scales them back when it is loaded, and computes in float32. Dynamic
     int8 arithmetic would take the scale of the activations from the whole batch, and the text of a file would then
@@ -122,11 +134,13 @@ def quantize_weights(source: Path, target: Path) -> None:
         elif node.op_type == "MatMul" and not node.name.startswith("/features/"):  # a spectrum needs its 24 bits
             # (inputs, outputs): one scale per output column
             axis_of_inputs[node.input[1]] = 0
+        elif node.op_type == "Gather":  # (rows, size): one scale per row
+            axis_of_inputs[node.input[0]] = -1
     dequantize = []
     for initializer in list(graph.initializer):
         name = initializer.name
         weights = numpy_helper.to_array(initializer)
-        if name not in axis_of_inputs or weights.size < MIN_QUANTIZED:
+        if name not in axis_of_inputs or weights.size < MIN_QUANTIZED or weights.dtype != np.float32:
             continue
         scale = np.maximum(np.abs(weights).max(axis=axis_of_inputs[name], keepdims=True), 1e-8) / 127
         quantized = np.round(weights / scale).astype(np.int8)

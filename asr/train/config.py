@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig
+from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig, TokenizerConfig, WrittenConfig
 from asr.data.pronunciation import suits
 from asr.errors import RecipeError, one_line
 from asr.files import read_text, replacing
@@ -28,6 +28,7 @@ from asr.nn.config import (
     NotNegative,
     Positive,
     Share,
+    TaggerConfig,
     Threads,
 )
 
@@ -91,7 +92,7 @@ class Recipe:
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
-    kind: str = ""  # acoustic or language
+    kind: str = ""  # acoustic, language or tagger
     name: Annotated[str, AfterValidator(_check_name)] = "model"
     language: str = "en"
     description: str = ""  # one sentence for the model card
@@ -177,7 +178,23 @@ class LanguageRecipe(Recipe):
     model: LanguageConfig = field(default_factory=LanguageConfig)
 
 
-KINDS: dict[str, type[AcousticRecipe | LanguageRecipe]] = {"acoustic": AcousticRecipe, "language": LanguageRecipe}
+@dataclass
+class TaggerRecipe(Recipe):
+    """Recipe for a tagger, which finds marks and capitals."""
+
+    kind: Literal["tagger"] = "tagger"
+    data: WrittenConfig = field(default_factory=WrittenConfig)
+    model: TaggerConfig = field(default_factory=TaggerConfig)
+
+    @model_validator(mode="after")
+    def _check_sections(self) -> "TaggerRecipe":
+        if self.model.lookahead and self.model.bidirectional:
+            raise ValueError(f"model.lookahead={self.model.lookahead} is for a live tagger; set bidirectional to false")
+        return self
+
+
+AnyRecipe = AcousticRecipe | LanguageRecipe | TaggerRecipe
+KINDS: dict[str, type[AnyRecipe]] = {"acoustic": AcousticRecipe, "language": LanguageRecipe, "tagger": TaggerRecipe}
 # Fields that may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped"),
@@ -212,7 +229,7 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct
 YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
 
 
-def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
+def load_recipe(path: Path, overrides: list[str]) -> AnyRecipe:
     """Defaults, then the YAML at `path`, then overrides like `optimizer.clip=2`. Errors are RecipeError, one line."""
     sources = [(str(path), _read(path))]
     for override in overrides:
@@ -225,7 +242,7 @@ def load_recipe(path: Path, overrides: list[str]) -> AcousticRecipe | LanguageRe
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     kind = sources[0][1].get("kind", "acoustic")
     if str(kind) not in KINDS:
-        raise RecipeError(f"{path}: kind is {kind!r:.60}; it should be {' or '.join(map(repr, KINDS))}")
+        raise RecipeError(f"{path}: kind is {kind!r:.60}; it should be one of {', '.join(map(repr, KINDS))}")
     known = _flat(asdict(KINDS[kind]()))
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}

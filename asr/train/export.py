@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -28,27 +29,37 @@ from asr.data.tokenizer import (
     TextRule,
     bundle_tokenizer,
 )
+from asr.data.written import Corpus, TaggedText, listed_forms
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import AudioError, RecipeError, one_line
 from asr.evaluate.live import transcribe_live
 from asr.evaluate.perplexity import Perplexity, known_words, neural_perplexity, ngram_perplexity
 from asr.evaluate.priors import measure_priors
+from asr.evaluate.tagging import MAIN, Counts
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
 from asr.lm.neural import KIND, NeuralConfig, NeuralModel
-from asr.model import second_pass
+from asr.model import second_pass, tagger
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.checksums import SUMS, write_checksums
 from asr.model.tokens import Tokens
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel
-from asr.nn.export import export_attention, export_language_model, export_onnx, quantize_weights, save_weights
+from asr.nn.export import (
+    export_attention,
+    export_language_model,
+    export_onnx,
+    export_tagger,
+    quantize_weights,
+    save_weights,
+)
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.language_model import LanguageModel
+from asr.nn.tagger import TaggerModel
 from asr.recognize.offline import Recognition, Recognizer
 from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
 from asr.train.checkpoint import load_weights
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, TaggerRecipe
 from asr.train.optim import count_parameters
 from asr.train.report.card import manifest_line, render, text_line
 from asr.train.runs import Record
@@ -58,10 +69,11 @@ from asr.train.task import Epoch, best_epoch
 # by less than this share.
 INT8_MAX_WER_LOSS = 0.003
 INT8_MAX_PERPLEXITY_RISE = 0.01
+INT8_MAX_F1_LOSS = 0.003
 FROM_SHARDS = 500  # recordings of a set of shards, by which priors are measured
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
-BUNDLE_FILES = {"config.json", "tokens.txt", second_pass.TOKENS, "MODEL_CARD.md", SUMS}
+BUNDLE_FILES = {"config.json", "tokens.txt", second_pass.TOKENS, tagger.LISTED, "MODEL_CARD.md", SUMS}
 BUNDLE_SUFFIXES = {".onnx", ".safetensors", ".model", ".lm", ".lex", ".arpa", ".gz"}
 
 
@@ -209,6 +221,64 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
     return perplexities
 
 
+def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[str, float]]:
+    """The same of a tagger. Returns its F1 by graph, mark and case, on the dev texts, words alone."""
+    recipe: TaggerRecipe = run.recipe
+    with bundle_folder(run.checkpoint.parent, target) as folder:
+        (folder / "tokens.txt").unlink()  # the marks are the same for all
+        model = TaggerModel(recipe.model)
+        progress = load_weights(run.checkpoint, model)
+        graphs = {"float32": folder / tagger.GRAPH, "int8": folder / "tagger.int8.onnx"}
+        export_tagger(model, graphs["float32"])
+        quantize_weights(graphs["float32"], graphs["int8"])
+        listed = "".join(f"{word}\n" for word in listed_forms(recipe.data.train))
+        (folder / tagger.LISTED).write_text(listed, encoding="utf-8")
+        config = tagger.TaggingConfig(
+            name=recipe.name,
+            language=recipe.language,
+            description=recipe.description,
+            license=recipe.license,
+            model=asdict(recipe.model),
+            rows=recipe.model.rows,
+            kind=tagger.KIND,
+        )
+        write_config(folder, config)
+        console.print("measuring the tagger on the dev texts")
+        text = TaggedText(Corpus.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
+        scores = {name: tagger_f1(tagger.Tagger(folder, graph), text) for name, graph in graphs.items()}
+        loss = max(scores["float32"][name] - scores["int8"][name] for name in MAIN)
+        chosen, graph = choose_graph(graphs, loss, INT8_MAX_F1_LOSS)
+        metrics = {f"dev_f1_{name}": round(score, 4) for name, score in scores[chosen].items()}
+        write_config(folder, replace(config, metrics=metrics))
+        render(
+            "tagger_card.md",
+            folder / "MODEL_CARD.md",
+            **vars(run),
+            scores=scores,
+            parameters=count_parameters(model),
+            graph=graph,
+            weights=describe_weights(progress, run.curve),
+            data=[
+                *(text_line("trained on", path) for path in recipe.data.train),
+                *(text_line("validated on", path) for path in recipe.data.dev),
+            ],
+            words=len(text.corpus.words),
+        )
+    for name, f1 in scores.items():
+        console.print(f"{name}: F1 " + "  ".join(f"{mark} {score:.3f}" for mark, score in f1.items()))
+    return scores
+
+
+def tagger_f1(model: tagger.Tagger, text: TaggedText) -> dict[str, float]:
+    counts = Counts()
+    for batch in text.batches(0, len(text.corpus.words), plain=True):
+        log_probs = model.run(batch.features.numpy(), batch.extras.numpy(), batch.lengths.numpy())
+        inside = batch.marks.numpy() >= 0
+        marks, cases = (part.argmax(axis=2)[inside] for part in np.split(log_probs, [len(tagger.MARKS)], axis=2))
+        counts.add(marks, cases, batch.marks.numpy()[inside], batch.cases.numpy()[inside])
+    return counts.f1()
+
+
 @contextmanager
 def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
     """A new folder with the run's tokens.txt, to be filled; at the end it becomes `target`, by renaming.
@@ -247,14 +317,14 @@ def bundle_folder(run: Path, target: Path) -> Iterator[Path]:
 
 
 def is_replaceable(folder: Path) -> bool:
-    """Whether nothing is lost with a folder: it is empty, or a bundle of an acoustic or a language model."""
+    """Whether nothing is lost with a folder: it is empty, or a bundle."""
     try:
         if not (found := list(folder.iterdir())):
             return True
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "tokenizer"}
+    ours = isinstance(config, dict) and config.keys() >= {"name", "format", "model", "license"}
     known = all(path.name in BUNDLE_FILES or path.suffix in BUNDLE_SUFFIXES for path in found if path.is_file())
     return ours and known and not any(path.is_dir() for path in found)
 

@@ -1,7 +1,7 @@
 """A whole run: recipe → training → bundle and report; the bundle of any of its checkpoints."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +16,33 @@ from asr.nn.config import validated
 from asr.signals import ended_by_signals
 from asr.train import distributed
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
-from asr.train.export import Trained, machine, make_bundle, make_language_bundle
+from asr.train.config import AnyRecipe, load_recipe
+from asr.train.export import Trained, machine, make_bundle, make_language_bundle, make_tagger
 from asr.train.language import LanguageTask
 from asr.train.process import prepare_process
-from asr.train.report.page import write_acoustic_page, write_language_page
+from asr.train.report.page import write_acoustic_page, write_language_page, write_tagger_page
 from asr.train.runs import BEST, RECIPE, Record, read_curve
+from asr.train.tagging import TaggingTask
 from asr.train.task import Task
 from asr.train.trainer import Trainer
 
-TASKS: dict[str, type[Task]] = {"acoustic": AcousticTask, "language": LanguageTask}  # by kind of recipe
+# By kind of recipe: what learns, makes the bundle from it, and writes the page.
+TASKS: dict[str, type[Task]] = {"acoustic": AcousticTask, "language": LanguageTask, "tagger": TaggingTask}
+MAKERS: dict[str, Callable[[Trained, Path, Console], Any]] = {
+    "acoustic": make_bundle,
+    "language": make_language_bundle,
+    "tagger": make_tagger,
+}
+PAGES: dict[str, Callable[[Trained, Any, Path], Path]] = {
+    "acoustic": write_acoustic_page,
+    "language": write_language_page,
+    "tagger": write_tagger_page,
+}
+USES = {
+    "acoustic": "asr transcribe --model {} FILE",
+    "language": 'asr lm generate {} --prompt "once upon a"',
+    "tagger": "asr punctuate --tagger {} FILE",
+}
 
 
 def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
@@ -44,7 +61,7 @@ def resume_run(folder: Path, overrides: list[str]) -> None:
     train(recipe, load_record(folder, recipe).command, resume=True)
 
 
-def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -> None:
+def train(recipe: AnyRecipe, command: str, resume: bool) -> None:
     """Train, then make bundle and report. command: for the model card."""
     prepare_process(recipe.threads)
     console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
@@ -58,10 +75,7 @@ def train(recipe: AcousticRecipe | LanguageRecipe, command: str, resume: bool) -
     if not trainer.main:
         return
     run, bundle = Trained(recipe, curve, record, recipe.folder / BEST), recipe.folder / "bundle"
-    if isinstance(recipe, AcousticRecipe):
-        page = write_acoustic_page(run, make_bundle(run, bundle, console), bundle)
-    else:
-        page = write_language_page(run, make_language_bundle(run, bundle, console))
+    page = PAGES[recipe.kind](run, MAKERS[recipe.kind](run, bundle, console), bundle)
     console.print(f"the report is in {page}")
     say_where(recipe, bundle, console)
 
@@ -96,19 +110,18 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
         raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
     recipe, console = load_own_recipe(run, []), make_console()
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
-    make = make_bundle if isinstance(recipe, AcousticRecipe) else make_language_bundle
     curve = load_curve(run, TASKS[recipe.kind].epoch_type)
-    make(Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
+    MAKERS[recipe.kind](Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
     say_where(recipe, target, console)
 
 
-def load_own_recipe(run: Path, overrides: list[str]) -> AcousticRecipe | LanguageRecipe:
+def load_own_recipe(run: Path, overrides: list[str]) -> AnyRecipe:
     if not (run / RECIPE).is_file():
         raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
     return load_recipe(run / RECIPE, overrides)
 
 
-def load_record(run: Path, recipe: AcousticRecipe | LanguageRecipe) -> Record:
+def load_record(run: Path, recipe: AnyRecipe) -> Record:
     try:
         return Record.load(run)
     except FileNotFoundError:  # trained by an older version
@@ -126,8 +139,5 @@ def make_console() -> Console:
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
-def say_where(recipe: AcousticRecipe | LanguageRecipe, bundle: Path, console: Console) -> None:
-    use = f"asr transcribe --model {bundle} FILE"
-    if isinstance(recipe, LanguageRecipe):
-        use = f'asr lm generate {bundle} --prompt "once upon a"'
-    console.print(f"the model is in {bundle}: try  {use}")
+def say_where(recipe: AnyRecipe, bundle: Path, console: Console) -> None:
+    console.print(f"the model is in {bundle}: try  {USES[recipe.kind].format(bundle)}")

@@ -19,7 +19,8 @@ STEPS = "steps.jsonl"  # a line for each update
 SKIPPED = "skipped.jsonl"  # a line for each update without effect, since loss or gradient were not finite
 LAST, BEST = "last.safetensors", "best.safetensors"  # checkpoints
 LARGEST = 1e12  # of the numbers in a curve
-MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity"}  # by kind, the field of the curve that says how good
+# By kind, the field of the curve that says how good an epoch is: the lower the better.
+MEASURES = {"acoustic": "dev_wer", "language": "dev_perplexity", "tagger": "dev_error"}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
 from asr.train.report.card import digest, render
 from asr.train.runs import RECIPE
+from asr.train.tagging import TaggingTask
 from asr.train.task import best_epoch
 
 PAGE = "report.html"
@@ -56,15 +57,20 @@ def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
     )
 
 
-def write_language_page(run: Trained, perplexities: Mapping[str, Perplexity]) -> Path:
+def write_language_page(run: Trained, perplexities: Mapping[str, Perplexity], bundle: Path) -> Path:
     drawn = ("dev_perplexity", "dev perplexity per word", LanguageTask.unit)
     return _write(run, drawn, perplexities=perplexities)
+
+
+def write_tagger_page(run: Trained, scores: Mapping[str, Mapping[str, float]], bundle: Path) -> Path:
+    return _write(run, ("dev_error", "1 − dev F1", TaggingTask.unit), scores=scores)
 
 
 def _write(run: Trained, drawn: tuple[str, str, str], **parts: Any) -> Path:
     """The parts of every page, and those of one kind of model. drawn: the last arguments of `plots.curves`."""
     recipe, curve = run.recipe, run.curve
-    roles = [("train", path) for path in recipe.data.train] + [("dev", recipe.data.dev)]
+    dev = recipe.data.dev if isinstance(recipe.data.dev, list) else [recipe.data.dev]
+    roles = [("train", path) for path in recipe.data.train] + [("dev", path) for path in dev]
     with replacing(recipe.folder / PAGE) as part:
         render(
             "page.html",
@@ -72,6 +78,8 @@ def _write(run: Trained, drawn: tuple[str, str, str], **parts: Any) -> Path:
             **vars(run),
             best=best_epoch(curve).epoch,
             picture=plots.curves(curve, plots.read_steps(recipe.folder), *drawn),
+            measure=drawn[0],
+            label=drawn[1],
             unit=drawn[-1],
             versions={name: _version(name) for name in PACKAGES},
             data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],

@@ -1,0 +1,314 @@
+"""Texts as they are written and as they are spoken → words with the mark after each and its case; batches of them.
+
+A line of a text is a sentence: as written, a tab, as spoken. An empty line stands where a document ends or something
+was left out. Numbers and titles are other words when they are spoken: what was written there gives no marks inside.
+"""
+
+import json
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.data.config import WrittenConfig
+from asr.errors import LanguageModelError, RecipeError, one_line
+from asr.files import read_text
+from asr.lm.source import open_source
+from asr.model.tagger import CASES, FEATURES, MARKS, extras, scaled_pauses, word_features
+
+Labeled = tuple[str, int, int]  # a word as spoken, in lower case; its mark and its case, by their places in the lists
+
+TOKEN = re.compile(r"[A-Za-z0-9']*[A-Za-z0-9][A-Za-z0-9']*")
+DOTS = re.compile(r"\.{2,}|…")
+MARK = re.compile(r"[.,?!:;–—]|(?<![\w-])-{1,2}(?![\w-])")
+MIN_LISTED = 5  # times that a word is written so, to be listed
+MAX_LISTED = 5000
+SORTED = 4096  # runs among which the similar ones are put together
+DELETED = ""  # heard for a word that was not recognized
+
+
+def label_words(written: str, spoken: str) -> list[Labeled]:
+    """The words of a sentence as spoken, labeled by how it is written; none where the two do not belong together."""
+    found = [(match.group().strip("'"), match.end()) for match in TOKEN.finditer(written)]
+    tokens = [(token, _mark(written, token, end)) for token, end in found if token]
+    words = spoken.lower().split()
+    lower = [token.lower() for token, _ in tokens]
+    if lower == words:
+        return [(word, mark, _case(token)) for word, (token, mark) in zip(words, tokens, strict=True)]
+    labeled = [(word, 0, 0) for word in words]
+    matcher = SequenceMatcher(None, lower, words, autojunk=False)
+    same = 0
+    for operation, begin, end, first, last in matcher.get_opcodes():
+        if operation == "equal":
+            same += last - first
+            for (token, mark), place in zip(tokens[begin:end], range(first, last), strict=True):
+                labeled[place] = (words[place], mark, _case(token))
+        elif operation == "replace":  # a number or a title: what follows it follows its last word
+            token, mark = tokens[end - 1]
+            title = not token[-1].isdigit() and MARKS[mark] == "." and end < len(tokens)  # Dr.
+            for place in range(first, last):
+                labeled[place] = (words[place], 0, 0 if any(map(str.isdigit, token)) else _case(token))
+            labeled[last - 1] = (words[last - 1], 0 if title else mark, labeled[last - 1][2])
+    return labeled if 2 * same >= len(words) else []
+
+
+def _mark(written: str, token: str, end: int) -> int:
+    """The mark between a token, which ends there, and the next one."""
+    following = TOKEN.search(written, end)
+    between = DOTS.sub("." if following is None else ",", written[end : following.start() if following else None])
+    if len(token) == 1 and token.isalpha() and between.startswith(".") and following is not None:
+        return 0  # an initial, or a letter of an abbreviation
+    found = MARK.search(between)
+    if found is None:
+        return 0
+    mark = "–" if found.group() in ("—", "-", "--") else found.group()
+    # “he said --, …”, “what?!”: a mark that ends the sentence is the stronger one.
+    stronger = next((other for other in "?!." if other in between), mark)
+    return MARKS.index(stronger if mark in ",–" else mark)
+
+
+def _case(token: str) -> int:
+    if token == token.lower():
+        return 0
+    if token == token[:1].upper() + token[1:].lower():
+        return 1
+    return 2 if token.removesuffix("'s") == token.removesuffix("'s").upper() else 3
+
+
+def read_sentences(paths: Iterable[str]) -> Iterator[list[Labeled]]:
+    """The sentences of texts, labeled; an empty one where a document ends. RecipeError for other files."""
+    for path in paths:
+        try:
+            with open_source(path) as file:
+                for number, line in enumerate(file, 1):
+                    written, tab, spoken = line.decode("utf-8").rstrip("\n").partition("\t")
+                    if written and not tab:
+                        raise RecipeError(f"{path}:{number}: no tab; a line is a sentence as written, a tab, as spoken")
+                    shouted = sum(map(str.isupper, written)) > len(written) // 3
+                    yield [] if not written or shouted else label_words(written, spoken)
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path}: not UTF-8; save it as that") from error
+        except LanguageModelError as error:
+            raise RecipeError(str(error)) from error
+        yield []
+
+
+@dataclass
+class Corpus:
+    """Words (N,), by their place in `vocabulary`, their marks and cases (N,); ends of the sentences (S,), and which of
+    these end a document."""
+
+    vocabulary: list[str]
+    words: np.ndarray
+    marks: np.ndarray
+    cases: np.ndarray
+    ends: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def read(cls, paths: Sequence[str]) -> "Corpus":
+        """RecipeError for a text without words."""
+        places: dict[str, int] = {}
+        words, marks, cases, ends, last = array("I"), array("B"), array("B"), array("Q"), array("B")
+        for sentence in read_sentences(paths):
+            for word, mark, case in sentence:
+                words.append(places.setdefault(word, len(places)))
+                marks.append(mark)
+                cases.append(case)
+            if sentence:
+                ends.append(len(words))
+                last.append(0)
+            elif last:
+                last[-1] = 1
+        if not words:
+            raise RecipeError(f"no sentences in {', '.join(paths)}; a line is a sentence as written, a tab, as spoken")
+        return cls(
+            [*places],
+            words=np.frombuffer(words, np.uint32),
+            marks=np.frombuffer(marks, np.uint8),
+            cases=np.frombuffer(cases, np.uint8),
+            ends=np.frombuffer(ends, np.uint64).astype(np.int64),
+            last=np.frombuffer(last, bool),
+        )
+
+    def runs(self, most: int, *seed: int) -> np.ndarray:
+        """Runs of consecutive sentences of one document, (R, 2) begin and end, in another order for each seed.
+
+        Each is given a length of up to `most` words, drawn evenly by its logarithm: a recording may be one sentence,
+        or a talk. A sentence that is longer is a run by itself, cut to `most`.
+        """
+        generator = np.random.default_rng(seed)
+        lengths = np.exp(generator.uniform(np.log(4), np.log(most), len(self.ends))).astype(np.int64)
+        runs, begin, end = array("q"), 0, 0
+        for sentence, last, length in zip(self.ends.tolist(), self.last.tolist(), lengths.tolist(), strict=True):
+            if end > begin and sentence - begin > length:
+                runs.extend((begin, end))
+                begin = end
+            end = sentence
+            if last:
+                runs.extend((begin, min(end, begin + most)))
+                begin = end
+        if end > begin:
+            runs.extend((begin, min(end, begin + most)))
+        pairs = np.frombuffer(runs, np.int64).reshape(-1, 2)
+        pairs = np.stack([pairs[:, 0], np.minimum(pairs[:, 1], pairs[:, 0] + most)], axis=1)
+        return generator.permutation(pairs)
+
+
+def listed_forms(paths: Iterable[str]) -> list[str]:
+    """Words that are mostly written with capitals inside, such as McDonald, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        with open_source(path) as file:
+            for line in file:
+                written = line.decode("utf-8").partition("\t")[0]
+                counts.update(token.strip("'") for token in TOKEN.findall(written))
+    forms: dict[str, Counter[str]] = {}
+    for token, count in counts.items():
+        forms.setdefault(token.lower(), Counter())[token] += count
+    chosen = {}
+    for found in forms.values():
+        (token, count), *_ = found.most_common(1)
+        if count >= MIN_LISTED and _case(token) == CASES.index("listed") and token.isascii():
+            chosen[token] = count
+    return sorted(chosen, key=lambda token: -chosen[token])[:MAX_LISTED]
+
+
+class Speech:
+    """How words sound and are misheard: statistics of recordings, by which a text is made like a recogniser's.
+
+    They are a JSON file (`tools/speech_statistics.py`): quantiles of the pause after a word in seconds by its mark, of
+    the confidence of right and of wrong words, and what was heard how often for each word, "" for nothing.
+    """
+
+    def __init__(self, path: str, vocabulary: Sequence[str]):
+        try:
+            values = json.loads(read_text(Path(path)))
+            pauses, confidences = values["pauses"], values["confidences"]
+            self.pauses = np.array([pauses.get(mark, pauses["."]) for mark in MARKS], dtype=np.float64)
+            self.confidences = np.array([confidences[name] for name in ("right", "wrong")], dtype=np.float64)
+            confusions: dict[str, dict[str, int]] = values["confusions"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecipeError(f"{path}: no statistics of speech ({one_line(error)}); see recipes/written") from error
+        self.vocabulary = [*vocabulary]
+        places = {word: place for place, word in enumerate(vocabulary)}
+        self.heard: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by word: words, -1 for none, and their shares
+        for said, counts in confusions.items():
+            if said in places:
+                words = [places.setdefault(word, len(places)) if word else -1 for word in counts]
+                shares = np.array([*counts.values()], dtype=np.float64)
+                self.heard[places[said]] = np.array(words), shares / shares.sum()
+        self.vocabulary = [*places]
+
+    def misheard(self, words: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+        """Words (N,), some of them as they were misheard, -1 for those that were not heard."""
+        words = words.astype(np.int64)
+        for place in np.flatnonzero(generator.random(len(words)) < share).tolist():
+            if (found := self.heard.get(int(words[place]))) is not None:
+                words[place] = generator.choice(found[0], p=found[1])
+        return words
+
+    def draw(self, quantiles: np.ndarray, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """A value for each row, of the distribution that this row of quantiles describes."""
+        place = generator.random(len(rows)) * (quantiles.shape[1] - 1)
+        low = place.astype(np.int64)
+        below, above = quantiles[rows, low], quantiles[rows, np.minimum(low + 1, quantiles.shape[1] - 1)]
+        return below + (place - low) * (above - below)
+
+
+@dataclass
+class TaggedBatch:
+    """Runs of words, the shorter ones padded: what `TaggerModel` takes, and marks, cases (B, T), −1 in the padding."""
+
+    ids: list[str]
+    features: Tensor
+    extras: Tensor
+    lengths: Tensor
+    marks: Tensor
+    cases: Tensor
+
+    @property
+    def amount(self) -> float:
+        """Words."""
+        return float(self.lengths.sum())
+
+
+class TaggedText:
+    """Batches of runs of a corpus, about `batch_words` words each, of similar length."""
+
+    def __init__(self, corpus: Corpus, config: WrittenConfig, rows: int, seed: int):
+        self.corpus, self.config, self.seed = corpus, config, seed
+        self.speech = Speech(config.speech, corpus.vocabulary) if config.speech else None
+        vocabulary = self.speech.vocabulary if self.speech else corpus.vocabulary
+        self.table = np.array([word_features(word, rows) for word in vocabulary], dtype=np.int32)
+
+    def batches(self, epoch: int, words: int, plain: bool = False, skip: int = 0) -> Iterator[TaggedBatch]:
+        """Batches of so many words in all, drawn for an epoch, without the first `skip`; the same ones every time.
+
+        plain: no errors, and nothing is known of how the words sound.
+        """
+        runs = self.corpus.runs(self.config.max_words, self.seed, epoch)
+        lengths = runs[:, 1] - runs[:, 0]
+        runs = runs[: np.searchsorted(lengths.cumsum(), words) + 1]
+        groups: list[np.ndarray] = []
+        for begin in range(0, len(runs), SORTED):
+            some = runs[begin : begin + SORTED]
+            some = some[np.argsort(some[:, 1] - some[:, 0], kind="stable")]
+            # The longest of a group is its last: so many runs of that length fit.
+            starts, longest = [0], (some[:, 1] - some[:, 0]).tolist()
+            for place, length in enumerate(longest):
+                if (place + 1 - starts[-1]) * length > self.config.batch_words and place > starts[-1]:
+                    starts.append(place)
+            groups += np.split(some, starts[1:])
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(groups)).tolist()
+        for group in order[skip:]:
+            yield self.make(groups[group], (self.seed, epoch, group), plain)
+
+    def make(self, runs: np.ndarray, seed: tuple[int, ...], plain: bool) -> TaggedBatch:
+        generator = np.random.default_rng(seed)
+        rows = [self._row(begin, end, generator, plain) for begin, end in runs.tolist()]
+        lengths = torch.tensor([len(words) for words, *_ in rows])
+        longest = int(lengths.max())
+        features = torch.zeros(len(rows), longest, FEATURES, dtype=torch.int64)
+        beside = torch.zeros(len(rows), longest, 4)
+        labels = torch.full((2, len(rows), longest), -1, dtype=torch.int64)
+        for row, (words, others, marks, cases) in enumerate(rows):
+            features[row, : len(words)] = torch.from_numpy(self.table[words].astype(np.int64))
+            beside[row, : len(words)] = torch.from_numpy(others)
+            labels[0, row, : len(words)] = torch.from_numpy(marks.astype(np.int64))
+            labels[1, row, : len(words)] = torch.from_numpy(cases.astype(np.int64))
+        name = f"epoch {seed[1] + 1}, words {runs[0, 0]:,} to {runs[0, 1]:,} and {len(runs) - 1:,} other runs"
+        return TaggedBatch([name], features, beside, lengths, labels[0], labels[1])
+
+    def _row(self, begin: int, end: int, generator: np.random.Generator, plain: bool) -> tuple[np.ndarray, ...]:
+        """Words, what is known beside them (T, 4), marks and cases of a run."""
+        corpus, config = self.corpus, self.config
+        words, marks, cases = (item[begin:end] for item in (corpus.words, corpus.marks, corpus.cases))
+        if self.speech is None or plain:
+            return words, np.zeros((len(words), 4), dtype=np.float32), marks, cases
+        heard = words.astype(np.int64)
+        if generator.random() < config.misheard_runs:
+            heard = self.speech.misheard(words, config.misheard_share, generator)
+        if (heard < 0).any() and (heard >= 0).any():
+            marks = marks.copy()
+            for place in np.flatnonzero(heard < 0)[::-1].tolist():  # the mark of a lost word goes to the one before
+                if place and not marks[place - 1]:
+                    marks[place - 1] = marks[place]
+            kept = heard >= 0
+            heard, words, marks, cases = heard[kept], words[kept], marks[kept], cases[kept]
+        heard = np.where(heard < 0, words, heard)
+        pauses = self.speech.draw(self.speech.pauses, marks, generator)
+        sure = self.speech.draw(self.speech.confidences, (heard != words).astype(np.int64), generator)
+        known_pauses, known_sure = (generator.random(2) >= config.unknown_share).tolist()
+        others = [
+            extras(scaled_pauses(pauses) if known_pauses else None, len(heard)),
+            extras(sure if known_sure else None, len(heard)),
+        ]
+        return heard, np.concatenate(others, axis=1), marks, cases

@@ -1,0 +1,180 @@
+"""Marks after words and their capitals, by a recurrent tagger that onnxruntime runs.
+
+It is a folder that `asr train` writes: config.json (`TaggingConfig`), tagger.onnx, listed.txt (words written with
+capitals inside, such as McDonald, one a line), MODEL_CARD.md. The graph: features (B, T, 5) int64, extras (B, T, 4),
+lengths (B,) int64 → log_probs (B, T, 12), of the marks after each word and then of its case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from asr.errors import BundleError
+from asr.files import read_text
+from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
+from asr.model.session import open_session, run_graph
+
+KIND = "tagger"  # in config.json
+GRAPH = "tagger.onnx"
+LISTED = "listed.txt"
+MARKS = ("", ",", ".", "?", "!", ":", ";", "–")
+CASES = ("lower", "capital", "upper", "listed")
+FEATURES = 5  # of a word
+PIECE = 192  # words that are tagged at a time
+CONTEXT = 32  # words on each side that a piece is given beside
+BATCH = 16  # pieces run together
+SECONDS = 0.1  # of silence, by which pauses are measured
+
+
+@dataclass(frozen=True)
+class TaggingConfig:
+    """config.json."""
+
+    name: str
+    language: str
+    description: str
+    license: str
+    model: dict[str, Any]  # asr.nn.tagger.TaggerModel's
+    rows: int = field(metadata=limits(1, 1 << 24))  # of the table that words are hashed into
+    kind: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind != KIND:
+            raise ValueError(f"kind {self.kind}")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Of one word: the mark after it, one of `MARKS`; its case, one of `CASES`; the word written in that case."""
+
+    mark: str
+    case: str
+    form: str
+
+
+@lru_cache(1 << 17)
+def word_features(word: str, rows: int) -> tuple[int, ...]:
+    """Rows of the embedding table whose sum stands for a word in lower case, so that no word is unknown.
+
+    Two hashes of the word, so that few words share both (Serrà & Karatzoglou 2017, "Getting deep recommenders fit:
+    Bloom embeddings"), its first and last three letters, and its length.
+    """
+    parts = (f"1{word}", f"2{word}", f"^{word[:3]}", f"{word[-3:]}$", f"={min(len(word), 15)}")
+    return tuple(crc32(part.encode()) % rows for part in parts)
+
+
+def extras(values: np.ndarray | None, count: int) -> np.ndarray:
+    """(count, 2) float32: values that are known, else 0, and whether they are known. NaN is not known."""
+    columns = np.zeros((count, 2), dtype=np.float32)
+    if values is not None:
+        columns[:, 1] = ~np.isnan(values)
+        columns[:, 0] = np.nan_to_num(values)
+    return columns
+
+
+def scaled_pauses(pauses: np.ndarray) -> np.ndarray:
+    """Seconds of silence → ln(1 + pause / 0.1 s): 0 for none, 2.4 for a second."""
+    return np.log1p(np.clip(pauses, 0.0, 5.0) / SECONDS)
+
+
+class Tagger:
+    """Opens a tagger's folder, or a packaged one's name. Threads may share it. BundleError if it cannot be opened.
+
+    graph: another than its own.
+    """
+
+    def __init__(self, source: str | Path = "en-written", graph: Path | None = None):
+        packaged = PACKAGED / source
+        folder = packaged if (packaged / GRAPH).is_file() else Path(source)
+        self.config = read_config(folder, TaggingConfig, KIND)
+        self._path = graph or require_inside(folder, GRAPH, KIND)
+        listed = read_text(require_inside(folder, LISTED, KIND)).split()
+        self._listed = {word.lower(): word for word in listed}
+        self._session = open_session(self._path, threads=1)
+        names = [item.name for item in self._session.get_inputs()]
+        if names != ["features", "extras", "lengths"]:
+            raise BundleError(f"{self._path}: not the graph of a tagger; copy it again")
+
+    @property
+    def language(self) -> str:
+        return self.config.language
+
+    def tag(
+        self,
+        words: Sequence[str],
+        pauses: Sequence[float] | None = None,
+        confidences: Sequence[float] | None = None,
+    ) -> list[Tag]:
+        """The tags of words as they are spoken, in lower case and without marks.
+
+        Args:
+            pauses: seconds of silence after each word.
+            confidences: of each word, 0…1.
+
+        Both may be left out, and have NaN where they are not known.
+        """
+        words = [word.lower() for word in words]
+        scores = self.scores(words, pauses, confidences)
+        marks, cases = scores[:, : len(MARKS)].argmax(axis=1), scores[:, len(MARKS) :].argmax(axis=1)
+        chosen = zip(words, marks.tolist(), cases.tolist(), strict=True)
+        return [Tag(MARKS[mark], CASES[case], self.write(word, CASES[case])) for word, mark, case in chosen]
+
+    def write(self, word: str, case: str) -> str:
+        """A word of lower case in another case."""
+        if case == "listed" and word in self._listed:
+            return self._listed[word]
+        if case == "upper":  # of MPs and TV's, the ending stays
+            stem = word.removesuffix("'s")
+            return stem.upper() + word[len(stem) :]
+        return word if case == "lower" else word[:1].upper() + word[1:]
+
+    def scores(
+        self,
+        words: Sequence[str],
+        pauses: Sequence[float] | None = None,
+        confidences: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """Log-probabilities (T, marks + cases), float32; of a long text in pieces that know some words around them."""
+        features = np.array([word_features(word, self.config.rows) for word in words], np.int64).reshape(-1, FEATURES)
+        silence = None if pauses is None else scaled_pauses(np.asarray(pauses, dtype=np.float64))
+        sure = None if confidences is None else np.asarray(confidences, dtype=np.float64)
+        others = np.concatenate([extras(silence, len(words)), extras(sure, len(words))], axis=1)
+        results = np.zeros((len(words), len(MARKS) + len(CASES)), dtype=np.float32)
+        starts = range(0, len(words), PIECE)
+        for first in range(0, len(starts), BATCH):
+            spans = [(max(0, start - CONTEXT), start + PIECE + CONTEXT) for start in starts[first : first + BATCH]]
+            lengths = np.array([min(end, len(words)) - begin for begin, end in spans], dtype=np.int64)
+            batch = np.zeros((len(spans), lengths.max(), FEATURES), dtype=np.int64)
+            beside = np.zeros((len(spans), lengths.max(), 4), dtype=np.float32)
+            for row, (begin, end) in enumerate(spans):
+                batch[row, : lengths[row]] = features[begin:end]
+                beside[row, : lengths[row]] = others[begin:end]
+            log_probs = self.run(batch, beside, lengths)
+            for row, (begin, _) in enumerate(spans):
+                start = starts[first + row]
+                kept = results[start : start + PIECE]
+                kept[:] = log_probs[row, start - begin : start - begin + len(kept)]
+        return results
+
+    def run(self, features: np.ndarray, extras: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The graph: features (B, T, 5), extras (B, T, 4), lengths (B,) → log-probabilities (B, T, marks + cases)."""
+        inputs = {"features": features, "extras": extras, "lengths": lengths}
+        shape = (*features.shape[:2], len(MARKS) + len(CASES))
+        return run_graph(self._session, inputs, shape, self._path)["log_probs"]
+
+
+@cache
+def find_tagger(language: str) -> Tagger | None:
+    """The packaged tagger of a language, if there is one."""
+    for graph in sorted(PACKAGED.glob(f"*/{GRAPH}")):
+        if read_config(graph.parent, TaggingConfig, KIND).language == language:
+            return Tagger(graph.parent)
+    return None
