@@ -121,7 +121,8 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], pa
 def quantize_weights(source: Path, target: Path) -> None:
     """Store the weights of recurrent, linear and embedding layers as int8 with a float scale per output, symmetric.
 
-    Only storage is int8: the graph casts and scales them back when it is loaded, and computes in float32. Dynamic
+    Only storage is int8: the graph casts and scales them back when it is loaded (of embeddings, the rows that it looks
+    up), and computes in float32. Dynamic
     int8 arithmetic would take the scale of the activations from the whole batch, and the text of a file would then
     depend on what else is in it, and on how a stream is cut into chunks.
     """
@@ -136,7 +137,7 @@ def quantize_weights(source: Path, target: Path) -> None:
             axis_of_inputs[node.input[1]] = 0
         elif node.op_type == "Gather":  # (rows, size): one scale per row
             axis_of_inputs[node.input[0]] = -1
-    dequantize = []
+    quantized_names = set()
     for initializer in list(graph.initializer):
         name = initializer.name
         weights = numpy_helper.to_array(initializer)
@@ -148,15 +149,30 @@ def quantize_weights(source: Path, target: Path) -> None:
         graph.initializer.extend(
             [numpy_helper.from_array(quantized, f"{name}.int8"), numpy_helper.from_array(scale, f"{name}.scale")]
         )
-        dequantize += [
-            helper.make_node("Cast", [f"{name}.int8"], [f"{name}.cast"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]),
-        ]
-    nodes = [*dequantize, *graph.node]
+        quantized_names.add(name)
+    gathers = [node for node in graph.node if node.op_type == "Gather" and node.input[0] in quantized_names]
+    tables = {node.input[0] for node in gathers}
+    nodes = [node for name in sorted(quantized_names - tables) for node in _dequantized(name)]
+    for node in graph.node:
+        if node not in gathers:
+            nodes.append(node)
+            continue
+        (table, rows), (output,) = node.input, node.output
+        for part in ("int8", "scale"):
+            nodes.append(helper.make_node("Gather", [f"{table}.{part}", rows], [f"{output}.{part}"]))
+        nodes += _dequantized(output)
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(graph_model)
     onnx.save(graph_model, target)
+
+
+def _dequantized(name: str) -> list[onnx.NodeProto]:
+    """NAME.int8 and NAME.scale → NAME, float32."""
+    return [
+        helper.make_node("Cast", [f"{name}.int8"], [f"{name}.cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]),
+    ]
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
