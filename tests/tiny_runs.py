@@ -17,14 +17,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tiny_corpus import SENTENCES, write_augment
 
-from asr.data.config import AugmentConfig, DataConfig, TextConfig, TokenizerConfig
+from asr.data.config import AugmentConfig, DataConfig, TextConfig, TokenizerConfig, WrittenConfig
 from asr.errors import RecipeError
-from asr.nn.config import AcousticConfig, LanguageConfig
+from asr.nn.config import AcousticConfig, LanguageConfig, TaggerConfig
 from asr.signals import ended_by_signals
 from asr.train.acoustic import AcousticTask
-from asr.train.config import AcousticRecipe, LanguageRecipe
+from asr.train.config import AcousticRecipe, AnyRecipe, LanguageRecipe, TaggerRecipe
 from asr.train.distributed import processes
-from asr.train.language import LanguageTask
+from asr.train.run import TASKS
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
 
@@ -73,11 +73,35 @@ def language_recipe(folder: Path) -> LanguageRecipe:
     )
 
 
-def make_trainer(recipe: AcousticRecipe | LanguageRecipe, resume: bool = False, console: Console | None = None) -> Any:
+WRITTEN = (  # a sentence as written and as spoken
+    ("Dr. Smith paid $25 in May, didn't he?", "DOCTOR SMITH PAID TWENTY FIVE DOLLARS IN MAY DIDN'T HE"),
+    ("No, it was NASA's money!", "NO IT WAS NASA'S MONEY"),
+    ("", ""),
+    ("He said: so be it.", "HE SAID SO BE IT"),
+    ("McDonald laughed -- and left.", "MCDONALD LAUGHED AND LEFT"),
+)
+
+
+def tagger_recipe(folder: Path) -> TaggerRecipe:
+    """A run of some seconds over a few sentences."""
+    text = folder / "written.txt"
+    lines = (f"{written}\t{spoken}" if written else "" for written, spoken in WRITTEN)
+    text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return TaggerRecipe(
+        name="tiny",
+        output=str(folder / "runs"),
+        epochs=3,
+        precision="float32",
+        threads=1,
+        data=WrittenConfig(train=[str(text)], dev=[str(text)], epoch_words=60, batch_words=10, max_words=12),
+        model=TaggerConfig(layers=1, hidden_size=16, rows=500, embedding_size=8),
+    )
+
+
+def make_trainer(recipe: AnyRecipe, resume: bool = False, console: Console | None = None) -> Any:
     """As `asr.train.run` does; `threads` of conftest.py puts their number back."""
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
-    task = AcousticTask if isinstance(recipe, AcousticRecipe) else LanguageTask
-    return Trainer(task, recipe, console or Console(file=io.StringIO(), width=1_000), resume)
+    return Trainer(TASKS[recipe.kind], recipe, console or Console(file=io.StringIO(), width=1_000), resume)
 
 
 def said(trainer: Trainer) -> str:
@@ -99,7 +123,7 @@ def assert_equal_checkpoints(one: Path, other: Path) -> None:
 
 
 def start(
-    recipe: AcousticRecipe | LanguageRecipe,
+    recipe: AnyRecipe,
     log: Path,
     fault: str = "",
     file_size: int = -1,

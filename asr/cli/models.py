@@ -13,7 +13,9 @@ from asr.lm.binary import load_model
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LANGUAGE_MODEL, LEXICON, PACKAGED, load_bundle, packaged_models
 from asr.model.session import open_session
+from asr.model.tagger import GRAPH
 
+KINDS = (("n-gram language model", LANGUAGE_MODEL), ("pronunciations", LEXICON), ("marks and capitals", GRAPH))
 COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
 
 
@@ -54,7 +56,7 @@ def models(
     for bundle in bundles:
         print(f"\n{bundle.config.name}: {bundle.config.description}")
     print()
-    for kind, name in (("n-gram language model", LANGUAGE_MODEL), ("pronunciations", LEXICON)):
+    for kind, name in KINDS:
         for file in sorted(PACKAGED.glob(f"*/{name}")):
             print(f"{file.parent.name}: {kind}, {folder_size(file.parent)}")
 

@@ -27,7 +27,7 @@ Labeled = tuple[str, int, int]  # a word as spoken, in lower case; its mark and 
 
 TOKEN = re.compile(r"[A-Za-z0-9']*[A-Za-z0-9][A-Za-z0-9']*")
 DOTS = re.compile(r"\.{2,}|…")
-MARK = re.compile(r"[.,?!:;–—]|(?<![\w-])-{1,2}(?![\w-])")
+MARK = re.compile(r"[.,?!:;–—]|--|(?<=\s)-(?=\s)")  # a hyphen is none
 MIN_LISTED = 5  # times that a word is written so, to be listed
 MAX_LISTED = 5000
 SORTED = 4096  # runs among which the similar ones are put together

@@ -156,7 +156,8 @@ class Bundle:
 
 
 def packaged_models() -> list[str]:
-    return sorted(folder.parent.name for folder in PACKAGED.glob("*/config.json"))
+    """Names of the acoustic ones."""
+    return sorted(graph.parent.name for graph in PACKAGED.glob("*/model.onnx"))
 
 
 def _find_bundle(name: str | Path) -> Path:

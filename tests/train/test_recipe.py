@@ -71,8 +71,10 @@ def test_the_kind_says_what_is_trained_and_which_keys_there_are(path: Path):
     assert (recipe.model.cell, recipe.data.batch_size) == ("gru", 7)
     assert "unknown key 'data.batch_size'" in message(path, "", "data.batch_size=7")
     assert "unknown key 'augment.speeds'" in message(path, "kind: language", "augment.speeds=[1.0]")
-    assert message(path, "kind: music") == f"{path}: kind is 'music'; it should be 'acoustic' or 'language'"
-    assert "it should be 'acoustic' or 'language'" in message(path, "kind: [language]")
+    assert (
+        message(path, "kind: music") == f"{path}: kind is 'music'; it should be one of 'acoustic', 'language', 'tagger'"
+    )
+    assert "it should be one of 'acoustic', 'language', 'tagger'" in message(path, "kind: [language]")
     text = message(path, "kind: language", "kind=acoustic")
     assert text == "'kind=acoustic': kind is 'acoustic'; it should be 'language'"
 

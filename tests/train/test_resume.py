@@ -24,22 +24,24 @@ from tiny_runs import (
     repeatable,
     said,
     start,
+    tagger_recipe,
 )
 
 from asr.signals import ended_by_signals
-from asr.train.config import AcousticRecipe, LanguageRecipe, ObjectiveConfig
+from asr.train.config import AcousticRecipe, AnyRecipe, ObjectiveConfig
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals and limits of a POSIX system"),
 ]
-Runs = AcousticRecipe | LanguageRecipe
+MAKERS = {"language": language_recipe, "tagger": tagger_recipe}
 
 
-@pytest.fixture(scope="module", params=["acoustic", "language"])
-def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+@pytest.fixture(scope="module", params=["acoustic", "language", "tagger"])
+def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AnyRecipe:
     """The recipe of a run that was not interrupted."""
     folder = tmp_path_factory.mktemp("straight")
-    chosen: Runs = language_recipe(folder) if request.param == "language" else acoustic_recipe(write_corpus(folder))
+    make = MAKERS.get(request.param)
+    chosen = make(folder) if make else acoustic_recipe(write_corpus(folder))
     chosen.ema_decay, chosen.keep_last = 0.9, 2
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
         chosen.model.layers, chosen.model.variational_dropout, chosen.model.weight_dropout = 2, True, 0.2
@@ -51,14 +53,14 @@ def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def repeated(straight: Runs, tmp_path: Path) -> Runs:
+def repeated(straight: AnyRecipe, tmp_path: Path) -> AnyRecipe:
     """The same to be run again, with a checkpoint after every update."""
     recipe = deepcopy(straight)
     recipe.output, recipe.checkpoint_minutes = str(tmp_path / "runs"), 0.0
     return recipe
 
 
-def assert_equal_runs(straight: Runs, repeated: Runs) -> None:
+def assert_equal_runs(straight: AnyRecipe, repeated: AnyRecipe) -> None:
     folders = straight.folder, repeated.folder
     steps = [(folder / "steps.jsonl").read_text(encoding="utf-8") for folder in folders]
     assert steps[0] == steps[1]
@@ -92,7 +94,7 @@ def interrupt(process: BaseProcess, last: Path, number: int, delay: float) -> in
     return finish(process)
 
 
-def test_killed_again_and_again_at_random_moments(straight: Runs, repeated: Runs, tmp_path: Path):
+def test_killed_again_and_again_at_random_moments(straight: AnyRecipe, repeated: AnyRecipe, tmp_path: Path):
     moments, last = random.Random(7), repeated.folder / "last.safetensors"
     codes = []
     for _ in range(3):
@@ -106,14 +108,16 @@ def test_killed_again_and_again_at_random_moments(straight: Runs, repeated: Runs
 
 
 @pytest.mark.parametrize("fault", ["half written", "not yet renamed"])
-def test_killed_while_a_checkpoint_is_written(straight: Runs, repeated: Runs, tmp_path: Path, fault: str):
+def test_killed_while_a_checkpoint_is_written(straight: AnyRecipe, repeated: AnyRecipe, tmp_path: Path, fault: str):
     assert finish(start(repeated, tmp_path / "log", fault)) == -signal.SIGKILL
     assert finish(start(repeated, tmp_path / "log")) == 0
     assert_equal_runs(straight, repeated)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: Runs, tmp_path: Path, number: int):
+def test_told_to_stop_it_saves_and_says_how_to_go_on(
+    straight: AnyRecipe, repeated: AnyRecipe, tmp_path: Path, number: int
+):
     repeated.checkpoint_minutes = 60.0  # so that what is there was saved on being told
     trainer = make_trainer(repeated)
     learn, updates = trainer.update, []
@@ -140,7 +144,9 @@ def test_told_to_stop_it_saves_and_says_how_to_go_on(straight: Runs, repeated: R
     assert_equal_runs(straight, repeated)
 
 
-def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(straight: Runs, repeated: Runs, tmp_path: Path):
+def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stays(
+    straight: AnyRecipe, repeated: AnyRecipe, tmp_path: Path
+):
     last = repeated.folder / "last.safetensors"
     interrupt(start(repeated, tmp_path / "first"), last, signal.SIGKILL, 0.0)
     before = last.read_bytes()

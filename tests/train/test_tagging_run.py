@@ -1,0 +1,127 @@
+"""A tagger from a recipe: it learns a few sentences by heart and writes them; its folder says how well."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import WRITTEN, make_trainer, tagger_recipe
+
+from asr.errors import AsrError, BundleError
+from asr.model import tagger
+from asr.model.checksums import verify_checksums
+from asr.model.tagger import Tagger, word_features
+from asr.train.config import load_recipe, save_recipe
+from asr.train.run import export_checkpoint, run_recipe
+from asr.train.runs import read_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tagger")
+    recipe = tagger_recipe(folder)
+    recipe.epochs, recipe.data.epoch_words = 3, 3000
+    recipe.optimizer.learning_rate, recipe.model.dropout = 1e-2, 0.0
+    save_recipe(recipe, folder / "tiny.yaml")
+    before = torch.get_num_threads()
+    run_recipe(folder / "tiny.yaml", [], resume=False)
+    torch.set_num_threads(before)
+    return recipe.folder
+
+
+def written(model: Tagger, spoken: str) -> str:
+    return " ".join(tag.form + tag.mark for tag in model.tag(spoken.split()))
+
+
+def test_sentences_learned_by_heart_are_written(run: Path):
+    model = Tagger(run / "bundle")
+    assert written(model, WRITTEN[1][1]) == "No, it was NASA's money!"
+    assert written(model, f"{WRITTEN[3][1]} {WRITTEN[4][1]}") == "He said: so be it. Mcdonald laughed– and left."
+    assert written(model, WRITTEN[0][1]) == "Doctor Smith paid twenty five dollars in May, didn't he?"
+    assert model.tag([]) == []
+
+
+def test_its_folder_holds_the_figures(run: Path):
+    bundle = run / "bundle"
+    files = {file.name for file in bundle.iterdir()}
+    assert files == {"config.json", "tagger.onnx", "listed.txt", "MODEL_CARD.md", "SHA256SUMS"}
+    verify_checksums(bundle)
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    assert config["metrics"]["dev_f1_capitals"] == 1.0
+    card = (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| float32 | 1.000 |" in card
+    assert (run / "report.html").stat().st_size > 10_000
+    found = read_run(run)
+    assert (found.kind, found.damage) == ("tagger", ())
+    assert found.best == pytest.approx(0.0)
+
+
+def test_a_long_text_is_tagged_in_pieces_as_if_whole(run: Path, monkeypatch: pytest.MonkeyPatch):
+    model = Tagger(run / "bundle")
+    words = " ".join(spoken for _, spoken in WRITTEN * 60).split()
+    monkeypatch.setattr(tagger, "PIECE", 10_000)
+    whole = model.scores(words)
+    monkeypatch.undo()
+    pieces = model.scores(words)
+    assert len(words) > 3 * tagger.PIECE
+    assert (whole.argmax(axis=1) == pieces.argmax(axis=1)).mean() > 0.99
+    assert np.isfinite(pieces).all()
+
+
+def test_what_is_not_known_may_be_left_out(run: Path):
+    model = Tagger(run / "bundle")
+    words = WRITTEN[3][1].lower().split()
+    nothing = model.scores(words)
+    unknown = [np.nan] * len(words)
+    np.testing.assert_array_equal(model.scores(words, unknown, unknown), nothing)
+    assert (model.scores(words, [0.5] * len(words)) != nothing).any()
+
+
+def test_a_checkpoint_is_exported_as_the_run_does(run: Path, tmp_path: Path):
+    export_checkpoint(run, tmp_path / "again")
+    assert (tmp_path / "again/tagger.onnx").read_bytes() == (run / "bundle/tagger.onnx").read_bytes()
+
+
+def test_words_are_hashed_as_they_always_were():
+    """Weights of a bundle stand for these rows."""
+    assert word_features("house", 1000) == (267, 173, 38, 160, 226)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "tagger.onnx").unlink(), "tagger.onnx is missing"),
+        (lambda folder: (folder / "listed.txt").unlink(), "listed.txt is missing"),
+        (lambda folder: (folder / "tagger.onnx").write_bytes(b"x" * 100), "cannot be run"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "not the config of a tagger"),
+        (lambda folder: (folder / "listed.txt").write_bytes(b"\xff"), "listed.txt"),
+    ],
+)
+def test_a_damaged_folder_is_one_line(run: Path, tmp_path: Path, damage: Callable[[Path], object], message: str):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for path in (run / "bundle").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    damage(folder)
+    with pytest.raises(BundleError, match=message) as caught:
+        Tagger(folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_graph_of_another_kind_is_refused(run: Path):
+    with pytest.raises(BundleError, match="not the graph of a tagger"):
+        Tagger(run / "bundle", tagger.PACKAGED / "en-gru/model.onnx")
+
+
+def test_a_live_recipe_of_two_directions_is_refused(run: Path):
+    with pytest.raises(AsrError, match="is for a live tagger"):
+        load_recipe(run / "recipe.yaml", ["model.lookahead=2"])
+
+
+def test_a_run_of_a_live_tagger(tmp_path: Path):
+    recipe = tagger_recipe(tmp_path)
+    recipe.model.bidirectional, recipe.model.lookahead, recipe.model.cell = False, 2, "gru"
+    curve = make_trainer(recipe).run()
+    assert curve[-1].dev_loss < curve[0].dev_loss
