@@ -24,7 +24,8 @@ from asr.signals import ended_by_signals
 from asr.train.acoustic import AcousticTask
 from asr.train.config import AcousticRecipe, AnyRecipe, LanguageRecipe, TaggerRecipe
 from asr.train.distributed import processes
-from asr.train.run import TASKS
+from asr.train.language import LanguageTask
+from asr.train.tagging import TaggingTask
 from asr.train.task import Epoch
 from asr.train.trainer import Trainer
 
@@ -101,7 +102,8 @@ def tagger_recipe(folder: Path) -> TaggerRecipe:
 def make_trainer(recipe: AnyRecipe, resume: bool = False, console: Console | None = None) -> Any:
     """As `asr.train.run` does; `threads` of conftest.py puts their number back."""
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
-    return Trainer(TASKS[recipe.kind], recipe, console or Console(file=io.StringIO(), width=1_000), resume)
+    tasks = {AcousticRecipe: AcousticTask, LanguageRecipe: LanguageTask, TaggerRecipe: TaggingTask}
+    return Trainer(tasks[type(recipe)], recipe, console or Console(file=io.StringIO(), width=1_000), resume)
 
 
 def said(trainer: Trainer) -> str:

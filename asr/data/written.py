@@ -254,7 +254,8 @@ class TaggedText:
 
         plain: no errors, and nothing is known of how the words sound.
         """
-        runs = self.corpus.runs(self.config.max_words, self.seed, epoch)
+        passes = range(-(-words // len(self.corpus.words)))  # over a short text several
+        runs = np.concatenate([self.corpus.runs(self.config.max_words, self.seed, epoch, number) for number in passes])
         lengths = runs[:, 1] - runs[:, 0]
         runs = runs[: np.searchsorted(lengths.cumsum(), words) + 1]
         groups: list[np.ndarray] = []

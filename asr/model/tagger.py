@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from asr.errors import BundleError
+from asr.errors import BundleError, one_line
 from asr.files import read_text
 from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
 from asr.model.session import open_session, run_graph
@@ -96,8 +96,11 @@ class Tagger:
         folder = packaged if (packaged / GRAPH).is_file() else Path(source)
         self.config = read_config(folder, TaggingConfig, KIND)
         self._path = graph or require_inside(folder, GRAPH, KIND)
-        listed = read_text(require_inside(folder, LISTED, KIND)).split()
-        self._listed = {word.lower(): word for word in listed}
+        listed = require_inside(folder, LISTED, KIND)
+        try:
+            self._listed = {word.lower(): word for word in read_text(listed).split()}
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{listed}: cannot be read ({one_line(error)}); copy it again") from error
         self._session = open_session(self._path, threads=1)
         names = [item.name for item in self._session.get_inputs()]
         if names != ["features", "extras", "lengths"]:
