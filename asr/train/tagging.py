@@ -55,7 +55,7 @@ class TaggingTask(Task):
         self.epoch_batches = data.epoch_words // data.batch_words
         self.epoch_amount = float(data.epoch_words)
         self.carried: dict[str, Tensor] = {}
-        say(f"{recipe.epochs * data.epoch_words / len(train.words):.2f} passes over the text")
+        say(f"an epoch is {data.epoch_words / len(train.words):.2f} passes over the text")
 
     def start_epoch(self, curve: list[TaggingEpoch], done: int) -> Iterator[TaggedBatch]:
         return self.data.batches(len(curve), self.recipe.data.epoch_words, skip=done)
