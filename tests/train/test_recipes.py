@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_corpus import write_audio, write_manifest
 
-from asr.train.config import AcousticRecipe, load_recipe
+from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import Trained
-from asr.train.run import run_recipe
+from asr.train.run import MAKERS, PAGES, run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
 
@@ -51,6 +51,19 @@ def small_language(folder: Path) -> list[str]:
     ]
 
 
+def small_tagger(folder: Path) -> list[str]:
+    text = folder / "written.txt"
+    text.write_text("One, two?\tONE TWO\nThree four.\tTHREE FOUR\n" * 20)
+    return [
+        f"data.train=[{text}]",
+        f"data.dev=[{text}]",
+        f"data.speech={Path(__file__).parents[2] / 'recipes/written/speech.json'}",
+        "data.batch_words=80",
+        "data.epoch_words=80",
+        "model.rows=100",
+    ]
+
+
 def test_there_are_recipes():
     assert {path.parent.name for path in RECIPES} >= {"starter", "librispeech", "digits", "own_data"}
 
@@ -58,16 +71,18 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("path", RECIPES, ids=names)
 def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recipe = load_recipe(path, [])
-    acoustic = isinstance(recipe, AcousticRecipe)
-    overrides = small_acoustic(recipe, tmp_path) if isinstance(recipe, AcousticRecipe) else small_language(tmp_path)
+    if isinstance(recipe, AcousticRecipe):
+        overrides = small_acoustic(recipe, tmp_path)
+    else:
+        overrides = small_language(tmp_path) if isinstance(recipe, LanguageRecipe) else small_tagger(tmp_path)
     curves: list[Any] = []
 
     def no_bundle(run: Trained, *_rest: Any) -> Path:
         curves.append(run.curve)
         return run.checkpoint.parent
 
-    monkeypatch.setattr(f"asr.train.run.make_{'' if acoustic else 'language_'}bundle", no_bundle)
-    monkeypatch.setattr(f"asr.train.run.write_{'acoustic' if acoustic else 'language'}_page", no_bundle)
+    monkeypatch.setitem(MAKERS, recipe.kind, no_bundle)
+    monkeypatch.setitem(PAGES, recipe.kind, no_bundle)
     overrides += [
         "model.layers=2",
         "model.hidden_size=16",
