@@ -4,7 +4,6 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -92,9 +91,7 @@ class PronouncedModel(NgramModel):
     def __init__(self, model: NgramModel, lexicon: Lexicon):
         super().__init__(model.counts, model.arrays, model.path)
         self.lexicon = lexicon
-        ids = dict(zip(self.vocabulary, range(len(self.vocabulary)), strict=True))
-        # Of each word of the lexicon its id, or −1.
-        known = np.fromiter(map(ids.get, lexicon.vocabulary, repeat(-1)), dtype=np.int32, count=len(lexicon.vocabulary))
+        known = self.vocabulary.find(lexicon.vocabulary)  # of each word of the lexicon its id, or −1
         ranks = np.flatnonzero(known >= 0)
         unknown, entries = self.vocabulary.unknown, len(lexicon)
         # The entries of the word `id` are `_entries[_begins[id] : _ends[id]]`.

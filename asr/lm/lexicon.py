@@ -14,7 +14,7 @@ the words that can follow from the phones so far. Arrays:
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +130,8 @@ class Lexicon:
         if number is None:
             return []
         found = []
-        for entry in islice(self._given, self._first[number], None):
-            if self._words[entry] != number:
+        for place in range(self._first[number], len(self)):
+            if self._words[entry := self._given[place]] != number:
                 break
             found.append(self.pronunciation(entry))
         return found

@@ -17,6 +17,7 @@ SENTENCE_START = "<s>"
 SENTENCE_END = "</s>"
 SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)
 ASCII_CONTROL = bytes(range(32)) + b"\x7f"
+PADDED = 64  # bytes; strings that are all shorter are found several times faster
 AFTER_ALL = b"\xff"  # sorts after every byte of UTF-8
 
 
@@ -60,6 +61,22 @@ class SortedStrings:
         spelled = string.encode("utf-8", "replace")
         found = bisect_left(self, spelled)
         return found if found < len(self) and self[found] == spelled else None
+
+    def find(self, others: "SortedStrings") -> np.ndarray:
+        """The number of each of other strings among these, −1 where it is not one of them: int32 (others,)."""
+        width = max(int(np.diff(strings._starts).max(initial=1)) for strings in (self, others))
+        if width > PADDED or not len(self):
+            numbers = {string: number for number, string in enumerate(self)}
+            return np.array([numbers.get(string, -1) for string in others], dtype=np.int32)
+        mine, theirs = self._padded(width), others._padded(width)
+        places = np.searchsorted(mine, theirs).clip(max=len(self) - 1)
+        return np.where(mine[places] == theirs, places, -1).astype(np.int32)
+
+    def _padded(self, width: int) -> np.ndarray:
+        """The strings as an array of numpy's, (strings,)."""
+        padded = np.zeros((len(self), width), dtype=np.uint8)
+        padded[np.arange(width) < np.diff(self._starts)[:, None]] = np.frombuffer(self._text, dtype=np.uint8)
+        return padded.view(f"S{width}").ravel()
 
     def narrow(self, prefix: str, within: range | None = None) -> range:
         """The numbers of the strings that start with `prefix`; if one of them is `prefix` itself, it comes first.

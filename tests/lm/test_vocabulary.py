@@ -37,3 +37,11 @@ def test_the_special_words_are_there_or_it_is_no_vocabulary() -> None:
     assert [vocabulary.word(number) for number in special] == ["<unk>", "<s>", "</s>"]
     with pytest.raises(ValueError, match="</s>"):
         vocabulary_of({"<unk>", "<s>", "a"})
+
+
+@given(st.sets(LETTERS.filter(bool), max_size=30), st.sets(LETTERS.filter(bool), max_size=30), st.sampled_from([1, 99]))
+def test_strings_of_another_list_are_found(words: set[str], others: set[str], longest: int) -> None:
+    others = {*others, "z" * longest}  # a long one takes another way
+    mine, theirs = vocabulary_of(words | set(SPECIAL)), vocabulary_of(others | set(SPECIAL))
+    expected = [mine.get(word) for word in sorted(others | set(SPECIAL))]
+    assert mine.find(theirs).tolist() == [-1 if number is None else number for number in expected]
