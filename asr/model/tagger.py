@@ -18,6 +18,7 @@ from asr.errors import BundleError, one_line
 from asr.files import read_text
 from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
 from asr.model.session import open_session, run_graph
+from asr.model.tokens import CONTROL
 
 KIND = "tagger"  # in config.json
 GRAPH = "tagger.onnx"
@@ -68,7 +69,7 @@ def word_features(word: str, rows: int) -> tuple[int, ...]:
     Bloom embeddings"), its first and last three letters, and its length.
     """
     parts = (f"1{word}", f"2{word}", f"^{word[:3]}", f"{word[-3:]}$", f"={min(len(word), 15)}")
-    return tuple(crc32(part.encode()) % rows for part in parts)
+    return tuple(crc32(part.encode("utf-8", "replace")) % rows for part in parts)
 
 
 def extras(values: np.ndarray | None, count: int) -> np.ndarray:
@@ -98,7 +99,10 @@ class Tagger:
         self._path = graph or require_inside(folder, GRAPH, KIND)
         listed = require_inside(folder, LISTED, KIND)
         try:
-            self._listed = {word.lower(): word for word in read_text(listed).split()}
+            words = read_text(listed).split()
+            if wrong := [word for word in words if CONTROL.search(word)]:
+                raise ValueError(f"{wrong[0]!r:.40} is not a word")
+            self._listed = {word.lower(): word for word in words}
         except (OSError, ValueError) as error:
             raise BundleError(f"{listed}: cannot be read ({one_line(error)}); copy it again") from error
         self._session = open_session(self._path, threads=1)

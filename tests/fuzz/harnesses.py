@@ -22,6 +22,7 @@ import numpy as np
 from inputs import HOSTILE, SAMPLE, WORDS, audio_seeds, damage, json_text, number, samples
 from messages import messages, server
 from promises import BrokenPromise, kept
+from tagger_folder import write_tagger
 
 import asr
 from asr.audio.sources import duration, read_blocks
@@ -36,6 +37,7 @@ from asr.lm.ngram import NgramModel
 from asr.lm.trie import Trie
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine, open_engine
+from asr.model.tagger import GRAPH, LISTED, MARKS, Tagger
 from asr.model.tokens import CONTROL
 
 TEXT = ["the cat sat on the mat", "a cat sat", "the dog sat on a cat", "on a mat the dog sat"] * 2
@@ -75,6 +77,19 @@ def bundle(dice: random.Random, folder: Path) -> None:
         engine.advance([engine.start()], [SPEECH])
     else:
         engine.log_probs([SPEECH])
+
+
+def tagger(dice: random.Random, folder: Path) -> None:
+    model = write_tagger(folder / "model")
+    name = dice.choice((GRAPH, LISTED, "config.json"))
+    path = model / name
+    content = path.read_bytes()
+    path.write_bytes(json_text(dice, json.loads(content)) if name == "config.json" else damage(dice, content))
+    words = [*WORDS, dice.choice(("", "'", "x" * 5000, "日本", "\ud800"))] * dice.choice((1, 100))
+    pauses = [dice.choice((0.0, 0.5, -1.0, 1e300, float("nan"), float("inf"))) for _ in words]
+    for tag in Tagger(model).tag(words, pauses if dice.random() < 0.5 else None):
+        if CONTROL.search(tag.form) or tag.mark not in MARKS:
+            raise BrokenPromise(f"{tag}")
 
 
 def language_model(dice: random.Random, folder: Path) -> None:
@@ -247,7 +262,20 @@ def command_line(dice: random.Random, folder: Path) -> None:
 
 HARNESSES: dict[str, Callable[[random.Random, Path], None]] = {
     item.__name__: item
-    for item in (audio, bundle, language_model, lexicon, arpa, recipe, manifest, run, arguments, command_line, messages)
+    for item in (
+        audio,
+        bundle,
+        tagger,
+        language_model,
+        lexicon,
+        arpa,
+        recipe,
+        manifest,
+        run,
+        arguments,
+        command_line,
+        messages,
+    )
 }
 
 
