@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asr.recognize.batcher import Batcher
     from asr.recognize.endpoint import Endpoint
     from asr.recognize.offline import Recognition, Recognizer, load_model
+    from asr.recognize.punctuation import punctuate
     from asr.recognize.streaming import StreamingRecognizer
 
     __version__: str
@@ -62,11 +63,13 @@ __all__ = [
     "align",
     "load_bundle",
     "load_model",
+    "punctuate",
 ]
 
 _MODULES = (  # that define them; imported when a name is first used, so that Ctrl-C meanwhile is the program's own
     *("errors", "output.events", "output.transcript", "model.bundle", "decode.build"),
     *("recognize.endpoint", "recognize.offline", "recognize.align", "recognize.streaming", "recognize.batcher"),
+    "recognize.punctuation",
 )
 
 logging.getLogger("asr").addHandler(logging.NullHandler())

@@ -157,6 +157,7 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
     written, parts = store.read(PLAN), []
     if written is not None:
         first, *rest = map(json.loads, written.decode().splitlines())
+        first.setdefault("style", "spoken")  # of version 0.2
         if different := [name for name in settings if first.get(name) != settings[name]]:
             raise AsrError(
                 f"{store.path}: was begun with another {different[0].replace('_', ' ')} "

@@ -82,7 +82,7 @@ def transcribe_all(
     """
     bundle, store, suffix = load_bundle(settings.model), Store(settings.output), "parquet" if parquet else "jsonl"
     described = {"model": settings.model, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
-    described["rows"] = suffix
+    described |= {"rows": suffix, "style": settings.style}
     recordings = list_recordings(sources, on_error)
     processors = connect(cluster) if cluster else os.cpu_count() or 1
     workers = workers or processors
@@ -254,8 +254,9 @@ def _table(rows: Sequence[Row]) -> bytes:
     text, number = pyarrow.string(), pyarrow.float64()
     timed = [("start", number), ("end", number)]
     segment = pyarrow.struct([*timed, ("text", text)])
-    word = pyarrow.struct([("word", text), *timed, ("confidence", number)])
-    fields = [("path", text), ("offset", number), ("text", text), ("segments", pyarrow.list_(segment))]
+    word = pyarrow.struct([("word", text), ("written", text), *timed, ("confidence", number)])
+    fields = [("path", text), ("offset", number), ("text", text), ("spoken", text)]
+    fields += [("segments", pyarrow.list_(segment))]
     fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number), ("error", text)]
     schema = pyarrow.schema([*fields, ("model", text), ("version", text)])
     content = io.BytesIO()

@@ -22,7 +22,7 @@ from asr.bulk.store import Store, local_file
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError, AudioError, one_line
 from asr.model.engine import Frames
-from asr.output.transcript import Transcript
+from asr.output.transcript import Style, Transcript
 from asr.output.writers import render
 from asr.recognize.offline import WINDOW_SECONDS, Recognizer
 
@@ -37,13 +37,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """model: a name or a folder. formats: of files to write beside the rows. patience: replaces that of the module."""
+    """model: a name or a folder. formats: of files to write beside the rows. patience: replaces that of the module.
+    style: of texts, as that of `Recognizer`.
+    """
 
     model: str
     decoding: DecoderOptions
     output: str
     formats: tuple[str, ...] = ()
     patience: float | None = None
+    style: Style = "written"
 
 
 @dataclass(frozen=True)
@@ -130,14 +133,13 @@ class Worker:
 
 
 def make_row(settings: Settings, recording: Recording, transcript: Transcript | None, error: str | None) -> Row:
-    words = [word.to_dict() for word in transcript.words] if transcript else []
-    segments = [segment.to_dict() for segment in transcript.segments] if transcript else []
+    whole: Row = transcript.to_dict() if transcript else {"text": "", "segments": []}
     return {
         "path": recording.path,
         **({"offset": recording.offset} if recording.offset or recording.duration is not None else {}),
-        "text": transcript.text if transcript else "",
-        "segments": [{name: segment[name] for name in ("start", "end", "text")} for segment in segments],
-        "words": words,
+        **{name: whole[name] for name in ("text", "spoken") if name in whole},
+        "segments": [{name: segment[name] for name in ("start", "end", "text")} for segment in whole["segments"]],
+        "words": [word for segment in whole["segments"] for word in segment["words"]],
         "confidence": round(transcript.confidence, 3) if transcript else 0.0,
         "duration": round(transcript.duration, 3) if transcript else 0.0,
         "error": error,
@@ -166,7 +168,7 @@ def _start(settings: Settings) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     _settings, _store = settings, Store(settings.output)
-    _recognizer = Recognizer(settings.model, settings.decoding, threads=1)
+    _recognizer = Recognizer(settings.model, settings.decoding, threads=1, style=settings.style)
 
 
 def _recognize(job: Job) -> list[Row]:

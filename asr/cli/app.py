@@ -18,6 +18,7 @@ from asr.cli.models import models
 from asr.cli.options import Command, spread
 from asr.cli.plot import plot
 from asr.cli.prepare import prepare
+from asr.cli.punctuate import punctuate
 from asr.cli.runs import runs
 from asr.cli.serve import serve
 from asr.cli.train import train
@@ -31,7 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster, and reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (transcribe, listen, serve, bulk, align, evaluate, models, train, runs, average, export, tune):
+commands = (transcribe, listen, serve, bulk, align, punctuate, evaluate, models, train, runs, average, export, tune)
+for command in commands:
     app.command(cls=Command)(spread(command))
 app.add_typer(lm, name="lm")
 app.add_typer(lexicon, name="lexicon")

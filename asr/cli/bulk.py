@@ -38,6 +38,7 @@ def bulk(
         list[str] | None,
         Option("--format", "-f", click_type=click.Choice([*FORMATS]), help="Files to write for each recording, too."),
     ] = None,
+    style: options.Style = None,
     model: options.Model = DEFAULT_MODEL,
     workers: Annotated[int, Option(min=0, help="Processes; 0 for one per core.")] = 0,
     cluster: Annotated[
@@ -55,7 +56,8 @@ def bulk(
 ) -> None:
     """Transcribe thousands of recordings; go on where a run ended.
 
-    The output gets parts of up to 200 rows (path, text, segments, words, confidence, duration, error, model, version),
+    The output gets parts of up to 200 rows (path, text, spoken, segments, words, confidence, duration, error, model,
+    version; spoken only beside a written text),
     errors.jsonl and summary.json. A part is there whole or not at all; the same command again does what is missing. A
     recording that cannot be read, or twice ends the process that reads it, is a row with an error. The exit code is 1
     as long as the output has errors.
@@ -73,9 +75,11 @@ def bulk(
     if cluster is not None and cluster not in ("auto", "local") and not cluster.startswith("ray://"):
         raise typer.BadParameter("write auto, local, or an address: ray://HOST:10001", param_hint="--cluster")
     decoder = decoding.options()
-    make_decoder(decoder, options.load_model(model, None))  # says what is wrong before the processes start
+    bundle = options.load_model(model, None)
+    make_decoder(decoder, bundle)  # says what is wrong before the processes start
     name = model if not Path(model).is_dir() else str(Path(model).absolute())
-    settings = Settings(name, decoder, output, tuple(dict.fromkeys(format or ())), patience)
+    formats, chosen = tuple(dict.fromkeys(format or ())), options.chosen_style(style, bundle)
+    settings = Settings(name, decoder, output, formats, patience, chosen)
     problems = 0
 
     def report(problem: object) -> None:

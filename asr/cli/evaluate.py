@@ -59,10 +59,12 @@ def evaluate(
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         paths = (entry.source for entry in entries)
         if streaming:
-            live = StreamingRecognizer(bundle, decoder, ENDPOINT if endpoints else None, threads=threads)
+            ends = ENDPOINT if endpoints else None
+            live = StreamingRecognizer(bundle, decoder, ends, threads=threads, style="spoken")
             recognitions = [transcribe_live(live, path, instability, on_progress) for path in paths]
         else:
-            recognitions = [*Recognizer(bundle, decoder, batch_size, threads).transcribe_all(paths, on_progress)]
+            recognizer = Recognizer(bundle, decoder, batch_size, threads, style="spoken")
+            recognitions = [*recognizer.transcribe_all(paths, on_progress)]
     elapsed = time.perf_counter() - started
     failures = [recognition.error for recognition in recognitions if recognition.error is not None]
     for failure in failures:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Self
@@ -76,6 +77,7 @@ def listen(
     selection: options.Selection,
     output: options.Output = None,
     format: options.LiveFormat = None,
+    style: options.Style = None,
     layout: options.TextLayout,
     save_audio: Annotated[Path | None, Option(help="Keep the audio: a .wav, .flac, .ogg or .mp3 file.")] = None,
     force: options.Force = False,
@@ -104,8 +106,9 @@ def listen(
     bundle = options.load_model(model, language)
     second = None
     if second_pass not in (None, options.NO_SECOND_PASS):
-        second = Recognizer(options.load_model(second_pass, language), decoder, threads=threads)
-    recognizer = StreamingRecognizer(bundle, decoder, endpoint, second, threads)
+        second = Recognizer(options.load_model(second_pass, language), decoder, threads=threads, style="spoken")
+    make = partial(StreamingRecognizer, style=options.chosen_style(style, bundle))
+    recognizer = make(bundle, decoder, endpoint, second, threads)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)
     with (
         ended_by_signals(source.stop),
@@ -116,7 +119,7 @@ def listen(
     ):
         complain(f"listening to {name} at {source.rate} Hz; Ctrl-C ends")
         others = range(source.channels - 1)
-        recognizers = [recognizer, *(StreamingRecognizer(recognizer, decoder, endpoint, second) for _ in others)]
+        recognizers = [recognizer, *(make(recognizer, decoder, endpoint, second) for _ in others)]
         recognize(source, recognizers, text, audio, display)
     if text.failed or audio.failed:
         raise typer.Exit(1)

@@ -26,6 +26,8 @@ from asr.errors import AsrError, AudioError, one_line
 from asr.files import read_text
 from asr.model.bundle import Bundle, load_bundle
 from asr.model.session import MAX_THREADS
+from asr.model.tagger import find_tagger
+from asr.output import transcript
 from asr.output.subtitles import LAYOUT, Layout
 from asr.output.writers import FORMATS, LIVE_FORMATS
 from asr.recognize.offline import MAX_BATCH_SIZE
@@ -60,6 +62,14 @@ Output = Annotated[Path | None, Option("--output", "-o", help="File to write ins
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
 Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
 Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
+Style = Annotated[
+    str | None,
+    Option(
+        click_type=click.Choice(get_args(transcript.Style)),
+        help="written: sentences, capitals and numbers, the default where a model for that is installed; ctm, textgrid"
+        " and jsonl are always spoken.",
+    ),
+]
 Threads = Annotated[int, Option(min=0, max=MAX_THREADS, help="Processor threads; 0 for one per core.")]
 BatchSize = Annotated[
     int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
@@ -271,6 +281,16 @@ def load_model(model: str, language: str | None) -> Bundle:
     if spoken not in (known.lower(), bundle.config.language):
         raise AsrError(f"{bundle.config.name}: {known} only; for '{language}' name another model with --model")
     return bundle
+
+
+def chosen_style(style: str | None, bundle: Bundle) -> transcript.Style:
+    """The style that was asked for, or the one that can be had. BadParameter if it cannot."""
+    if style != "spoken" and find_tagger(bundle.config.language) is not None:
+        return "written"
+    if style == "written":
+        problem = f"no model of written {language_name(bundle)} is installed; choose spoken"
+        raise typer.BadParameter(problem, param_hint="--style")
+    return "spoken"
 
 
 def language_name(bundle: Bundle) -> str:

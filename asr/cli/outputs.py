@@ -78,12 +78,15 @@ def check_writable(path: Path, option: str = "--output", make_folder: bool = Fal
                 pass
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError."""
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file, whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError.
+
+    text: also in parts.
+    """
     with _explained(path, "--output"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
 
 
 @contextmanager
@@ -111,7 +114,7 @@ class TextOutput:
         self._write(writer.begin(), "")
 
     def add(self, segment: Segment) -> None:
-        self._write(self._writer.add(segment), f"{segment.text}\n")
+        self._write(self._writer.add(segment), f"{segment.written}\n")
 
     def close(self) -> None:
         if self._file is not None:

@@ -12,6 +12,7 @@ from asr.cli.messages import complain
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DEFAULT_DECODER
 from asr.errors import AsrError
+from asr.model.engine import Model
 from asr.recognize.batcher import Batcher
 from asr.recognize.offline import DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import STREAMING_MODEL
@@ -35,6 +36,7 @@ def serve(
     port: Annotated[int, Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     vosk_port: Annotated[int | None, Option(min=0, max=65535, help="Another one, for clients of vosk-server.")] = None,
     wyoming_port: Annotated[int | None, Option(min=0, max=65535, help="For Home Assistant; without a token.")] = None,
+    style: options.Style = None,
     model: options.Model = DEFAULT_MODEL,
     live_model: LiveModel = STREAMING_MODEL,
     second_pass: SecondPass = None,
@@ -86,11 +88,15 @@ def serve(
     )
     sockets = [listen_at(host, number) for number in (port, vosk_port) if number is not None]
     wyoming = listen_at(host, wyoming_port) if wyoming_port is not None else None
-    recognizer = Recognizer(bundle, decoding, threads=threads)
-    second = recognizer if second_pass == model else second_pass if second_pass != options.NO_SECOND_PASS else None
+    chosen = options.chosen_style(style, bundle)
+    recognizer = Recognizer(bundle, decoding, threads=threads, style=chosen)
+    second: Model | None = second_pass if second_pass != options.NO_SECOND_PASS else None
+    if second_pass == model:
+        second = Recognizer(recognizer, decoding, style="spoken")  # of the same open model
     # One thread advances all streams; more of them in the model would take the processor from the others.
-    batcher = Batcher(options.load_model(live_model, None), decoding, second, threads=1)
-    recognizers = {item.bundle.config.name: item for item in (recognizer, Recognizer(batcher, decoding))}
+    batcher = Batcher(options.load_model(live_model, None), decoding, second, threads=1, style=chosen)
+    files = (recognizer, Recognizer(batcher, decoding, style=chosen))
+    recognizers = {item.bundle.config.name: item for item in files}
     language = bundle.config.language, options.language_name(bundle).lower()
     service = Service(recognizers, batcher, language, settings)
 

@@ -18,7 +18,7 @@ from asr.cli.outputs import Guard, check_writable, write_text
 from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
 from asr.output.transcript import Segment, merge_channels
-from asr.output.writers import TxtWriter, render
+from asr.output.writers import SPOKEN_FORMATS, TxtWriter, render
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognition, Recognizer, Source
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
@@ -44,6 +44,7 @@ def transcribe(
         bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
     ] = False,
     part: options.Part,
+    style: options.Style = None,
     layout: options.TextLayout,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
@@ -79,7 +80,9 @@ def transcribe(
     left, kept = without_kept(left, targets, guard)
     written = 0
     if left:
-        recognizer = Recognizer(options.load_model(model, language), decoder, batch_size, threads)
+        bundle = options.load_model(model, language)
+        chosen = options.chosen_style(style if {*formats} - {*SPOKEN_FORMATS} else "spoken", bundle)
+        recognizer = Recognizer(bundle, decoder, batch_size, threads, style=chosen)
         run = Run(recognizer, part, formats, layout, targets, len(files) > 1)
         with shown_warnings("asr.audio"):
             run(left)

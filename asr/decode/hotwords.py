@@ -34,6 +34,23 @@ def parse_hotwords(
     or a mapping from phrases to boosts. Without a boost a phrase gets its `default_boost`. ArgumentError names a phrase
     that the tokens cannot spell, or that nobody can pronounce, or a bad boost.
     """
+    items = _split_hotwords(hotwords)
+    if len(items) > MAX_PHRASES:
+        raise ArgumentError(f"hotwords: {len(items):,} phrases; give at most {MAX_PHRASES:,}")
+    parsed = {}
+    for phrase, boost, item in items:
+        if len(phrase) > MAX_PHRASE:
+            raise ArgumentError(f"hotword '{phrase[:40]}…': {len(phrase):,} letters; give at most {MAX_PHRASE}")
+        if CONTROL.search(phrase):
+            raise ArgumentError(f"hotword '{phrase}': it has control characters; leave them out")
+        if phrase or boost is not None:
+            form = _spelled(phrase, tokens) if pronunciations is None else _pronounceable(phrase, pronunciations)
+            parsed[form] = default_boost(phrase) if boost is None else _checked(boost, item)
+    return parsed
+
+
+def _split_hotwords(hotwords: Hotwords) -> list[tuple[str, object, str]]:
+    """Phrases as they were given, their boosts, None without one, and the text of both. ArgumentError."""
     if isinstance(hotwords, Mapping):
         items: list[tuple] = [(phrase, boost, f"{phrase}:{boost}") for phrase, boost in hotwords.items()]
     else:
@@ -45,19 +62,13 @@ def parse_hotwords(
                 f"hotwords: {hotwords!r:.80} is neither text, a list of phrases, nor a mapping from phrases to boosts"
             ) from None
         items = [(phrase, number if colon else None, item.strip()) for item, phrase, colon, number in parted]
-    if len(items) > MAX_PHRASES:
-        raise ArgumentError(f"hotwords: {len(items):,} phrases; give at most {MAX_PHRASES:,}")
-    parsed = {}
-    for phrase, boost, item in items:
-        phrase = " ".join(str(phrase).translate(APOSTROPHES).split())
-        if len(phrase) > MAX_PHRASE:
-            raise ArgumentError(f"hotword '{phrase[:40]}…': {len(phrase):,} letters; give at most {MAX_PHRASE}")
-        if CONTROL.search(phrase):
-            raise ArgumentError(f"hotword '{phrase}': it has control characters; leave them out")
-        if phrase or boost is not None:
-            form = _spelled(phrase, tokens) if pronunciations is None else _pronounceable(phrase, pronunciations)
-            parsed[form] = default_boost(phrase) if boost is None else _checked(boost, item)
-    return parsed
+    return [(" ".join(str(phrase).translate(APOSTROPHES).split()), boost, item) for phrase, boost, item in items]
+
+
+def hotword_cases(hotwords: Hotwords) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The words of phrases in lower case, and as they were given, of those that have capitals."""
+    phrases = [phrase for phrase, _, _ in _split_hotwords(hotwords)]
+    return {(*phrase.lower().split(),): (*phrase.split(),) for phrase in phrases if phrase != phrase.lower()}
 
 
 def _checked(boost: object, item: str) -> float:

@@ -8,7 +8,7 @@ from asr.output.transcript import Segment, Word
 
 @dataclass(frozen=True)
 class Partial:
-    """Text of the utterance in progress.
+    """Text of the utterance in progress, as it is spoken.
 
     stable_prefix: the words at the start of `text` that no further audio will change. (A second pass still may.)
     """
@@ -28,11 +28,16 @@ class _Finished:
 
     @property
     def text(self) -> str:
-        """The words of the segment."""
+        """The words of the segment as they are spoken."""
         return self.segment.text
 
+    @property
+    def written(self) -> str:
+        """The text as people write it, where it has that form."""
+        return self.segment.written
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.utterance}: {self.text!r}{_times(self.segment.words)})"
+        return f"{type(self).__name__}({self.utterance}: {self.written!r}{_times(self.segment.words)})"
 
 
 class Final(_Finished):

@@ -1,11 +1,10 @@
 """Subtitles: words cut into cues, and the times of the cues."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from asr.output.transcript import SEGMENT_PAUSE, Segment, Word
+from asr.output.transcript import SEGMENT_PAUSE, Segment, Word, ends_sentence
 
 CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
 READING_SPEED = 17  # characters a second, of an adult (Netflix's guideline)
@@ -26,7 +25,6 @@ class Layout:
 
 
 LAYOUT = Layout()
-SENTENCE_END = re.compile(r"[.?!…][\"'”’»)]*$")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ def subtitle_cues(
     """
     cues = []
     for channel in sorted({segment.channel for segment in segments}, key=lambda channel: channel or 0):
-        groups = _cut([word for segment in segments if segment.channel == channel for word in segment.words], layout)
+        own = (segment for segment in segments if segment.channel == channel)
+        groups = _cut([word for segment in own for word in segment.written_words], layout)
         times = in_order([(group[0].start, group[-1].end) for group in groups], CUE_MINIMUM, free_from)
         for number, (group, (start, end)) in enumerate(zip(groups, times, strict=True)):
             room = times[number + 1][0] if number + 1 < len(times) else end if until is None else to_milliseconds(until)
@@ -119,7 +118,7 @@ def _cost(words: Sequence[Word], first: int, end: int, layout: Layout) -> tuple[
     if following is None:
         return 0, pauses, round(1e6 * roughness)
     missing = to_milliseconds(cue[0].start) + CUE_MINIMUM - to_milliseconds(following.start)
-    if not SENTENCE_END.search(cue[-1].text):
+    if not ends_sentence(cue[-1].text, following.text):
         roughness += 1 - min(max(0.0, following.start - cue[-1].end), SEGMENT_PAUSE) / SEGMENT_PAUSE
     return max(0, missing), pauses, round(1e6 * roughness)
 

@@ -1,13 +1,25 @@
 """Results of recognition: words with times, grouped into segments, grouped into a transcript."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
+
+from asr.errors import ArgumentError
+
+Style = Literal["written", "spoken"]  # of texts; what has no written form is shown as it is spoken
 
 # A silence this long between two words ends a segment; shorter ones are ordinary breath.
 SEGMENT_PAUSE = 0.6  # seconds
 # Two subtitle lines of 42 characters, the broadcasters' usual limit, fit one segment.
 SEGMENT_CHARACTERS = 84
+
+SENTENCE_END = re.compile(r"[.?!…][\"'”’»)]*$")
+CLAUSE_END = re.compile(r"[,;:–—]$")
+TITLES = {  # as they are written before a name
+    **{"doctor": "Dr.", "mister": "Mr.", "missus": "Mrs.", "professor": "Prof.", "saint": "St."},
+    **{"dr": "Dr.", "mr": "Mr.", "mrs": "Mrs.", "ms": "Ms."},
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +34,10 @@ class Phone:
 
 @dataclass(frozen=True, repr=False)
 class Word:
-    """One word: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1.
+    """One word, as it is spoken: `start` and `end` in seconds from the start of the audio, `confidence` in 0…1.
 
+    written: as people write it, with the mark after it ("John,", "$25."). Of what several words are written as, the
+    first one has all and the others "". None where nothing was written.
     phones: of a word that was aligned by a model that spells phones.
     spoken: False of a word of an aligned text that the recording does not have; it stands, without any length, where
     the word before it ends.
@@ -35,15 +49,19 @@ class Word:
     confidence: float
     phones: tuple[Phone, ...] = ()
     spoken: bool = True
+    written: str | None = None
 
     def __repr__(self) -> str:
         return f"Word({self.text!r}, {self.start:.2f}, {self.end:.2f}, {self.confidence:.2f})"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `word`, `start`, `end`, `confidence`, to three decimals; `phones` if any; `spoken` if it is not."""
+        """For JSON: `word`, `start`, `end`, `confidence`, to three decimals; `written`, `phones` if any; `spoken` if it
+        is not.
+        """
+        written = {} if self.written is None else {"written": self.written}
         unspoken = {} if self.spoken else {"spoken": False}
         phones = [{"phone": phone.text, **_rounded(phone)} for phone in self.phones]
-        return {"word": self.text, **_rounded(self), **unspoken, **({"phones": phones} if phones else {})}
+        return {"word": self.text, **written, **_rounded(self), **unspoken, **({"phones": phones} if phones else {})}
 
 
 def _rounded(item: Word | Phone) -> dict[str, float]:
@@ -59,8 +77,18 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """The words, with spaces between them."""
+        """The words as they are spoken, with spaces between them."""
         return " ".join(word.text for word in self.words)
+
+    @property
+    def written_words(self) -> tuple[Word, ...]:
+        """See `written_words`."""
+        return written_words(self.words)
+
+    @property
+    def written(self) -> str:
+        """The text as people write it, where it has that form."""
+        return " ".join(word.text for word in self.written_words)
 
     @property
     def start(self) -> float:
@@ -73,22 +101,30 @@ class Segment:
         return self.words[-1].end
 
     def __repr__(self) -> str:
-        return f"<Segment {self.start:.2f}–{self.end:.2f} s: {_shortened(self.text)}>"
+        return f"<Segment {self.start:.2f}–{self.end:.2f} s: {_shortened(self.written)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `channel` if there is one, `start`, `end`, `text`, `words`; seconds rounded to milliseconds."""
+        """For JSON: `channel` if there is one, `start`, `end`, `text`, `words`; seconds rounded to milliseconds.
+
+        The text is the written one if there is one, and `spoken` then has the other.
+        """
         return {
             **({"channel": self.channel} if self.channel is not None else {}),
             "start": round(self.start, 3),
             "end": round(self.end, 3),
-            "text": self.text,
+            **_texts(self),
             "words": [word.to_dict() for word in self.words],
         }
 
 
+def _texts(item: "Segment | Transcript") -> dict[str, str]:
+    spoken = {"spoken": item.text} if any(word.written is not None for word in item.words) else {}
+    return {"text": item.written, **spoken}
+
+
 @dataclass(frozen=True)
 class Alternative:
-    """One reading of a whole recording; natural logs.
+    """One reading of a whole recording, as it is spoken; natural logs.
 
     acoustic: its score without a language model. rescoring: what a recurrent one added to it. score: in all.
     """
@@ -111,7 +147,9 @@ class Alternative:
 
 @dataclass(frozen=True, repr=False)
 class Transcript:
-    """The words of one recording of `duration` seconds, or of a part of it that begins at `start`; its str is its text.
+    """The words of one recording of `duration` seconds, or of a part of it that begins at `start`.
+
+    Its str is `written`.
 
     alternatives: the n-best readings, best first; the first is that of the segments.
     language: of the model, such as "en".
@@ -130,13 +168,23 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The words, with spaces between them."""
+        """The words as they are spoken, with spaces between them."""
         return " ".join(segment.text for segment in self.segments)
+
+    @property
+    def written(self) -> str:
+        """The text as people write it, where it has that form."""
+        return " ".join(segment.written for segment in self.segments)
 
     @property
     def words(self) -> tuple[Word, ...]:
         """Those of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
+
+    @property
+    def written_words(self) -> tuple[Word, ...]:
+        """See `written_words`."""
+        return written_words(self.words)
 
     @property
     def confidence(self) -> float:
@@ -145,52 +193,118 @@ class Transcript:
         return sum(word.confidence for word in words) / len(words) if words else 0.0
 
     def __str__(self) -> str:
-        return self.text
+        return self.written
 
     def __repr__(self) -> str:
-        return f"<Transcript {self.duration:.2f} s, words: {len(self.words)}: {_shortened(self.text)}>"
+        return f"<Transcript {self.duration:.2f} s, words: {len(self.words)}: {_shortened(self.written)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, as the json format: `duration`, `text`, `segments`; `start`, `language`, `alternatives` if any."""
+        """For JSON, as the json format: `duration`, `text`, `segments`; `start`, `language`, `spoken`, `alternatives`
+        if any.
+        """
         return {
             **({"start": round(self.start, 3)} if self.start else {}),
             "duration": round(self.duration, 3),
             **({"language": self.language} if self.language else {}),
-            "text": self.text,
+            **_texts(self),
             "segments": [segment.to_dict() for segment in self.segments],
             **({"alternatives": [item.to_dict() for item in self.alternatives]} if len(self.alternatives) > 1 else {}),
         }
 
-    def to_srt(self) -> str:
+    def to_srt(self, style: Style = "written") -> str:
         """SubRip subtitles of at most two lines of 42 characters."""
-        return self._in_format("srt")
+        return self._in_format("srt", style)
 
-    def to_vtt(self) -> str:
+    def to_vtt(self, style: Style = "written") -> str:
         """WebVTT subtitles of at most two lines of 42 characters."""
-        return self._in_format("vtt")
+        return self._in_format("vtt", style)
 
-    def _in_format(self, name: str) -> str:
+    def _in_format(self, name: str, style: Style) -> str:
         from asr.output.writers import render  # which imports this module
 
-        return render(self, name, "")
+        segments = self.segments
+        if check_style(style) == "spoken":
+            segments = tuple(
+                replace(segment, words=tuple(replace(word, written=None) for word in segment.words))
+                for segment in segments
+            )
+        return render(replace(self, segments=segments), name, "")
 
 
 def _shortened(text: str, characters: int = 60) -> str:
     return repr(text if len(text) <= characters else text[: characters - 1] + "…")
 
 
-def split_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
-    """Group words into segments: a new one after a pause, or when a subtitle would overflow."""
-    segments: list[list[Word]] = []
-    characters = 0
+def check_style(style: object) -> Style:
+    """ArgumentError if there is no such style."""
+    for known in get_args(Style):
+        if style == known:
+            return known
+    raise ArgumentError(f"style: {style!r:.40}; choose {' or '.join(get_args(Style))}")
+
+
+def written_words(words: Iterable[Word]) -> tuple[Word, ...]:
+    """The words as they are written, with the times of the first and the last spoken one, and the lowest confidence."""
+    return tuple(
+        replace(group[0], text=text, written=None, end=group[-1].end, confidence=min(word.confidence for word in group))
+        for text, group in _written_groups(words)
+    )
+
+
+def _written_groups(words: Iterable[Word]) -> list[tuple[str, list[Word]]]:
+    """What is written as one, and its words."""
+    groups: list[tuple[str, list[Word]]] = []
     for word in words:
-        paused = segments and word.start - segments[-1][-1].end > SEGMENT_PAUSE
-        if not segments or paused or characters + 1 + len(word.text) > SEGMENT_CHARACTERS:
-            segments.append([])
-            characters = -1  # no space before the first word
-        characters += 1 + len(word.text)
-        segments[-1].append(word)
+        if word.written == "" and groups:
+            groups[-1][1].append(word)
+        else:
+            groups.append((word.text if word.written is None else word.written, [word]))
+    return groups
+
+
+def ends_sentence(word: str, following: str) -> bool:
+    """Whether a sentence ends between two written words: the last full stop may be that of "Dr." or "p.m."."""
+    if not SENTENCE_END.search(word) or word in TITLES.values():
+        return False
+    return not re.search(r"\w\.\w\.$", word) or following[:1].isupper()
+
+
+def split_segments(words: Iterable[Word]) -> tuple[Segment, ...]:
+    """Group words into segments: a new one after a pause, or when a subtitle would overflow, then where a sentence or
+    a clause ends if possible.
+
+    What is written as one stays together. More words change nothing but the last segment.
+    """
+    segments: list[list[Word]] = []
+    texts: list[str] = []  # of the segment in progress
+    groups: list[list[Word]] = []
+
+    def cut(place: int) -> None:
+        segments.append([word for group in groups[:place] for word in group])
+        del texts[:place], groups[:place]
+
+    for text, group in _written_groups(words):
+        if groups and group[0].start - groups[-1][-1].end > SEGMENT_PAUSE:
+            cut(len(groups))
+        texts.append(text)
+        groups.append(group)
+        while len(texts) > 1 and sum(map(len, texts)) + len(texts) - 1 > SEGMENT_CHARACTERS:
+            cut(_best_cut(texts))
+    if groups:
+        cut(len(groups))
     return tuple(Segment(tuple(segment)) for segment in segments)
+
+
+def _best_cut(texts: Sequence[str]) -> int:
+    """How many of the texts, which are too long by the last one, make a segment: to the last sentence end, or to the
+    end of a clause in the second half, or all but one.
+    """
+    places = range(len(texts) - 1, 0, -1)
+    if ends := [place for place in places if ends_sentence(texts[place - 1], texts[place])]:
+        return ends[0]
+    half = SEGMENT_CHARACTERS // 2
+    clauses = (place for place in places if CLAUSE_END.search(texts[place - 1]) and len(" ".join(texts[:place])) > half)
+    return next(clauses, len(texts) - 1)
 
 
 Timed = TypeVar("Timed", Word, Phone)

@@ -1,5 +1,8 @@
 """A transcript as text in one of the usual formats: txt, json, srt, vtt, ass, tsv, ctm, textgrid, jsonl.
 
+Texts are as people write them where words have that form; ctm, textgrid and jsonl, which are for scoring, phonetics and
+training, have the words as they are spoken, and json both.
+
 A writer class for each format that can be written live, after Whisper's `utils.py`, and a function for each other. They
 are given the name of one recording and return text, which the caller saves. Names must be printable; in JSON, any in
 UTF-8.
@@ -57,7 +60,7 @@ class TxtWriter(Writer):
         return self.add(*transcript.segments) or "\n"
 
     def add(self, *segments: Segment) -> str:
-        return "".join(f"{self._times(segment)}{_label(segment.channel)}{segment.text}\n" for segment in segments)
+        return "".join(f"{self._times(segment)}{_label(segment.channel)}{segment.written}\n" for segment in segments)
 
     def _times(self, segment: Segment) -> str:
         start, end = (_timestamp(to_milliseconds(seconds), ".") for seconds in (segment.start, segment.end))
@@ -190,9 +193,8 @@ class TsvWriter(Writer):
     def add(self, *segments: Segment) -> str:
         rows = []
         for segment in segments:
-            text = _label(segment.channel) + " ".join(
-                segment.text.split()
-            )  # a tab in the text would be a fourth column
+            words = " ".join(segment.written.split())  # a tab in the text would be a fourth column
+            text = _label(segment.channel) + words
             rows.append(f"{to_milliseconds(segment.start)}\t{to_milliseconds(segment.end)}\t{text}\n")
         return "".join(rows)
 
@@ -291,6 +293,7 @@ LIVE_FORMATS: dict[str, type[Writer]] = {
 WHOLE_FORMATS: dict[str, Callable[[Transcript, str], str]] = {"textgrid": textgrid, "jsonl": jsonl}
 FORMATS = (*LIVE_FORMATS, *WHOLE_FORMATS)
 EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
+SPOKEN_FORMATS = ("ctm", "textgrid", "jsonl")  # without the written form
 
 
 def render(transcript: Transcript, format: str, name: str, layout: Layout = LAYOUT) -> str:

@@ -26,8 +26,10 @@ from asr.decode.hotwords import Hotwords
 from asr.errors import AudioError
 from asr.model.engine import Model, open_streaming_engine
 from asr.output.events import Event
+from asr.output.transcript import Style, check_style
 from asr.recognize.endpoint import Endpoint
 from asr.recognize.streaming import ENDPOINT, PIECE, STREAMING_MODEL, LiveStream, make_second_pass
+from asr.recognize.written import find_formatter
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,12 @@ class Batcher:
         threads: int = 0,
         executor: Executor | None = None,
         providers: Sequence[str] = (),
+        style: Style = "written",
     ):
         self.engine = open_streaming_engine(model, threads, providers)
         self.options = DecoderOptions(decoder) if isinstance(decoder, str) else decoder
         self.decoder = make_decoder(self.options, self.engine.bundle)
+        self.style = check_style(style)
         self.second_pass = make_second_pass(second_pass, decoder, threads)
         self._own_executor: Executor | None = None
         if second_pass is not None and executor is None:
@@ -68,10 +72,14 @@ class Batcher:
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
         """A new stream; a decoder is built for its `hotwords`, instead of the batcher's."""
-        decoder = self.decoder
+        decoder, options = self.decoder, self.options
         if hotwords is not None:
-            decoder = make_decoder(replace(self.options, hotwords=hotwords), self.engine.bundle)
-        live = LiveStream(self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set())
+            options = replace(options, hotwords=hotwords)
+            decoder = make_decoder(options, self.engine.bundle)
+        formatter = find_formatter(self.style, self.engine.bundle.config.language, options.hotwords)
+        live = LiveStream(
+            self.engine, decoder, endpoint, self.second_pass, self.executor, lambda _: self.news.set(), formatter
+        )
         stream = BatchedStream(self)
         self._streams[stream] = live
         return stream

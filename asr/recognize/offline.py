@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from asr.decode.hotwords import Hotwords
 from asr.decode.word_times import shift, sounding
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Frames, Model, StreamingEngine, open_engine
-from asr.output.transcript import Alternative, Segment, Transcript, Word, split_segments, within
+from asr.output.transcript import Alternative, Segment, Style, Transcript, Word, check_style, split_segments, within
+from asr.recognize.written import Writing, find_formatter
 
 DEFAULT_MODEL = "en-bilstm"
 # A long recording is recognised in windows. The model's memory reaches a second or two, so log-probabilities
@@ -72,6 +74,9 @@ class Recognition:
 @dataclass
 class _Job:
     source: Source
+    writing: Writing | None = None
+    written: list[str] = field(default_factory=list)  # as Word.written, of its first words
+    passed: int = 0  # words to `writing`
     samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
     level: Level = field(default_factory=Level)
@@ -79,6 +84,17 @@ class _Job:
     @property
     def start(self) -> float:
         return self.source.start if isinstance(self.source, Excerpt) else 0.0
+
+    def write(self, words: Sequence[Word], complete: bool) -> tuple[Word, ...]:
+        """Those of the recording's words so far that have a written form that no more words change; all if none is to
+        be made.
+        """
+        if self.writing is None:
+            return tuple(words)
+        stop = len(words) if complete else max(self.passed, len(words) - 1)  # the last one may still become longer
+        self.written += self.writing.add(words[self.passed : stop], complete)
+        self.passed = stop
+        return tuple(replace(word, written=text) for word, text in zip(words, self.written, strict=False))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The audio up to its end or to an AudioError."""
@@ -104,6 +120,7 @@ class Recognizer:
         threads: 0 uses every core.
         providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
         graph: another graph than the bundle's own.
+        style: "written" adds marks, capitals and numbers, where a model for that is installed.
 
     Raises BundleError if there is no such model, ArgumentError for other arguments that cannot be.
     """
@@ -116,6 +133,7 @@ class Recognizer:
         threads: int = 0,
         providers: Sequence[str] = (),
         graph: Path | None = None,
+        style: Style = "written",
     ):
         if not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH_SIZE:
             raise ArgumentError(f"batch_size: {batch_size!r:.40}; give 1 to {MAX_BATCH_SIZE}")
@@ -123,7 +141,7 @@ class Recognizer:
         self.bundle = self.engine.bundle
         self.options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)
         self.decoder = make_decoder(self.options, self.bundle)
-        self.batch_size = batch_size
+        self.batch_size, self.style = batch_size, check_style(style)
         self.frame_samples = self.engine.frame_samples
 
     def __repr__(self) -> str:
@@ -174,8 +192,9 @@ class Recognizer:
         decoder = self.decoder
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
+        start = partial(self._start, hotwords=hotwords)
         state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
-        for job, frames in self._frames(map(_Job, sources)):
+        for job, frames in self._frames(map(start, sources)):
             segments: tuple[Segment, ...] = ()
             if frames is None:
                 recognition = self._recognition(job, decoder, state)
@@ -188,7 +207,8 @@ class Recognizer:
                     on_progress(job.source, step)
                 if on_segment is not None and seconds > looked + max(SHOW_SECONDS, 0.05 * seconds):
                     looked, hypothesis = seconds, decoder.partial(state)
-                    segments = split_segments(self._timed(hypothesis.words[: hypothesis.stable], job))[:-1]
+                    words = self._timed(hypothesis.words[: hypothesis.stable], job)
+                    segments = split_segments(job.write(words, complete=False))[:-1]
             if on_segment is not None:
                 for segment in segments[shown:]:
                     on_segment(job.source, segment)
@@ -224,7 +244,8 @@ class Recognizer:
 
     def decode(self, pieces: Iterable[Frames], seconds: float) -> Transcript:
         """The transcript of a recording of so many seconds from the model's output, one piece after the other."""
-        state, job = self.decoder.reset(), _Job("-", round(seconds * SAMPLE_RATE))
+        state, job = self.decoder.reset(), self._start("-")
+        job.samples = round(seconds * SAMPLE_RATE)
         for frames in pieces:
             self.decoder.advance(state, frames.log_probs, frames.encoded)
         return self._recognition(job, self.decoder, state).transcript
@@ -295,6 +316,11 @@ class Recognizer:
         for place, (job, _) in enumerate(gathered):
             yield job, results.get(place)
 
+    def _start(self, source: Source, hotwords: Hotwords | None = None) -> _Job:
+        hotwords = self.options.hotwords if hotwords is None else hotwords
+        formatter = find_formatter(self.style, self.bundle.config.language, hotwords)
+        return _Job(source, None if formatter is None else Writing(formatter))
+
     def _timed(self, words: Sequence[Word], job: _Job) -> tuple[Word, ...]:
         config = self.bundle.config
         return shift(sounding(words, config.streaming, config.frame_seconds), job.start)
@@ -303,7 +329,7 @@ class Recognizer:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
         start, seconds = job.start, job.samples / SAMPLE_RATE
-        words = within(self._timed(hypotheses[0].words, job), start + seconds)
+        words = job.write(within(self._timed(hypotheses[0].words, job), start + seconds), complete=True)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         problem = job.level.problem if words else job.level.problem or "no speech was found in it"
         return Recognition(job.source, transcript, job.error, problem)

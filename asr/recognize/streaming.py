@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 
 import numpy as np
 
@@ -25,9 +26,10 @@ from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Frames, Model, StreamingEngine, open_streaming_engine
 from asr.model.tokens import BLANK_ID
 from asr.output.events import Event, Final, Partial, Revised
-from asr.output.transcript import Segment, Word, within
+from asr.output.transcript import Segment, Style, Word, within
 from asr.recognize.endpoint import Endpoint, EndpointDetector, level
 from asr.recognize.offline import Recognizer
+from asr.recognize.written import Before, Formatter, find_formatter
 
 STREAMING_MODEL = "en-gru"
 CHUNK_SECONDS = 0.16  # of audio at a time, where a recording takes the place of the microphone
@@ -50,6 +52,7 @@ class StreamingRecognizer:
         executor: runs the second pass. Without one a final waits for it and has its text; with one a `Final` comes at
             once and a `Revised` later, at the latest from `finish`.
         providers: where onnxruntime runs, in order of preference, such as "cuda"; the CPU is the last resort.
+        style: "written" adds marks, capitals and numbers to finals, where a model for that is installed.
 
     With an `endpoint`, memory and time per chunk do not grow with the length of the stream. BundleError if there is no
     such model.
@@ -64,9 +67,12 @@ class StreamingRecognizer:
         threads: int = 0,
         executor: Executor | None = None,
         providers: Sequence[str] = (),
+        style: Style = "written",
     ):
         self.engine = open_streaming_engine(model, threads, providers)
-        self.decoder = make_decoder(decoder, self.engine.bundle)
+        options = decoder if isinstance(decoder, DecoderOptions) else DecoderOptions(decoder)
+        self.decoder = make_decoder(options, self.engine.bundle)
+        self.formatter = find_formatter(style, self.engine.bundle.config.language, options.hotwords)
         self.endpoint = endpoint
         self.second_pass = make_second_pass(second_pass, decoder, threads)
         self.executor = executor
@@ -105,7 +111,9 @@ class StreamingRecognizer:
 
     def cancel(self) -> None:
         """Forget the stream. What is accepted after that is a new one."""
-        self.stream = LiveStream(self.engine, self.decoder, self.endpoint, self.second_pass, self.executor)
+        self.stream = LiveStream(
+            self.engine, self.decoder, self.endpoint, self.second_pass, self.executor, formatter=self.formatter
+        )
 
     async def events(self, chunks: AsyncIterable[Samples], sample_rate: int) -> AsyncIterator[Event]:
         """Events of one stream as its chunks come; the model runs in a thread and does not block the event loop."""
@@ -124,7 +132,9 @@ class StreamingRecognizer:
 
 def make_second_pass(model: Model | None, decoder: DecoderName | DecoderOptions, threads: int = 0) -> Recognizer | None:
     """The recognizer for a second pass: `model` itself if it is one."""
-    return model if model is None or isinstance(model, Recognizer) else Recognizer(model, decoder, threads=threads)
+    if model is None or isinstance(model, Recognizer):
+        return model
+    return Recognizer(model, decoder, threads=threads, style="spoken")  # the stream writes the words
 
 
 class LiveStream:
@@ -145,6 +155,7 @@ class LiveStream:
         second_pass: Recognizer | None = None,
         executor: Executor | None = None,
         on_revision: Callable[[Future], None] = lambda _: None,  # called in the executor's thread
+        formatter: Formatter | None = None,  # of finals
     ):
         """`on_revision` is called, in the executor's thread, when `revisions` has something."""
         if not isinstance(endpoint, Endpoint | None):
@@ -167,6 +178,7 @@ class LiveStream:
         self._decoded = 0  # frames
         self._samples = 0  # taken; the silence that follows is not counted
         self._finals = 0
+        self._before = Before(formatter)
         self._jobs: deque[tuple[int, Future[tuple[Word, ...]]]] = deque()
         self._begin_utterance()
 
@@ -244,7 +256,7 @@ class LiveStream:
         self._advance(frames.cut(slice(begin, None)))
         if self._taken:
             self.complete = True
-            return [*events, *self._end_utterance()]
+            return [*events, *self._end_utterance(last=True)]
         hypothesis = self.decoder.partial(self._state) if len(frames.log_probs) else None
         if hypothesis is not None and hypothesis.text != self._shown:
             self._shown = hypothesis.text
@@ -274,19 +286,23 @@ class LiveStream:
                 ends.append(row + 1)
         return ends
 
-    def _end_utterance(self) -> list[Event]:
+    def _end_utterance(self, last: bool = False) -> list[Event]:
         words = self._timed(self.decoder.finish(self._state)[0].words)
         number, self._finals = self._finals, self._finals + bool(words)
+        write = partial(self._before.write, until=self._decoded * self._frame_seconds, ended=last)
         if self.second_pass is not None:
             audio, begin = self._cut_audio(words)
             if words and self.executor is not None:
-                future = self.executor.submit(_again, self.second_pass, audio, begin)
+                future = self.executor.submit(_again, self.second_pass, audio, begin, write)
                 self._jobs.append((number, future))
                 future.add_done_callback(self._on_revision)
             elif words:
                 words = _again(self.second_pass, audio, begin) or words
         self._begin_utterance()
-        return [Final(Segment(within(words, self._samples / SAMPLE_RATE)), number)] if words else []
+        if not words:
+            return []
+        words, self._before = write(words)
+        return [Final(Segment(within(words, self._samples / SAMPLE_RATE)), number)]
 
     def _timed(self, words: Sequence[Word]) -> tuple[Word, ...]:
         return shift(sounding(words, True, self._frame_seconds), self._first * self._frame_seconds)
@@ -317,6 +333,12 @@ class LiveStream:
         return events
 
 
-def _again(recognizer: Recognizer, audio: np.ndarray, begin: float) -> tuple[Word, ...]:
-    """Words of 16 kHz audio that begins at `begin` seconds of the stream."""
-    return shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)
+def _again(
+    recognizer: Recognizer,
+    audio: np.ndarray,
+    begin: float,
+    write: Callable[[Sequence[Word]], tuple[tuple[Word, ...], Before]] | None = None,
+) -> tuple[Word, ...]:
+    """Words of 16 kHz audio that begins at `begin` seconds of the stream, in their written form if `write` is given."""
+    words = shift(recognizer.transcribe(audio, SAMPLE_RATE).words, begin)
+    return write(words)[0] if write is not None and words else words

@@ -222,7 +222,7 @@ async def _server_sent(job: Job) -> AsyncIterator[str]:
     kind, space = "transcript.text.delta", ""
     try:
         async for segment in job.segments():
-            yield event({"type": kind, "delta": space + segment.text, "seconds": round(job.seconds, 2)})
+            yield event({"type": kind, "delta": space + segment.written, "seconds": round(job.seconds, 2)})
             space = " "
         await job.finish()
         yield event({"type": "transcript.text.done", **_json(job)})
@@ -235,7 +235,7 @@ async def _server_sent(job: Job) -> AsyncIterator[str]:
 def _json(job: Job) -> dict[str, Any]:
     transcript, granularities = job.transcript, job.options.granularities
     seconds = round(transcript.duration, 3)
-    values: dict[str, Any] = {"text": transcript.text, "usage": {"type": "duration", "seconds": seconds}}
+    values: dict[str, Any] = {"text": transcript.written, "usage": {"type": "duration", "seconds": seconds}}
     if job.options.format != "verbose_json":
         return values
     values |= {"task": "transcribe", "language": job.language, "duration": seconds}
@@ -243,20 +243,20 @@ def _json(job: Job) -> dict[str, Any]:
         segments = enumerate(transcript.segments)
         values["segments"] = [_segment(number, segment, job.options.temperature) for number, segment in segments]
     if "word" in granularities:
-        values["words"] = [word.to_dict() for word in transcript.words]
+        values["words"] = [word.to_dict() for word in transcript.written_words]
     return values
 
 
 def _segment(number: int, segment: Segment, temperature: float) -> dict[str, Any]:
     """Whisper's fields. There are no ids of its tokens here; what holds no words is no segment."""
-    data = segment.text.encode()
+    data = segment.written.encode()
     logprobs = [math.log(max(word.confidence, 1e-3)) for word in segment.words]
     return {
         "id": number,
         "seek": round(segment.start * 100),  # in frames of 10 ms
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
-        "text": segment.text,
+        "text": segment.written,
         "tokens": [],
         "temperature": temperature,
         "avg_logprob": round(sum(logprobs) / len(logprobs), 3),

@@ -5,7 +5,7 @@
     ← conversation.item.input_audio_transcription.delta, .completed, .failed
 
 An utterance is an item. It ends where the model's endpoint is, or by `commit`; with `turn_detection` null only by that.
-Deltas are the growth of the words that will not change.
+Deltas are the growth of the words that will not change, as they are spoken; `completed` has the written text.
 """
 
 import base64
@@ -27,7 +27,8 @@ class Realtime(Conversation):
         self._rate, self._manual = 24_000, False
         self._item, self._told = "", ""  # the item of the utterance in progress, and what was sent of its text
         self._previous: str | None = None  # item
-        self._texts: list[str] = []  # of utterances that are not committed, where only the client commits
+        # Spoken and written, of utterances that are not committed, where only the client commits.
+        self._texts: list[tuple[str, str]] = []
         self._commits: deque[float] = deque()  # seconds that were fed before each commit that is under way
         self._committed = self._offset = self._billed = 0.0  # seconds: of the last commit, of the stream's begin
         self._transcription: dict[str, Any] = {}
@@ -94,18 +95,18 @@ class Realtime(Conversation):
     async def update(self, update: Update) -> None:
         for event in update.events:
             if isinstance(event, Final) and self._manual:
-                self._texts.append(event.text)
+                self._texts.append((event.text, event.written))
             elif isinstance(event, Final):
                 await self._begin_item(event.segment.start)
                 end = round(1000 * (event.segment.end + self._offset))
                 await self._send("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._item)
-                await self._complete(event.text)
+                await self._complete(event.text, event.written)
             elif isinstance(event, Partial) and event.words and not self._manual:
                 await self._begin_item(event.words[0].start)
                 await self._grow(event.stable_prefix)
         if update.done:
             if self._texts or (self._commits and not update.events):  # else the last utterance is complete
-                await self._complete(" ".join(self._texts))
+                await self._complete(*(" ".join(texts) for texts in zip(*self._texts, strict=True)))
             self._offset, self._texts = self._commits.popleft() if self._commits else self._offset, []
 
     async def _begin_item(self, start: float) -> None:
@@ -120,14 +121,14 @@ class Realtime(Conversation):
             delta, self._told = text[len(self._told) :], text
             await self._send(f"{TRANSCRIPTION}.delta", item_id=self._item, content_index=0, delta=delta)
 
-    async def _complete(self, text: str) -> None:
+    async def _complete(self, text: str = "", written: str = "") -> None:
         self._item = self._item or f"item_{secrets.token_hex(8)}"
         await self._send("input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous)
         await self._grow(text)
         usage = {"type": "duration", "seconds": round(self.stream.seconds - self._billed, 3)}
         self._billed = self.stream.seconds
         item = {"item_id": self._item, "content_index": 0}
-        await self._send(f"{TRANSCRIPTION}.completed", **item, transcript=text, usage=usage)
+        await self._send(f"{TRANSCRIPTION}.completed", **item, transcript=written, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""
 
     async def fail(self, error: AsrError) -> None:

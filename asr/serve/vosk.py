@@ -5,8 +5,8 @@
     → {"eof": 1}                              ← the last result, and the end of the connection
 
 Exactly one reply for each binary message, which covers its audio. More than vosk's: `stable`, the words at the start of
-`partial` that will not change; `utterance`, the number of a result's first utterance; and `revised`, results of the
-second pass, beside whatever comes next.
+`partial` that will not change; `utterance`, the number of a result's first utterance; `revised`, results of the second
+pass, beside whatever comes next; and `written`, of a result and its words (`Word.written`), where `text` is as spoken.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
-from asr.output.transcript import Word
+from asr.output.transcript import Word, written_words
 from asr.serve.service import RATES, LiveStream, RefusedError, Update
 from asr.serve.sockets import Conversation, Send, parse_json
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's
 MAX_PHRASES = 1000
 UNKNOWN = "[unk]"  # in a phrase list for vosk: that other words may be spoken, which is always so here
+TIMED = ("start", "end", "word", "written")  # what a word has beside its confidence, which vosk calls conf
 NOTHING = {"partial": "", "stable": ""}
 
 
@@ -96,14 +97,16 @@ class Vosk(Conversation):
         return reply
 
     def _result(self, words: Sequence[Word]) -> dict[str, Any]:
-        text = " ".join(word.text for word in words)
-        times = [{"start": round(word.start, 3), "end": round(word.end, 3), "word": word.text} for word in words]
+        texts = {"text": " ".join(word.text for word in words)}
+        if any(word.written is not None for word in words):
+            texts["written"] = " ".join(word.text for word in written_words(words))
+        times = [{name: value for name, value in word.to_dict().items() if name in TIMED} for word in words]
         confs = [round(word.confidence, 3) for word in words]
         if self._alternatives > 0:  # of which there is one
             confidence = round(sum(confs) / max(1, len(confs)), 3)
-            return {"alternatives": [{"confidence": confidence, "result": times, "text": text}]}
+            return {"alternatives": [{"confidence": confidence, "result": times, **texts}]}
         result = [{"conf": conf, **item} for conf, item in zip(confs, times, strict=True)]
-        return {"result": result, "text": text} if words and self._words else {"text": text}
+        return {"result": result, **texts} if words and self._words else texts
 
     async def fail(self, error: AsrError) -> None:
         await self.send({"error": str(error)})

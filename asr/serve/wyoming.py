@@ -94,8 +94,8 @@ class Connection:
             async for update in stream.updates():
                 for event in update.events:
                     if isinstance(event, Final):
-                        await self._write(TranscriptChunk(f" {event.text}" if texts else event.text))
-                        texts.append(event.text)
+                        await self._write(TranscriptChunk(f" {event.written}" if texts else event.written))
+                        texts.append(event.written)
             await self._write(Transcript(" ".join(texts), language=language))
             await self._write(TranscriptStop())
 

@@ -355,10 +355,10 @@ def measure(
     """
     entries = read_manifest(Path(manifest))
     if live:
-        stream = StreamingRecognizer(load_bundle(bundle), decoder, endpoint=None)
+        stream = StreamingRecognizer(load_bundle(bundle), decoder, endpoint=None, style="spoken")
         recognitions: Iterable[Recognition] = (transcribe_live(stream, entry.source) for entry in entries)
     else:
-        recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph)
+        recognizer = Recognizer(load_bundle(bundle), decoder, graph=graph, style="spoken")
         recognitions = recognizer.transcribe_all(entry.source for entry in entries)
     pairs = ((entry, recognition.transcript) for entry, recognition in zip(entries, recognitions, strict=True))
     return [Utterance(entry.id, entry.text, transcript.text, transcript.duration) for entry, transcript in pairs]

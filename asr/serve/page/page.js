@@ -11,6 +11,7 @@ const headers = token ? { Authorization: `Bearer ${token}` } : {};
 let segments = []; // {start, end, text, words: [{word, start, end, confidence}], item}
 
 const say = (text) => ($("status").textContent = text);
+const textOf = (words) => words.map((word) => word.word).join(" ");
 const clock = (seconds) => new Date(Math.max(0, seconds) * 1000).toISOString().slice(seconds < 3600 ? 14 : 11, 19);
 const make = (tag, values, ...children) => {
   const element = Object.assign(document.createElement(tag), values);
@@ -42,7 +43,7 @@ function fill(segment, words) {
   });
   const [start, end] = [words[0].start, words.at(-1).end];
   segment.item.replaceChildren(make("time", { textContent: clock(start) }), make("span", {}, ...text));
-  Object.assign(segment, { words, start, end, text: words.map((word) => word.word).join(" ") });
+  Object.assign(segment, { words, start, end, text: textOf(words) });
 }
 
 function add(words) {
@@ -152,7 +153,11 @@ async function transcribe(file) {
         showPartial(event.delta ? (text += event.delta) : "", "");
         progress("Recognizing", event.seconds / $("player").duration || 0);
         if (event.words) say(`${file.name}: ${event.words.length || "no"} words`);
-        for (const segment of event.segments ?? []) add(event.words.splice(0, segment.text.split(" ").length));
+        for (const segment of event.segments ?? []) {
+          const words = []; // one may hold a space, as May 3rd
+          do words.push(event.words.shift()); while (event.words.length && textOf(words).length < segment.text.length);
+          add(words);
+        }
       }
     }
   } catch (error) {
@@ -243,8 +248,14 @@ class Live {
   }
 
   receive(reply) {
-    const words = (result) => result.map(({ word, conf, start, end }) => (
-      { word, confidence: conf, start: start + this.offset, end: end + this.offset }));
+    const words = (result) => {
+      const words = [];
+      for (const { word, written, conf, start, end } of result) {
+        if (written === "") Object.assign(words.at(-1), { end: end + this.offset, confidence: Math.min(conf, words.at(-1).confidence) });
+        else words.push({ word: written ?? word, confidence: conf, start: start + this.offset, end: end + this.offset });
+      }
+      return words;
+    };
     for (const { utterance, result } of reply.revised ?? []) {
       const segment = this.utterances.get(utterance);
       if (segment && result) fill(segment, words(result));
