@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from asr.output.quantities import (
-    BEFORE_POINT,
     CURRENCIES,
     DIGITS,
     LARGE,
@@ -61,10 +60,13 @@ OWNERS = word_set("my your his her their our")  # "my two cents", "her twenty se
 # Names that end in a number, and what is read digit by digit.
 LABELS = word_set(
     "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "
-    "version release issue bullet exhibit room flight gate channel runway row table platform route highway bus type "
-    "clause module rule"
+    "version release issue bullet exhibit table type clause module rule room flight gate channel runway row platform "
+    "route highway bus"
 )
-LISTED = word_set("pages chapters paragraphs sections slides items lines questions steps rows tables clauses rooms")
+PLACES = word_set("room flight gate channel runway row platform route highway bus")
+LISTED = word_set(
+    "pages chapters paragraphs sections slides items lines questions steps rows tables clauses rooms issues modules"
+)
 CALLED = LABELS | word_set("extension code pin zip call dial text boeing number's code's")
 EXCLAIMED = word_set(
     "no yes well my god dear yeah wait i that the and sorry right okay"
@@ -179,12 +181,20 @@ def _digits(words: Words, i: int) -> Number | None:
             break
     if words[j] in LARGE or words[j] == "point" or percent_end(words, j) or words[j] in CURRENCIES:
         return None
-    if singles == len(text):
-        sure = singles >= 4 + (words[i] == "oh") or (singles == 3 and (sure or text in ("911", "999")))
+    label = _label(words, i)
+    if "hundred" in words[i:j]:
+        sure = len(text) >= 7
+    elif singles == len(text):
+        counting = text in "123456789" or text in "987654321" or label in LISTED
+        sure = (singles >= 4 + (words[i] == "oh") and not counting) or (
+            singles == 3 and (sure or text in ("911", "999"))
+        )
     else:
         sure = singles >= 3 and len(text) in (7, 10, 11) and not text.startswith("1234")
-    named = 2 <= len(text) <= 4 and words[i] in ONES and _label(words, i) in CALLED and "hundred" not in words[i:j]
-    return Number(i, j, text) if sure or named else None
+    sure |= (
+        label in CALLED and words[i] in ONES and 3 - (label in PLACES) <= len(text) <= 4 and "hundred" not in words[i:j]
+    )
+    return Number(i, j, text) if sure else None
 
 
 def _label(words: Words, i: int) -> str:
@@ -275,14 +285,16 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
     if words[i : i + 2] == ["two", "thousand"] or (century > 10 and words[i + 1] == "hundred"):
         century = century or 20
         last, end = below_hundred(words, i + 2 + (words[i + 2] == "and")) or (0, i + 2)
+        if words[end] in LARGE:
+            last, end = 0, i + 2  # "two thousand and two thousand five"
         after = words[end]
         if last:
             known = sure or (
                 (century == 20 or century > 15) and last <= 50 + century and (near or not _is_counted(after))
             )
-            known &= after not in MEASURES
+            known &= after not in MEASURES and after not in TEENS.keys() | TENS.keys()
         else:
-            known = sure and after in FOLLOWING
+            known = (sure and after in FOLLOWING) or (near and after in ("to", "and") and bool(_year(words, end + 1)))
     elif words[i + 1] in OH and words[i + 2] in ONES:
         last, end = ONES[words[i + 2]], i + 3
         known = century > 12 or sure
@@ -298,13 +310,16 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
         known &= (
             (century > 12 and (alone or sure)) or (century > 15 and near) or (before in ("in", "since") and last > 0)
         )
-    return (century * 100 + last, end) if century and known and words[end] not in LARGE else None
+    known &= words[end] not in LARGE and ordinal(words, i) is None
+    return (century * 100 + last, end) if century and known else None
 
 
 def _plain_year(words: Words, i: int) -> Number | None:
     """A year, also after its month; a decade ("nineteen sixties"); '69; "twenty fifteen sixteen"."""
     if CENTURIES.get(words[i], 0) > 10 and words[i + 1] in DECADES:
         return Number(i, i + 2, f"{CENTURIES[words[i]] * 100 + DECADES[words[i + 1]]}s")
+    if words[i : i + 2] == ["two", "thousands"]:
+        return Number(i, i + 2, "2000s")
     last, end = below_hundred(words, i) or (0, i)
     season = words[i - 1] == "of" and words[i - 2] in SEASONS and words[end] not in NUMBER_WORDS
     if (
@@ -377,7 +392,7 @@ def _measured(words: Words, i: int) -> Number | None:
     end += 1
     cents, cents_end = below_hundred(words, end + (words[end] == "and")) or (0, end)
     if cents and text[1:].replace(",", "").isdigit():
-        if words[cents_end] in ("cent", "cents", "pence"):
+        if words[cents_end] in ("cent", "cents", "pence", "penny"):
             return Number(i, cents_end + 1, f"{text}.{cents:02}")
         if (
             cents > 9
@@ -427,9 +442,10 @@ def _count(words: Words, i: int) -> Number | None:
         return Number(i, _run_end(words, first.end + 1 if first else i), "")
     end, after, before = amounts[-1].end, words[amounts[-1].end], words[i - 1]
     text = f" {joint} ".join(amount.text for amount in amounts)
-    if words[i] == "point" or after in ("something", "odd"):
-        return Number(i, end, text if words[i] == "point" and before not in BEFORE_POINT and after in MEASURES else "")
-    if before == "and" and words[i] in TENS and words[i - 2] in ONES and words[i - 3] != "between":
+    some = after in ("something", "odd") and words[end - 1] in TENS.keys() | LARGE  # thirty something
+    if some or (words[i] == "point" and after not in MEASURES):
+        return Number(i, end, "")
+    if before == "and" and words[end - 1] in TENS and words[i - 2] in ONES and words[i - 3] not in {"between", *TENS}:
         return Number(i, end, "")  # four and twenty
     if before in ("feet", "foot"):
         return None  # five feet eleven
@@ -437,15 +453,15 @@ def _count(words: Words, i: int) -> Number | None:
         return None  # a hundred times
     if before in ("minus", "negative") and words[i - 2] not in NUMBER_WORDS:
         return Number(i - 1, amounts[0].end, f"−{amounts[0].text}")
-    if after == "k":
-        return Number(i, end + 1, f"{text}k")
+    if after in ("k", "x"):
+        return Number(i, end + 1, text + after)
     label = _label(words, i)
     if (
         (label in LABELS or label in LISTED)
         and after not in MEASURES | PEOPLE
         and words[i - 1 : i + 1] != ["number", "one"]
     ):
-        return Number(i, end, text.replace(",", ""))
+        return Number(i, end, text if amounts[-1].value >= 10_000 else text.replace(",", ""))
     small = all(len(amount.text) == 1 for amount in amounts)
     return None if small else Number(i, end, text)
 
