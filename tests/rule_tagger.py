@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Sequence
 
+import carrier
 import pytest
 
 from asr.model.tagger import Tag
 from asr.output.numbers import Number
 from asr.recognize import written
 
+LANGUAGES = ("en", carrier.CONFIG.language)
 NAMES = {"ada": "Ada", "smith": "Smith", "london": "London", "nasa": "NASA", "mcdonald": "McDonald"}
 QUESTIONS = ("who", "where")
 DIGITS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5"}
@@ -69,6 +71,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> RuleTagger:
 
     tagger = RuleTagger()
     for module in (written, options):
-        monkeypatch.setattr(module, "find_tagger", lambda language: tagger if language == "en" else None)
+        monkeypatch.setattr(module, "find_tagger", lambda language: tagger if language in LANGUAGES else None)
     monkeypatch.setattr(written, "find_numbers", digit_runs)
     return tagger

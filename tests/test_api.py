@@ -435,7 +435,7 @@ def test_align_is_public_and_takes_a_name_or_a_recognizer(carrying: asr.Recogniz
     assert [word.start for word in transcript.words] == [
         word.start for word in carrying.transcribe(samples, RATE).words
     ]
-    assert transcript.language == "en"
+    assert transcript.language == carrier.CONFIG.language
     with pytest.raises(asr.ArgumentError, match=r"^sample_rate: missing"):
         asr.align(carrying, samples, "The cat sat.")
 
@@ -460,7 +460,7 @@ def transcript(carrying: asr.Recognizer) -> asr.Transcript:
 
 def test_a_transcript_is_its_text_and_knows_its_language(transcript: asr.Transcript) -> None:
     assert str(transcript) == f"{transcript}" == transcript.text == "good morning ada"
-    assert transcript.language == "en"
+    assert transcript.language == carrier.CONFIG.language
 
 
 def test_a_transcript_as_subtitles_is_as_the_writers_have_it(transcript: asr.Transcript) -> None:
@@ -473,7 +473,7 @@ def test_a_transcript_as_a_dict_is_what_the_json_writer_writes(transcript: asr.T
     values = transcript.to_dict()
     assert json.loads(json.dumps(values)) == values
     assert json.loads(render(transcript, "json", "a.wav")) == {"audio": "a.wav", **values}
-    assert (values["language"], values["text"]) == ("en", "good morning ada")
+    assert (values["language"], values["text"]) == (carrier.CONFIG.language, "good morning ada")
     numbers = [word[key] for segment in values["segments"] for word in segment["words"] for key in ("start", "end")]
     assert all(number == round(number, 3) for number in [values["duration"], *numbers])
 

@@ -59,8 +59,7 @@ class Formatter:
             marks[-1] = "."
         elif after is not None and after < CUT_PAUSE:
             marks[-1] = ""
-        # What is spelled with other characters than letters, in a text to punctuate, is written already.
-        given = {place for place, word in enumerate(words) if not LETTERS.fullmatch(word.text)}
+        given = {place for place, word in enumerate(words) if _is_written(word.text)}
         for place in given:
             forms[place] = words[place].text
         self._give_cases(texts, forms, given)
@@ -85,6 +84,11 @@ class Formatter:
                 if case is not None and given.isdisjoint(places):
                     forms[place : place + length] = [*case[:-1], case[-1] + last[len(case[-1]) :]]
                     given.update(places)
+
+
+def _is_written(text: str) -> bool:
+    """Whether a word is more than letters, in a text to punctuate, or a lexicon has it with capitals (Moiré)."""
+    return not LETTERS.fullmatch(text) or text not in (text.lower(), text.upper())
 
 
 def _form(place: int, texts: Sequence[str], forms: Sequence[str], marks: Sequence[str], given: set[int]) -> str:

@@ -1,6 +1,7 @@
 """`asr bulk`: every recording once, whatever dies on the way, with the text of `asr transcribe`."""
 
 import http.server
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import carrier
 import numpy as np
 import pytest
+import rule_tagger
 import soundfile
 
 from asr.decode.build import DecoderOptions
@@ -23,8 +26,10 @@ from asr.errors import AsrError
 from asr.recognize.offline import Recognizer
 
 pytest.importorskip("fsspec", reason="bulk transcription is not installed: pip install '.[bulk]'")
-from asr.bulk import plan, worker
+from asr.bulk import plan, run, worker
+from asr.bulk.plan import Recording
 from asr.bulk.run import transcribe_all
+from asr.bulk.store import Store
 from asr.bulk.worker import Settings
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.flac"
@@ -70,10 +75,10 @@ def test_rows_are_those_of_transcribe(recordings: Path, recognizer: Recognizer, 
     assert len(found) == 6
     for path, row in found.items():
         transcript = recognizer.transcribe(path)
-        assert row["text"] == transcript.text
+        assert row["text"] == transcript.written
         assert row["error"] is None
         assert row["words"] == [word.to_dict() for word in transcript.words]
-        assert [segment["text"] for segment in row["segments"]] == [segment.text for segment in transcript.segments]
+        assert [segment["text"] for segment in row["segments"]] == [segment.written for segment in transcript.segments]
         assert row["duration"] == pytest.approx(transcript.duration, abs=1e-3)
         assert row["model"] == "en-bilstm"
         assert 0 <= row["confidence"] <= 1
@@ -333,7 +338,7 @@ def test_web_server_that_fails_at_times(shaky: str, recordings: Path, recognizer
     assert found[sources[3]]["error"].startswith(f"{sources[3]}: not an audio file")
     assert "cannot be fetched" in found[sources[2]]["error"]
     assert [found[path]["text"] for path in sources[:2]] == [
-        recognizer.transcribe(str(recordings / name)).text for name in ("a.wav", "b.flac")
+        recognizer.transcribe(str(recordings / name)).written for name in ("a.wav", "b.flac")
     ]
 
 
@@ -388,7 +393,7 @@ def test_bucket_that_throttles(recordings: Path, recognizer: Recognizer, tmp_pat
     assert found.pop("lost.wav")["error"].startswith("s3://talks/in/lost.wav: cannot be read: Please reduce")
     names = [str(path.relative_to(recordings)) for path in recordings.rglob("*.*")]
     assert {name: row["text"] for name, row in found.items()} == {
-        name: recognizer.transcribe(str(recordings / name)).text for name in names
+        name: recognizer.transcribe(str(recordings / name)).written for name in names
     }
     assert bucket.cat_file("talks/out/files/below/a.wav.txt").decode().strip()
     assert transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",))).done == 0
@@ -427,3 +432,34 @@ def test_a_row_with_a_wrong_part_is_named(recordings: Path, tmp_path: Path, part
     (tmp_path / "list.jsonl").write_text(json.dumps({"audio": str(recordings / "a.wav"), **part}) + "\n")
     with pytest.raises(AsrError, match=rf'list\.jsonl:1: "{next(iter(part))}" must be'):
         transcribe_all([str(tmp_path / "list.jsonl")], settings(tmp_path / "out"), workers=1)
+
+
+def test_rows_have_both_forms(carrier_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule_tagger.install(monkeypatch)
+    speech = carrier.speech("ada is there she paid two five dollars"), carrier.RATE
+    written, spoken = (
+        worker.make_row(
+            settings("out"),
+            Recording("a.wav", "a"),
+            Recognizer(carrier_bundle, GREEDY, threads=1, style=style).transcribe(*speech),  # type: ignore[arg-type]
+            None,
+        )
+        for style in ("written", "spoken")
+    )
+    assert written["text"] == "Ada is there she paid $25."
+    assert written["spoken"] == spoken["text"] == "ada is there she paid two five dollars"
+    assert "spoken" not in spoken
+    assert written["segments"][0]["text"] == written["text"]
+    assert [word["written"] for word in written["words"]][-3:] == ["$25.", "", ""]
+    pyarrow = pytest.importorskip("pyarrow.parquet", reason="pip install '.[bulk]'")
+    first, second = pyarrow.read_table(io.BytesIO(run._table([written, spoken]))).to_pylist()
+    assert (first["text"], first["spoken"], first["words"]) == (written["text"], written["spoken"], written["words"])
+    assert (second["spoken"], second["words"][0]["written"]) == (None, None)
+
+
+def test_an_output_in_another_style_is_refused(tmp_path: Path) -> None:
+    store, recordings = Store(str(tmp_path)), [Recording("a.wav", "a")]
+    plan.make_plan(store, recordings, {"model": "m"}, False)  # by a version without styles
+    plan.make_plan(store, recordings, {"model": "m", "style": "spoken"}, False)
+    with pytest.raises(AsrError, match="another style"):
+        plan.make_plan(store, recordings, {"model": "m", "style": "written"}, False)

@@ -93,7 +93,7 @@ def test_captions_are_what_was_spoken(browser: Any, port: int, microphone: Path)
     samples, rate = soundfile.read(microphone, dtype="int16")
     recognizer = StreamingRecognizer("en-gru", second_pass="en-bilstm", threads=1)
     events = [*recognizer.accept(samples[: 8 * rate], rate), *recognizer.finish()]
-    expected = " ".join(event.text for event in events if isinstance(event, Final))
+    expected = " ".join(event.written for event in events if isinstance(event, Final))
     with program(port), opened(browser, port) as page:
         page.click("#listen")
         page.wait_for_selector("#stable:not(:empty)", state="attached")
@@ -121,7 +121,7 @@ def test_nothing_is_lost_when_the_server_is_started_again(browser: Any, port: in
             page.wait_for_selector("#listen[aria-pressed=false]")
             assert page.inner_text("#status") == ""
             words = text(page).split()
-            assert words[0] == begun[0]
+            assert words[0].lower() == begun[0]
             assert len(words) > 15
 
 
@@ -133,33 +133,34 @@ def opened_after(browser: Any, port: int) -> Iterator[tuple[Any, subprocess.Pope
 
 def test_a_recording_with_its_words(browser: Any, port: int, tmp_path: Path) -> None:
     transcript = Recognizer("en-bilstm", threads=1).transcribe(SAMPLE)
+    words = transcript.written_words
     narrow = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
     with program(port), opened(browser, port, **narrow) as page:
         page.set_input_files("#file", SAMPLE)
         page.wait_for_selector("#segments .word")
-        assert text(page) == transcript.text
+        assert text(page) == transcript.written
         assert page.locator("#segments .corrected").count() == 0
-        low = [word for word in transcript.words if word.confidence < 0.5]
+        low = [word for word in words if word.confidence < 0.5]
         assert page.locator("#segments .low").count() == len(low)
-        page.fill("#search", transcript.words[-1].text)
+        page.fill("#search", words[-1].text)
         assert page.inner_text("#hits").endswith("found")
         page.locator("#segments .word").nth(4).click()
-        assert page.evaluate("document.getElementById('player').currentTime") >= transcript.words[4].start - 0.01
+        assert page.evaluate("document.getElementById('player').currentTime") >= words[4].start - 0.01
         page.focus("#transcript")  # by keys alone
         for _ in range(3):
             page.keyboard.press("ArrowRight")
-        assert page.evaluate("document.activeElement.textContent") == transcript.words[2].text
+        assert page.evaluate("document.activeElement.textContent") == words[2].text
         for format in ("txt", "srt", "vtt", "json"):
             with page.expect_download() as download:
                 page.click(f"#save button[value={format}]")
             download.value.save_as(tmp_path / format)
-        assert (tmp_path / "txt").read_text() == "".join(f"{part.text}\n" for part in transcript.segments)
+        assert (tmp_path / "txt").read_text() == "".join(f"{part.written}\n" for part in transcript.segments)
         pytest.importorskip("webvtt", reason="pip install webvtt-py")
         import pysrt
         import webvtt
 
         for cues in (webvtt.read(tmp_path / "vtt"), pysrt.open(str(tmp_path / "srt"))):
-            assert " ".join(cue.text for cue in cues) == transcript.text
+            assert " ".join(cue.text for cue in cues) == transcript.written
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.set_input_files("#file", {"name": "no.txt", "mimeType": "audio/wav", "buffer": b"no audio" * 100})
         page.locator("#status", has_text="not an audio file").wait_for()

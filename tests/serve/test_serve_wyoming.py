@@ -57,7 +57,7 @@ def test_the_client_of_wyoming(port: int) -> None:
         async with AsyncTcpClient("127.0.0.1", port) as client:
             await client.write_event(Describe().event())
             info = Info.from_event(await asyncio.wait_for(client.read_event(), LIMIT))
-            assert info.asr[0].models[0].languages == ["en"]
+            assert info.asr[0].models[0].languages == [carrier.CONFIG.language]
             for _ in range(2):  # one connection, several utterances
                 events = await transcribe(client, SPEECH)
                 (text,) = [Transcript.from_event(item).text for item in events if Transcript.is_type(item.type)]
