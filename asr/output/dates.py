@@ -26,7 +26,7 @@ MONTHS = word_set("january february march april may june july august september o
 VERBS = word_set("may march")  # months that are more often another word
 
 # What stands before a time, a day, and a year (alone, or before other things too).
-AT = word_set("by until till before after around from since about to it's")
+AT = word_set("for by until till before after around from since about to it's")
 TO = word_set("at it's until till by nearly almost")  # at ten to five
 ON = word_set("on of until till from to by since before after through between and dated")
 IN = word_set("in since year by until till before after during circa early late mid spring summer autumn fall winter")
@@ -36,17 +36,17 @@ SUBJECTS = word_set("i you he she it we they who this that which people one")
 
 
 def clock(words: Words, i: int) -> Number | None:
-    """ "half past two", "ten thirty a m", "at twenty to five", "at seven forty five" where no noun follows."""
+    """Times: "half past two", "ten thirty a m", "at twenty to five", "at seven forty five" where no noun follows."""
     if words[i] in ("half", "quarter"):
         return _clock_past(words, i, 30 if words[i] == "half" else 15, i + 1)
     below = below_hundred(words, i)
     if below and below[0] in (5, 10, 20, 25) and (past := _clock_past(words, i, *below)):
         return past
+    if below and 9 < below[0] < 24 and words[i + 1 : i + 3] == ["hundred", "hours"]:
+        return Number(i, i + 2, f"{below[0]}00")
     hour = HOURS.get(words[i])
     if hour is None:
         return None
-    if words[i + 1] == "o'clock":
-        return Number(i, i + 1, str(hour))
     if half := _half_day(words, i + 1):
         return Number(i, half[1], f"{hour}{half[0]}")
     if words[i + 1] in ("to", "or", "and") and words[i + 2] in HOURS and (half := _half_day(words, i + 3)):
@@ -64,12 +64,14 @@ def clock(words: Words, i: int) -> Number | None:
     sure = words[i - 1] == "at" and not (is_counted(after) or after in {"a", "an", "each", "point"} | NUMBER_WORDS)
     sure |= words[i - 1] in AT and common and after in FOLLOWING
     sure |= words[end : end + 2] == ["in", "the"] and words[end + 2] in ("morning", "afternoon", "evening")
-    sure |= common and after in ("train", "bus", "flight", "ferry", "showing")
+    sure |= common and after in ("train", "bus", "flight", "ferry", "showing", "tomorrow", "tonight")
     return Number(i, end, text) if sure else None
 
 
 def _half_day(words: Words, i: int) -> tuple[str, int] | None:
-    """ " a.m." or " p.m." and its end. Recognizers write "a m" and "am"."""
+    """What is written after the hour, and its end: " a.m." for "a m" and "am", nothing before "o'clock"."""
+    if words[i] == "o'clock":
+        return "", i
     if words[i] in ("a", "p") and words[i + 1] == "m":
         return f" {words[i]}.m.", i + 2
     verb = words[i + 1] in ("i", "not") or (words[i - 1] == "one" and words[i - 2] != "at")  # "which one am i"
@@ -88,7 +90,8 @@ def _clock_past(words: Words, i: int, minute: int, j: int) -> Number | None:
         hour, minute = (hour - 2) % 12 + 1, 60 - minute
     elif words[j] != "past" and not (words[j] == "after" and minute == 15):
         return None
-    half, end = _half_day(words, j + 2) or ("", j + 2 + (after == "o'clock"))
+    end = j + 2 + (after == "o'clock")
+    half, end = _half_day(words, end) or ("", end)
     return Number(i - (minute % 30 == 15 and words[i - 1] == "a"), end, f"{hour}:{minute:02}{half}")
 
 
@@ -108,7 +111,10 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
             likely = century > 15 and (last <= 50 or not thousands) and (near or not is_counted(after))
             known = (sure or likely) and after not in MEASURES and after not in TEENS and after not in TENS
         else:
-            known = (sure and after in FOLLOWING) or (near and after in ("to", "and") and bool(_year(words, end + 1)))
+            # "from nineteen ninety to two thousand", "from two thousand to two thousand five"
+            known = any((_year(words, j, sure=True) or (0, 0))[1] == i - 1 for j in (i - 4, i - 3) if j >= 0)
+            known = (known and not is_counted(after)) or (sure and after in FOLLOWING) or words[i - 1] == "year"
+            known |= near and after in ("to", "and") and bool(_year(words, end + 1))
     elif words[i + 1] in OH and words[i + 2] in ONES:
         last, end = ONES[words[i + 2]], i + 3
         known = century > 12 or sure
@@ -117,7 +123,7 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
         if words[end] == "of" and last % 10 == 1 and last > 20:
             last, end = last - 1, end - 1  # "in twenty twenty one of them"
         count = end == i + 2 and century < last <= (90 if century == 20 else century + 4)  # "eighteen nineteen"
-        known = sure if century > 12 else words[i - 1] in ("in", "since")
+        known = sure if century > 12 else words[i - 1] in ("in", "since", "year")
         known |= (last > 59 and century > 12) or (century > 15 and (near or not count))
         known &= last > 9 and words[end] not in MEASURES and (sure or not is_counted(words[end]))
     known &= words[end] not in LARGE and ordinal(words, i) is None
@@ -148,7 +154,7 @@ def year(words: Words, i: int) -> Number | None:
 
 
 def date(words: Words, i: int) -> Number | None:
-    """ "the third of may", "may the third", "may third nineteen eighty four", "seven january twenty twenty"."""
+    """Days: "the third of may", "may the third", "may third nineteen eighty four", "seven january twenty twenty"."""
     ranked = ordinal(words, i)
     day, end = ranked or below_hundred(words, i) or (0, i)
     if not 1 <= day <= 31:

@@ -51,7 +51,7 @@ LISTED = word_set(
 CALLED = LABELS | word_set("extension code pin zip call dial text boeing number's code's")
 # "oh" before these is no digit, "twenty second" before those no time, pounds after those are no money.
 EXCLAIMED = word_set("no yes well my god dear yeah wait i that the and sorry right okay")
-RANKED = FOLLOWING | word_set("of century anniversary birthday amendment floor day year street psalm edition")
+RANKED = FOLLOWING | word_set("of president century anniversary birthday amendment floor day year street psalm edition")
 WEIGHED = word_set("weigh weighs weighed weighing lost lose losing loses gained gain gaining shed lift lifting lifted")
 PAID = word_set("public taxpayers government debt investment savings cash money")  # pounds of these are money
 
@@ -170,7 +170,7 @@ def _label(words: Words, i: int) -> str:
 
 
 def _measured(words: Words, i: int) -> Number | None:
-    """ "three and a half percent", "twenty five dollars and fifty cents", "two pounds fifty", "five to ten euros"."""
+    """Percent and money: "five to ten percent", "twenty five dollars and fifty cents", "two pounds fifty"."""
     amounts, joint = span(words, i) or ([], "")
     if words[i - 1] in ("dollar", "pound", "euro") and words[i - 2] == "a":  # a dollar fifty
         value, end = below_hundred(words, i) or (0, i)
@@ -247,7 +247,9 @@ def _count(words: Words, i: int) -> Number | None:
         return None  # a hundred times
     if before in ("minus", "negative") and words[i - 2] not in NUMBER_WORDS:
         return Number(i - 1, amounts[0].end, f"−{amounts[0].text}")
-    if after in ("k", "x"):
+    if before == "covid" and text == "19":
+        return Number(i - 1, end, "COVID-19")
+    if after in ("k", "x") and len(words[end + 1]) != 1:
         return Number(i, end + 1, text + after)
     named = _label(words, i) in LABELS | LISTED and words[i - 1 : i + 1] != ["number", "one"]
     if named and after not in MEASURES and after not in PEOPLE:

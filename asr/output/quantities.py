@@ -65,7 +65,7 @@ SINGULAR = word_set(
 FOLLOWING = {"", ","} | word_set(
     "and but on in to for when so because then the this that tomorrow today tonight yesterday every we i he she they "
     "you it is was if until till as eastern pacific central sharp exactly please maybe monday tuesday wednesday "
-    "thursday friday saturday sunday with at from by"
+    "thursday friday saturday sunday with at from by already now"
 )
 
 
