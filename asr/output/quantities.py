@@ -1,9 +1,19 @@
 """Number words as values: cardinals, ordinals, decimals and pairs of them ("ten to fifteen"), for `numbers`."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 Words = list[str]  # those of a text, "," where a mark stands, and PAD
 PAD = [""] * 9  # at the end, so that neither looking ahead nor looking back from the first word leaves the list
+
+
+@dataclass(frozen=True)
+class Number:
+    """The words [start:end] are written as `text`."""
+
+    start: int
+    end: int
+    text: str
 
 
 class Amount(NamedTuple):
@@ -39,6 +49,29 @@ POWERS = {"hundredth": 100, "thousandth": 10**3}
 CURRENCIES = {"dollar": "$", "dollars": "$", "pound": "£", "pounds": "£", "euro": "€", "euros": "€", "yen": "¥"}
 HALVED = frozenset({*SCALES, *CURRENCIES, "percent", "per"})  # 2.5 million, but "two and a half hours"
 BEFORE_POINT = word_set("at this that some one which the a my your his her our their any no every")
+
+# What is measured, and what may follow a time, a year or an ordinal number and is not counted.
+MEASURES = word_set(
+    "year years minute minutes hour hours day days week weeks month months second seconds mile miles yard yards foot "
+    "feet inch inches meter meters metre metres kilometer kilometers kilometre kilometres centimeters centimetres "
+    "millimeters millimetres grams kilograms kilos milligrams tons tonnes liter liters litre litres ounces gallons "
+    "acres degrees volts watts percent per dollar dollars pound pounds euro euros cents bucks"
+)
+PEOPLE = word_set("people men women children sheep fish horse foot police staff cattle")
+SINGULAR = word_set(
+    "is was has as us this its his yes does it's he's she's that's what's there's unless plus perhaps less times "
+    "thanks pardons apologies onwards towards afterwards always sometimes"
+)
+FOLLOWING = {"", ","} | word_set(
+    "and but on in to for when so because then the this that tomorrow today tonight yesterday every we i he she they "
+    "you it is was if until till as eastern pacific central sharp exactly please maybe monday tuesday wednesday "
+    "thursday friday saturday sunday with at from by already now"
+)
+
+
+def is_counted(word: str) -> bool:
+    plural = len(word) > 3 and word[-1] == "s" and word[-2] != "s" and word not in SINGULAR
+    return plural or word in MEASURES or word in PEOPLE
 
 
 def below_hundred(words: Words, i: int) -> tuple[int, int] | None:
@@ -98,6 +131,10 @@ def ordinal(words: Words, i: int) -> tuple[int, int] | None:
     end += words[end] == "and" and value % 100 == 0
     last = ORDINALS.get(words[end], 0)
     return (value + last, end + 1) if last and value >= 20 and value % (10 if last < 10 else 100) == 0 else None
+
+
+def ordinal_text(value: int) -> str:
+    return f"{value:,}" + ("th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th"))
 
 
 def _decimals(words: Words, i: int) -> tuple[str, int] | None:

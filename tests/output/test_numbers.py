@@ -108,6 +108,9 @@ TIMES = pairs("""
     seven p m → 7 p.m.
     three o'clock → 3 o'clock
     nine to five p m → 9 to 5 p.m.
+    between two and three o'clock → between 2 and 3 o'clock
+    half past nine o'clock → 9:30
+    seventeen hundred hours → 1700 hours
     at seven forty five → at 7:45
     from nine thirty to ten thirty → from 9:30 to 10:30
     six fifteen in the morning → 6:15 in the morning
@@ -130,6 +133,9 @@ YEARS = pairs("""
     the early two thousands → the early 2000s
     the summer of sixty nine → the summer of '69
     twenty fifteen sixteen → 2015/16
+    from nineteen ninety to two thousand → from 1990 to 2000
+    in nineteen ninety and two thousand people → in 1990 and 2,000 people
+    covid nineteen → COVID-19
     in nineteen fourteen eighteen men → in 1914 18 men
     in twenty twenty one of them left → in 2020 one of them left
     twenty twenty vision → 20/20 vision
