@@ -41,7 +41,8 @@ class RuleTagger:
             mark = SAID_MARKS.get(word, mark)
             mark = "?" if mark == "." and asks else mark
             asks = asks and mark not in (".", "?")
-            tags.append(Tag(mark, NAMES.get(word, word), "listed" if word in NAMES else "lower"))
+            case = "listed" if word in NAMES else "lower"
+            tags.append(Tag(mark=mark, case=case, form=NAMES.get(word, word)))
         return tags
 
 

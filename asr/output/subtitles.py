@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from asr.output.transcript import SEGMENT_PAUSE, Segment, Word, ends_sentence
+from asr.output.transcript import CLAUSE_END, SEGMENT_PAUSE, TITLES, Segment, Word, ends_sentence
 
 CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
 READING_SPEED = 17  # characters a second, of an adult (Netflix's guideline)
@@ -25,6 +25,8 @@ class Layout:
 
 
 LAYOUT = Layout()
+WITHIN = 2.0  # cost of an end of a sentence inside a cue; an empty cue costs 1
+LINE_BREAK = 0.5  # widths that a line may be longer to break at the end of a sentence
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ def subtitle_cues(
     Of channels that were recognized apart, each has its own, which may overlap the others.
 
     A line is longer than the layout's only when a single word is. Of the possible cuts, the best gives each cue its
-    second before the next one's words begin; then has no pauses inside cues; then cuts at shorter pauses or ends of
-    sentences, into cues equally full, without single words. Where words are too fast for that, cues are delayed. A cue
-    stays until it could be read, up to a second longer than its words, if the next one leaves room.
+    second before the next one's words begin; then has no pauses inside cues; then cuts at ends of sentences, or at
+    clauses and shorter pauses, into cues equally full, without single words. Where words are too fast for that, cues
+    are delayed. A cue stays until it could be read, up to a second longer than its words, if the next one leaves room.
 
     until: seconds at which the recording ends, as then does the last cue; None while it may go on: the last cue ends
     with its words.
@@ -85,10 +87,11 @@ def _cut(words: Sequence[Word], layout: Layout) -> list[Sequence[Word]]:
     """The words of each cue, at the lowest total cost (dynamic programming, as Knuth & Plass 1981 break paragraphs)."""
     # For the first n words: the lowest cost, and the first word of the last cue.
     best: list[tuple[tuple[int, ...], int]] = [((0, 0, 0), 0)]
+    texts = [word.text for word in words]
     for end in range(1, len(words) + 1):
         choices = []
         for first in reversed(range(end)):
-            if end - first > 1 and len(_fill(words[first:end], layout.line_width)) > layout.lines:
+            if end - first > 1 and len(_fill(texts[first:end], layout.line_width)) > layout.lines:
                 break
             costs = zip(best[first][0], _cost(words, first, end, layout), strict=True)
             choices.append((tuple(map(sum, costs)), first))
@@ -113,35 +116,55 @@ def _cost(words: Sequence[Word], first: int, end: int, layout: Layout) -> tuple[
     pauses = sum(later.start - word.end > SEGMENT_PAUSE for word, later in pairwise(cue))
     characters = sum(len(word.text) + 1 for word in cue)
     roughness = (1 - characters / (layout.lines * layout.line_width)) ** 2
-    if len(cue) == 1 and first and cue[0].start - words[first - 1].end <= SEGMENT_PAUSE:
-        roughness += 1  # the last word of a sentence that was cut off
+    roughness += WITHIN * sum(ends_sentence(word.text, later.text) for word, later in pairwise(cue))
+    before = words[first - 1] if first else None
+    if len(cue) == 1 and before is not None and cue[0].start - before.end <= SEGMENT_PAUSE:
+        # The last word of a sentence that was cut off, or a sentence of one word, which goes with the one before.
+        roughness += WITHIN if ends_sentence(before.text, cue[0].text) else 1
     if following is None:
         return 0, pauses, round(1e6 * roughness)
     missing = to_milliseconds(cue[0].start) + CUE_MINIMUM - to_milliseconds(following.start)
-    if not ends_sentence(cue[-1].text, following.text):
-        roughness += 1 - min(max(0.0, following.start - cue[-1].end), SEGMENT_PAUSE) / SEGMENT_PAUSE
+    speech = 1 - min(max(0.0, following.start - cue[-1].end), SEGMENT_PAUSE) / SEGMENT_PAUSE  # 0 for a long pause
+    roughness += speech * _break_cost(cue[-1].text, following.text)
+    if len(cue) == 1 and speech and ends_sentence(cue[-1].text, following.text):
+        roughness += WITHIN  # or with the next one
     return max(0, missing), pauses, round(1e6 * roughness)
 
 
-def _fill(words: Sequence[Word], width: int) -> list[str]:
+def _break_cost(text: str, following: str) -> float:
+    """Of parting two words that no pause parts."""
+    if ends_sentence(text, following):
+        return 0.0
+    return 0.5 if CLAUSE_END.search(text) else 2.0 if text in TITLES.values() else 1.0
+
+
+def _fill(texts: Sequence[str], width: int) -> list[list[str]]:
     # Greedy over whole words; textwrap would see only the joined string and could cut inside a word.
-    lines = [words[0].text]
-    for word in words[1:]:
-        longer = f"{lines[-1]} {word.text}"
-        if len(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word.text)
+    lines: list[list[str]] = []
+    room = -1
+    for text in texts:
+        room -= len(text) + 1
+        if room < 0:
+            lines.append([])
+            room = width - len(text)
+        lines[-1].append(text)
     return lines
 
 
 def _wrap(words: Sequence[Word], layout: Layout) -> list[str]:
-    """As few lines as possible, of about the same length."""
-    lines = _fill(words, layout.line_width)
-    for width in range(sum(map(len, lines)) // len(lines), layout.line_width):
-        if len(balanced := _fill(words, width)) == len(lines):
-            return balanced
-    return lines
+    """As few lines as possible, of about the same length, broken after the marks of sentences and clauses."""
+    texts, width = [word.text for word in words], layout.line_width
+    fewest, ways = len(_fill(texts, width)), []
+    for narrower in (*range(sum(map(len, texts)) // fewest, width), width):
+        ways.append(_fill(texts, narrower))
+        ways.append([line[::-1] for line in reversed(_fill(texts[::-1], narrower))])  # from the end
+
+    def cost(lines: Sequence[Sequence[str]]) -> float:
+        breaks = sum(_break_cost(line[-1], later[0]) for line, later in pairwise(lines))
+        return max(len(" ".join(line)) for line in lines) / width + LINE_BREAK * breaks
+
+    best = min((lines for lines in ways if len(lines) == fewest), key=cost)
+    return [" ".join(line) for line in best]
 
 
 def in_order(spans: Sequence[tuple[float, float]], minimum: int, free_from: int = 0) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, TypeVar, get_args
 
 from asr.errors import ArgumentError
@@ -263,8 +264,8 @@ def _written_groups(words: Iterable[Word]) -> list[tuple[str, list[Word]]]:
 
 
 def ends_sentence(word: str, following: str) -> bool:
-    """Whether a sentence ends between two written words: the last full stop may be that of "Dr." or "p.m."."""
-    if not SENTENCE_END.search(word) or word in TITLES.values():
+    """Whether a sentence ends between two written words: a full stop may be that of "Dr.", "J." or "p.m."."""
+    if not SENTENCE_END.search(word) or word in TITLES.values() or re.fullmatch(r"[A-HJ-Z]\.", word):
         return False
     return not re.search(r"\w\.\w\.$", word) or following[:1].isupper()
 
@@ -299,12 +300,11 @@ def _best_cut(texts: Sequence[str]) -> int:
     """How many of the texts, which are too long by the last one, make a segment: to the last sentence end, or to the
     end of a clause in the second half, or all but one.
     """
-    places = range(len(texts) - 1, 0, -1)
-    if ends := [place for place in places if ends_sentence(texts[place - 1], texts[place])]:
-        return ends[0]
+    places = [place for place in range(len(texts) - 1, 0, -1) if texts[place - 1] not in TITLES.values()]
+    sentences = (place for place in places if ends_sentence(texts[place - 1], texts[place]))
     half = SEGMENT_CHARACTERS // 2
     clauses = (place for place in places if CLAUSE_END.search(texts[place - 1]) and len(" ".join(texts[:place])) > half)
-    return next(clauses, len(texts) - 1)
+    return next(chain(sentences, clauses, places), len(texts) - 1)
 
 
 Timed = TypeVar("Timed", Word, Phone)

@@ -199,3 +199,44 @@ def test_width_and_number_of_lines_can_be_chosen() -> None:
         assert " ".join(" ".join(cue.lines) for cue in cues) == " ".join(["word"] * 40)
         assert max(len(cue.lines) for cue in cues) == layout.lines
         assert all(len(line) <= layout.line_width for cue in cues for line in cue.lines)
+
+
+def said(text: str, comma: float = 0.12, sentence: float = 0.35) -> list[Word]:
+    """Words at 15 characters a second, with these pauses after marks."""
+    parts, silence = [], 0.0
+    for word in text.split():
+        parts.append((word, silence, len(word) / 15))
+        silence = comma if word[-1] in ",;" else sentence if word[-1] in ".?!" and word != "Dr." else 0.06
+    return in_turn(*parts)
+
+
+def test_cues_end_with_sentences() -> None:
+    text = (
+        "It has never been surpassed. Printing, then, for our purpose, may be considered as the art of making books "
+        "by means of movable types. Now, as all books not primarily intended as picture-books consist of types "
+        "composed to form letterpress, it is of the first importance that the letter used should be fine in form. But "
+        "why?"
+    )
+    shown = [" ".join(cue.lines) for cue in cues_of(said(text, sentence=0.1))]
+    assert sum(cue.endswith((".", "?")) for cue in shown) == 4
+    assert [cue for cue in shown if "." in cue[:-1]] == []
+
+
+def test_short_sentences_share_a_cue_and_none_is_a_flash() -> None:
+    text = (
+        "Hello. Good morning. Is Dr. Smith in? No. He left at five. Oh. When will he be back? I don't know. Right. "
+        "Absolutely. Okay, so what do we do? Fine. Thank you. Unbelievably. Interesting. Well, then. Bye."
+    )
+    for sentence in (0.1, 0.35, 0.5):
+        cues = cues_of(said(text, sentence=sentence))
+        assert [cue.lines for cue in cues if len(cue.words) == 1] == []
+        assert all(cue.end - cue.start >= CUE_MINIMUM for cue in cues)
+        assert all(cue.start == round(1000 * cue.words[0].start) for cue in cues), "none is late"
+        assert [cue for cue in cues if cue.lines[-1].endswith("Dr.")] == []
+
+
+def test_lines_break_after_a_clause() -> None:
+    (cue,) = cues_of(said("If not powered properly, only a blue screen will be displayed."))
+    assert cue.lines == ("If not powered properly,", "only a blue screen will be displayed.")
+    (cue,) = cues_of(said("So it is, and it was in the middle of the night that he came."))
+    assert cue.lines == ("So it is, and it was in the", "middle of the night that he came."), "not after three words"
