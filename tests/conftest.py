@@ -27,6 +27,21 @@ settings.register_profile("asr", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("asr")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spoken_words() -> Iterator[None]:
+    """Texts are as they are spoken, whatever is packaged: tests of the written form ask for a tagger (`rule_tagger`).
+
+    Programs that tests start in processes of their own have the packaged one.
+    """
+    from asr.cli import options
+    from asr.recognize import written
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (written, options):
+            patch.setattr(module, "find_tagger", lambda language: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def carrier_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that reads the audio of `carrier.speech`."""

@@ -22,7 +22,7 @@ import jiwer
 import numpy as np
 
 from asr.data.manifest import read_manifest
-from asr.data.written import Labeled, Speech, label_words, read_sentences
+from asr.data.written import Labeled, Speech, drop_words, label_words, read_sentences
 from asr.evaluate.tagging import Counts
 from asr.model.tagger import MARKS, Tagger
 from asr.normalize import normalize
@@ -104,13 +104,15 @@ def recognized(manifest: Path) -> list[Recording]:
             continue
         marks, cases = np.zeros(len(words), dtype=np.int64), np.zeros(len(words), dtype=np.int64)
         said, heard = " ".join(word for word, *_ in labeled), " ".join(word.text for word in words)
-        for chunk in jiwer.process_words(said, heard).alignments[0]:
-            for place in range(chunk.ref_start_idx, chunk.ref_end_idx):
-                _, mark, case = labeled[place]
-                at = chunk.hyp_start_idx + place - chunk.ref_start_idx
-                if chunk.type == "delete":  # its mark goes to the word before
-                    at, case = max(0, chunk.hyp_start_idx - 1), cases[max(0, chunk.hyp_start_idx - 1)]
-                marks[at], cases[at] = mark or marks[at], case
+        chunks = jiwer.process_words(said, heard).alignments[0]
+        kept, places = np.ones(len(labeled), dtype=bool), list[int]()  # words that were heard as some, and these
+        for chunk in chunks:
+            if chunk.type == "delete":
+                kept[chunk.ref_start_idx : chunk.ref_end_idx] = False
+            elif chunk.type != "insert":
+                places += range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+        labels = (np.array(column) for column in zip(*((mark, case) for _, mark, case in labeled), strict=True))
+        marks[places], cases[places] = drop_words(kept, *labels)
         gaps = [max(0.0, after.start - word.end) for word, after in pairwise(words)]
         sure = np.array([word.confidence for word in words])
         found.append(([word.text for word in words], np.array([*gaps, np.nan]), sure, marks, cases))
@@ -120,7 +122,7 @@ def recognized(manifest: Path) -> list[Recording]:
 def iwslt(path: Path) -> Document:
     """Its words as a recogniser writes them: i'm in place of i and 'm, compounds apart."""
     document: Document = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in filter(None, path.read_text(encoding="utf-8").splitlines()):
         token, _, label = line.partition("\t")
         mark = MARKS.index(LABELS[label.strip()])
         if (token.startswith("'") or token == "n't") and document:

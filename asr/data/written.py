@@ -28,8 +28,11 @@ Labeled = tuple[str, int, int]  # a word as spoken, in lower case; its mark and 
 TOKEN = re.compile(r"[A-Za-z0-9']*[A-Za-z0-9][A-Za-z0-9']*")
 DOTS = re.compile(r"\.{2,}|…")
 MARK = re.compile(r"[.,?!:;–—]|--|(?<=\s)-(?=\s)")  # a hyphen is none
+SHORTENED = re.compile(r"\.[\"')]*(?:[,;:]|\s+[a-z])")  # what follows a word whose full stop is its own: a.m., etc.
+NUMERAL = re.compile(r"[IVX]{2,}|[VX]")
 MIN_LISTED = 5  # times that a word is written so, to be listed
 MAX_LISTED = 5000
+ENDS = tuple(map(MARKS.index, ".?!"))  # of sentences
 SORTED = 4096  # runs among which the similar ones are put together
 DELETED = ""  # heard for a word that was not recognized
 
@@ -43,28 +46,55 @@ def label_words(written: str, spoken: str) -> list[Labeled]:
     if lower == words:
         return [(word, mark, _case(token)) for word, (token, mark) in zip(words, tokens, strict=True)]
     labeled = [(word, 0, 0) for word in words]
-    matcher = SequenceMatcher(None, lower, words, autojunk=False)
     same = 0
-    for operation, begin, end, first, last in matcher.get_opcodes():
+    for operation, begin, end, first, last in SequenceMatcher(None, lower, words, autojunk=False).get_opcodes():
         if operation == "equal":
             same += last - first
-            for (token, mark), place in zip(tokens[begin:end], range(first, last), strict=True):
-                labeled[place] = (words[place], mark, _case(token))
-        elif operation == "replace":  # a number or a title: what follows it follows its last word
-            token, mark = tokens[end - 1]
-            title = not token[-1].isdigit() and MARKS[mark] == "." and end < len(tokens)  # Dr.
-            for place in range(first, last):
-                labeled[place] = (words[place], 0, 0 if any(map(str.isdigit, token)) else _case(token))
-            labeled[last - 1] = (words[last - 1], 0 if title else mark, labeled[last - 1][2])
+            labeled[first:last] = [
+                (word, mark, _case(token))
+                for word, (token, mark) in zip(words[first:last], tokens[begin:end], strict=True)
+            ]
+        elif operation == "insert" and first:  # the dollars of "$3 million;", whose mark stands after "million"
+            labeled[last - 1] = (words[last - 1], labeled[first - 1][1], 0)
+            labeled[first - 1] = (words[first - 1], 0, labeled[first - 1][2])
+        elif operation == "replace":
+            labeled[first:last] = _label_others(tokens[begin:end], words[first:last], end == len(tokens))
     return labeled if 2 * same >= len(words) else []
+
+
+def _label_others(tokens: Sequence[tuple[str, int]], words: Sequence[str], ended: bool) -> list[Labeled]:
+    """Words that are written as other tokens: numbers, titles, numerals. ended: whether the sentence is."""
+    before: list[Labeled] = []
+    after: list[Labeled] = []
+    while len(tokens) > 1 and len(words) > 1 and tokens[0][0].isalpha():  # Jan. 5
+        before.append((words[0], _inside(tokens[0][1]), _case(tokens[0][0])))
+        tokens, words = tokens[1:], words[1:]
+    if len(tokens) > 1 and len(words) > 1 and tokens[-1][0].isalpha():  # 1990, Mr.
+        token, mark = tokens[-1]
+        after.append((words[-1], mark if ended else _inside(mark), _case(token)))
+        tokens, words = tokens[:-1], words[:-1]
+    token, mark = tokens[-1]
+    name = token.isalpha() and not NUMERAL.fullmatch(token)
+    cases = [0 if not token.isalpha() or word == "the" else _case(token) if name else 1 for word in words]
+    marks = [*[0] * (len(words) - 1), _inside(mark) if name and not ended else mark]
+    return [*before, *zip(words, marks, cases, strict=True), *after]
+
+
+def _inside(mark: int) -> int:
+    """The mark after a shortened word, whose full stop ends no sentence."""
+    return 0 if MARKS[mark] == "." else mark
 
 
 def _mark(written: str, token: str, end: int) -> int:
     """The mark between a token, which ends there, and the next one."""
     following = TOKEN.search(written, end)
     between = DOTS.sub("." if following is None else ",", written[end : following.start() if following else None])
-    if len(token) == 1 and token.isalpha() and between.startswith(".") and following is not None:
-        return 0  # an initial, or a letter of an abbreviation
+    if following is not None:
+        if between in (".", ":", "::"):  # Node.js, 10:30, 3.5
+            return 0
+        letter = len(token) == 1 and token.isalpha()  # of an abbreviation, or an initial
+        if letter or SHORTENED.match(between + following.group()[0]):
+            between = between.removeprefix(".")
     found = MARK.search(between)
     if found is None:
         return 0
@@ -88,7 +118,7 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[Labeled]]:
         try:
             with open_source(path) as file:
                 for number, line in enumerate(file, 1):
-                    written, tab, spoken = line.decode("utf-8").rstrip("\n").partition("\t")
+                    written, tab, spoken = line.decode("utf-8").rstrip("\r\n").partition("\t")
                     if written and not tab:
                         raise RecipeError(f"{path}:{number}: no tab; a line is a sentence as written, a tab, as spoken")
                     shouted = sum(map(str.isupper, written)) > len(written) // 3
@@ -145,18 +175,18 @@ class Corpus:
         or a talk. A sentence that is longer is a run by itself, cut to `most`.
         """
         generator = np.random.default_rng(seed)
-        lengths = np.exp(generator.uniform(np.log(4), np.log(most), len(self.ends))).astype(np.int64)
-        runs, begin, end = array("q"), 0, 0
-        for sentence, last, length in zip(self.ends.tolist(), self.last.tolist(), lengths.tolist(), strict=True):
+        drawn = map(int, np.exp(generator.uniform(np.log(4), np.log(most), 2 * len(self.ends) + 1)).astype(np.int64))
+        runs, begin, end, length = array("q"), 0, 0, next(drawn)
+        for sentence, last in zip(self.ends.tolist(), self.last.tolist(), strict=True):
             if end > begin and sentence - begin > length:
                 runs.extend((begin, end))
-                begin = end
+                begin, length = end, next(drawn)
             end = sentence
             if last:
-                runs.extend((begin, min(end, begin + most)))
-                begin = end
+                runs.extend((begin, end))
+                begin, length = end, next(drawn)
         if end > begin:
-            runs.extend((begin, min(end, begin + most)))
+            runs.extend((begin, end))
         pairs = np.frombuffer(runs, np.int64).reshape(-1, 2)
         pairs = np.stack([pairs[:, 0], np.minimum(pairs[:, 1], pairs[:, 0] + most)], axis=1)
         return generator.permutation(pairs)
@@ -194,17 +224,20 @@ class Speech:
             pauses, confidences = values["pauses"], values["confidences"]
             self.pauses = np.array([pauses.get(mark, pauses["."]) for mark in MARKS], dtype=np.float64)
             self.confidences = np.array([confidences[name] for name in ("right", "wrong")], dtype=np.float64)
-            confusions: dict[str, dict[str, int]] = values["confusions"]
+            for quantiles in (self.pauses, self.confidences):
+                if quantiles.ndim != 2 or quantiles.shape[1] < 2 or not np.isfinite(quantiles).all():
+                    raise ValueError("pauses and confidences are not lists of two numbers or more, all of one length")
+            places = {word: place for place, word in enumerate(vocabulary)}
+            self.heard: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by word: words, -1 for none, and their shares
+            for said, counts in values["confusions"].items():
+                if said in places:
+                    words = [places.setdefault(word, len(places)) if word else -1 for word in counts]
+                    shares = np.array([*counts.values()], dtype=np.float64)
+                    if not ((shares >= 0).all() and 0 < shares.sum() < np.inf):
+                        raise ValueError(f"the counts of '{said}' are {[*counts.values()]!r:.40}")
+                    self.heard[places[said]] = np.array(words), shares / shares.sum()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError(f"{path}: no statistics of speech ({one_line(error)}); see recipes/written") from error
-        self.vocabulary = [*vocabulary]
-        places = {word: place for place, word in enumerate(vocabulary)}
-        self.heard: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by word: words, -1 for none, and their shares
-        for said, counts in confusions.items():
-            if said in places:
-                words = [places.setdefault(word, len(places)) if word else -1 for word in counts]
-                shares = np.array([*counts.values()], dtype=np.float64)
-                self.heard[places[said]] = np.array(words), shares / shares.sum()
         self.vocabulary = [*places]
 
     def misheard(self, words: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
@@ -221,6 +254,24 @@ class Speech:
         low = place.astype(np.int64)
         below, above = quantiles[rows, low], quantiles[rows, np.minimum(low + 1, quantiles.shape[1] - 1)]
         return below + (place - low) * (above - below)
+
+
+def drop_words(kept: np.ndarray, marks: np.ndarray, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Marks and cases (N,) of the words that are kept, (N,) bool, where the others were not heard.
+
+    The mark of a lost word goes to the word before, if that has none or the end of a sentence is lost; the capital of
+    the first word of a sentence to the next one.
+    """
+    marks, cases = marks.copy(), cases.copy()
+    for place in np.flatnonzero(~kept)[::-1].tolist():
+        if place and (not marks[place - 1] or (marks[place] in ENDS and marks[place - 1] not in ENDS)):
+            marks[place - 1] = marks[place]
+    first = True  # of a sentence
+    for place in range(len(kept)):
+        if kept[place]:
+            cases[place] = max(cases[place], first)
+            first = bool(marks[place] in ENDS)
+    return marks[kept], cases[kept]
 
 
 @dataclass
@@ -298,12 +349,9 @@ class TaggedText:
         if generator.random() < config.misheard_runs:
             heard = self.speech.misheard(words, config.misheard_share, generator)
         if (heard < 0).any() and (heard >= 0).any():
-            marks = marks.copy()
-            for place in np.flatnonzero(heard < 0)[::-1].tolist():  # the mark of a lost word goes to the one before
-                if place and not marks[place - 1]:
-                    marks[place - 1] = marks[place]
             kept = heard >= 0
-            heard, words, marks, cases = heard[kept], words[kept], marks[kept], cases[kept]
+            marks, cases = drop_words(kept, marks, cases)
+            heard, words = heard[kept], words[kept]
         heard = np.where(heard < 0, words, heard)
         pauses = self.speech.draw(self.speech.pauses, marks, generator)
         sure = self.speech.draw(self.speech.confidences, (heard != words).astype(np.int64), generator)

@@ -8,13 +8,14 @@ lengths (B,) int64 → log_probs (B, T, 12), of the marks after each word and th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from asr.errors import BundleError, one_line
+from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
 from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
 from asr.model.session import open_session, run_graph
@@ -68,14 +69,19 @@ def word_features(word: str, rows: int) -> tuple[int, ...]:
     Two hashes of the word, so that few words share both (Serrà & Karatzoglou 2017, "Getting deep recommenders fit:
     Bloom embeddings"), its first and last three letters, and its length.
     """
-    parts = (f"1{word}", f"2{word}", f"^{word[:3]}", f"{word[-3:]}$", f"={min(len(word), 15)}")
-    return tuple(crc32(part.encode("utf-8", "replace")) % rows for part in parts)
+    encoded = word.encode("utf-8", "replace")
+    digest = blake2b(encoded, digest_size=8).digest()
+    parts = (b"^" + encoded[:3], encoded[-3:] + b"$", b"=%d" % min(len(encoded), 15))
+    hashes = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"), *map(crc32, parts))
+    return tuple(number % rows for number in hashes)
 
 
 def extras(values: np.ndarray | None, count: int) -> np.ndarray:
     """(count, 2) float32: values that are known, else 0, and whether they are known. NaN is not known."""
     columns = np.zeros((count, 2), dtype=np.float32)
     if values is not None:
+        if len(values) != count:
+            raise ArgumentError(f"{len(values)} pauses or confidences for {count} words; give one for each word")
         columns[:, 1] = ~np.isnan(values)
         columns[:, 0] = np.nan_to_num(values)
     return columns
@@ -126,7 +132,7 @@ class Tagger:
             pauses: seconds of silence after each word.
             confidences: of each word, 0…1.
 
-        Both may be left out, and have NaN where they are not known.
+        Both may be left out, and have NaN where they are not known. ArgumentError unless there is one for each word.
         """
         words = [word.lower() for word in words]
         scores = self.scores(words, pauses, confidences)
@@ -136,10 +142,10 @@ class Tagger:
 
     def write(self, word: str, case: str) -> str:
         """A word of lower case in another case."""
-        if case == "listed" and word in self._listed:
-            return self._listed[word]
-        if case == "upper":  # of MPs and TV's, the ending stays
-            stem = word.removesuffix("'s")
+        stem = word.removesuffix("'s")  # of NASA's and McDonald's, the ending stays
+        if case == "listed" and stem in self._listed:
+            return self._listed[stem] + word[len(stem) :]
+        if case == "upper":
             return stem.upper() + word[len(stem) :]
         return word if case == "lower" else word[:1].upper() + word[1:]
 
@@ -149,10 +155,13 @@ class Tagger:
         pauses: Sequence[float] | None = None,
         confidences: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """Log-probabilities (T, marks + cases), float32; of a long text in pieces that know some words around them."""
+        """Log-probabilities (T, marks + cases), float32, of words in lower case; the arguments of `tag`.
+
+        A long text is read in pieces that know some words around them.
+        """
         features = np.array([word_features(word, self.config.rows) for word in words], np.int64).reshape(-1, FEATURES)
         silence = None if pauses is None else scaled_pauses(np.asarray(pauses, dtype=np.float64))
-        sure = None if confidences is None else np.asarray(confidences, dtype=np.float64)
+        sure = None if confidences is None else np.clip(np.asarray(confidences, dtype=np.float64), 0.0, 1.0)
         others = np.concatenate([extras(silence, len(words)), extras(sure, len(words))], axis=1)
         results = np.zeros((len(words), len(MARKS) + len(CASES)), dtype=np.float32)
         starts = range(0, len(words), PIECE)

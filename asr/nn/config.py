@@ -66,7 +66,7 @@ class TaggerConfig:
     """Size and shape of a tagger, which finds marks and capitals."""
 
     cell: Cell = "lstm"
-    bidirectional: StrictBool = True  # reads the whole text; a unidirectional tagger goes on with it
+    bidirectional: StrictBool = True  # reads the whole text; a unidirectional tagger needs no words beyond `lookahead`
     lookahead: Annotated[int, Field(ge=0, le=100, strict=True)] = 0  # words that a unidirectional one waits for
     layers: Layers = 2
     hidden_size: Size = 128  # of every layer, per direction

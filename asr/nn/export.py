@@ -122,9 +122,8 @@ def quantize_weights(source: Path, target: Path) -> None:
     """Store the weights of recurrent, linear and embedding layers as int8 with a float scale per output, symmetric.
 
     Only storage is int8: the graph casts and scales them back when it is loaded (of embeddings, the rows that it looks
-    up), and computes in float32. Dynamic
-    int8 arithmetic would take the scale of the activations from the whole batch, and the text of a file would then
-    depend on what else is in it, and on how a stream is cut into chunks.
+    up), and computes in float32. Dynamic int8 arithmetic would take the scale of the activations from the whole batch,
+    and the text of a file would then depend on what else is in it, and on how a stream is cut into chunks.
     """
     graph_model = onnx.load(source)
     graph = graph_model.graph

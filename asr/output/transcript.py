@@ -298,12 +298,14 @@ def split_segments(words: Iterable[Word]) -> tuple[Segment, ...]:
 
 def _best_cut(texts: Sequence[str]) -> int:
     """How many of the texts, which are too long by the last one, make a segment: to the last sentence end, or to the
-    end of a clause in the second half, or all but one.
+    end of a clause beyond the first third, or all but one.
     """
     places = [place for place in range(len(texts) - 1, 0, -1) if texts[place - 1] not in TITLES.values()]
     sentences = (place for place in places if ends_sentence(texts[place - 1], texts[place]))
-    half = SEGMENT_CHARACTERS // 2
-    clauses = (place for place in places if CLAUSE_END.search(texts[place - 1]) and len(" ".join(texts[:place])) > half)
+    third = SEGMENT_CHARACTERS // 3
+    clauses = (
+        place for place in places if CLAUSE_END.search(texts[place - 1]) and len(" ".join(texts[:place])) > third
+    )
     return next(chain(sentences, clauses, places), len(texts) - 1)
 
 

@@ -246,7 +246,8 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
         console.print("measuring the tagger on the dev texts")
         text = TaggedText(Corpus.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
         scores = {name: tagger_f1(tagger.Tagger(folder, graph), text) for name, graph in graphs.items()}
-        loss = max(scores["float32"][name] - scores["int8"][name] for name in MAIN)
+        losses = [score - scores["int8"][name] for name, score in scores["float32"].items() if name in MAIN]
+        loss = max(losses, default=0.0)
         chosen, graph = choose_graph(graphs, loss, INT8_MAX_F1_LOSS)
         metrics = {f"dev_f1_{name}": round(score, 4) for name, score in scores[chosen].items()}
         write_config(folder, replace(config, metrics=metrics))

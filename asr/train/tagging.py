@@ -27,7 +27,7 @@ class TaggingEpoch(Epoch):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        return (self.dev_loss,)
+        return self.dev_error, self.dev_loss
 
     @property
     def outcome(self) -> str:
@@ -52,7 +52,7 @@ class TaggingTask(Task):
         self.model: TaggerModel = TaggerModel(recipe.model).to(device)
         self.data = TaggedText(train, data, recipe.model.rows, recipe.seed)
         self.dev = TaggedText(dev, data, recipe.model.rows, recipe.seed)
-        self.epoch_batches = data.epoch_words // data.batch_words
+        self.epoch_batches = max(1, data.epoch_words // data.batch_words)
         self.epoch_amount = float(data.epoch_words)
         self.carried: dict[str, Tensor] = {}
         say(f"an epoch is {data.epoch_words / len(train.words):.2f} passes over the text")
@@ -80,7 +80,7 @@ class TaggingTask(Task):
             marks, cases = (part.argmax(dim=2).cpu().numpy() for part in log_probs.split([len(MARKS), len(CASES)], 2))
             counts.add(marks[inside], cases[inside], batch.marks.numpy()[inside], batch.cases.numpy()[inside])
         scores = counts.f1()
-        error = 1 - float(np.mean([scores.get(name, 0.0) for name in MAIN]))
+        error = 1 - float(np.mean([scores[name] for name in MAIN if name in scores] or [0.0]))
         return {"dev_loss": loss / words, "dev_error": error, "f1": scores}
 
 

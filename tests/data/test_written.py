@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_runs import WRITTEN
 
 from asr.data.config import WrittenConfig
-from asr.data.written import Corpus, Speech, TaggedText, label_words, listed_forms
+from asr.data.written import Corpus, Speech, TaggedText, drop_words, label_words, listed_forms
 from asr.errors import RecipeError
 from asr.model.tagger import CASES, MARKS
 
@@ -33,6 +33,32 @@ def shown(written: str, spoken: str) -> str:
         ("I said -- wait", "I SAID WAIT", "^i said– wait"),
         ("well-known men – mostly", "WELL KNOWN MEN MOSTLY", "well known men– mostly"),
         ("McDonald paused... then sang...", "MCDONALD PAUSED THEN SANG", "*mcdonald paused, then sang."),
+        (
+            "In World War II Henry VIII left.",
+            "IN WORLD WAR TWO HENRY THE EIGHTH LEFT",
+            "^in ^world ^war ^two ^henry the ^eighth left.",
+        ),
+        ("$3 million; gone.", "THREE MILLION DOLLARS GONE", "three million dollars; gone."),
+        (
+            "Node.js, at 10:30, v3.5",
+            "NODE JS AT TEN THIRTY V THREE POINT FIVE",
+            "^node js, at ten thirty, v three point five",
+        ),
+        (
+            "At 10 a.m., in the U.S., etc., and so",
+            "AT TEN A M IN THE U S ET CETERA AND SO",
+            "^at ten a m, in the ^u ^s, et cetera, and so",
+        ),
+        (
+            "On Jan. 5, he left Inc., a firm.",
+            "ON JANUARY FIVE HE LEFT INC A FIRM",
+            "^on ^january five, he left ^inc, a firm.",
+        ),
+        (
+            "In 1990, Mr. Smith left.",
+            "IN NINETEEN NINETY MISTER SMITH LEFT",
+            "^in nineteen ninety, ^mister ^smith left.",
+        ),
         ("He called 'em 'boys'.", "HE CALLED EM BOYS", "^he called em boys."),
     ],
 )
@@ -64,6 +90,36 @@ def test_a_corpus_holds_sentences_and_where_documents_end(text: Path):
     spoken = [spoken.lower() for _, spoken in WRITTEN if spoken]
     assert sentences == [*spoken, *spoken, ""]
     assert corpus.last.tolist() == [False, True, False, True] * 2
+
+
+def test_runs_are_of_all_lengths():
+    nothing = np.zeros(0, dtype=np.uint8)
+    ends = np.arange(5, 100_001, 5)
+    runs = Corpus([], nothing, nothing, nothing, ends, np.zeros(len(ends), dtype=bool)).runs(160, 1)
+    lengths = runs[:, 1] - runs[:, 0]
+    assert 15 < np.median(lengths) < 40
+    assert 0.3 < lengths[lengths > 60].sum() / lengths.sum() < 0.8
+    assert lengths.max() > 140
+
+
+@pytest.mark.parametrize(
+    ("written", "lost", "expected"),
+    [
+        ("Well, yes. He left.", "yes", "^well. ^he left."),
+        ("I saw it. Well, he left.", "well", "^i saw it. ^he left."),
+        ("Well, he left it.", "well", "^he left it."),
+        ("He left, then.", "then", "^he left."),
+        ("Is it?", "is it", ""),
+    ],
+)
+def test_marks_and_capitals_of_lost_words_go_to_their_neighbors(written: str, lost: str, expected: str):
+    labeled = label_words(written, "".join(c for c in written if c.isalpha() or c == " ").upper())
+    kept = np.array([word not in lost.split() for word, *_ in labeled])
+    marks, cases = drop_words(
+        kept, *(np.array(column) for column in zip(*((m, c) for _, m, c in labeled), strict=False))
+    )
+    words = [word for word, *_ in labeled if word not in lost.split()]
+    assert " ".join("^" * bool(c) + w + MARKS[m] for w, m, c in zip(words, marks, cases, strict=False)) == expected
 
 
 @given(st.integers(4, 40), st.integers(0, 9))
@@ -155,9 +211,21 @@ def test_other_files_are_refused_in_a_line(tmp_path: Path, content: bytes, messa
         Corpus.read([str(tmp_path / "written.txt")])
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"pauses": {}}', '{"pauses": {".": ["x"]}}'])
+GOOD = {"pauses": {".": [0.0, 1.0]}, "confidences": {"right": [0, 1], "wrong": [0, 1]}, "confusions": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", '{"pauses": {}}', '{"pauses": {".": ["x"]}}'),
+        *(json.dumps(GOOD | {"pauses": {".": value}}) for value in (0.5, [], [0.1], [0.0, float("nan")])),
+        json.dumps(GOOD | {"confidences": {"right": [0, 1], "wrong": [0]}}),
+        json.dumps(GOOD | {"confusions": []}),
+        *(json.dumps(GOOD | {"confusions": {"cat": c}}) for c in (["x"], {}, {"x": "many"}, {"x": -1, "y": 2})),
+    ],
+)
 def test_other_statistics_are_refused_in_a_line(tmp_path: Path, content: str):
     path = tmp_path / "speech.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(RecipeError, match="no statistics of speech"):
-        Speech(str(path), [])
+        Speech(str(path), ["cat"])
