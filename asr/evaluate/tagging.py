@@ -6,7 +6,8 @@ import numpy as np
 
 from asr.model.tagger import CASES, MARKS
 
-MAIN = (",", ".", "?", "capitals")
+# What says most about a tagger, and how it is named in a config.
+MAIN = {",": "comma", ".": "full_stop", "?": "question_mark", "capitals": "capitals"}
 NAMES = (*MARKS[1:], *CASES[1:], "capitals")  # the last: any case but lower
 
 

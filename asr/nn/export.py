@@ -134,8 +134,10 @@ def quantize_weights(source: Path, target: Path) -> None:
         elif node.op_type == "MatMul" and not node.name.startswith("/features/"):  # a spectrum needs its 24 bits
             # (inputs, outputs): one scale per output column
             axis_of_inputs[node.input[1]] = 0
-        elif node.op_type == "Gather":  # (rows, size): one scale per row
-            axis_of_inputs[node.input[0]] = -1
+        elif node.op_type == "Gather" and all(
+            user.op_type == "Gather" for user in graph.node if node.input[0] in user.input
+        ):
+            axis_of_inputs[node.input[0]] = -1  # (rows, size): one scale per row
     quantized_names = set()
     for initializer in list(graph.initializer):
         name = initializer.name

@@ -249,7 +249,8 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
         losses = [score - scores["int8"][name] for name, score in scores["float32"].items() if name in MAIN]
         loss = max(losses, default=0.0)
         chosen, graph = choose_graph(graphs, loss, INT8_MAX_F1_LOSS)
-        metrics = {f"dev_f1_{name}": round(score, 4) for name, score in scores[chosen].items()}
+        main = scores[chosen].keys() & MAIN.keys()
+        metrics = {f"dev_f1_{MAIN[name]}": round(scores[chosen][name], 4) for name in sorted(main)}
         write_config(folder, replace(config, metrics=metrics))
         render(
             "tagger_card.md",

@@ -40,9 +40,9 @@ def shown(written: str, spoken: str) -> str:
         ),
         ("$3 million; gone.", "THREE MILLION DOLLARS GONE", "three million dollars; gone."),
         (
-            "Node.js, at 10:30, v3.5",
-            "NODE JS AT TEN THIRTY V THREE POINT FIVE",
-            "^node js, at ten thirty, v three point five",
+            "So Node.js, at 10:30, was ours.",
+            "SO NODE JS AT TEN THIRTY WAS OURS",
+            "^so ^node js, at ten thirty, was ours.",
         ),
         (
             "At 10 a.m., in the U.S., etc., and so",

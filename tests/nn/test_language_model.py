@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from asr.nn.export import export_language_model, quantize_weights
 from asr.nn.language_model import LanguageConfig, LanguageModel, token_losses
 
-VOCABULARY = 20
+VOCABULARY = 100
 LENGTH = 23  # tokens
 CELLS = ("rnn", "lstm", "gru")
 
@@ -82,6 +83,8 @@ def test_the_graph_gives_what_torch_gives_for_every_batch_and_length(cell: str, 
         size = path.stat().st_size
         quantize_weights(path, path)
         assert path.stat().st_size < 0.4 * size
+        names = {item.name for item in onnx.load(path).graph.initializer}
+        assert "embedding.weight.int8" in names
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch, length in [(3, LENGTH), (1, 1), (5, 2)]:
         tokens = make_tokens(5)[:batch, :length]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_runs import WRITTEN, make_trainer, tagger_recipe
 
-from asr.errors import AsrError, BundleError
+from asr.errors import ArgumentError, AsrError, BundleError
 from asr.model import tagger
 from asr.model.checksums import verify_checksums
 from asr.model.tagger import Tagger, word_features
@@ -82,6 +82,29 @@ def test_what_is_not_known_may_be_left_out(run: Path):
 def test_a_checkpoint_is_exported_as_the_run_does(run: Path, tmp_path: Path):
     export_checkpoint(run, tmp_path / "again")
     assert (tmp_path / "again/tagger.onnx").read_bytes() == (run / "bundle/tagger.onnx").read_bytes()
+
+
+def test_an_older_bundle_is_replaced_and_a_text_may_lack_marks(tmp_path: Path):
+    recipe = tagger_recipe(tmp_path)
+    (tmp_path / "written.txt").write_text("One, two.\tONE TWO\nThree four.\tTHREE FOUR\n")
+    save_recipe(recipe, tmp_path / "tiny.yaml")
+    before = torch.get_num_threads()
+    run_recipe(tmp_path / "tiny.yaml", [], resume=False)
+    torch.set_num_threads(before)
+    export_checkpoint(recipe.folder, recipe.folder / "bundle")
+    config = json.loads((recipe.folder / "bundle/config.json").read_text(encoding="utf-8"))
+    assert config["metrics"].keys() == {"dev_f1_comma", "dev_f1_full_stop", "dev_f1_capitals"}
+
+
+@pytest.mark.parametrize("given", [{"pauses": [0.1]}, {"confidences": [0.5] * 9}])
+def test_as_many_pauses_and_confidences_as_words(run: Path, given: dict[str, list[float]]):
+    with pytest.raises(ArgumentError, match="give one for each word"):
+        Tagger(run / "bundle").tag(["so", "be", "it"], **given)
+
+
+def test_confidences_beyond_their_range_are_the_nearest(run: Path):
+    model = Tagger(run / "bundle")
+    np.testing.assert_array_equal(model.scores(["so"], None, [1e300]), model.scores(["so"], None, [1.0]))
 
 
 def test_words_are_hashed_as_they_always_were():
