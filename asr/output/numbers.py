@@ -38,6 +38,7 @@ from asr.output.quantities import (
 OWNERS = word_set("my your his her their our")  # "my two cents", "her twenty second birthday"
 REPEATS = {"double": 2, "triple": 3}
 UPWARD = "123456789"  # who counts, calls no number
+LIST_WORDS = 20  # from "pages" to the last number of a list
 # Names that end in a number, and what is read digit by digit.
 LABELS = word_set(
     "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "
@@ -65,12 +66,13 @@ def find_numbers(words: Sequence[str], breaks: Collection[int] = ()) -> list[Num
     """
     if TRIGGERS.isdisjoint(words):
         return []
+    marks = set(breaks)
     marked: Words = []
     position: list[int] = []  # of each word of `marked` in `words`
     for index, word in enumerate(words):
         marked.append(word)
         position.append(index)
-        if index in breaks:
+        if index in marks:
             marked.append(",")
             position.append(index + 1)
     marked += PAD
@@ -156,7 +158,7 @@ def _label(words: Words, i: int) -> str:
     if words[i - 1] in ("is", "was", "in"):
         return next((word for word in words[max(i - 4, 0) : i - 1] if word in CALLED), "")
     j = i
-    while words[j - 1] in ("to", "and", "or", "through", ","):
+    while words[j - 1] in ("to", "and", "or", "through", ",") and j > i - LIST_WORDS:
         ends = j - 1 - (words[j - 2] == ",")
         j = ends
         while words[j - 1] in NUMBER_WORDS:

@@ -375,10 +375,14 @@ def test_times_keep_hour_and_minute(hour: int, minute: int, half: str) -> None:
 
 OTHER = """the a and of to in is was at i m am k s people years dollars percent may march june o'clock past minus
     per cent , x"""
-ENGLISH = st.sampled_from(sorted(TRIGGERS) + OTHER.split() * 3 + [""])
+PHRASES = ["two thousand to", "and two thousand", "one hundred and", "nineteen ninety", "half past", "paragraphs two"]
+ENGLISH = st.sampled_from(sorted(TRIGGERS) + OTHER.split() * 3 + PHRASES * 5)
 
 
-@given(st.lists(ENGLISH, max_size=25), st.sets(st.integers(-2, 30), max_size=6))
+@given(
+    st.lists(ENGLISH, max_size=25).map(lambda parts: " ".join(parts).split(" ")),
+    st.sets(st.integers(-2, 30), max_size=6),
+)
 def test_any_words_give_ordered_spans_inside_the_text_and_within_marks(words: list[str], breaks: set[int]) -> None:
     numbers = find_numbers(words, breaks)
     assert numbers == find_numbers(words, sorted(breaks))
@@ -396,3 +400,7 @@ def test_words_without_numbers_are_left_alone(words: list[str]) -> None:
     if TRIGGERS.isdisjoint(words):
         assert find_numbers(words) == []
     find_numbers(words)
+
+
+def test_long_lists_take_time_in_proportion_to_their_length() -> None:
+    assert find_numbers(["one", "and"] * 20_000) == []  # a minute, if each looked back to the first
