@@ -56,6 +56,8 @@ def clock(words: Words, i: int) -> Number | None:
         minute, end = ONES[words[i + 2]], i + 3
     elif not 10 <= minute < 60:
         return None
+    if words[end] == "o'clock":
+        return Number(i, end, "")  # "nine ten o'clock"
     text = f"{hour}:{minute:02}"
     if half := _half_day(words, end):
         return Number(i, half[1], text + half[0])
@@ -115,6 +117,7 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
             joined = words[i - 1] in ("to", "and") and i - 1 in (_years_end(words, i - 4), _years_end(words, i - 3))
             joined |= near and after in ("to", "and") and _years_end(words, end + 1) > 0
             known = (joined and not is_counted(after)) or (sure and after in FOLLOWING) or words[i - 1] == "year"
+            known &= after not in NUMBER_WORDS
     elif words[i + 1] in OH and words[i + 2] in ONES:
         last, end = ONES[words[i + 2]], i + 3
         known = century > 12 or sure
@@ -123,7 +126,7 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
         if words[end] == "of" and last % 10 == 1 and last > 20:
             last, end = last - 1, end - 1  # "in twenty twenty one of them"
         count = end == i + 2 and century < last <= (90 if century == 20 else century + 4)  # "eighteen nineteen"
-        known = sure if century > 12 else words[i - 1] in ("in", "since", "year")
+        known = sure if century > 12 else words[i - 1] in ("in", "since")
         known |= (last > 59 and century > 12) or (century > 15 and (near or not count))
         known &= last > 9 and words[end] not in MEASURES and (sure or not is_counted(words[end]))
     known &= words[end] not in LARGE and ordinal(words, i) is None

@@ -251,7 +251,7 @@ def _count(words: Words, i: int) -> Number | None:
         return Number(i - 1, amounts[0].end, f"−{amounts[0].text}")
     if before == "covid" and text == "19":
         return Number(i - 1, end, "COVID-19")
-    if after in ("k", "x") and len(words[end + 1]) != 1:
+    if after == "k" or (after == "x" and (len(words[end + 1]) != 1 or words[end + 1] in ("a", "i"))):
         return Number(i, end + 1, text + after)
     named = _label(words, i) in LABELS | LISTED and words[i - 1 : i + 1] != ["number", "one"]
     if named and after not in MEASURES and after not in PEOPLE:

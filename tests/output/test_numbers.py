@@ -50,7 +50,7 @@ COUNTS = pairs("""
     two and a half thousand people → 2,500 people
     nine out of ten → 9 out of 10
     one in twenty → 1 in 20
-    fifty k → 50k
+    fifty k a year → 50k a year
     ten x faster → 10x faster
     twenty one of them → 21 of them
     a twenty second clip → a 20 second clip
@@ -121,6 +121,7 @@ YEARS = pairs("""
     two thousand and eight people → 2,008 people
     in two thousand → in 2000
     in two thousand people → in 2,000 people
+    in nineteen ninety and two thousand three hundred hours → in 1990 and 2,300 hours
     from two thousand to two thousand five → from 2000 to 2005
     twenty twenty four → 2024
     nineteen oh five → 1905
@@ -263,6 +264,8 @@ SPELLED = """
     oh two of them
     one two three four
     fifteen twenty minutes
+    about nine ten o'clock
+    seven x y two three
     twenty thirty people
     three four hundred people
     eighteen nineteen year olds
