@@ -144,12 +144,8 @@ def _digits(words: Words, i: int) -> Number | None:
     elif singles == 3:
         sure |= text in ("911", "999")
     else:
-        sure = (
-            singles >= 4 + (words[i] == "oh")
-            and text not in UPWARD
-            and text not in UPWARD[::-1]
-            and label not in LISTED
-        )
+        listed = text in UPWARD or text in UPWARD[::-1] or label in LISTED
+        sure = singles >= 4 + (words[i] == "oh") and not listed
     return Number(i, j, text) if sure or named else None
 
 
@@ -253,8 +249,9 @@ def _count(words: Words, i: int) -> Number | None:
         return Number(i - 1, end, "COVID-19")
     if after == "k" or (after == "x" and (len(words[end + 1]) != 1 or words[end + 1] in ("a", "i"))):
         return Number(i, end + 1, text + after)
-    named = _label(words, i) in LABELS | LISTED and words[i - 1 : i + 1] != ["number", "one"]
-    if named and after not in MEASURES and after not in PEOPLE:
+    named = _label(words, i) in LABELS | LISTED and before not in ("is", "was", "in")
+    counted = is_counted(after) if before in ("type", "release", "issue") else after in MEASURES or after in PEOPLE
+    if named and not counted and words[i - 1 : i + 1] != ["number", "one"]:
         return Number(i, end, text if amounts[-1].value >= 10_000 else text.replace(",", ""))
     small = all(len(amount.text) == 1 for amount in amounts)
     return None if small else Number(i, end, text)

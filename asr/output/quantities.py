@@ -60,7 +60,7 @@ MEASURES = word_set(
 PEOPLE = word_set("people men women children sheep fish horse foot police staff cattle")
 SINGULAR = word_set(
     "is was has as us this its his yes does it's he's she's that's what's there's unless plus perhaps less times "
-    "thanks pardons apologies onwards towards afterwards always sometimes"
+    "thanks pardons apologies diabetes onwards towards afterwards always sometimes"
 )
 FOLLOWING = {"", ","} | word_set(
     "and but on in to for when so because then the this that tomorrow today tonight yesterday every we i he she they "

@@ -265,6 +265,8 @@ SPELLED = """
     one two three four
     fifteen twenty minutes
     about nine ten o'clock
+    the question is one of many
+    they release two versions
     seven x y two three
     twenty thirty people
     three four hundred people
