@@ -37,8 +37,8 @@ from asr.output.quantities import (
 
 OWNERS = word_set("my your his her their our")  # "my two cents", "her twenty second birthday"
 REPEATS = {"double": 2, "triple": 3}
-UPWARD = "123456789"  # who counts, calls no number
-LIST_WORDS = 20  # from "pages" to the last number of a list
+UPWARD = "123456789"  # digits in this order are counting, not a code or a telephone number
+LIST_WORDS = 20  # at most from "pages" to the last number of its list
 # Names that end in a number, and what is read digit by digit.
 LABELS = word_set(
     "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "

@@ -48,6 +48,7 @@ ORDINALS = (
 POWERS = {"hundredth": 100, "thousandth": 10**3}
 CURRENCIES = {"dollar": "$", "dollars": "$", "pound": "£", "pounds": "£", "euro": "€", "euros": "€", "yen": "¥"}
 HALVED = frozenset({*SCALES, *CURRENCIES, "percent", "per"})  # 2.5 million, but "two and a half hours"
+# "at this point five people": no decimal number
 BEFORE_POINT = word_set("at this that some one which the a my your his her our their any no every")
 
 # What is measured, and what may follow a time, a year or an ordinal number and is not counted.
