@@ -56,6 +56,8 @@ def clock(words: Words, i: int) -> Number | None:
         minute, end = ONES[words[i + 2]], i + 3
     elif not 10 <= minute < 60:
         return None
+    if words[end] == "o'clock":
+        return Number(i, end, "")  # "nine ten o'clock"
     text = f"{hour}:{minute:02}"
     if half := _half_day(words, end):
         return Number(i, half[1], text + half[0])
@@ -112,9 +114,10 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
             known = (sure or likely) and after not in MEASURES and after not in TEENS and after not in TENS
         else:
             # "from nineteen ninety to two thousand", "from two thousand to two thousand five"
-            known = any((_year(words, j, sure=True) or (0, 0))[1] == i - 1 for j in (i - 4, i - 3) if j >= 0)
-            known = (known and not is_counted(after)) or (sure and after in FOLLOWING) or words[i - 1] == "year"
-            known |= near and after in ("to", "and") and bool(_year(words, end + 1))
+            joined = words[i - 1] in ("to", "and") and i - 1 in (_years_end(words, i - 4), _years_end(words, i - 3))
+            joined |= near and after in ("to", "and") and _years_end(words, end + 1) > 0
+            known = (joined and not is_counted(after)) or (sure and after in FOLLOWING) or words[i - 1] == "year"
+            known &= after not in NUMBER_WORDS
     elif words[i + 1] in OH and words[i + 2] in ONES:
         last, end = ONES[words[i + 2]], i + 3
         known = century > 12 or sure
@@ -123,11 +126,18 @@ def _year(words: Words, i: int, sure: bool = False) -> tuple[int, int] | None:
         if words[end] == "of" and last % 10 == 1 and last > 20:
             last, end = last - 1, end - 1  # "in twenty twenty one of them"
         count = end == i + 2 and century < last <= (90 if century == 20 else century + 4)  # "eighteen nineteen"
-        known = sure if century > 12 else words[i - 1] in ("in", "since", "year")
+        known = sure if century > 12 else words[i - 1] in ("in", "since")
         known |= (last > 59 and century > 12) or (century > 15 and (near or not count))
         known &= last > 9 and words[end] not in MEASURES and (sure or not is_counted(words[end]))
     known &= words[end] not in LARGE and ordinal(words, i) is None
     return (century * 100 + last, end) if century and known else None
+
+
+def _years_end(words: Words, i: int) -> int:
+    """End of a year in two parts at i ("nineteen ninety"), 0 if there is none."""
+    thousands = words[i : i + 2] == ["two", "thousand"]
+    last = below_hundred(words, i + 1 + thousands)
+    return last[1] if last and (thousands or (words[i] in CENTURIES and last[0] > 9)) else 0
 
 
 def year(words: Words, i: int) -> Number | None:

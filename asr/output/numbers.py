@@ -37,7 +37,8 @@ from asr.output.quantities import (
 
 OWNERS = word_set("my your his her their our")  # "my two cents", "her twenty second birthday"
 REPEATS = {"double": 2, "triple": 3}
-UPWARD = "123456789"  # who counts, calls no number
+UPWARD = "123456789"  # digits in this order are counting, not a code or a telephone number
+LIST_WORDS = 20  # at most from "pages" to the last number of its list
 # Names that end in a number, and what is read digit by digit.
 LABELS = word_set(
     "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "
@@ -65,12 +66,13 @@ def find_numbers(words: Sequence[str], breaks: Collection[int] = ()) -> list[Num
     """
     if TRIGGERS.isdisjoint(words):
         return []
+    marks = set(breaks)
     marked: Words = []
     position: list[int] = []  # of each word of `marked` in `words`
     for index, word in enumerate(words):
         marked.append(word)
         position.append(index)
-        if index in breaks:
+        if index in marks:
             marked.append(",")
             position.append(index + 1)
     marked += PAD
@@ -142,12 +144,8 @@ def _digits(words: Words, i: int) -> Number | None:
     elif singles == 3:
         sure |= text in ("911", "999")
     else:
-        sure = (
-            singles >= 4 + (words[i] == "oh")
-            and text not in UPWARD
-            and text not in UPWARD[::-1]
-            and label not in LISTED
-        )
+        listed = text in UPWARD or text in UPWARD[::-1] or label in LISTED
+        sure = singles >= 4 + (words[i] == "oh") and not listed
     return Number(i, j, text) if sure or named else None
 
 
@@ -156,7 +154,7 @@ def _label(words: Words, i: int) -> str:
     if words[i - 1] in ("is", "was", "in"):
         return next((word for word in words[max(i - 4, 0) : i - 1] if word in CALLED), "")
     j = i
-    while words[j - 1] in ("to", "and", "or", "through", ","):
+    while words[j - 1] in ("to", "and", "or", "through", ",") and j > i - LIST_WORDS:
         ends = j - 1 - (words[j - 2] == ",")
         j = ends
         while words[j - 1] in NUMBER_WORDS:
@@ -249,10 +247,11 @@ def _count(words: Words, i: int) -> Number | None:
         return Number(i - 1, amounts[0].end, f"−{amounts[0].text}")
     if before == "covid" and text == "19":
         return Number(i - 1, end, "COVID-19")
-    if after in ("k", "x") and len(words[end + 1]) != 1:
+    if after == "k" or (after == "x" and (len(words[end + 1]) != 1 or words[end + 1] in ("a", "i"))):
         return Number(i, end + 1, text + after)
-    named = _label(words, i) in LABELS | LISTED and words[i - 1 : i + 1] != ["number", "one"]
-    if named and after not in MEASURES and after not in PEOPLE:
+    named = _label(words, i) in LABELS | LISTED and before not in ("is", "was", "in")
+    counted = is_counted(after) if before in ("type", "release", "issue") else after in MEASURES or after in PEOPLE
+    if named and not counted and words[i - 1 : i + 1] != ["number", "one"]:
         return Number(i, end, text if amounts[-1].value >= 10_000 else text.replace(",", ""))
     small = all(len(amount.text) == 1 for amount in amounts)
     return None if small else Number(i, end, text)

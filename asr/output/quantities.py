@@ -48,6 +48,7 @@ ORDINALS = (
 POWERS = {"hundredth": 100, "thousandth": 10**3}
 CURRENCIES = {"dollar": "$", "dollars": "$", "pound": "£", "pounds": "£", "euro": "€", "euros": "€", "yen": "¥"}
 HALVED = frozenset({*SCALES, *CURRENCIES, "percent", "per"})  # 2.5 million, but "two and a half hours"
+# "at this point five people": no decimal number
 BEFORE_POINT = word_set("at this that some one which the a my your his her our their any no every")
 
 # What is measured, and what may follow a time, a year or an ordinal number and is not counted.
@@ -60,7 +61,7 @@ MEASURES = word_set(
 PEOPLE = word_set("people men women children sheep fish horse foot police staff cattle")
 SINGULAR = word_set(
     "is was has as us this its his yes does it's he's she's that's what's there's unless plus perhaps less times "
-    "thanks pardons apologies onwards towards afterwards always sometimes"
+    "thanks pardons apologies diabetes onwards towards afterwards always sometimes"
 )
 FOLLOWING = {"", ","} | word_set(
     "and but on in to for when so because then the this that tomorrow today tonight yesterday every we i he she they "
