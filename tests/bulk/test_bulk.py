@@ -124,7 +124,7 @@ def test_manifests_and_patterns(recordings: Path, recognizer: Recognizer, tmp_pa
     assert [Path(row["path"]).name for row in table] == ["a.wav", "a.wav", "a.wav", "b.flac", "c.ogg"]
     assert [row["offset"] for row in table] == [None, 1.0, 2.5, None, None]
     whole = recognizer.transcribe(str(wav))
-    assert table[0]["text"] == whole.text
+    assert table[0]["text"] == whole.written
     assert all(1.0 <= word["start"] <= word["end"] <= 2.5 for word in table[1]["words"])
     with pytest.raises(AsrError, match=r"no recordings there"):
         transcribe_all([str(tmp_path / "nowhere" / "*.wav")], settings(tmp_path / "other"))
@@ -147,7 +147,7 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert (out / "plan.jsonl").read_text().count('"part"') == 3
     expected = recognizer.transcribe(sources[1])
     row = found[sources[1]]
-    assert row["text"] == expected.text
+    assert row["text"] == expected.written
     assert row["words"] == [word.to_dict() for word in expected.words]
     assert row["duration"] == pytest.approx(expected.duration, abs=1e-3)
     assert "truncated" in found[sources[2]]["error"]

@@ -27,7 +27,7 @@ def tagger(monkeypatch: pytest.MonkeyPatch) -> rule_tagger.RuleTagger:
         ("txt", None, WRITTEN),
         ("txt", "written", WRITTEN),
         ("txt", "spoken", TALK),
-        ("srt", None, WRITTEN),
+        ("srt", None, "She paid $25."),
         ("tsv", None, WRITTEN),
         ("ass", "spoken", TALK),
         ("jsonl", None, TALK),
