@@ -239,7 +239,7 @@ def _shortened(text: str, characters: int = 60) -> str:
 def check_style(style: object) -> Style:
     """ArgumentError if there is no such style."""
     for known in get_args(Style):
-        if style == known:
+        if isinstance(style, str) and style == known:
             return known
     raise ArgumentError(f"style: {style!r:.40}; choose {' or '.join(get_args(Style))}")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from asr.errors import AsrError, BundleError
+from asr.errors import ArgumentError, AsrError, BundleError
 from asr.model.tokens import CONTROL
 from asr.normalize import APOSTROPHES
 from asr.output.transcript import Word
@@ -23,14 +23,17 @@ def punctuate(words: str | Iterable[str | Word], language: str = "en") -> str:
         words: a text, or words; those of a transcript have pauses, too. Marks and capitals that they have are dropped
             first; what has digits or symbols stays as it is. Blank lines part paragraphs, which are written apart.
 
-    Raises BundleError if no model for the language is installed.
+    Raises BundleError if no model for the language is installed, ArgumentError for what is no text.
     """
     if isinstance(words, str):
         return "".join(punctuated([words], language))
-    items = [*words]
-    if timed := [item for item in items if isinstance(item, Word)]:
+    items = [*words] if isinstance(words, Iterable) else [words]
+    timed, texts = [item for item in items if isinstance(item, Word)], [item for item in items if isinstance(item, str)]
+    if timed and len(timed) == len(items):
         return " ".join(filter(None, Writing(_formatter(language)).add(timed, complete=True)))
-    return punctuate(" ".join(map(str, items)), language)
+    if len(texts) != len(items):
+        raise ArgumentError(f"words: {words!r:.80}; give a text, a list of words, or the words of a transcript")
+    return punctuate(" ".join(texts), language)
 
 
 def punctuated(text: Iterable[str], language: str = "en") -> Iterator[str]:
@@ -50,9 +53,9 @@ def punctuated(text: Iterable[str], language: str = "en") -> Iterator[str]:
 
 
 def _formatter(language: str) -> Formatter:
-    formatter = find_formatter("written", language)
+    formatter = find_formatter("written", language) if isinstance(language, str) else None
     if formatter is None:
-        raise BundleError(f"no model of written text is installed for '{language}'; install one that has it")
+        raise BundleError(f"no model of written text is installed for {language!r:.40}; install one that has it")
     return formatter
 
 

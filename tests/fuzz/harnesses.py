@@ -215,6 +215,8 @@ def arguments(dice: random.Random, folder: Path) -> None:
         lambda: recognizer.transcribe(SPEECH, 16_000, hotwords=odd()),
         lambda: recognizer.transcribe(SPEECH, 16_000, hotwords={str(odd()): number(dice)}),
         lambda: asr.align(recognizer, SPEECH, odd(), 16_000),
+        lambda: asr.punctuate(odd(), dice.choice(("en", odd()))),
+        lambda: asr.Recognizer(recognizer, style=odd()),
         lambda: asr.DecoderOptions(beam_width=odd(), nbest=odd()),
         lambda: asr.DecoderOptions(odd(), lm=odd()),
         lambda: asr.Endpoint(odd(), number(dice), number(dice)),
@@ -235,8 +237,9 @@ def command_line(dice: random.Random, folder: Path) -> None:
     values = ["talk.wav", "odd\x1b[31m.wav", "missing", "x" * 5000, ".", "-", "", "\x1b[2J", "0", "-1", "1e9", "nan"]
     values += ["greedy", "beam", "json", "srt", str(whole), "NONE", "the cat:8", "99999999999999999999"]
     options = ["--format", "--decoder", "--lm", "--hotwords", "--beam-width", "--threads", "--batch-size", "--language"]
-    options += ["--hotwords-file", "--output", "--lexicon", "--rescore", "--nbest", "--output-dir"]
-    chosen = [dice.choice(("transcribe", "transcribe", "evaluate", "runs", "models", "align", "lexicon", "lm"))]
+    options += ["--hotwords-file", "--output", "--lexicon", "--rescore", "--nbest", "--output-dir", "--style"]
+    commands = "transcribe", "transcribe", "evaluate", "runs", "models", "align", "punctuate", "lexicon", "lm"
+    chosen = [dice.choice(commands)]
     for _ in range(dice.randrange(1, 5)):
         chosen += [dice.choice(options), dice.choice(values)] if dice.random() < 0.6 else [dice.choice(values)]
     if chosen[0] in ("transcribe", "evaluate", "align"):

@@ -359,5 +359,8 @@ def test_punctuating_without_a_tagger_or_a_word_without_an_end_is_an_error(
 ) -> None:
     with pytest.raises(AsrError, match="10,000 characters"):
         asr.punctuate("a" * 20_000)
+    for words in (None, 5, b"one", ["one", 2], [*timed("one"), "two"], [None]):
+        with pytest.raises(ArgumentError, match="give a text"):
+            asr.punctuate(words)  # type: ignore[arg-type]
     with pytest.raises(asr.BundleError, match="'de'"):
         asr.punctuate("eins zwei", "de")
