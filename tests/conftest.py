@@ -31,7 +31,7 @@ settings.load_profile("asr")
 def spoken_words() -> Iterator[None]:
     """Texts are as they are spoken, whatever is packaged: tests of the written form ask for a tagger (`rule_tagger`).
 
-    Programs that tests start in processes of their own have the packaged one.
+    Programs that tests start in processes of their own have the packaged one: see `written_words`.
     """
     from asr.cli import options
     from asr.recognize import written
@@ -40,6 +40,17 @@ def spoken_words() -> Iterator[None]:
         for module in (written, options):
             patch.setattr(module, "find_tagger", lambda language: None)
         yield
+
+
+@pytest.fixture
+def written_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of this process are written as those of other processes."""
+    from asr.cli import options
+    from asr.model.tagger import find_tagger
+    from asr.recognize import written
+
+    for module in (written, options):
+        monkeypatch.setattr(module, "find_tagger", find_tagger)
 
 
 @pytest.fixture(scope="session")

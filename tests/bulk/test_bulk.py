@@ -37,6 +37,9 @@ PROGRAM = (sys.executable, "-c", "from asr.cli.main import main; main()")
 GREEDY = DecoderOptions("greedy")
 
 
+pytestmark = pytest.mark.usefixtures("written_words")
+
+
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     return Recognizer("en-bilstm", GREEDY, threads=1)

@@ -23,6 +23,9 @@ PROGRAM = (sys.executable, "-c", "from asr.cli.main import main; main()")
 GREEDY = DecoderOptions("greedy")
 
 
+pytestmark = pytest.mark.usefixtures("written_words")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")

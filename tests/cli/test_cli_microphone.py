@@ -17,7 +17,10 @@ from asr.model.bundle import packaged_models
 from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import STREAMING_MODEL
 
-pytestmark = pytest.mark.skipif(STREAMING_MODEL not in packaged_models(), reason=f"{STREAMING_MODEL} is not packaged")
+pytestmark = [
+    pytest.mark.skipif(STREAMING_MODEL not in packaged_models(), reason=f"{STREAMING_MODEL} is not packaged"),
+    pytest.mark.usefixtures("written_words"),
+]
 
 SAMPLE = Path(__file__).parents[1] / "data/sample.flac"
 # PulseAudio takes every rate: here is a device that takes only {rate} Hz.
@@ -74,7 +77,7 @@ def file_text(saved: Path) -> str:
     size = len(heard) + len(played)
     offset = int(np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(played, size).conj()).argmax())
     aligned = np.concatenate([np.zeros(offset, dtype=np.float32), played, np.zeros(SAMPLE_RATE, dtype=np.float32)])
-    return Recognizer(STREAMING_MODEL).transcribe(aligned[: max(len(heard), offset + len(played))], SAMPLE_RATE).text
+    return Recognizer(STREAMING_MODEL).transcribe(aligned[: max(len(heard), offset + len(played))], SAMPLE_RATE).written
 
 
 # PulseAudio and our resampler between them change some samples by a few parts in a thousand; at 16 kHz nothing does.

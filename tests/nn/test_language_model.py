@@ -94,4 +94,4 @@ def test_the_graph_gives_what_torch_gives_for_every_batch_and_length(cell: str, 
         found = session.run(["log_probs", "next_state"], {"tokens": tokens.numpy(), "state": state.numpy()})
         for one, other in zip(found, expected, strict=True):
             assert one.shape == other.shape
-            assert np.abs(one - other.numpy()).max() < (0.2 if int8 else 1e-4)
+            assert np.abs(one - other.numpy()).max() < (0.3 if int8 else 1e-4)

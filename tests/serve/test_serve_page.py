@@ -131,6 +131,7 @@ def opened_after(browser: Any, port: int) -> Iterator[tuple[Any, subprocess.Pope
         yield page, process
 
 
+@pytest.mark.usefixtures("written_words")
 def test_a_recording_with_its_words(browser: Any, port: int, tmp_path: Path) -> None:
     transcript = Recognizer("en-bilstm", threads=1).transcribe(SAMPLE)
     words = transcript.written_words
