@@ -2,7 +2,7 @@
 
 import asr
 transcript = asr.load_model("en-bilstm").transcribe("talk.mp3")
-print(transcript, transcript.to_srt())
+print(transcript, transcript.to_srt(), transcript.text)  # as people write it, and the words as they are spoken
 
 recognizer = asr.StreamingRecognizer("en-gru")
 for event in recognizer.accept(samples, 48_000) + recognizer.finish():

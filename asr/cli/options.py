@@ -86,7 +86,9 @@ BeamWidth = Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the b
 LanguageModel = Annotated[
     str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
 ]
-Hotwords = Annotated[str | None, Option(help="For beam: phrases to prefer, as in 'Ivanhoe, knee jerk:8'.")]
+Hotwords = Annotated[
+    str | None, Option(help="For beam: phrases to prefer, in the case to write, as in 'Ivanhoe, knee jerk:8'.")
+]
 HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
 Lexicon = Annotated[
     Path | None,

@@ -63,7 +63,10 @@ class Formatter:
         for place in given:
             forms[place] = words[place].text
         self._give_cases(texts, forms, given)
-        found = find_numbers(texts, {place for place, mark in enumerate(marks) if mark})
+        breaks = {place for place, mark in enumerate(marks) if mark}
+        found = find_numbers(texts, breaks)
+        if any(number.start < begin < number.end for number in found):  # what is before has been written
+            found = find_numbers(texts, breaks | {begin - 1})
         numbers = {number.start: number for number in found if given.isdisjoint(range(number.start, number.end))}
         written: list[str] = []
         while (place := begin + len(written)) < end:

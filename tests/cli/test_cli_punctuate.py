@@ -93,6 +93,18 @@ def test_written_without_a_tagger_is_one_line(
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("options", [[], ["--streaming"]])
+def test_evaluation_is_of_what_is_spoken(
+    tagger: rule_tagger.RuleTagger, run: Command, streaming_carrier_bundle: Path, tmp_path: Path, options: list[str]
+) -> None:
+    path = carrier.save(tmp_path / "a.wav", TALK)
+    manifest = tmp_path / "one.jsonl"
+    manifest.write_text(json.dumps({"audio": path.name, "text": TALK}))
+    result = run("evaluate", manifest, "-m", streaming_carrier_bundle, "--decoder", "greedy", *options)
+    assert (result.code, tagger.calls) == (0, [])
+    assert "0.0" in result.out
+
+
 # asr punctuate
 
 

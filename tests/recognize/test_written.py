@@ -102,6 +102,12 @@ def test_a_word_that_is_more_than_letters_stays_and_full_stops_are_not_doubled(
     assert asr.punctuate("at 3.5 the U.S. won") == "At 3.5 the U.S. won."
 
 
+def test_a_number_does_not_begin_before_what_is_written(tagger: object) -> None:
+    formatter = written.find_formatter("written", "en")
+    assert formatter is not None
+    assert formatter.write(timed("paid two five dollars"), 2, 4, False) == (["$5.", ""], True)
+
+
 class AnyTagger:
     """Whatever it was made with, again and again; it looks at nothing."""
 
