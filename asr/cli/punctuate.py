@@ -3,14 +3,16 @@
 import codecs
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.outputs import Guard, write_text
 from asr.errors import AsrError
 from asr.lm.source import BUFFER, open_source
+from asr.model.tagger import Tagger
 from asr.recognize.punctuation import punctuated
 
 
@@ -18,6 +20,9 @@ def punctuate(
     source: Annotated[str, Argument(metavar="FILE|-", help="Text in UTF-8, or - for standard input.")],
     output: options.Output = None,
     force: options.Force = False,
+    tagger: Annotated[
+        Path | None, Option(metavar="FOLDER", help="A tagger of your own (`asr train`), instead of the packaged one.")
+    ] = None,
 ) -> None:
     """Write any text with marks, capitals and numbers.
 
@@ -25,7 +30,8 @@ def punctuate(
     paragraphs; each becomes a line. The text may be compressed and of any size.
     """
     Guard([source], force).check(output)
-    text = ended(punctuated(read_parts(source)))
+    own = None if tagger is None else Tagger(tagger)
+    text = ended(punctuated(read_parts(source), tagger=own))
     if output is not None:
         write_text(output, text)
         return

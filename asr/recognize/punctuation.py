@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from asr.errors import ArgumentError, AsrError, BundleError
+from asr.model.tagger import Tagger
 from asr.model.tokens import CONTROL
 from asr.normalize import APOSTROPHES
 from asr.output.transcript import Word
@@ -16,32 +17,33 @@ ABBREVIATION = re.compile(r"([^\W\d_]\.)+[^\W\d_]")  # without its last full sto
 OUTER = ".,;:!?¿¡\"'`()[]{}<>«»“”„‚|*_-/\\"  # characters at the ends of words that are no part of them
 
 
-def punctuate(words: str | Iterable[str | Word], language: str = "en") -> str:
+def punctuate(words: str | Iterable[str | Word], language: str = "en", tagger: Tagger | None = None) -> str:
     """A text as people write it, with marks, capitals and numbers.
 
     Args:
         words: a text, or words; those of a transcript have pauses, too. Marks and capitals that they have are dropped
             first; what has digits or symbols stays as it is. Blank lines part paragraphs, which are written apart.
+        tagger: in place of the packaged one of the language.
 
     Raises BundleError if no model for the language is installed, ArgumentError for what is no text.
     """
     if isinstance(words, str):
-        return "".join(punctuated([words], language))
+        return "".join(punctuated([words], language, tagger))
     items = [*words] if isinstance(words, Iterable) else [words]
     timed, texts = [item for item in items if isinstance(item, Word)], [item for item in items if isinstance(item, str)]
     if timed and len(timed) == len(items):
-        return " ".join(filter(None, Writing(_formatter(language)).add(timed, complete=True)))
+        return " ".join(filter(None, Writing(_formatter(language, tagger)).add(timed, complete=True)))
     if len(texts) != len(items):
         raise ArgumentError(f"words: {words!r:.80}; give a text, a list of words, or the words of a transcript")
-    return punctuate(" ".join(texts), language)
+    return punctuate(" ".join(texts), language, tagger)
 
 
-def punctuated(text: Iterable[str], language: str = "en") -> Iterator[str]:
+def punctuated(text: Iterable[str], language: str = "en", tagger: Tagger | None = None) -> Iterator[str]:
     """The same in parts for a text that comes in parts, cut anywhere, in bounded memory.
 
     AsrError if a word does not end. BundleError.
     """
-    formatter, space = _formatter(language), ""
+    formatter, space = _formatter(language, tagger), ""
     writing = Writing(formatter, timed=False)
     for word in _words(text):
         ended = word is None
@@ -52,7 +54,9 @@ def punctuated(text: Iterable[str], language: str = "en") -> Iterator[str]:
             writing, space = Writing(formatter, timed=False), "\n\n"
 
 
-def _formatter(language: str) -> Formatter:
+def _formatter(language: str, tagger: Tagger | None) -> Formatter:
+    if tagger is not None:
+        return Formatter(tagger, {})
     formatter = find_formatter("written", language) if isinstance(language, str) else None
     if formatter is None:
         raise BundleError(f"no model of written text is installed for {language!r:.40}; install one that has it")

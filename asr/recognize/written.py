@@ -101,8 +101,8 @@ def _form(place: int, texts: Sequence[str], forms: Sequence[str], marks: Sequenc
     if texts[place] in FIRST_PERSON:
         return texts[place].capitalize()
     following = "".join(forms[place + 1 : place + 2])
-    named = following[:1].isupper() and following.lower() not in FIRST_PERSON and not marks[place]
-    if named and texts[place] in TITLES:
+    name = following[:1].isupper() and following.lower() not in (*FIRST_PERSON, *TITLES)
+    if name and texts[place] in TITLES and not marks[place]:
         return TITLES[texts[place]]
     return forms[place]
 

@@ -148,3 +148,11 @@ def test_a_run_of_a_live_tagger(tmp_path: Path):
     recipe.model.bidirectional, recipe.model.lookahead, recipe.model.cell = False, 2, "gru"
     curve = make_trainer(recipe).run()
     assert curve[-1].dev_loss < curve[0].dev_loss
+
+
+def test_a_tagger_of_ones_own_punctuates(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from asr.cli.punctuate import punctuate
+
+    (tmp_path / "spoken.txt").write_text("no it was nasa's money\n", encoding="utf-8")
+    punctuate(str(tmp_path / "spoken.txt"), tagger=run / "bundle")
+    assert capsys.readouterr().out == "No, it was NASA's money!\n"
