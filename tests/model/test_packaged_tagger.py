@@ -26,8 +26,8 @@ def test_it_is_small():
     "sentence",
     [
         "Where is the book that I gave you?",
-        "John lives in London, and his sister lives in New York.",
-        "It was a good year. What happened then?",
+        "My brother John lives in London.",
+        "What happened to the king of France?",
         "The BBC said on Monday that the Prime Minister would resign.",
     ],
 )
