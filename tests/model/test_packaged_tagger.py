@@ -27,7 +27,7 @@ def test_it_is_small():
     [
         "Where is the book that I gave you?",
         "My brother John lives in London.",
-        "What happened to the king of France?",
+        "How do you know that?",
         "The BBC said on Monday that the Prime Minister would resign.",
     ],
 )
