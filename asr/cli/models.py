@@ -13,7 +13,7 @@ from asr.lm.binary import load_model
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LANGUAGE_MODEL, LEXICON, PACKAGED, load_bundle, packaged_models
 from asr.model.session import open_session
-from asr.model.tagger import GRAPH
+from asr.model.tagger import GRAPH, Tagger
 
 KINDS = (("n-gram language model", LANGUAGE_MODEL), ("pronunciations", LEXICON), ("marks and capitals", GRAPH))
 COLUMNS = ("model", "language", "for", "delay", "size", "WER", "license")
@@ -94,6 +94,8 @@ def verify_model(folder: Path) -> str:
             open_session(path, 1)
         elif path.suffix == ".safetensors" and (problem := checkpoint_damage(path)):
             raise BundleError(problem)
-    if (folder / "config.json").exists() and not (folder / LANGUAGE_MODEL).exists():
+    if (folder / GRAPH).exists():
+        Tagger(folder)
+    elif (folder / "config.json").exists() and not (folder / LANGUAGE_MODEL).exists():
         load_bundle(folder)
     return "whole" if known else "can be opened; it has no checksums to compare with"

@@ -8,6 +8,7 @@ from asr.decode.lexicon import Pronunciations
 from asr.errors import ArgumentError
 from asr.model.tokens import CONTROL, Tokens
 from asr.normalize import APOSTROPHES
+from asr.output.transcript import TITLES
 
 # Where no boost is given. A long word is rarely recognised by accident and has more letters that may be misrecognised.
 NATS_PER_LETTER = 3.0
@@ -15,6 +16,7 @@ FREE_LETTERS = 2  # that bring no boost
 HIGHEST_BOOST = 100.0  # nats
 MAX_PHRASE = 200  # characters: of each beginning of a phrase something is kept
 MAX_PHRASES = 10_000
+SPOKEN_TITLES = {short.lower(): title for title, short in reversed(TITLES.items())}  # "dr.": "doctor"
 VARIANTS = 16  # ways to pronounce a phrase, of all those in which its words may be
 
 Hotwords = str | Sequence[str] | Mapping[str, float]
@@ -44,8 +46,9 @@ def parse_hotwords(
         if CONTROL.search(phrase):
             raise ArgumentError(f"hotword '{phrase}': it has control characters; leave them out")
         if phrase or boost is not None:
-            form = _spelled(phrase, tokens) if pronunciations is None else _pronounceable(phrase, pronunciations)
-            parsed[form] = default_boost(phrase) if boost is None else _checked(boost, item)
+            spoken = _spoken(phrase)
+            form = _spelled(spoken, tokens) if pronunciations is None else _pronounceable(spoken, pronunciations)
+            parsed[form] = default_boost(spoken) if boost is None else _checked(boost, item)
     return parsed
 
 
@@ -66,9 +69,14 @@ def _split_hotwords(hotwords: Hotwords) -> list[tuple[str, object, str]]:
 
 
 def hotword_cases(hotwords: Hotwords) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """The words of phrases in lower case, and as they were given, of those that have capitals."""
+    """The words of phrases as they are spoken, in lower case, and as they were given, of those that have capitals."""
     phrases = [phrase for phrase, _, _ in _split_hotwords(hotwords)]
-    return {(*phrase.lower().split(),): (*phrase.split(),) for phrase in phrases if phrase != phrase.lower()}
+    return {(*_spoken(phrase).lower().split(),): (*phrase.split(),) for phrase in phrases if phrase != phrase.lower()}
+
+
+def _spoken(phrase: str) -> str:
+    """With the titles in it as words: "Dr. Who" is spoken "doctor Who"."""
+    return " ".join(SPOKEN_TITLES.get(word.lower(), word) for word in phrase.split())
 
 
 def _checked(boost: object, item: str) -> float:

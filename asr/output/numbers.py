@@ -21,6 +21,7 @@ from asr.output.quantities import (
     PAD,
     PEOPLE,
     POWERS,
+    SCALES,
     TENS,
     Amount,
     Number,
@@ -188,6 +189,9 @@ def _measured(words: Words, i: int) -> Number | None:
         return None
     i += words[i] == "a" and unit in ("dollar", "pound", "euro")  # a $100 bill
     texts = [sign + amount.text + "0" * (amount.text[-2:-1] == ".") for amount in amounts]
+    scale = words[end - 1]
+    if scale in SCALES and scale != "thousand" and amounts[0].value < amounts[-1].value / SCALES[scale]:
+        texts[0] += f" {scale}"  # one to two million
     text = f" {joint} ".join(texts)
     end += 1
     cents, cents_end = below_hundred(words, end + (words[end] == "and")) or (0, end)
@@ -237,6 +241,8 @@ def _count(words: Words, i: int) -> Number | None:
     some = after in ("something", "odd") and words[end - 1] in {*TENS, *LARGE}  # thirty something
     if some or (words[i] == "point" and after not in MEASURES):
         return Number(i, end, "")
+    if after == "and" and words[end + 2] in ("half", "quarter", "quarters"):
+        return Number(i, end, "")  # ten and a half hours
     if before == "and" and words[end - 1] in TENS and words[i - 2] in ONES and words[i - 3] not in {"between", *TENS}:
         return Number(i, end, "")  # four and twenty
     if before in ("feet", "foot"):

@@ -194,7 +194,8 @@ def span(words: Words, i: int) -> tuple[list[Amount], str] | None:
     joint = "out of" if words[first.end : first.end + 2] == ["out", "of"] else words[first.end]
     last = amount(words, first.end + 1 + (joint == "out of"))
     joined = joint in ("to", "or", "out of") or (joint == "and" and words[i - 1] == "between")
-    joined |= joint == "in" and first.text == "1" and last is not None and last.text in ("10", "20", "50", "100")
+    if joint == "in" and last is not None:
+        joined = first.text == "1" and words[i - 1] not in ("no", "any") and last.text in ("10", "20", "50", "100")
     if not joined or last is None or words[last.end] in NUMBER_WORDS:
         return [first], ""
     if words[last.end] in ORDINALS and ordinal(words, first.end + 1):  # "ten or twenty first"

@@ -12,7 +12,9 @@ from asr.output.transcript import Word
 from asr.recognize.written import LETTERS, Formatter, Writing, find_formatter
 
 LONGEST_WORD = 10_000  # characters
-DASHES = re.compile(r"[—–…]|--+|\.\.+")  # that part words without a space
+UNITS = "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
+# What parts words without a space: dashes, and hyphens of numbers ("twenty-five", but "a twenty-five-year-old").
+DASHES = re.compile(rf"[—–…]|--+|\.\.+|(?<=ty)-(?=(?:{UNITS})(?![\w-]))", re.IGNORECASE)
 ABBREVIATION = re.compile(r"([^\W\d_]\.)+[^\W\d_]")  # without its last full stop
 OUTER = ".,;:!?¿¡\"'`()[]{}<>«»“”„‚|*_-/\\"  # characters at the ends of words that are no part of them
 

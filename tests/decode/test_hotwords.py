@@ -2,7 +2,7 @@
 
 import pytest
 
-from asr.decode.hotwords import Hotwords, default_boost, parse_hotwords
+from asr.decode.hotwords import Hotwords, default_boost, hotword_cases, parse_hotwords
 from asr.errors import ArgumentError, AsrError
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
@@ -28,6 +28,11 @@ def test_phrases_are_parted_by_commas_and_lines_and_may_have_a_boost(text: str, 
 
 def test_they_take_the_case_of_the_tokens():
     assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": 15.0}
+
+
+def test_titles_are_spoken_as_words_and_written_as_they_were_given():
+    assert parse_hotwords("Dr. Who, mrs. Hudson:9", LOWER) == {"doctor who": 21.0, "missus hudson": 9.0}
+    assert hotword_cases("Dr. Who, iPhone, ms. x") == {("doctor", "who"): ("Dr.", "Who"), ("iphone",): ("iPhone",)}
 
 
 @pytest.mark.parametrize("text", ["Müller", "R2D2", "ivanhoe, $:3", "<blank>"])

@@ -50,6 +50,7 @@ COUNTS = pairs("""
     two and a half thousand people → 2,500 people
     nine out of ten → 9 out of 10
     one in twenty → 1 in 20
+    no one in twenty years → no one in 20 years
     fifty k a year → 50k a year
     ten x faster → 10x faster
     twenty one of them → 21 of them
@@ -73,6 +74,8 @@ MONEY = pairs("""
     ninety nine cents → 99 cents
     fifty pence → 50p
     three million dollars → $3 million
+    between one and two million dollars → between $1 million and $2 million
+    five hundred to two million pounds → £500 to £2 million
     one point two billion dollars → $1.2 billion
     two hundred and fifty thousand euros → €250,000
     a hundred dollar bill → a $100 bill
@@ -250,6 +253,7 @@ SPELLED = """
     one hundredth of a second
     a tenth of the price
     two and a half hours
+    ten and a half hours on platform nine and three quarters
     first come first served
     wait a second on second hand news
     you may third the motion

@@ -336,6 +336,7 @@ def test_streams_of_a_batcher_have_the_case_of_their_own_hotwords(
         ("it's AT&T's $25, 3.5% U.S. COVID-19", "It's AT&T's $25 3.5% U.S. COVID-19."),
         ("don’t\tgo\x1b[31m", "Don't go[31m."),
         ("\u4f60\u597d \u0645\u0631\u062d\u0628\u0627 ада", "\u4f60\u597d \u0645\u0631\u062d\u0628\u0627 ада."),
+        ("FORTY-TWO (and sixty-First) twenty-five-year-old", "Forty two and sixty first twenty-five-year-old."),
         (["where", "is", "ada"], "Where is Ada."),
         (timed("where is ada // here"), "Where is Ada? Here."),
         ([], ""),

@@ -156,3 +156,10 @@ def test_a_tagger_of_ones_own_punctuates(run: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "spoken.txt").write_text("no it was nasa's money\n", encoding="utf-8")
     punctuate(str(tmp_path / "spoken.txt"), tagger=run / "bundle")
     assert capsys.readouterr().out == "No, it was NASA's money!\n"
+
+
+def test_a_tagger_can_be_verified(run: Path, capsys: pytest.CaptureFixture[str]):
+    from asr.cli.models import verify_all
+
+    verify_all([run / "bundle"])
+    assert capsys.readouterr().out == "bundle: whole\n"
