@@ -59,8 +59,8 @@ class Formatter:
             confidences = [word.confidence for word in words]
         tags = self._tagger.tag(texts, pauses, confidences)
         marks, forms = [tag.mark for tag in tags], [tag.form for tag in tags]
-        if ended and marks[-1] not in SENTENCE_MARKS:
-            marks[-1] = "."
+        if ended:
+            marks[-1] = marks[-1] if marks[-1] in SENTENCE_MARKS else "."
         elif after is not None and after < CUT_PAUSE:
             marks[-1] = ""
         given = {place for place, word in enumerate(words) if _is_written(word.text)}

@@ -122,6 +122,13 @@ class AnyTagger:
         return [Tag(mark=mark, case="lower", form=word) for word, mark in zip(words, marks, strict=True)]
 
 
+@pytest.mark.parametrize(("mark", "end"), [("", "."), (",", "."), (".", "."), ("?", "?")])
+def test_a_stream_that_ends_within_a_word_ends_its_sentence(mark: str, end: str) -> None:
+    formatter = Formatter(AnyTagger([mark]), {})  # type: ignore[arg-type]
+    assert formatter.write(timed("was"), 0, 1, True, after=0.0, ended=True) == ([f"Was{end}"], True)
+    assert formatter.write(timed("was"), 0, 1, True, after=0.0) == (["Was"], False)
+
+
 @given(
     st.lists(st.integers(1, 9), max_size=400),
     st.lists(st.sampled_from(MARKS), min_size=1, max_size=9),
