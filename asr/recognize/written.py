@@ -16,7 +16,7 @@ CUT_PAUSE = 0.25  # seconds after the last word; what is shorter parts words of 
 SENTENCE_MARKS = (".", "?", "!")
 FIRST_PERSON = ("i", "i'm", "i'll", "i've", "i'd")
 DOTTED = {  # what is spoken as letters and written with full stops
-    **{"u s": "U.S.", "u k": "U.K.", "u n": "U.N.", "d c": "D.C.", "p h d": "Ph.D."},
+    **{"u s": "U.S.", "u s a": "U.S.A.", "u k": "U.K.", "u n": "U.N.", "d c": "D.C.", "p h d": "Ph.D."},
     **{"i e": "i.e.", "e g": "e.g.", "a k a": "a.k.a."},
 }
 LETTERS = re.compile(r"[^\W\d_]+(['-][^\W\d_]+)*")
@@ -71,7 +71,7 @@ class Formatter:
         found = find_numbers(texts, breaks)
         if any(number.start < begin < number.end for number in found):  # what is before has been written
             found = find_numbers(texts, breaks | {begin - 1})
-        found += _dotted(texts, breaks)
+        found += _dotted(texts, forms, breaks)
         numbers = {number.start: number for number in found if given.isdisjoint(range(number.start, number.end))}
         written: list[str] = []
         while (place := begin + len(written)) < end:
@@ -112,12 +112,14 @@ def _form(place: int, texts: Sequence[str], forms: Sequence[str], marks: Sequenc
     return forms[place]
 
 
-def _dotted(texts: Sequence[str], breaks: set[int]) -> Iterator[Number]:
+def _dotted(texts: Sequence[str], forms: Sequence[str], breaks: set[int]) -> Iterator[Number]:
     """Abbreviations of letters; no mark parts their words."""
     for place in (place for place, text in enumerate(texts) if len(text) == 1):
         for end in (place + 2, place + 3):
-            text = DOTTED.get(" ".join(texts[place:end]))
-            if text and end <= len(texts) and breaks.isdisjoint(range(place, end - 1)):
+            text = DOTTED.get(" ".join(texts[place:end])) if end <= len(texts) else None
+            goes_on = end < len(texts) and end - 1 not in breaks
+            article = text == "U.S.A." and goes_on and forms[end - 1] == "a"  # in the U.S. a man
+            if text and not article and breaks.isdisjoint(range(place, end - 1)):
                 yield Number(place, end, text)
 
 

@@ -65,6 +65,7 @@ def write(text: str, hotwords: str = "") -> str:
         ("doctor smith met the doctor // smith left", "Dr. Smith met the doctor. Smith left."),
         ("mister smith and missus mcdonald saw professor ada in saint london", None),
         ("the u s or the u k comma i e u comma s // d c", "The U.S. or the U.K. comma, i.e. u comma, s. D.C."),
+        ("the u s a // in the u s a man", "The U.S.A. In the U.S. a man."),
         ("tell the doctor i am here", "Tell the doctor I am here."),
         ("a dash b colon c comma d", "A dash – b colon: c comma, d."),
         ("and so comma", "And so comma."),  # a recording does not end with a comma
