@@ -245,6 +245,8 @@ def _count(words: Words, i: int) -> Number | None:
         return Number(i, end, "")  # ten and a half hours
     if before == "and" and words[end - 1] in TENS and words[i - 2] in ONES and words[i - 3] not in {"between", *TENS}:
         return Number(i, end, "")  # four and twenty
+    if before in OH and words[i - 2] in NUMBER_WORDS:
+        return Number(i, end, "")  # one oh five point five
     if before in ("feet", "foot"):
         return None  # five feet eleven
     if words[i] == "a" and end == i + 2 and not (is_counted(after) and words[i - 1] != "in"):

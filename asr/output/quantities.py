@@ -189,6 +189,8 @@ def amount(words: Words, i: int) -> Amount | None:
 def span(words: Words, i: int) -> tuple[list[Amount], str] | None:
     """One amount, or two and the word between them ("ten to fifteen"); no amount where the meaning is not sure."""
     first = amount(words, i)
+    if first and words[i - 1] == "between" and words[first.end] != "and" and "and" in words[i : first.end]:
+        first = amount([*words[: words.index("and", i)], *PAD], i)  # between eight hundred and five thousand
     if first is None or words[first.end + (words[first.end] == "point")] in NUMBER_WORDS:
         return None
     joint = "out of" if words[first.end : first.end + 2] == ["out", "of"] else words[first.end]

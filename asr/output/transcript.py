@@ -264,8 +264,8 @@ def _written_groups(words: Iterable[Word]) -> list[tuple[str, list[Word]]]:
 
 
 def ends_sentence(word: str, following: str) -> bool:
-    """Whether a sentence ends between two written words: a full stop may be that of "Dr.", "J." or "p.m."."""
-    if not SENTENCE_END.search(word) or word in TITLES.values() or re.fullmatch(r"[A-HJ-Z]\.", word):
+    """Whether a sentence ends between two written words: a full stop may be that of "Dr.", "J.", "U.S." or "p.m."."""
+    if not SENTENCE_END.search(word) or word in TITLES.values() or re.fullmatch(r"[A-HJ-Z]\.([A-Z]\.)*", word):
         return False
     return not re.search(r"\w\.\w\.$", word) or following[:1].isupper()
 

@@ -1,7 +1,7 @@
 """Recognized words as people write them: marks and capitals by a tagger, numbers by rules, hotwords as given."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,6 +15,10 @@ CONTEXT = 20  # words before and after these that the tagger reads too
 CUT_PAUSE = 0.25  # seconds after the last word; what is shorter parts words of one sentence, as far as anybody knows
 SENTENCE_MARKS = (".", "?", "!")
 FIRST_PERSON = ("i", "i'm", "i'll", "i've", "i'd")
+DOTTED = {  # what is spoken as letters and written with full stops
+    **{"u s": "U.S.", "u s a": "U.S.A.", "u k": "U.K.", "u n": "U.N.", "d c": "D.C.", "p h d": "Ph.D."},
+    **{"i e": "i.e.", "e g": "e.g.", "a k a": "a.k.a."},
+}
 LETTERS = re.compile(r"[^\W\d_]+(['-][^\W\d_]+)*")
 
 
@@ -55,8 +59,8 @@ class Formatter:
             confidences = [word.confidence for word in words]
         tags = self._tagger.tag(texts, pauses, confidences)
         marks, forms = [tag.mark for tag in tags], [tag.form for tag in tags]
-        if ended and marks[-1] not in SENTENCE_MARKS:
-            marks[-1] = "."
+        if ended:
+            marks[-1] = marks[-1] if marks[-1] in SENTENCE_MARKS else "."
         elif after is not None and after < CUT_PAUSE:
             marks[-1] = ""
         given = {place for place, word in enumerate(words) if _is_written(word.text)}
@@ -67,6 +71,7 @@ class Formatter:
         found = find_numbers(texts, breaks)
         if any(number.start < begin < number.end for number in found):  # what is before has been written
             found = find_numbers(texts, breaks | {begin - 1})
+        found += _dotted(texts, forms, breaks)
         numbers = {number.start: number for number in found if given.isdisjoint(range(number.start, number.end))}
         written: list[str] = []
         while (place := begin + len(written)) < end:
@@ -105,6 +110,17 @@ def _form(place: int, texts: Sequence[str], forms: Sequence[str], marks: Sequenc
     if name and texts[place] in TITLES and not marks[place]:
         return TITLES[texts[place]]
     return forms[place]
+
+
+def _dotted(texts: Sequence[str], forms: Sequence[str], breaks: set[int]) -> Iterator[Number]:
+    """Abbreviations of letters; no mark parts their words."""
+    for place in (place for place, text in enumerate(texts) if len(text) == 1):
+        for end in (place + 2, place + 3):
+            text = DOTTED.get(" ".join(texts[place:end])) if end <= len(texts) else None
+            goes_on = end < len(texts) and end - 1 not in breaks
+            article = text == "U.S.A." and goes_on and forms[end - 1] == "a"  # in the U.S. a man
+            if text and not article and breaks.isdisjoint(range(place, end - 1)):
+                yield Number(place, end, text)
 
 
 def _capitalized(text: str) -> str:

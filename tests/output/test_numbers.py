@@ -74,6 +74,8 @@ MONEY = pairs("""
     ninety nine cents → 99 cents
     fifty pence → 50p
     three million dollars → $3 million
+    between eight hundred and five thousand dollars → between $800 and $5,000
+    between a hundred and five and two hundred and six dollars → between $105 and $206
     between one and two million dollars → between $1 million and $2 million
     five hundred to two million pounds → £500 to £2 million
     one point two billion dollars → $1.2 billion
@@ -252,6 +254,7 @@ SPELLED = """
     two thirds of them and three quarters
     one hundredth of a second
     a tenth of the price
+    one oh five point five
     two and a half hours
     ten and a half hours on platform nine and three quarters
     first come first served

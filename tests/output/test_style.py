@@ -104,6 +104,8 @@ def test_a_segment_that_is_full_ends_with_its_last_sentence_or_else_a_clause() -
     noon = "We had been there since three p.m. and nobody who had come to see the pictures wanted to leave it yet now"
     noon = noon.replace("three p.m.", "3=p.m.")
     assert not split_segments(from_texts(*noon.split()))[0].written.endswith("p.m.")
+    army = "Most of all that the generals of the allies had planned was for the U.S. Army and the others."
+    assert not split_segments(from_texts(*army.split()))[0].written.endswith("U.S.")
 
 
 TOKENS = st.sampled_from(["a", "end.", "Now", "so,", "May=3rd", "1=2=3=4", "–", "x" * 90, "no?", "Dr.", "p.m."])

@@ -64,6 +64,8 @@ def write(text: str, hotwords: str = "") -> str:
         ("call one two / three five // now", "Call 12, 35. Now."),
         ("doctor smith met the doctor // smith left", "Dr. Smith met the doctor. Smith left."),
         ("mister smith and missus mcdonald saw professor ada in saint london", None),
+        ("the u s or the u k comma i e u comma s // d c", "The U.S. or the U.K. comma, i.e. u comma, s. D.C."),
+        ("the u s a // in the u s a man", "The U.S.A. In the U.S. a man."),
         ("tell the doctor i am here", "Tell the doctor I am here."),
         ("a dash b colon c comma d", "A dash – b colon: c comma, d."),
         ("and so comma", "And so comma."),  # a recording does not end with a comma
@@ -119,6 +121,13 @@ class AnyTagger:
     def tag(self, words: Sequence[str], pauses: object = None, confidences: object = None) -> list[Tag]:
         marks = [self.marks[len(word) % len(self.marks)] for word in words]
         return [Tag(mark=mark, case="lower", form=word) for word, mark in zip(words, marks, strict=True)]
+
+
+@pytest.mark.parametrize(("mark", "end"), [("", "."), (",", "."), (".", "."), ("?", "?")])
+def test_a_stream_that_ends_within_a_word_ends_its_sentence(mark: str, end: str) -> None:
+    formatter = Formatter(AnyTagger([mark]), {})  # type: ignore[arg-type]
+    assert formatter.write(timed("was"), 0, 1, True, after=0.0, ended=True) == ([f"Was{end}"], True)
+    assert formatter.write(timed("was"), 0, 1, True, after=0.0) == (["Was"], False)
 
 
 @given(

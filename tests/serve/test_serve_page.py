@@ -1,5 +1,6 @@
 """The page in a real browser, whose microphone is a file."""
 
+import json
 import os
 import shutil
 import socket
@@ -124,6 +125,21 @@ def test_nothing_is_lost_when_the_server_is_started_again(browser: Any, port: in
             words = text(page).split()
             assert words[0].lower() == begun[0]
             assert len(words) > 15
+
+
+def test_saved_subtitles_end_with_sentences(browser: Any, port: int, tmp_path: Path) -> None:
+    cues = ["No. It was Dr. Smith of the U.S. Army.", "He paid $25 for it all, and he left.", "Did he come"]
+    texts = " ".join(cues).split()
+    words = [{"word": word, "conf": 0.9, "start": float(place), "end": place + 0.9} for place, word in enumerate(texts)]
+    final = json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})
+    with program(port), opened(browser, port) as page:
+        page.route_web_socket("**/vosk*", lambda socket: socket.on_message(lambda _: socket.send(final)))
+        page.click("#listen")
+        page.wait_for_selector("#segments .word")
+        with page.expect_download() as download:
+            page.click("#save button[value=srt]")
+        download.value.save_as(tmp_path / "srt")
+    assert (tmp_path / "srt").read_text().splitlines()[2 : 4 * len(cues) : 4] == cues
 
 
 @contextmanager

@@ -4,6 +4,7 @@ const KEEP_SECONDS = 60; // of audio that is sent again after the connection was
 const RETRY_SECONDS = 1;
 const LOW_CONFIDENCE = 0.5;
 const CUE_CHARACTERS = 84; // two lines of subtitles
+const CUE_END = /.{20}(?<!\b(Dr|Mr|Mrs|Prof|St|[A-Za-z]))[.?!]$/; // a sentence that is not very short, not "Dr." or "U.S."
 
 const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token"); // http://…/#token=…, which is not sent
@@ -96,7 +97,7 @@ function subtitles(mark) {
   for (const word of segments.flatMap((segment) => [null, ...segment.words])) {
     const cue = cues.at(-1);
     if (!word) cues.push(null); // a segment begins a cue
-    else if (cue && cue.text.length + word.word.length < CUE_CHARACTERS) {
+    else if (cue && !CUE_END.test(cue.text) && cue.text.length + word.word.length < CUE_CHARACTERS) {
       cue.text += " " + word.word;
       cue.end = word.end;
     } else cues.push({ text: word.word, start: word.start, end: word.end });
