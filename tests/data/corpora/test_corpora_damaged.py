@@ -60,12 +60,15 @@ def test_a_source_that_is_not_there_or_something_else_is_one_line(name: str, tmp
         ("speechcommands", "SpeechCommands/speech_commands_v0.02/seven/2da58b32_nohash_0.wav", "2da58b32_nohash_0.wav"),
     ],
 )
-def test_a_tree_that_is_not_whole_is_one_line(tmp_path: Path, name: str, damaged: str, mentioned: str):
-    TREES[name](tmp_path / "src")
-    (tmp_path / "src" / damaged).unlink()
-    line = problem(lambda: prepare(CORPORA[name], tmp_path / "src", tmp_path / "out"), mentioned)
+def test_a_tree_that_is_not_whole_is_one_line(
+    tmp_path: Path, name: str, damaged: str, mentioned: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # a message names folders and is cut at 300 characters
+    TREES[name](Path("src"))
+    Path("src", damaged).unlink()
+    line = problem(lambda: prepare(CORPORA[name], Path("src"), Path("out")), mentioned)
     assert "unpack" in line or "give" in line
-    assert not list((tmp_path / "out").glob("*.partial"))
+    assert not list(Path("out").glob("*.partial"))
 
 
 @pytest.mark.parametrize(
