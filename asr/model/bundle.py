@@ -248,8 +248,11 @@ def read_config(folder: Path, config: type[Config], kind: str) -> Config:
         values = json.loads(read_text(path))
         if values["format"] > FORMAT:
             raise BundleError(f"{folder}: made by a newer asr ({kind} format {values['format']}); update asr")
-        known = {item.name for item in dataclasses.fields(config)}  # type: ignore[arg-type]
-        return config(**{key: value for key, value in current_names(values).items() if key in known})
+        values, known = current_names(values), dataclasses.fields(config)  # type: ignore[arg-type]
+        needed = (item for item in known if item.default is item.default_factory is dataclasses.MISSING)
+        if missing := [item.name for item in needed if item.name not in values]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        return config(**{item.name: values[item.name] for item in known if item.name in values})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: not the config of a {kind} ({one_line(error)})") from error
 
