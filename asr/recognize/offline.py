@@ -85,16 +85,18 @@ class _Job:
     def start(self) -> float:
         return self.source.start if isinstance(self.source, Excerpt) else 0.0
 
-    def write(self, words: Sequence[Word], complete: bool) -> tuple[Word, ...]:
-        """Those of the recording's words so far that have a written form that no more words change; all if none is to
-        be made.
+    def write(self, words: Sequence[Word], complete: bool, begin: int = 0) -> tuple[Word, ...]:
+        """From the one at `begin` on, the words so far that have a written form that no more words change; all if none
+        is to be made.
         """
         if self.writing is None:
-            return tuple(words)
+            return tuple(words[begin:])
         stop = len(words) if complete else max(self.passed, len(words) - 1)  # the last one may still become longer
         self.written += self.writing.add(words[self.passed : stop], complete)
         self.passed = stop
-        return tuple(replace(word, written=text) for word, text in zip(words, self.written, strict=False))
+        return tuple(
+            replace(word, written=text) for word, text in zip(words[begin:], self.written[begin:], strict=False)
+        )
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The audio up to its end or to an AudioError."""
@@ -193,12 +195,12 @@ class Recognizer:
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
         start = partial(self._start, hotwords=hotwords)
-        state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
+        state, shown, told, seconds, looked = decoder.reset(), 0, 0, 0.0, 0.0  # shown segments, and words in them
         for job, frames in self._frames(map(start, sources)):
             segments: tuple[Segment, ...] = ()
             if frames is None:
                 recognition = self._recognition(job, decoder, state)
-                segments = recognition.transcript.segments
+                segments = recognition.transcript.segments[shown:]
             else:
                 decoder.advance(state, *frames)
                 step = len(frames.log_probs) * self.bundle.config.frame_seconds
@@ -208,14 +210,14 @@ class Recognizer:
                 if on_segment is not None and seconds > looked + max(SHOW_SECONDS, 0.05 * seconds):
                     looked, hypothesis = seconds, decoder.partial(state)
                     words = self._timed(hypothesis.words[: hypothesis.stable], job)
-                    segments = split_segments(job.write(words, complete=False))[:-1]
+                    segments = split_segments(job.write(words, complete=False, begin=told))[:-1]
             if on_segment is not None:
-                for segment in segments[shown:]:
+                for segment in segments:
                     on_segment(job.source, segment)
-                shown = max(shown, len(segments))
+                shown, told = shown + len(segments), told + sum(len(segment.words) for segment in segments)
             if frames is None:
                 yield recognition
-                state, shown, seconds, looked = decoder.reset(), 0, 0.0, 0.0
+                state, shown, told, seconds, looked = decoder.reset(), 0, 0, 0.0, 0.0
 
     def log_probs(
         self,
