@@ -91,7 +91,10 @@ def _plural(unit: str) -> str:
 def _digits_read(text: str, language: str) -> str:
     from unicode_rbnf import RbnfEngine
 
-    engine = RbnfEngine.for_language(language)
+    try:
+        engine = RbnfEngine.for_language(language)
+    except ValueError:  # a language without such rules
+        return text
     return re.sub(r"\d+", lambda match: f" {engine.format_number(int(match[0])).text} ", text)
 
 

@@ -80,7 +80,8 @@ def open_session(
     try:
         # Falling back to other providers is printed on standard output; from the CPU alone there is none.
         session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=len(chosen) > 1)
-        [item.name for item in (*session.get_inputs(), *session.get_outputs())]  # UnicodeDecodeError of a damaged one
+        for item in (*session.get_inputs(), *session.get_outputs()):
+            item.name, item.shape  # noqa: B018 (UnicodeDecodeError of a damaged one)
         return session
     except Exception as problem:  # onnxruntime's own exceptions share no base class
         raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem

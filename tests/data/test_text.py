@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.data.text import language_of, spoken_words
+from asr.data.text import language_of, read_aloud, spoken_words
 from asr.errors import RecipeError
 
 
@@ -66,3 +66,7 @@ def test_a_language_is_a_code():
     assert [language_of(name) for name in ("en", "EN-us", "zh_TW", "haw")] == ["en", "en", "zh", "haw"]
     with pytest.raises(RecipeError, match=r"^'klingon' is no language; name it by its code"):
         language_of("klingon")
+
+
+def test_digits_stay_in_a_language_without_rules_for_them() -> None:
+    assert read_aloud("5", "qaa") == "5"
