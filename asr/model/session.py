@@ -80,8 +80,7 @@ def open_session(
     try:
         # Falling back to other providers is printed on standard output; from the CPU alone there is none.
         session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=len(chosen) > 1)
-        for item in (*session.get_inputs(), *session.get_outputs()):
-            item.name, item.shape  # noqa: B018 (UnicodeDecodeError of a damaged one)
+        [(item.name, item.shape) for item in (*session.get_inputs(), *session.get_outputs())]  # may be no UTF-8
         return session
     except Exception as problem:  # onnxruntime's own exceptions share no base class
         raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem

@@ -55,7 +55,7 @@ class TaggingConfig:
 
 @dataclass(frozen=True)
 class Tag:
-    """Of one word: the mark after it, one of `MARKS`; its case, one of `CASES`; the word written in that case."""
+    """The mark after a word, one of `MARKS`, its case, one of `CASES`, and the word written in that case."""
 
     mark: str
     case: str
@@ -141,7 +141,7 @@ class Tagger:
         return [Tag(MARKS[mark], CASES[case], self.write(word, CASES[case])) for word, mark, case in chosen]
 
     def write(self, word: str, case: str) -> str:
-        """A word of lower case in another case."""
+        """The word, which is in lower case, in one of `CASES`."""
         stem = word.removesuffix("'s")  # of NASA's and McDonald's, the ending stays
         if case == "listed" and stem in self._listed:
             return self._listed[stem] + word[len(stem) :]
