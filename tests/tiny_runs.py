@@ -70,6 +70,7 @@ def language_recipe(folder: Path) -> LanguageRecipe:
         precision="float32",
         threads=1,
         data=TextConfig(train=[str(text)], dev=str(text), batch_size=2, bptt_length=8, epoch_batches=5),
+        tokenizer=TokenizerConfig(vocabulary=48),
         model=LanguageConfig(layers=1, hidden_size=16),
     )
 

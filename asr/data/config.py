@@ -69,8 +69,6 @@ class TextConfig:
 
     train: Paths = field(default_factory=list)
     dev: str = ""  # a manifest (.jsonl), whose texts count, or a text
-    tokenizer_from: str = "en-gru"  # acoustic model whose tokens are used: a packaged name or a bundle's folder
-    unknown: Unknown = "error"
     batch_size: Count = 128  # sequences that are read side by side
     bptt_length: Count = 32  # tokens of each sequence in a batch, through which gradients flow; the state goes on
     epoch_batches: Count = 1000  # an epoch is so many batches, not a pass over the text: it is saved and measured then

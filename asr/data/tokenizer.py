@@ -12,7 +12,7 @@ import sentencepiece
 from asr.data.config import PhonesConfig, Spelling, TokenizerConfig
 from asr.errors import RecipeError, one_line
 from asr.files import open_input
-from asr.model.bundle import Bundle, find_inside
+from asr.model.bundle import find_inside
 from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.nn.config import AttentionConfig, validated
@@ -163,13 +163,8 @@ def attention_tokenizer(config: AttentionConfig, first: TokenizerConfig) -> Toke
     return TokenizerConfig(vocabulary=config.vocabulary, case=first.case, alphabet=first.alphabet, unknown="drop")
 
 
-def bundle_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The tokenizer that an acoustic model was trained with. RecipeError where its bundle does not hold it whole."""
-    return read_tokenizer(bundle.path, bundle.config.tokenizer, bundle.tokens)
-
-
 def read_tokenizer(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Tokenizer:
-    """The tokenizer of a bundle's or a run's folder, which must have these tokens."""
+    """The tokenizer of a bundle's or a run's folder, which must have these tokens. RecipeError if it is not whole."""
     try:
         tokenizer = _open_tokenizer(validated(TokenizerConfig, settings), folder / TOKENIZER_MODEL)
     except (OSError, TypeError, ValueError, RuntimeError) as error:

@@ -1,8 +1,8 @@
-"""A recurrent language model over the tokens of an acoustic model, run by onnxruntime.
+"""A recurrent language model over tokens that spell letters, run by onnxruntime.
 
 It is a folder that `asr train` writes: config.json (`NeuralConfig`), tokens.txt, model.onnx (tokens (B, T) int64 and
 state → log_probs (B, T, V) of the token after each, next state), weights.safetensors, MODEL_CARD.md. Id 0, the blank of
-the acoustic model, is the boundary here: it begins and ends every sentence.
+acoustic models, is the boundary here: it begins and ends every sentence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class NeuralConfig:
     description: str
     license: str
     model: dict[str, Any]  # asr.nn.language_model.LanguageConfig
-    tokenizer: dict[str, Any]  # of the acoustic model: asr.train.config.TokenizerConfig
+    tokenizer: dict[str, Any]  # asr.data.config.TokenizerConfig
     kind: str
     metrics: dict[str, float] = field(default_factory=dict)
     format: int = field(default=FORMAT, metadata=limits(1, FORMAT))

@@ -175,7 +175,14 @@ class LanguageRecipe(Recipe):
 
     kind: Literal["language"] = "language"
     data: TextConfig = field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: LanguageConfig = field(default_factory=LanguageConfig)
+
+    @model_validator(mode="after")
+    def _check_sections(self) -> "LanguageRecipe":
+        if self.tokenizer.spelling == "phones":
+            raise ValueError(f"tokenizer.kind={self.tokenizer.kind}: a language model spells letters; set it to bpe")
+        return self
 
 
 @dataclass
@@ -201,8 +208,8 @@ RESUMABLE = (
     *("data.ngram", "description", "license", "attribution", "keep_last", "budget_minutes"),
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
-# Of earlier versions, which had a second way to load the data.
-WITHOUT_EFFECT = ("data.in_memory", "data.workers", "data.buckets")
+# Of earlier versions, which had a second way to load the data, and language models over an acoustic model's tokens.
+WITHOUT_EFFECT = ("data.in_memory", "data.workers", "data.buckets", "data.tokenizer_from")
 
 
 class _Loader(yaml.SafeLoader):

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from asr.data.config import TokenizerConfig
 from asr.data.manifest import read_manifest
 from asr.data.pronunciation import PhoneSpeller
 from asr.data.sentences import read_texts
@@ -27,7 +26,7 @@ from asr.data.tokenizer import (
     TOKENIZER_MODEL,
     BpeTokenizer,
     TextRule,
-    bundle_tokenizer,
+    read_tokenizer,
 )
 from asr.data.written import Corpus, TaggedText, listed_forms
 from asr.decode.beam import BEAM_WIDTH
@@ -173,21 +172,19 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
         model = LanguageModel(recipe.model, len(tokens))
         progress = load_weights(run.checkpoint, model)
         graphs = write_graphs(model, folder, export_language_model)
-        acoustic = load_bundle(data.tokenizer_from)
         config = NeuralConfig(
             name=recipe.name,
             language=recipe.language,
             description=recipe.description,
             license=recipe.license,
             model=asdict(recipe.model),
-            tokenizer=acoustic.config.tokenizer,
+            tokenizer=asdict(recipe.tokenizer),
             kind=KIND,
         )
         write_config(folder, config)
         console.print("measuring the model on the dev text")
-        rule = TextRule(replace(TokenizerConfig(**acoustic.config.tokenizer), unknown=data.unknown))
-        sentences = list(read_texts(data.dev, rule))
-        encoded = [*map(bundle_tokenizer(acoustic).encode, sentences)]
+        sentences = list(read_texts(data.dev, TextRule(recipe.tokenizer)))
+        encoded = [*map(read_tokenizer(run.checkpoint.parent, config.tokenizer, tokens).encode, sentences)]
         ngram = load_model(data.ngram) if data.ngram else None
         known = known_words(sentences, ngram)
         results = {

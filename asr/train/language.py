@@ -5,7 +5,8 @@ The hidden state goes on from batch to batch, the gradient does not (Mikolov et 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -13,19 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.config import TokenizerConfig
 from asr.data.sentences import Corpus, TokenBatch, TokenStream, read_texts
-from asr.data.tokenizer import TextRule, bundle_tokenizer
+from asr.data.tokenizer import TOKENIZER_MODEL, TextRule, make_tokenizer
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
-from asr.model.bundle import load_bundle
 from asr.nn.language_model import LanguageModel, token_losses
 from asr.train import distributed
+from asr.train.checkpoint import LAST
 from asr.train.config import LanguageRecipe
 from asr.train.report.saturation import Saturation
 from asr.train.task import Epoch, Say, Task
 
 DEV_BATCH = 64  # sentences
+TOKENIZER_SENTENCES = 200_000  # at the beginning of the text, that the byte-pair pieces are learned from
 
 
 @dataclass(kw_only=True)
@@ -52,23 +53,24 @@ class LanguageTask(Task):
             raise RecipeError("kind=language: each batch goes on where the one before ended; train without torchrun")
         data = recipe.data
         self.device = device
-        bundle = load_bundle(data.tokenizer_from)
-        tokenizer = bundle_tokenizer(bundle)
-        if tokenizer.spelling == "phones":
-            raise RecipeError(f"data.tokenizer_from: {data.tokenizer_from} spells phones; name a model of letters")
+        rule = TextRule(recipe.tokenizer)
+        texts = chain.from_iterable(read_texts(path, rule) for path in data.train)
+        beginning = list(islice(texts, TOKENIZER_SENTENCES))
+        if not beginning:
+            raise RecipeError(f"the train text has no words: {', '.join(data.train)}")
+        if not (recipe.folder / LAST).exists():  # a run that was stopped before may have had another vocabulary
+            (recipe.folder / TOKENIZER_MODEL).unlink(missing_ok=True)
+        tokenizer = make_tokenizer(recipe.tokenizer, beginning, recipe.folder / TOKENIZER_MODEL)
         self.tokens = tokenizer.tokens
-        rule = TextRule(replace(TokenizerConfig(**bundle.config.tokenizer), unknown=data.unknown))
-        corpora = {}
-        for name, paths in (("train", data.train), ("dev", [data.dev])):
-            corpus = Corpus.encode((text for path in paths for text in read_texts(path, rule)), tokenizer)
+        train = Corpus.encode(chain(beginning, texts), tokenizer)
+        self.dev = Corpus.encode(read_texts(data.dev, rule), tokenizer)
+        for name, corpus in (("train", train), ("dev", self.dev)):
             say(f"{name}: {len(corpus.ends):,} sentences, {corpus.words:,} words, {len(corpus.tokens):,} tokens")
-            if not corpus.words:
-                raise RecipeError(f"the {name} text has no words: {', '.join(paths)}")
-            corpora[name] = corpus
+        if not self.dev.words:
+            raise RecipeError(f"the dev text has no words: {data.dev}")
         if rule.dropped:
             say(f"dropped from the texts: {dict(rule.dropped.most_common())}")
-        self.dev = corpora["dev"]
-        self.stream = TokenStream(corpora["train"], data.batch_size, data.bptt_length, recipe.seed)
+        self.stream = TokenStream(train, data.batch_size, data.bptt_length, recipe.seed)
         self.epoch_batches = data.epoch_batches
         self.epoch_amount = float(data.epoch_batches * data.batch_size * data.bptt_length)
         self.model: LanguageModel = LanguageModel(recipe.model, len(self.tokens)).to(device)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural_model import BPE, write_model
+from neural_model import letter_pieces, write_model
 
 from asr.data.manifest import Entry
 from asr.errors import LanguageModelError
 from asr.lm.neural import BOUNDARY, NeuralModel
+from asr.model.bundle import PACKAGED
 
 pytest.importorskip("torch", reason="makes models to test with: pip install 'recurrent-asr[train]'")
 
@@ -77,7 +78,7 @@ def test_hypotheses_advance_together_as_each_alone(model: NeuralModel):
 
 def test_bpe_from_the_pieces_alone_is_sentencepieces(model: NeuralModel, dev_entries: list[Entry]):
     sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'recurrent-asr[train]'")
-    processor = sentencepiece.SentencePieceProcessor(model_proto=(BPE / "tokenizer.model").read_bytes())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=letter_pieces())
     for entry in dev_entries:
         assert model.encode(entry.text) == processor.encode(entry.text.lower())
 
@@ -86,7 +87,7 @@ def test_bpe_from_the_pieces_alone_is_sentencepieces(model: NeuralModel, dev_ent
 @given(words=st.lists(st.text("aehinorst'", min_size=1, max_size=12), max_size=5))
 def test_bpe_of_any_letters_is_sentencepieces(model: NeuralModel, words: list[str]):
     sentencepiece = pytest.importorskip("sentencepiece", reason="the reference: pip install 'recurrent-asr[train]'")
-    processor = sentencepiece.SentencePieceProcessor(model_proto=(BPE / "tokenizer.model").read_bytes())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=letter_pieces())
     text = " ".join(words)
     assert model.encode(text) == processor.encode(text)
     assert model.tokens.text(model.encode(text)) == text
@@ -142,7 +143,7 @@ def damage(folder: Path, name: str, content: bytes | None) -> None:
         ("tokens.txt", "<blank>\n▁\n".encode(), "not the graph of a language model over the 2 tokens"),
         ("model.onnx", None, "incomplete, model.onnx is missing"),
         ("model.onnx", b"RIFF", "model.onnx: cannot be run"),
-        ("model.onnx", (BPE / "model.onnx").read_bytes(), "not the graph of a language model"),
+        ("model.onnx", (PACKAGED / "en-gru/model.onnx").read_bytes(), "not the graph of a language model"),
     ],
 )
 def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, name: str, content: bytes | None, problem: str):
@@ -157,7 +158,10 @@ def test_a_damaged_folder_is_one_line(folder: Path, tmp_path: Path, name: str, c
 
 def test_what_is_no_such_folder_is_one_line(tmp_path: Path):
     (tmp_path / "words.lm").write_bytes(b"asr n-grams 1\n")
-    for path, problem in [(BPE, "not the config of a recurrent"), (tmp_path / "words.lm", "config.json is missing")]:
+    for path, problem in [
+        (PACKAGED / "en-gru", "not the config of a recurrent"),
+        (tmp_path / "words.lm", "config.json is missing"),
+    ]:
         with pytest.raises(LanguageModelError, match=problem):
             NeuralModel.load(path)
 

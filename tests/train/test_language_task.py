@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from sentence_score import score_text
 from tiny_corpus import SENTENCES
 from tiny_runs import make_trainer, said
 
-from asr.data.tokenizer import bundle_tokenizer
+from asr.data.tokenizer import TOKENIZER_MODEL, BpeTokenizer
 from asr.errors import RecipeError
 from asr.evaluate.perplexity import known_words, neural_perplexity, ngram_perplexity
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.lm.neural import BOUNDARY, NeuralModel
-from asr.model.bundle import PACKAGED, load_bundle
 from asr.nn.language_model import token_losses
 from asr.train.config import LanguageRecipe
 from asr.train.run import run_recipe
@@ -34,6 +32,7 @@ precision: float32
 threads: 1
 data: {{train: {folder}/text.txt, dev: {folder}/text.txt, ngram: {folder}/n.lm,
   batch_size: 2, bptt_length: 16, epoch_batches: 40}}
+tokenizer: {{vocabulary: 48}}
 model: {{layers: 1, hidden_size: 64, dropout: 0.0}}
 optimizer: {{learning_rate: 1.0e-2}}
 """
@@ -79,7 +78,7 @@ def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
     assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
     card = (run / "bundle/MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"    asr train {run.parent / 'few.yaml'}\n" in card
-    assert "1 lstm layers of 64 over the 128 tokens of `en-gru`" in card
+    assert "1 lstm layers of 64 over the 48 BPE tokens" in card
     assert "license of the weights | CC0-1.0" in card
     assert "5 sentences, 34 words" in card
     rows = [line for line in card.splitlines() if line.startswith("| few, ")]
@@ -128,7 +127,7 @@ def test_the_state_goes_on_from_batch_to_batch_and_the_gradient_does_not(languag
 
 def test_validation_scores_each_sentence_for_itself(language_recipe: LanguageRecipe):
     task = make_trainer(language_recipe).task
-    tokenizer = bundle_tokenizer(load_bundle("en-gru"))
+    tokenizer = BpeTokenizer((language_recipe.folder / TOKENIZER_MODEL).read_bytes())
     total = count = 0.0
     with torch.no_grad():
         for sentence in SENTENCES:
@@ -154,17 +153,29 @@ def test_every_cell_learns(language_recipe: LanguageRecipe, cell: str):
     assert curve[-1].train_loss < curve[0].train_loss
 
 
-def test_a_tokenizer_that_is_not_whole_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):
-    (tmp_path / "bare").mkdir()
-    for name in ("config.json", "tokens.txt", "model.onnx"):
-        shutil.copy(PACKAGED / "en-gru" / name, tmp_path / "bare")
-    recipe = replace(language_recipe, data=replace(language_recipe.data, tokenizer_from=str(tmp_path / "bare")))
-    with pytest.raises(RecipeError, match=r"bare: its tokenizer cannot be used \(.*tokenizer\.model") as caught:
+def test_a_run_keeps_its_tokens(language_recipe: LanguageRecipe, tmp_path: Path):
+    make_trainer(language_recipe).run()
+    model = language_recipe.folder / TOKENIZER_MODEL
+    first, epochs = model.read_bytes(), language_recipe.epochs
+    (tmp_path / "text.txt").write_text("".join(f"{sentence[::-1]}\n" for sentence in SENTENCES), encoding="utf-8")
+    resumed = make_trainer(replace(language_recipe, epochs=epochs + 1), resume=True)
+    assert model.read_bytes() == first
+    assert resumed.task.tokens.symbols == BpeTokenizer(first).tokens.symbols
+    model.unlink()  # by hand: another one would be learned from the text
+    with pytest.raises(RecipeError, match="made with other tokens; a run keeps its tokenizer"):
+        make_trainer(replace(language_recipe, epochs=epochs + 1), resume=True)
+
+
+def test_a_vocabulary_that_does_not_suit_the_text_and_phones_are_one_line(
+    language_recipe: LanguageRecipe, tmp_path: Path
+):
+    recipe = replace(language_recipe, tokenizer=replace(language_recipe.tokenizer, vocabulary=5000))
+    with pytest.raises(RecipeError, match=r"tokenizer\.vocabulary=5000 does not suit the training text") as caught:
         make_trainer(recipe)
     assert "\n" not in str(caught.value)
-    (tmp_path / "bare/tokenizer.model").write_bytes(b"\x01damaged")
-    with pytest.raises(RecipeError, match="its tokenizer cannot be used"):
-        make_trainer(recipe)
+    (tmp_path / "phones.yaml").write_text(RECIPE.format(folder=tmp_path), encoding="utf-8")
+    with pytest.raises(RecipeError, match="a language model spells letters; set it to bpe"):
+        run_recipe(tmp_path / "phones.yaml", ["tokenizer.kind=phone_bpe"], resume=False)
 
 
 def test_a_text_without_words_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):

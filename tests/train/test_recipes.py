@@ -48,6 +48,7 @@ def small_language(folder: Path) -> list[str]:
         "data.batch_size=2",
         "data.bptt_length=4",
         "data.epoch_batches=2",
+        "tokenizer.vocabulary=45",
     ]
 
 
