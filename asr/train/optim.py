@@ -96,9 +96,9 @@ def choose_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    # Torch has no public name for this yet.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bfloat16" if has_amx() else "float32"
+    # Torch has no public names for these yet.
+    fast = (getattr(torch.cpu, name, bool) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return "bfloat16" if any(supported() for supported in fast) else "float32"
 
 
 def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

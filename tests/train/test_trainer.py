@@ -509,6 +509,10 @@ def test_precision_is_what_the_recipe_says_unless_automatic(monkeypatch: pytest.
     assert choose_precision("bfloat16", device) == "bfloat16"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
+    for amx, avx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
+        assert choose_precision("auto", device) == ("bfloat16" if amx or avx else "float32")
 
 
 def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
