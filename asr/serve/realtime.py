@@ -33,6 +33,9 @@ class Realtime(Conversation):
         self._committed = self._offset = self._billed = 0.0  # seconds: of the last commit, of the stream's begin
         self._transcription: dict[str, Any] = {}
 
+    async def _send_transcription(self, kind: str, **fields: Any) -> None:
+        await self._send(f"{TRANSCRIPTION}.{kind}", item_id=self._item, content_index=0, **fields)
+
     async def _send(self, kind: str, **fields: Any) -> None:
         await self.send({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
 
@@ -119,7 +122,7 @@ class Realtime(Conversation):
         """The words of the item up to here, to which there is more than before."""
         if len(text) > len(self._told):
             delta, self._told = text[len(self._told) :], text
-            await self._send(f"{TRANSCRIPTION}.delta", item_id=self._item, content_index=0, delta=delta)
+            await self._send_transcription("delta", delta=delta)
 
     async def _complete(self, text: str = "", written: str = "") -> None:
         self._item = self._item or f"item_{secrets.token_hex(8)}"
@@ -127,15 +130,13 @@ class Realtime(Conversation):
         await self._grow(text)
         usage = {"type": "duration", "seconds": round(self.stream.seconds - self._billed, 3)}
         self._billed = self.stream.seconds
-        item = {"item_id": self._item, "content_index": 0}
-        await self._send(f"{TRANSCRIPTION}.completed", **item, transcript=written, usage=usage)
+        await self._send_transcription("completed", transcript=written, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""
 
     async def fail(self, error: AsrError) -> None:
         refused = error if isinstance(error, RefusedError) else RefusedError(500, "failed", str(error))
         if self._item:
-            item = {"item_id": self._item, "content_index": 0}
-            await self._send(f"{TRANSCRIPTION}.failed", **item, **refused.body())
+            await self._send_transcription("failed", **refused.body())
         await self._send("error", **refused.body())
 
 
