@@ -131,7 +131,7 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[Labeled]]:
 
 
 @dataclass
-class Corpus:
+class LabeledText:
     """Words (N,), by their place in `vocabulary`, their marks and cases (N,); ends of the sentences (S,), and which of
     these end a document."""
 
@@ -143,7 +143,7 @@ class Corpus:
     last: np.ndarray
 
     @classmethod
-    def read(cls, paths: Sequence[str]) -> "Corpus":
+    def read(cls, paths: Sequence[str]) -> "LabeledText":
         """RecipeError for a text without words."""
         places: dict[str, int] = {}
         words, marks, cases, ends, last = array("I"), array("B"), array("B"), array("Q"), array("B")
@@ -294,7 +294,7 @@ class TaggedBatch:
 class TaggedText:
     """Batches of runs of a corpus, about `batch_words` words each, of similar length."""
 
-    def __init__(self, corpus: Corpus, config: WrittenConfig, rows: int, seed: int):
+    def __init__(self, corpus: LabeledText, config: WrittenConfig, rows: int, seed: int):
         self.corpus, self.config, self.seed = corpus, config, seed
         self.speech = Speech(config.speech, corpus.vocabulary) if config.speech else None
         vocabulary = self.speech.vocabulary if self.speech else corpus.vocabulary

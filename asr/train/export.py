@@ -29,7 +29,7 @@ from asr.data.tokenizer import (
     TextRule,
     bundle_tokenizer,
 )
-from asr.data.written import Corpus, TaggedText, listed_forms
+from asr.data.written import LabeledText, TaggedText, listed_forms
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import AudioError, RecipeError, one_line
@@ -39,7 +39,7 @@ from asr.evaluate.priors import measure_priors
 from asr.evaluate.tagging import MAIN, Counts
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
-from asr.lm.neural import KIND, NeuralConfig, NeuralModel
+from asr.lm.neural import NeuralConfig, NeuralModel
 from asr.model import second_pass, tagger
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.checksums import SUMS, write_checksums
@@ -181,7 +181,7 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
             license=recipe.license,
             model=asdict(recipe.model),
             tokenizer=acoustic.config.tokenizer,
-            kind=KIND,
+            kind="language",
         )
         write_config(folder, config)
         console.print("measuring the model on the dev text")
@@ -240,11 +240,11 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
             license=recipe.license,
             model=asdict(recipe.model),
             rows=recipe.model.rows,
-            kind=tagger.KIND,
+            kind="tagger",
         )
         write_config(folder, config)
         console.print("measuring the tagger on the dev texts")
-        text = TaggedText(Corpus.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
+        text = TaggedText(LabeledText.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
         scores = {name: tagger_f1(tagger.Tagger(folder, graph), text) for name, graph in graphs.items()}
         losses = [score - scores["int8"][name] for name, score in scores["float32"].items() if name in MAIN]
         loss = max(losses, default=0.0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.config import TokenizerConfig
-from asr.data.sentences import Corpus, TokenBatch, TokenStream, read_texts
+from asr.data.sentences import EncodedText, TokenBatch, TokenStream, read_texts
 from asr.data.tokenizer import TextRule, bundle_tokenizer
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
@@ -60,7 +60,7 @@ class LanguageTask(Task):
         rule = TextRule(replace(TokenizerConfig(**bundle.config.tokenizer), unknown=data.unknown))
         corpora = {}
         for name, paths in (("train", data.train), ("dev", [data.dev])):
-            corpus = Corpus.encode((text for path in paths for text in read_texts(path, rule)), tokenizer)
+            corpus = EncodedText.encode((text for path in paths for text in read_texts(path, rule)), tokenizer)
             say(f"{name}: {len(corpus.ends):,} sentences, {corpus.words:,} words, {len(corpus.tokens):,} tokens")
             if not corpus.words:
                 raise RecipeError(f"the {name} text has no words: {', '.join(paths)}")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.data.written import Corpus, TaggedBatch, TaggedText
+from asr.data.written import LabeledText, TaggedBatch, TaggedText
 from asr.errors import RecipeError
 from asr.evaluate.tagging import MAIN, Counts
 from asr.model.tagger import CASES, MARKS
@@ -45,7 +45,7 @@ class TaggingTask(Task):
             raise RecipeError("kind=tagger: trains on one device; train without torchrun")
         data = recipe.data
         self.recipe, self.device = recipe, device
-        train, dev = Corpus.read(data.train), Corpus.read(data.dev)
+        train, dev = LabeledText.read(data.train), LabeledText.read(data.dev)
         for name, corpus in (("train", train), ("dev", dev)):
             say(f"{name}: {len(corpus.ends):,} sentences, {len(corpus.words):,} words")
         self.tokens = Tokens([BLANK, *MARKS[1:]])  # no mark is the blank
