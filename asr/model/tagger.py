@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
-from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
+from asr.model.bundle import PACKAGED, ModelConfig, limits, read_config, require_inside
 from asr.model.session import open_session, run_graph
 from asr.model.tokens import CONTROL
 
-KIND = "tagger"  # in config.json
+KIND = "tagger"  # in errors
 GRAPH = "tagger.onnx"
 LISTED = "listed.txt"
 MARKS = ("", ",", ".", "?", "!", ":", ";", "–")
@@ -30,24 +30,12 @@ FEATURES = 5  # of a word
 SECONDS = 0.1  # of silence, by which pauses are measured
 
 
-@dataclass(frozen=True)
-class TaggingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TaggingConfig(ModelConfig):
     """config.json."""
 
-    name: str
-    language: str
-    description: str
-    license: str
-    model: dict[str, Any]  # asr.nn.tagger.TaggerModel's
     rows: int = field(metadata=limits(1, 1 << 24))  # of the table that words are hashed into
-    kind: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.kind != KIND:
-            raise ValueError(f"kind {self.kind}")
+    kind: Literal["tagger"]
 
 
 @dataclass(frozen=True)
