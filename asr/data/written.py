@@ -19,6 +19,7 @@ from torch import Tensor
 
 from asr.data.config import WrittenConfig
 from asr.errors import LanguageModelError, RecipeError, one_line
+from asr.evaluate.tagging import Counts
 from asr.files import read_text
 from asr.lm.source import open_source
 from asr.model.tagger import CASES, FEATURES, MARKS, extras, scaled_pauses, word_features
@@ -34,7 +35,6 @@ MIN_LISTED = 5  # times that a word is written so, to be listed
 MAX_LISTED = 5000
 ENDS = tuple(map(MARKS.index, ".?!"))  # of sentences
 SORTED = 4096  # runs among which the similar ones are put together
-DELETED = ""  # heard for a word that was not recognized
 
 
 def label_words(written: str, spoken: str) -> list[Labeled]:
@@ -289,6 +289,12 @@ class TaggedBatch:
     def amount(self) -> float:
         """Words."""
         return float(self.lengths.sum())
+
+    def score(self, log_probs: np.ndarray, counts: Counts) -> None:
+        """Count the marks and cases that are likeliest by log_probs (B, T, marks + cases)."""
+        inside, written = self.marks.numpy() >= 0, (self.marks.numpy(), self.cases.numpy())
+        found = (part.argmax(axis=2) for part in np.split(log_probs, [len(MARKS)], axis=2))
+        counts.add(*(each[inside] for each in (*found, *written)))
 
 
 class TaggedText:
