@@ -69,7 +69,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
         WebSocketRoute("/", live),  # where vosk's clients look, on a port of their own
     ]
     middleware = [Middleware(Guard, service=service, local=local)]
-    if origins := service.settings.origins:
+    if origins := service.settings.allow_origin:
         cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
     handlers: dict[Any, Any] = {HTTPException: problem, 500: problem, ClientDisconnect: gone}

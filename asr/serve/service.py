@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Settings:
     idle_seconds: float = 60.0  # a client that neither sends nor reads for so long is disconnected
     stop_seconds: float = 10.0  # in which what is under way is finished when the server is asked to end
     token: str | None = None  # that clients must send
-    origins: tuple[str, ...] = ()  # web pages of other servers that may use this one, such as "https://example.org"
+    allow_origin: Sequence[str] = ()  # web pages of other servers that may use this one, such as "https://example.org"
     log_text: bool = False  # whether the logs hold the recognized text
 
 
