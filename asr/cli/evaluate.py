@@ -19,7 +19,6 @@ from asr.evaluate.wer import evaluate as score
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 
-
 Streaming = Annotated[
     bool, Option("--streaming", help="Streaming evaluation, one chunk at a time, as `asr listen` runs.")
 ]
