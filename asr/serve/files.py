@@ -209,7 +209,7 @@ class Job:
 
 
 async def _server_sent(job: Job) -> AsyncIterator[str]:
-    """Server-sent events: what was added to the text, and at the end all of it."""
+    """Server-sent events: what was added to the text, in verbose_json with its words, and at the end all of it."""
 
     def event(values: dict[str, Any]) -> str:
         return f"data: {json.dumps(values)}\n\n"
@@ -217,7 +217,10 @@ async def _server_sent(job: Job) -> AsyncIterator[str]:
     kind, space = "transcript.text.delta", ""
     try:
         while (segment := await job.segments.get()) is not None:
-            yield event({"type": kind, "delta": space + segment.written, "seconds": round(job.seconds, 2)})
+            values = {"type": kind, "delta": space + segment.written, "seconds": round(job.seconds, 2)}
+            if job.options.format == "verbose_json":
+                values["words"] = [word.to_dict() for word in segment.written_words]
+            yield event(values)
             space = " "
         await job.finish()
         yield event({"type": "transcript.text.done", **_json(job)})
