@@ -15,14 +15,14 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.output.events import Final, Partial
-from asr.serve.service import RATES, LiveStream, RefusedError, Update
+from asr.serve.service import RATES, ClientStream, RefusedError, Update
 from asr.serve.sockets import Conversation, Send, parse_json
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
 class Realtime(Conversation):
-    def __init__(self, stream: LiveStream, send: Send):
+    def __init__(self, stream: ClientStream, send: Send):
         super().__init__(stream, send)
         self._rate, self._manual = 24_000, False
         self._item, self._told = "", ""  # the item of the utterance in progress, and what was sent of its text

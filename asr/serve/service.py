@@ -110,8 +110,8 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
         self.files = 0  # that wait or are recognized
-        self.streams: set[LiveStream] = set()
-        self.batched: dict[BatchedStream, LiveStream] = {}  # those whose updates are wanted
+        self.streams: set[ClientStream] = set()
+        self.batched: dict[BatchedStream, ClientStream] = {}  # those whose updates are wanted
         self.stopping = self.closed = False
         self.metrics.open_streams.set_function(lambda: len(self.streams))
         self.metrics.open_files.set_function(lambda: self.files)
@@ -147,10 +147,10 @@ class Service:
             raise RefusedError(status, f"too_many_{kind}", f"{count} {kind} are under way; try again later")
 
     @contextmanager
-    def stream(self, protocol: str, client: str) -> Iterator["LiveStream"]:
+    def stream(self, protocol: str, client: str) -> Iterator["ClientStream"]:
         """A live stream. RefusedError if there are too many."""
         self._check_room(503, len(self.streams), "streams")
-        stream, outcome = LiveStream(self), "finished"
+        stream, outcome = ClientStream(self), "finished"
         self.streams.add(stream)
         self.metrics.streams.labels(protocol).inc()
         try:
@@ -192,7 +192,7 @@ class Service:
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
-class LiveStream:
+class ClientStream:
     """One live stream, from its client's first chunk to its last result. It belongs to the event loop."""
 
     def __init__(self, service: Service) -> None:
