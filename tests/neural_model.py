@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from asr.lm.binary import load_model
-from asr.lm.neural import KIND, NeuralConfig
+from asr.lm.neural import NeuralConfig
 from asr.model.bundle import PACKAGED, write_config
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
@@ -38,7 +38,16 @@ def write_model(folder: Path, kind: str = "bpe", cell: str = "lstm") -> Path:
     model = LanguageModel(config, len(tokens))
     torch.nn.init.normal_(model.head.weight, std=1.0)  # says something
     folder.mkdir(parents=True)
-    write_config(folder, NeuralConfig("tiny", "en", "Random.", "CC0-1.0", asdict(config), tokenizer, KIND))
+    about = NeuralConfig(
+        name="tiny",
+        language="en",
+        description="Random.",
+        license="CC0-1.0",
+        model=asdict(config),
+        tokenizer=tokenizer,
+        kind="language",
+    )
+    write_config(folder, about)
     tokens.save(folder / "tokens.txt")
     export_language_model(model, folder / "model.onnx")
     return folder

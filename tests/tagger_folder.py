@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from asr.model.bundle import write_config
-from asr.model.tagger import CASES, FEATURES, GRAPH, KIND, LISTED, MARKS, TaggingConfig
+from asr.model.tagger import CASES, FEATURES, GRAPH, LISTED, MARKS, TaggingConfig
 
 ROWS = 50
 LABELS = len(MARKS) + len(CASES)
@@ -32,7 +32,9 @@ def write_tagger(folder: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (folder / GRAPH).write_bytes(model.SerializeToString())
     (folder / LISTED).write_text("McDonald\niPhone\n", encoding="utf-8")
-    about = "Marks by chance."
-    config = TaggingConfig(name="t", language="en", description=about, license="CC0", model={}, rows=ROWS, kind=KIND)
+    about = "By chance."
+    config = TaggingConfig(
+        name="t", language="en", description=about, license="CC0", model={}, rows=ROWS, kind="tagger"
+    )
     write_config(folder, config)
     return folder

@@ -103,11 +103,11 @@ def test_windows_of_a_long_recording_give_the_log_probs_of_the_whole(
     recognizer: asr.Recognizer, talk: np.ndarray
 ) -> None:
     assert len(talk) > (3 * WINDOW_SECONDS + CONTEXT_SECONDS) * RATE
-    (whole,) = recognizer.engine.log_probs([talk])
+    whole = recognizer.engine.run([talk])[0].log_probs
     rows = []
     for samples, counting in cut_windows([talk], recognizer.frame_samples):
-        (log_probs,) = recognizer.engine.log_probs([samples])
-        rows.append(log_probs[counting])
+        (frames,) = recognizer.engine.run([samples])
+        rows.append(frames.log_probs[counting])
     assert len(rows) >= 3
     joined = np.concatenate(rows)
     assert joined.shape == whole.shape

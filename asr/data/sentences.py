@@ -28,7 +28,7 @@ def read_texts(path: str, rule: TextRule) -> Iterable[str]:
 
 
 @dataclass
-class Corpus:
+class EncodedText:
     """Token ids (N,) of all sentences, a boundary behind each, and their ends (S,)."""
 
     tokens: np.ndarray
@@ -36,7 +36,7 @@ class Corpus:
     words: int
 
     @classmethod
-    def encode(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "Corpus":
+    def encode(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "EncodedText":
         tokens = array("H" if len(tokenizer.tokens) <= 1 << 16 else "I")  # 2 bytes for one of millions of tokens
         ends = array("Q")
         words = 0
@@ -79,7 +79,7 @@ class TokenStream:
     What is left at the end of the sequences, less than `bptt_length` tokens of each, is not used in that pass.
     """
 
-    def __init__(self, corpus: Corpus, batch_size: int, bptt_length: int, seed: int):
+    def __init__(self, corpus: EncodedText, batch_size: int, bptt_length: int, seed: int):
         self.corpus = corpus
         self.batch_size = batch_size
         self.bptt_length = bptt_length

@@ -84,10 +84,6 @@ def read_aloud(word: str, language: str = "en") -> str:
     return EXPANDED.get(bare) or spoken_words(_digits_read(word, language), language)
 
 
-def _plural(unit: str) -> str:
-    return "pence" if unit == "penny" else f"{unit}s"
-
-
 def _digits_read(text: str, language: str) -> str:
     from unicode_rbnf import RbnfEngine
 

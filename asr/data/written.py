@@ -19,6 +19,7 @@ from torch import Tensor
 
 from asr.data.config import WrittenConfig
 from asr.errors import LanguageModelError, RecipeError, one_line
+from asr.evaluate.tagging import Counts
 from asr.files import read_text
 from asr.lm.source import open_source
 from asr.model.tagger import CASES, FEATURES, MARKS, extras, scaled_pauses, word_features
@@ -34,7 +35,6 @@ MIN_LISTED = 5  # times that a word is written so, to be listed
 MAX_LISTED = 5000
 ENDS = tuple(map(MARKS.index, ".?!"))  # of sentences
 SORTED = 4096  # runs among which the similar ones are put together
-DELETED = ""  # heard for a word that was not recognized
 
 
 def label_words(written: str, spoken: str) -> list[Labeled]:
@@ -131,7 +131,7 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[Labeled]]:
 
 
 @dataclass
-class Corpus:
+class LabeledText:
     """Words (N,), by their place in `vocabulary`, their marks and cases (N,); ends of the sentences (S,), and which of
     these end a document."""
 
@@ -143,7 +143,7 @@ class Corpus:
     last: np.ndarray
 
     @classmethod
-    def read(cls, paths: Sequence[str]) -> "Corpus":
+    def read(cls, paths: Sequence[str]) -> "LabeledText":
         """RecipeError for a text without words."""
         places: dict[str, int] = {}
         words, marks, cases, ends, last = array("I"), array("B"), array("B"), array("Q"), array("B")
@@ -290,11 +290,17 @@ class TaggedBatch:
         """Words."""
         return float(self.lengths.sum())
 
+    def score(self, log_probs: np.ndarray, counts: Counts) -> None:
+        """Count the marks and cases that are likeliest by log_probs (B, T, marks + cases)."""
+        inside, written = self.marks.numpy() >= 0, (self.marks.numpy(), self.cases.numpy())
+        found = (part.argmax(axis=2) for part in np.split(log_probs, [len(MARKS)], axis=2))
+        counts.add(*(each[inside] for each in (*found, *written)))
+
 
 class TaggedText:
     """Batches of runs of a corpus, about `batch_words` words each, of similar length."""
 
-    def __init__(self, corpus: Corpus, config: WrittenConfig, rows: int, seed: int):
+    def __init__(self, corpus: LabeledText, config: WrittenConfig, rows: int, seed: int):
         self.corpus, self.config, self.seed = corpus, config, seed
         self.speech = Speech(config.speech, corpus.vocabulary) if config.speech else None
         vocabulary = self.speech.vocabulary if self.speech else corpus.vocabulary

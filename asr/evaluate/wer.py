@@ -53,10 +53,11 @@ class Evaluation:
         )
 
 
-def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
+def evaluate(utterances: Iterable[Utterance], elapsed: float | None = None) -> Evaluation:
     """Score utterances after `normalize`, each aligned by itself with the fewest word errors (Levenshtein).
 
-    The words of a hypothesis without a reference are insertions. AsrError if no utterance has a reference word.
+    elapsed: seconds that their recognition took. The words of a hypothesis without a reference are insertions.
+    AsrError if no utterance has a reference word.
     """
     import jiwer
 
@@ -69,6 +70,7 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
     pairs = [(" ".join(words.references[0]), " ".join(words.hypotheses[0])) for words in aligned]
     characters = jiwer.process_characters([reference for reference, _ in pairs], [heard for _, heard in pairs])
     substitutions, deletions, insertions = counts.sum(axis=0).tolist()
+    seconds = float(sum(utterance.seconds for utterance in utterances))
     return Evaluation(
         wer=float(counts.sum() / lengths.sum()),
         cer=float(characters.cer),
@@ -78,7 +80,8 @@ def evaluate(utterances: Iterable[Utterance]) -> Evaluation:
         insertions=insertions,
         reference_words=int(lengths.sum()),
         utterances=len(utterances),
-        seconds=float(sum(utterance.seconds for utterance in utterances)),
+        seconds=seconds,
+        rtf=elapsed / seconds if elapsed and seconds else None,
     )
 
 

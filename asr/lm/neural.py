@@ -6,14 +6,14 @@ acoustic models, is the boundary here: it begins and ends every sentence.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from asr.errors import BundleError, LanguageModelError, one_line
-from asr.model.bundle import FORMAT, check_fields, limits, read_config, require_inside
+from asr.model.bundle import ModelConfig, read_config, require_inside
 from asr.model.session import open_session, run_graph, state_shape
 from asr.model.tokens import BLANK_ID, Tokens
 
@@ -22,29 +22,19 @@ if TYPE_CHECKING:
 
 BOUNDARY = BLANK_ID
 NAME = "recurrent language model"  # in errors
-KIND = "language"  # in config.json, to tell it from an acoustic model's
 BATCH = 64  # sequences that are scored together
 TOKENS_PER_WORD = 30  # limit on generated text, on average
 
 
-@dataclass(frozen=True)
-class NeuralConfig:
+@dataclass(frozen=True, kw_only=True)
+class NeuralConfig(ModelConfig):
     """config.json."""
 
-    name: str
-    language: str
-    description: str
-    license: str
-    model: dict[str, Any]  # asr.nn.language_model.LanguageConfig
     tokenizer: dict[str, Any]  # asr.data.config.TokenizerConfig
-    kind: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
+    kind: Literal["language"]
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if self.kind != KIND:
-            raise ValueError(f"kind {self.kind}")
+        super().__post_init__()
         if not all(isinstance(self.tokenizer.get(name, ""), str) for name in ("case", "kind")):
             raise ValueError("tokenizer.case and tokenizer.kind are not both texts")
 

@@ -98,20 +98,32 @@ class DecoderConfig:
         check_fields(self)
 
 
-@dataclass(frozen=True)
-class BundleConfig:
-    """config.json. Durations in seconds, frequencies in Hz."""
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Fields of every config.json. ValueError for one of another type or beyond its limits."""
 
     name: str
     language: str
     description: str
     license: str
+    model: dict[str, Any]  # size and shape, see `asr.nn.config`
+    metrics: dict[str, float] = field(default_factory=dict)
+    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not all(isinstance(value, int | float) for value in self.metrics.values()):
+            raise ValueError("metrics are not all numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleConfig(ModelConfig):
+    """config.json of an acoustic model. Durations in seconds, frequencies in Hz."""
+
     sample_rate: int = field(metadata=limits(8_000, 192_000))
     frame_seconds: float = field(metadata=limits(0.001, 1))  # one row of log-probabilities
     streaming: bool  # one direction: can run chunk by chunk
-    model: dict[str, Any]  # asr.nn.ctc_model.AcousticConfig
-    tokenizer: dict[str, Any]  # asr.train.config.TokenizerConfig
-    metrics: dict[str, float] = field(default_factory=dict)
+    tokenizer: dict[str, Any]  # asr.data.config.TokenizerConfig
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     # Frames of log-probabilities that a live model is behind its audio.
     lookahead: int = field(default=0, metadata=limits(0, 1000))
@@ -119,16 +131,13 @@ class BundleConfig:
     lexicon: str = ""  # for phones: a packaged lexicon's name, or a file in the bundle's folder
     # ln of each token's average probability on training data, if it was measured.
     log_priors: tuple[float, ...] = field(default=(), metadata=limits(-1000, 1))
-    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
 
     def __post_init__(self) -> None:
         if isinstance(self.decoder, dict):  # as it was read
             object.__setattr__(self, "decoder", DecoderConfig(**self.decoder))
-        check_fields(self)
+        super().__post_init__()
         if (self.spelling == "phones") != bool(self.lexicon):
             raise ValueError(f"spelling {self.spelling!r}, lexicon {self.lexicon!r}")
-        if not all(isinstance(value, int | float) for value in self.metrics.values()):
-            raise ValueError("metrics are not all numbers")
 
     @property
     def delay_seconds(self) -> float:

@@ -52,12 +52,8 @@ class _Graph:
 class Engine(_Graph):
     """Waveforms in, log-probabilities out."""
 
-    def log_probs(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Each float32 (samples,) at 16 kHz, not empty → float32 (⌈samples / 640⌉, tokens), run as one batch."""
-        return [frames.log_probs for frames in self.run(waveforms)]
-
     def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
-        """`log_probs` and the encoded frames."""
+        """Each float32 (samples,) at 16 kHz, not empty → its ⌈samples / 640⌉ frames, run as one batch."""
         lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
         batch = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
         for row, waveform in zip(batch, waveforms, strict=True):
@@ -83,8 +79,8 @@ class StreamingEngine(_Graph):
     """Chunks and states in, log-probabilities and states out: the same as of the whole recording, however it is cut.
 
         stream = engine.start()
-        (log_probs,) = engine.advance([stream], [samples])      # as often as there are chunks
-        (log_probs,) = engine.finish([stream])
+        (frames,) = engine.run([stream], [samples])                # as often as there are chunks
+        (frames,) = engine.run([stream], [engine.tail(stream)])    # the last ones
 
     All that a stream carries is in its `Stream`: threads and streams may share one engine, and many streams, wherever
     each is in its audio, advance in one batch.
@@ -104,22 +100,17 @@ class StreamingEngine(_Graph):
         state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in self._shapes.items()}
         return Stream(np.zeros(0, dtype=np.float32), state, self.bundle.config.lookahead)
 
-    def advance(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Give each stream its next samples, float32 (n,), 16 kHz, n ≥ 0 → its next log-probs, float32 (t, tokens)."""
-        return [frames.log_probs for frames in self.run(streams, chunks)]
-
-    def finish(self, streams: Sequence[Stream]) -> list[np.ndarray]:
-        """End the streams → the rest of their log-probs: ⌈samples / 640⌉ frames in all. The streams are used up."""
-        return self.advance(streams, [self.tail(stream) for stream in streams])
-
     def tail(self, stream: Stream, samples: int = 0) -> np.ndarray:
-        """The silence (n,) that completes the frames of a stream which so many more `samples` will be given first."""
+        """The silence (n,) that completes the frames of a stream which so many more `samples` will be given first.
+
+        With it a stream has ⌈samples / 640⌉ frames in all, and is used up.
+        """
         given = stream.samples + samples
         frames = -(-given // self.frame_samples) + self.bundle.config.lookahead if given else 0
         return np.zeros(frames * self.frame_samples - given, dtype=np.float32)
 
     def run(self, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[Frames]:
-        """`advance` with the encoded frames."""
+        """Give each stream its next samples, float32 (n,), 16 kHz, n ≥ 0 → its next frames."""
         for stream, chunk in zip(streams, chunks, strict=True):
             stream.pending = np.concatenate([stream.pending, chunk.astype(np.float32, copy=False)])
             stream.samples += len(chunk)

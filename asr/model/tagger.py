@@ -10,47 +10,32 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
-from asr.model.bundle import FORMAT, PACKAGED, check_fields, limits, read_config, require_inside
+from asr.model.bundle import PACKAGED, ModelConfig, limits, read_config, require_inside
 from asr.model.session import open_session, run_graph
 from asr.model.tokens import CONTROL
 
-KIND = "tagger"  # in config.json
+KIND = "tagger"  # in errors
 GRAPH = "tagger.onnx"
 LISTED = "listed.txt"
 MARKS = ("", ",", ".", "?", "!", ":", ";", "–")
 CASES = ("lower", "capital", "upper", "listed")
 FEATURES = 5  # of a word
-PIECE = 192  # words that are tagged at a time
-CONTEXT = 32  # words on each side that a piece is given beside
-BATCH = 16  # pieces run together
 SECONDS = 0.1  # of silence, by which pauses are measured
 
 
-@dataclass(frozen=True)
-class TaggingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TaggingConfig(ModelConfig):
     """config.json."""
 
-    name: str
-    language: str
-    description: str
-    license: str
-    model: dict[str, Any]  # asr.nn.tagger.TaggerModel's
     rows: int = field(metadata=limits(1, 1 << 24))  # of the table that words are hashed into
-    kind: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    format: int = field(default=FORMAT, metadata=limits(1, FORMAT))
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.kind != KIND:
-            raise ValueError(f"kind {self.kind}")
+    kind: Literal["tagger"]
 
 
 @dataclass(frozen=True)
@@ -155,30 +140,14 @@ class Tagger:
         pauses: Sequence[float] | None = None,
         confidences: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """Log-probabilities (T, marks + cases), float32, of words in lower case; the arguments of `tag`.
-
-        A long text is read in pieces that know some words around them.
-        """
-        features = np.array([word_features(word, self.config.rows) for word in words], np.int64).reshape(-1, FEATURES)
+        """Log-probabilities (T, marks + cases), float32, of words in lower case; the arguments of `tag`."""
+        if not words:
+            return np.zeros((0, len(MARKS) + len(CASES)), dtype=np.float32)
+        features = np.array([word_features(word, self.config.rows) for word in words], np.int64)
         silence = None if pauses is None else scaled_pauses(np.asarray(pauses, dtype=np.float64))
         sure = None if confidences is None else np.clip(np.asarray(confidences, dtype=np.float64), 0.0, 1.0)
         others = np.concatenate([extras(silence, len(words)), extras(sure, len(words))], axis=1)
-        results = np.zeros((len(words), len(MARKS) + len(CASES)), dtype=np.float32)
-        starts = range(0, len(words), PIECE)
-        for first in range(0, len(starts), BATCH):
-            spans = [(max(0, start - CONTEXT), start + PIECE + CONTEXT) for start in starts[first : first + BATCH]]
-            lengths = np.array([min(end, len(words)) - begin for begin, end in spans], dtype=np.int64)
-            batch = np.zeros((len(spans), lengths.max(), FEATURES), dtype=np.int64)
-            beside = np.zeros((len(spans), lengths.max(), 4), dtype=np.float32)
-            for row, (begin, end) in enumerate(spans):
-                batch[row, : lengths[row]] = features[begin:end]
-                beside[row, : lengths[row]] = others[begin:end]
-            log_probs = self.run(batch, beside, lengths)
-            for row, (begin, _) in enumerate(spans):
-                start = starts[first + row]
-                kept = results[start : start + PIECE]
-                kept[:] = log_probs[row, start - begin : start - begin + len(kept)]
-        return results
+        return self.run(features[None], others[None], np.array([len(words)]))[0]
 
     def run(self, features: np.ndarray, extras: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The graph: features (B, T, 5), extras (B, T, 4), lengths (B,) → log-probabilities (B, T, marks + cases)."""

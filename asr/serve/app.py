@@ -69,7 +69,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
         WebSocketRoute("/", live),  # where vosk's clients look, on a port of their own
     ]
     middleware = [Middleware(Guard, service=service, local=local)]
-    if origins := service.settings.origins:
+    if origins := service.settings.allow_origin:
         cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
     handlers: dict[Any, Any] = {HTTPException: problem, 500: problem, ClientDisconnect: gone}
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
         on_ready: Callable[[], object] = lambda: None,
         wyoming: socket.socket | None = None,
     ):
-        self._service, self._on_ready, self._wyoming, self._ending = service, on_ready, wyoming, False
+        self._service, self._on_ready, self._wyoming = service, on_ready, wyoming
         idle_seconds = service.settings.idle_seconds
         for item in sockets:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a closed connection to who does not read ends, too
@@ -134,7 +134,6 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
         self._service.start()
         await super().startup(sockets)
         if self._wyoming is not None:
@@ -156,19 +155,9 @@ class Server(uvicorn.Server):
             await asyncio.sleep(self._service.settings.idle_seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._service.stop(lambda: self.force_exit)
         await super().shutdown(sockets)
         self._service.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = self.force_exit = self._ending
-        self.end()
-
-    def end(self) -> None:
-        """Begin to end, from any thread."""
-        if not self._ending:
-            self._ending = True
-            asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
-
-    async def _finish(self) -> None:
-        await self._service.stop()
-        self.should_exit = True
+        self.force_exit, self.should_exit = self.should_exit, True

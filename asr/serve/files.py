@@ -146,9 +146,10 @@ class Job:
         self.transcript = Transcript((), 0.0)  # until `finish`
         self.seconds = 0.0  # that are recognized
         self.language = service.language[1]
-        self._service, self._client, self._cancelled, self._busy = service, client, threading.Event(), 0.0
+        self._service, self._client, self._cancelled = service, client, threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._segments: asyncio.Queue[Segment | None] = asyncio.Queue()  # None at the end
+        # Each as soon as it can no longer change, where they are streamed; None at the end.
+        self.segments: asyncio.Queue[Segment | None] = asyncio.Queue()
         self._future = service.workers.submit(self._recognize)
         self._future.add_done_callback(lambda _: self._call(self._release))
 
@@ -169,17 +170,18 @@ class Job:
         except AudioError as error:
             raise RefusedError(400, "invalid_audio", str(error), "file") from None
         finally:
-            self._busy = time.perf_counter() - began
+            self._service.metrics.busy.labels("file").inc(time.perf_counter() - began)
 
     def _on_progress(self, _source: Source, seconds: float) -> None:
         self.seconds += seconds
+        self._service.metrics.audio.labels("file").inc(seconds)
         if self._cancelled.is_set() or self._service.closed:
             raise RefusedError(400, "cancelled", "nobody waits for the file any more")
         if self.seconds > (limit := self._service.settings.max_seconds):
             raise RefusedError(413, "too_long", f"a recording may have {limit:g} s; cut it", "file")
 
     def _on_segment(self, _source: Source, segment: Segment) -> None:
-        self._call(self._segments.put_nowait, segment)
+        self._call(self.segments.put_nowait, segment)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the server has ended
@@ -188,15 +190,8 @@ class Job:
     def _release(self) -> None:
         """When no thread reads the file any more."""
         self.options.file.file.close()
-        self._segments.put_nowait(None)
+        self.segments.put_nowait(None)
         self._service.files -= 1
-        self._service.metrics.busy.labels("file").inc(self._busy)
-        self._service.metrics.audio.labels("file").inc(self.seconds)
-
-    async def segments(self) -> AsyncIterator[Segment]:
-        """Each segment as soon as it can no longer change, to the end of the file."""
-        while (segment := await self._segments.get()) is not None:
-            yield segment
 
     async def finish(self) -> None:
         """Wait for `transcript`. RefusedError."""
@@ -214,15 +209,18 @@ class Job:
 
 
 async def _server_sent(job: Job) -> AsyncIterator[str]:
-    """Server-sent events: what was added to the text, and at the end all of it."""
+    """Server-sent events: what was added to the text, in verbose_json with its words, and at the end all of it."""
 
     def event(values: dict[str, Any]) -> str:
         return f"data: {json.dumps(values)}\n\n"
 
     kind, space = "transcript.text.delta", ""
     try:
-        async for segment in job.segments():
-            yield event({"type": kind, "delta": space + segment.written, "seconds": round(job.seconds, 2)})
+        while (segment := await job.segments.get()) is not None:
+            values = {"type": kind, "delta": space + segment.written, "seconds": round(job.seconds, 2)}
+            if job.options.format == "verbose_json":
+                values["words"] = [word.to_dict() for word in segment.written_words]
+            yield event(values)
             space = " "
         await job.finish()
         yield event({"type": "transcript.text.done", **_json(job)})

@@ -51,9 +51,9 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers, settings = Headers(scope=scope), self._service.settings
         host, origin, method = headers.get("host", ""), headers.get("origin"), scope.get("method")
-        if self._local and _name(f"//{host}") not in (*LOCAL_HOSTS, *map(_name, settings.origins)):
+        if self._local and _name(f"//{host}") not in (*LOCAL_HOSTS, *map(_name, settings.allow_origin)):
             raise RefusedError(403, "wrong_host", "this server is for its own machine; use --allow-origin for a host")
-        if origin is not None and origin not in settings.origins and origin.partition("//")[2] != host:
+        if origin is not None and origin not in settings.allow_origin and origin.partition("//")[2] != host:
             raise RefusedError(403, "wrong_origin", "pages of other servers may not use this one; see --allow-origin")
         if method == "OPTIONS" or (method in ("GET", "HEAD") and scope["path"] in OPEN_PATHS) or not settings.token:
             return

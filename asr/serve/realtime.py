@@ -15,14 +15,14 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.output.events import Final, Partial
-from asr.serve.service import RATES, LiveStream, RefusedError, Update
+from asr.serve.service import RATES, ClientStream, RefusedError, Update
 from asr.serve.sockets import Conversation, Send, parse_json
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
 class Realtime(Conversation):
-    def __init__(self, stream: LiveStream, send: Send):
+    def __init__(self, stream: ClientStream, send: Send):
         super().__init__(stream, send)
         self._rate, self._manual = 24_000, False
         self._item, self._told = "", ""  # the item of the utterance in progress, and what was sent of its text
@@ -32,6 +32,9 @@ class Realtime(Conversation):
         self._commits: deque[float] = deque()  # seconds that were fed before each commit that is under way
         self._committed = self._offset = self._billed = 0.0  # seconds: of the last commit, of the stream's begin
         self._transcription: dict[str, Any] = {}
+
+    async def _send_transcription(self, kind: str, **fields: Any) -> None:
+        await self._send(f"{TRANSCRIPTION}.{kind}", item_id=self._item, content_index=0, **fields)
 
     async def _send(self, kind: str, **fields: Any) -> None:
         await self.send({"type": kind, "event_id": f"event_{secrets.token_hex(8)}", **fields})
@@ -119,7 +122,7 @@ class Realtime(Conversation):
         """The words of the item up to here, to which there is more than before."""
         if len(text) > len(self._told):
             delta, self._told = text[len(self._told) :], text
-            await self._send(f"{TRANSCRIPTION}.delta", item_id=self._item, content_index=0, delta=delta)
+            await self._send_transcription("delta", delta=delta)
 
     async def _complete(self, text: str = "", written: str = "") -> None:
         self._item = self._item or f"item_{secrets.token_hex(8)}"
@@ -127,15 +130,13 @@ class Realtime(Conversation):
         await self._grow(text)
         usage = {"type": "duration", "seconds": round(self.stream.seconds - self._billed, 3)}
         self._billed = self.stream.seconds
-        item = {"item_id": self._item, "content_index": 0}
-        await self._send(f"{TRANSCRIPTION}.completed", **item, transcript=written, usage=usage)
+        await self._send_transcription("completed", transcript=written, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""
 
     async def fail(self, error: AsrError) -> None:
         refused = error if isinstance(error, RefusedError) else RefusedError(500, "failed", str(error))
         if self._item:
-            item = {"item_id": self._item, "content_index": 0}
-            await self._send(f"{TRANSCRIPTION}.failed", **item, **refused.body())
+            await self._send_transcription("failed", **refused.body())
         await self._send("error", **refused.body())
 
 

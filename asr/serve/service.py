@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Settings:
     idle_seconds: float = 60.0  # a client that neither sends nor reads for so long is disconnected
     stop_seconds: float = 10.0  # in which what is under way is finished when the server is asked to end
     token: str | None = None  # that clients must send
-    origins: tuple[str, ...] = ()  # web pages of other servers that may use this one, such as "https://example.org"
+    allow_origin: Sequence[str] = ()  # web pages of other servers that may use this one, such as "https://example.org"
     log_text: bool = False  # whether the logs hold the recognized text
 
 
@@ -110,8 +110,8 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
         self.files = 0  # that wait or are recognized
-        self.streams: set[LiveStream] = set()
-        self.batched: dict[BatchedStream, LiveStream] = {}  # those whose updates are wanted
+        self.streams: set[ClientStream] = set()
+        self.batched: dict[BatchedStream, ClientStream] = {}  # those whose updates are wanted
         self.stopping = self.closed = False
         self.metrics.open_streams.set_function(lambda: len(self.streams))
         self.metrics.open_files.set_function(lambda: self.files)
@@ -140,17 +140,17 @@ class Service:
             if (stream := self.batched.get(batched)) is not None:
                 stream.deliver(update)
 
-    def check_running(self) -> None:
+    def _check_room(self, status: int, count: int, kind: str) -> None:
         if self.stopping:
             raise RefusedError(503, "stopping", "the server is ending; try again later")
+        if count >= self.settings.max_streams:
+            raise RefusedError(status, f"too_many_{kind}", f"{count} {kind} are under way; try again later")
 
     @contextmanager
-    def stream(self, protocol: str, client: str) -> Iterator["LiveStream"]:
+    def stream(self, protocol: str, client: str) -> Iterator["ClientStream"]:
         """A live stream. RefusedError if there are too many."""
-        self.check_running()
-        if len(self.streams) >= self.settings.max_streams:
-            raise RefusedError(503, "too_many_streams", f"{len(self.streams)} streams are open; try again later")
-        stream, outcome = LiveStream(self), "finished"
+        self._check_room(503, len(self.streams), "streams")
+        stream, outcome = ClientStream(self), "finished"
         self.streams.add(stream)
         self.metrics.streams.labels(protocol).inc()
         try:
@@ -166,9 +166,7 @@ class Service:
 
     def begin_file(self) -> None:
         """Count a file. RefusedError if too many wait."""
-        self.check_running()
-        if self.files >= self.settings.max_streams:
-            raise RefusedError(429, "too_many_files", f"{self.files} files are waiting; try again later")
+        self._check_room(429, self.files, "files")
         self.files += 1
         self.metrics.files.inc()
 
@@ -179,13 +177,13 @@ class Service:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         log.info(json.dumps({"time": now, "event": event, "client": client, **fields, "words": words, **text}))
 
-    async def stop(self) -> None:
+    async def stop(self, at_once: Callable[[], bool]) -> None:
         """Take nothing new, and wait for the last words of all streams and files, within `stop_seconds`."""
         self.stopping = True
         for stream in self.streams:
             stream.finish()
         deadline = time.monotonic() + self.settings.stop_seconds
-        while (self.streams or self.files) and time.monotonic() < deadline:
+        while (self.streams or self.files) and time.monotonic() < deadline and not at_once():
             await asyncio.sleep(0.05)
 
     def close(self) -> None:
@@ -194,7 +192,7 @@ class Service:
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
-class LiveStream:
+class ClientStream:
     """One live stream, from its client's first chunk to its last result. It belongs to the event loop."""
 
     def __init__(self, service: Service) -> None:

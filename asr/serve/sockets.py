@@ -10,7 +10,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from asr.errors import AsrError
-from asr.serve.service import LiveStream, RefusedError, Service, Update
+from asr.serve.service import ClientStream, RefusedError, Service, Update
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 CLOSE_SECONDS = 2.0  # for a client that does not read any more
@@ -20,7 +20,7 @@ CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_REFUSED, CLOSE_FAILED = 1000, 1001, 1008, 
 class Conversation:
     """One protocol's side of a stream. AsrError for a message that is not understood; it ends the conversation."""
 
-    def __init__(self, stream: LiveStream, send: Send):
+    def __init__(self, stream: ClientStream, send: Send):
         self.stream, self.send = stream, send
         self.odd = b""  # half a sample, whose other half comes with the next message
 

@@ -15,7 +15,7 @@ from typing import Any
 from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Word, written_words
-from asr.serve.service import RATES, LiveStream, RefusedError, Update
+from asr.serve.service import RATES, ClientStream, RefusedError, Update
 from asr.serve.sockets import Conversation, Send, parse_json
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's
@@ -26,7 +26,7 @@ NOTHING = {"partial": "", "stable": ""}
 
 
 class Vosk(Conversation):
-    def __init__(self, stream: LiveStream, send: Send):
+    def __init__(self, stream: ClientStream, send: Send):
         super().__init__(stream, send)
         self._rate, self._words, self._alternatives = DEFAULT_RATE, True, 0
         self._fed = False

@@ -21,7 +21,7 @@ import asr
 from asr.audio.sources import MAX_CHANNELS
 from asr.errors import AsrError
 from asr.output.events import Final
-from asr.serve.service import LiveStream, RefusedError, Service
+from asr.serve.service import ClientStream, RefusedError, Service
 from asr.serve.sockets import until_first
 
 MAX_BYTES = 1_000_000  # of the data or the audio of an event
@@ -76,7 +76,7 @@ class Connection:
         async with asyncio.timeout(self._service.settings.idle_seconds):
             await async_write_event(event if isinstance(event, Event) else event.event(), self._writer)
 
-    async def _transcribe(self, stream: LiveStream) -> None:
+    async def _transcribe(self, stream: ClientStream) -> None:
         """From audio-start to the transcript."""
         texts: list[str] = []
 

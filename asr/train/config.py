@@ -201,7 +201,7 @@ class TaggerRecipe(Recipe):
 
 
 AnyRecipe = AcousticRecipe | LanguageRecipe | TaggerRecipe
-KINDS: dict[str, type[AnyRecipe]] = {"acoustic": AcousticRecipe, "language": LanguageRecipe, "tagger": TaggerRecipe}
+RECIPES: dict[str, type[AnyRecipe]] = {"acoustic": AcousticRecipe, "language": LanguageRecipe, "tagger": TaggerRecipe}
 # Fields that may change when a run is resumed: how long and how it runs, not what it learns from and with.
 RESUMABLE = (
     *("epochs", "precision", "threads", "output", "checkpoint_minutes", "max_skipped"),
@@ -248,9 +248,9 @@ def load_recipe(path: Path, overrides: list[str]) -> AnyRecipe:
         except YAML_ERRORS as error:
             raise RecipeError(f"'{override}': the value is not valid YAML") from error
     kind = sources[0][1].get("kind", "acoustic")
-    if str(kind) not in KINDS:
-        raise RecipeError(f"{path}: kind is {kind!r:.60}; it should be one of {', '.join(map(repr, KINDS))}")
-    known = _flat(asdict(KINDS[kind]()))
+    if str(kind) not in RECIPES:
+        raise RecipeError(f"{path}: kind is {kind!r:.60}; it should be one of {', '.join(map(repr, RECIPES))}")
+    known = _flat(asdict(RECIPES[kind]()))
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for where, given in sources:
@@ -267,7 +267,7 @@ def load_recipe(path: Path, overrides: list[str]) -> AnyRecipe:
             section, _, field_name = key.rpartition(".")
             (values.setdefault(section, {}) if section else values)[field_name] = value
     try:
-        recipe = TypeAdapter(KINDS[kind]).validate_python(values)
+        recipe = TypeAdapter(RECIPES[kind]).validate_python(values)
     except ValidationError as error:
         raise RecipeError(_explain(error, origin, path)) from error
     if not recipe.data.train or not recipe.data.dev:

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -28,7 +27,7 @@ from asr.data.tokenizer import (
     TextRule,
     read_tokenizer,
 )
-from asr.data.written import Corpus, TaggedText, listed_forms
+from asr.data.written import LabeledText, TaggedText, listed_forms
 from asr.decode.beam import BEAM_WIDTH
 from asr.decode.build import DecoderName
 from asr.errors import AudioError, RecipeError, one_line
@@ -38,7 +37,7 @@ from asr.evaluate.priors import measure_priors
 from asr.evaluate.tagging import MAIN, Counts
 from asr.evaluate.wer import Evaluation, Utterance, evaluate
 from asr.lm.binary import load_model
-from asr.lm.neural import KIND, NeuralConfig, NeuralModel
+from asr.lm.neural import NeuralConfig, NeuralModel
 from asr.model import second_pass, tagger
 from asr.model.bundle import BundleConfig, load_bundle, write_config
 from asr.model.checksums import SUMS, write_checksums
@@ -114,14 +113,10 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             export_attention(model.attention, folder / second_pass.GRAPH)
             quantize_weights(folder / second_pass.GRAPH, folder / second_pass.GRAPH)
         config = BundleConfig(
-            name=recipe.name,
-            language=recipe.language,
-            description=recipe.description,
-            license=recipe.license,
+            **described(recipe),
             sample_rate=SAMPLE_RATE,
             frame_seconds=SAMPLES_PER_FRAME / SAMPLE_RATE,
             streaming=not recipe.model.bidirectional,
-            model=asdict(recipe.model),
             tokenizer=asdict(recipe.tokenizer),
             lookahead=recipe.model.lookahead,
             spelling=spelling,
@@ -139,11 +134,11 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             "acoustic_card.md",
             folder / "MODEL_CARD.md",
             **vars(run),
-            config=config,
-            rates=measured.rates,
             parameters=count_parameters(model),
             graph=graph,
             weights=describe_weights(progress, run.curve),
+            config=config,
+            rates=measured.rates,
             data=[*train, manifest_line("validated on", recipe.data.dev)],
         )
     for name, result in measured.rates.items():
@@ -173,13 +168,9 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
         progress = load_weights(run.checkpoint, model)
         graphs = write_graphs(model, folder, export_language_model)
         config = NeuralConfig(
-            name=recipe.name,
-            language=recipe.language,
-            description=recipe.description,
-            license=recipe.license,
-            model=asdict(recipe.model),
+            **described(recipe),
             tokenizer=asdict(recipe.tokenizer),
-            kind=KIND,
+            kind="language",
         )
         write_config(folder, config)
         console.print("measuring the model on the dev text")
@@ -202,10 +193,10 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
             "language_card.md",
             folder / "MODEL_CARD.md",
             **vars(run),
-            perplexities=perplexities,
             parameters=count_parameters(model),
             graph=graph,
             weights=describe_weights(progress, run.curve),
+            perplexities=perplexities,
             data=[*(text_line("trained on", path) for path in data.train), text_line("validated on", data.dev)],
             tokens=len(tokens),
             sentences=len(sentences),
@@ -231,17 +222,13 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
         listed = "".join(f"{word}\n" for word in listed_forms(recipe.data.train))
         (folder / tagger.LISTED).write_text(listed, encoding="utf-8")
         config = tagger.TaggingConfig(
-            name=recipe.name,
-            language=recipe.language,
-            description=recipe.description,
-            license=recipe.license,
-            model=asdict(recipe.model),
+            **described(recipe),
             rows=recipe.model.rows,
-            kind=tagger.KIND,
+            kind="tagger",
         )
         write_config(folder, config)
         console.print("measuring the tagger on the dev texts")
-        text = TaggedText(Corpus.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
+        text = TaggedText(LabeledText.read(recipe.data.dev), recipe.data, recipe.model.rows, recipe.seed)
         scores = {name: tagger_f1(tagger.Tagger(folder, graph), text) for name, graph in graphs.items()}
         losses = [score - scores["int8"][name] for name, score in scores["float32"].items() if name in MAIN]
         loss = max(losses, default=0.0)
@@ -253,10 +240,10 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
             "tagger_card.md",
             folder / "MODEL_CARD.md",
             **vars(run),
-            scores=scores,
             parameters=count_parameters(model),
             graph=graph,
             weights=describe_weights(progress, run.curve),
+            scores=scores,
             data=[
                 *(text_line("trained on", path) for path in recipe.data.train),
                 *(text_line("validated on", path) for path in recipe.data.dev),
@@ -268,13 +255,16 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
     return scores
 
 
+def described(recipe: Any) -> dict[str, Any]:
+    """Fields of every config.json."""
+    about = {name: getattr(recipe, name) for name in ("name", "language", "description", "license")}
+    return {**about, "model": asdict(recipe.model)}
+
+
 def tagger_f1(model: tagger.Tagger, text: TaggedText) -> dict[str, float]:
     counts = Counts()
     for batch in text.batches(0, len(text.corpus.words), plain=True):
-        log_probs = model.run(batch.features.numpy(), batch.extras.numpy(), batch.lengths.numpy())
-        inside = batch.marks.numpy() >= 0
-        marks, cases = (part.argmax(axis=2)[inside] for part in np.split(log_probs, [len(tagger.MARKS)], axis=2))
-        counts.add(marks, cases, batch.marks.numpy()[inside], batch.cases.numpy()[inside])
+        batch.score(model.run(batch.features.numpy(), batch.extras.numpy(), batch.lengths.numpy()), counts)
     return counts.f1()
 
 

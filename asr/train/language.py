@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.sentences import Corpus, TokenBatch, TokenStream, read_texts
+from asr.data.sentences import EncodedText, TokenBatch, TokenStream, read_texts
 from asr.data.tokenizer import TOKENIZER_MODEL, TextRule, make_tokenizer
 from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
@@ -62,8 +62,8 @@ class LanguageTask(Task):
             (recipe.folder / TOKENIZER_MODEL).unlink(missing_ok=True)
         tokenizer = make_tokenizer(recipe.tokenizer, beginning, recipe.folder / TOKENIZER_MODEL)
         self.tokens = tokenizer.tokens
-        train = Corpus.encode(chain(beginning, texts), tokenizer)
-        self.dev = Corpus.encode(read_texts(data.dev, rule), tokenizer)
+        train = EncodedText.encode(chain(beginning, texts), tokenizer)
+        self.dev = EncodedText.encode(read_texts(data.dev, rule), tokenizer)
         for name, corpus in (("train", train), ("dev", self.dev)):
             say(f"{name}: {len(corpus.ends):,} sentences, {corpus.words:,} words, {len(corpus.tokens):,} tokens")
         if not self.dev.words:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -26,22 +26,23 @@ from asr.train.tagging import TaggingTask
 from asr.train.task import Task
 from asr.train.trainer import Trainer
 
-# By kind of recipe: what learns, makes the bundle from it, and writes the page.
-TASKS: dict[str, type[Task]] = {"acoustic": AcousticTask, "language": LanguageTask, "tagger": TaggingTask}
-MAKERS: dict[str, Callable[[Trained, Path, Console], Any]] = {
-    "acoustic": make_bundle,
-    "language": make_language_bundle,
-    "tagger": make_tagger,
-}
-PAGES: dict[str, Callable[[Trained, Any, Path], Path]] = {
-    "acoustic": write_acoustic_page,
-    "language": write_language_page,
-    "tagger": write_tagger_page,
-}
-USES = {
-    "acoustic": "asr transcribe --model {} FILE",
-    "language": 'asr lm generate {} --prompt "once upon a"',
-    "tagger": "asr punctuate --tagger {} FILE",
+
+@dataclass(frozen=True)
+class Kind:
+    """What there is for a kind of recipe."""
+
+    task: type[Task]
+    make_bundle: Callable[[Trained, Path, Console], Any]
+    write_page: Callable[[Trained, Any, Path], Path]  # from what `make_bundle` returns
+    use: str  # command that tries the model
+
+
+KINDS = {
+    "acoustic": Kind(AcousticTask, make_bundle, write_acoustic_page, "asr transcribe --model {} FILE"),
+    "language": Kind(
+        LanguageTask, make_language_bundle, write_language_page, 'asr lm generate {} --prompt "once upon a"'
+    ),
+    "tagger": Kind(TaggingTask, make_tagger, write_tagger_page, "asr punctuate --tagger {} FILE"),
 }
 
 
@@ -64,9 +65,10 @@ def resume_run(folder: Path, overrides: list[str]) -> None:
 def train(recipe: AnyRecipe, command: str, resume: bool) -> None:
     """Train, then make bundle and report. command: for the model card."""
     prepare_process(recipe.threads)
+    kind = KINDS[recipe.kind]
     console, record = make_console(), Record(recipe.kind, recipe.epochs, command, machine())
     with distributed.processes(), alone(recipe.folder):
-        trainer = Trainer(TASKS[recipe.kind], recipe, console, resume)
+        trainer = Trainer(kind.task, recipe, console, resume)
         if trainer.main:
             record.save(recipe.folder)
         stop = Event()
@@ -75,7 +77,7 @@ def train(recipe: AnyRecipe, command: str, resume: bool) -> None:
     if not trainer.main:
         return
     run, bundle = Trained(recipe, curve, record, recipe.folder / BEST), recipe.folder / "bundle"
-    page = PAGES[recipe.kind](run, MAKERS[recipe.kind](run, bundle, console), bundle)
+    page = kind.write_page(run, kind.make_bundle(run, bundle, console), bundle)
     console.print(f"the report is in {page}")
     say_where(recipe, bundle, console)
 
@@ -110,8 +112,8 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
         raise RecipeError(f"{checkpoint}: no such checkpoint; name a run's folder or a .safetensors file in one")
     recipe, console = load_own_recipe(run, []), make_console()
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
-    curve = load_curve(run, TASKS[recipe.kind].epoch_type)
-    MAKERS[recipe.kind](Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
+    curve = load_curve(run, KINDS[recipe.kind].task.epoch_type)
+    KINDS[recipe.kind].make_bundle(Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
     say_where(recipe, target, console)
 
 
@@ -140,4 +142,4 @@ def make_console() -> Console:
 
 
 def say_where(recipe: AnyRecipe, bundle: Path, console: Console) -> None:
-    console.print(f"the model is in {bundle}: try  {USES[recipe.kind].format(bundle)}")
+    console.print(f"the model is in {bundle}: try  {KINDS[recipe.kind].use.format(bundle)}")

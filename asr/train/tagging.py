@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.data.written import Corpus, TaggedBatch, TaggedText
+from asr.data.written import LabeledText, TaggedBatch, TaggedText
 from asr.errors import RecipeError
 from asr.evaluate.tagging import MAIN, Counts
 from asr.model.tagger import CASES, MARKS
@@ -45,7 +45,7 @@ class TaggingTask(Task):
             raise RecipeError("kind=tagger: trains on one device; train without torchrun")
         data = recipe.data
         self.recipe, self.device = recipe, device
-        train, dev = Corpus.read(data.train), Corpus.read(data.dev)
+        train, dev = LabeledText.read(data.train), LabeledText.read(data.dev)
         for name, corpus in (("train", train), ("dev", dev)):
             say(f"{name}: {len(corpus.ends):,} sentences, {len(corpus.words):,} words")
         self.tokens = Tokens([BLANK, *MARKS[1:]])  # no mark is the blank
@@ -64,8 +64,7 @@ class TaggingTask(Task):
         return int(batch.lengths.sum()), 0
 
     def loss(self, batch: TaggedBatch) -> Tensor:
-        log_probs = self.model(*(item.to(self.device) for item in (batch.features, batch.extras, batch.lengths)))
-        return _losses(log_probs, batch)
+        return self._losses(self.model, batch)[0]
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Any]:
@@ -73,25 +72,21 @@ class TaggingTask(Task):
         model.eval()
         loss, words, counts = 0.0, 0, Counts()
         for batch in self.dev.batches(0, len(self.dev.corpus.words), plain=True):
-            log_probs = model(*(item.to(self.device) for item in (batch.features, batch.extras, batch.lengths)))
-            loss += _losses(log_probs, batch).item()
+            summed, log_probs = self._losses(model, batch)
+            loss += summed.item()
             words += int(batch.lengths.sum())
-            inside = (batch.marks >= 0).numpy()
-            marks, cases = (part.argmax(dim=2).cpu().numpy() for part in log_probs.split([len(MARKS), len(CASES)], 2))
-            counts.add(marks[inside], cases[inside], batch.marks.numpy()[inside], batch.cases.numpy()[inside])
+            batch.score(log_probs.cpu().numpy(), counts)
         scores = counts.f1()
         error = 1 - float(np.mean([scores[name] for name in MAIN if name in scores] or [0.0]))
         return {"dev_loss": loss / words, "dev_error": error, "f1": scores}
 
-
-def _losses(log_probs: Tensor, batch: TaggedBatch) -> Tensor:
-    """Summed cross-entropy of marks and cases in nats."""
-    marks, cases = log_probs.flatten(0, 1).split([len(MARKS), len(CASES)], dim=1)
-    labels = [item.to(log_probs.device).flatten() for item in (batch.marks, batch.cases)]
-    return sum(
-        (
-            F.nll_loss(part, label, ignore_index=-1, reduction="sum")
-            for part, label in zip((marks, cases), labels, strict=True)
-        ),
-        start=torch.zeros((), device=log_probs.device),
-    )
+    def _losses(self, model: nn.Module, batch: TaggedBatch) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of marks and cases in nats; log_probs (B, T, marks + cases)."""
+        log_probs = model(*(item.to(self.device) for item in (batch.features, batch.extras, batch.lengths)))
+        marks, cases = (
+            F.nll_loss(part.flatten(0, 1), label.to(self.device).flatten(), ignore_index=-1, reduction="sum")
+            for part, label in zip(
+                log_probs.split([len(MARKS), len(CASES)], 2), (batch.marks, batch.cases), strict=True
+            )
+        )
+        return marks + cases, log_probs

@@ -10,7 +10,7 @@ import torch
 from tiny_corpus import SENTENCES
 
 from asr.data.config import TokenizerConfig
-from asr.data.sentences import Corpus, TokenStream, read_texts
+from asr.data.sentences import EncodedText, TokenStream, read_texts
 from asr.data.tokenizer import CharacterTokenizer, TextRule
 from asr.errors import LanguageModelError, RecipeError
 from asr.lm.neural import BOUNDARY
@@ -20,8 +20,8 @@ TOKENIZER = CharacterTokenizer(CONFIG)
 
 
 @pytest.fixture
-def corpus() -> Corpus:
-    return Corpus.encode(SENTENCES, TOKENIZER)
+def corpus() -> EncodedText:
+    return EncodedText.encode(SENTENCES, TOKENIZER)
 
 
 def sentences_of(tokens: np.ndarray) -> list[str]:
@@ -29,14 +29,14 @@ def sentences_of(tokens: np.ndarray) -> list[str]:
     return [TOKENIZER.tokens.text(piece) for piece in np.split(tokens, ends)]
 
 
-def test_a_corpus_is_two_bytes_a_token_and_counts_words(corpus: Corpus):
+def test_a_corpus_is_two_bytes_a_token_and_counts_words(corpus: EncodedText):
     assert corpus.tokens.dtype == np.uint16
     assert corpus.words == sum(len(sentence.split()) for sentence in SENTENCES)
     assert sentences_of(corpus.tokens) == [*SENTENCES, ""]
     assert (corpus.tokens[corpus.ends.astype(int) - 1] == BOUNDARY).all()
 
 
-def test_shuffling_moves_whole_sentences(corpus: Corpus):
+def test_shuffling_moves_whole_sentences(corpus: EncodedText):
     first, again, other = (corpus.shuffled(1, number) for number in (0, 0, 1))
     assert first[0] == BOUNDARY
     assert np.array_equal(first, again)
@@ -47,7 +47,7 @@ def test_shuffling_moves_whole_sentences(corpus: Corpus):
 
 @pytest.mark.parametrize(("batch_size", "bptt_length"), [(1, 1), (2, 8), (3, 5), (4, 7)])
 def test_sequences_go_on_from_batch_to_batch_and_predict_the_next_token(
-    corpus: Corpus, batch_size: int, bptt_length: int
+    corpus: EncodedText, batch_size: int, bptt_length: int
 ):
     walk = TokenStream(corpus, batch_size, bptt_length, seed=1)
     batches = [walk[index] for index in range(walk.batches)]
@@ -59,7 +59,7 @@ def test_sequences_go_on_from_batch_to_batch_and_predict_the_next_token(
     assert batches[0].amount == batch_size * bptt_length
 
 
-def test_the_next_pass_has_the_same_words_in_another_order_and_any_batch_can_be_asked_for(corpus: Corpus):
+def test_the_next_pass_has_the_same_words_in_another_order_and_any_batch_can_be_asked_for(corpus: EncodedText):
     walk = TokenStream(corpus, 1, 10, seed=1)
     first, second = ([walk[number * walk.batches + index] for index in range(walk.batches)] for number in (0, 1))
     counts = [Counter(torch.cat([part.targets for part in each], dim=1).flatten().tolist()) for each in (first, second)]
@@ -70,7 +70,7 @@ def test_the_next_pass_has_the_same_words_in_another_order_and_any_batch_can_be_
     assert second[3].ids == [f"pass 2, batch 4 of {walk.batches}"]
 
 
-def test_too_little_text_for_the_sequences_is_one_line(corpus: Corpus):
+def test_too_little_text_for_the_sequences_is_one_line(corpus: EncodedText):
     with pytest.raises(
         RecipeError, match=r"too few for 64 sequences of 32; lower data\.batch_size or data\.bptt_length"
     ):

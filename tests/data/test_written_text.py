@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_runs import WRITTEN
 
 from asr.data.config import WrittenConfig
-from asr.data.written import Corpus, Speech, TaggedText, drop_words, label_words, listed_forms
+from asr.data.written import LabeledText, Speech, TaggedText, drop_words, label_words, listed_forms
 from asr.errors import RecipeError
 from asr.model.tagger import CASES, MARKS
 
@@ -85,7 +85,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def test_a_corpus_holds_sentences_and_where_documents_end(text: Path):
-    corpus = Corpus.read([str(text), str(text)])
+    corpus = LabeledText.read([str(text), str(text)])
     sentences = [" ".join(corpus.vocabulary[word] for word in part) for part in np.split(corpus.words, corpus.ends)]
     spoken = [spoken.lower() for _, spoken in WRITTEN if spoken]
     assert sentences == [*spoken, *spoken, ""]
@@ -95,7 +95,7 @@ def test_a_corpus_holds_sentences_and_where_documents_end(text: Path):
 def test_runs_are_of_all_lengths():
     nothing = np.zeros(0, dtype=np.uint8)
     ends = np.arange(5, 100_001, 5)
-    runs = Corpus([], nothing, nothing, nothing, ends, np.zeros(len(ends), dtype=bool)).runs(160, 1)
+    runs = LabeledText([], nothing, nothing, nothing, ends, np.zeros(len(ends), dtype=bool)).runs(160, 1)
     lengths = runs[:, 1] - runs[:, 0]
     assert 15 < np.median(lengths) < 40
     assert 0.3 < lengths[lengths > 60].sum() / lengths.sum() < 0.8
@@ -127,7 +127,7 @@ def test_runs_stay_in_their_document_and_hold_all_but_what_is_too_long(most: int
     lengths = np.array([3, 5, 2, 50, 1, 7])
     last = np.array([False, True, False, False, True, True])
     nothing = np.zeros(0, dtype=np.uint8)
-    corpus = Corpus([], nothing, nothing, nothing, lengths.cumsum(), last)
+    corpus = LabeledText([], nothing, nothing, nothing, lengths.cumsum(), last)
     documents = [(0, 8), (8, 61), (61, 68)]
     runs = corpus.runs(most, seed).tolist()
     assert all(0 < end - begin <= most for begin, end in runs)
@@ -152,7 +152,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 def test_lost_words_leave_their_mark_and_wrong_ones_sound_so(text: Path, speech: Path):
-    corpus = Corpus.read([str(text)])
+    corpus = LabeledText.read([str(text)])
     config = WrittenConfig(speech=str(speech), misheard_runs=1.0, misheard_share=1.0, unknown_share=0.0)
     words = TaggedText(corpus, config, rows=100, seed=1)
     batch = next(words.batches(0, 1000))
@@ -172,7 +172,7 @@ def test_lost_words_leave_their_mark_and_wrong_ones_sound_so(text: Path, speech:
 
 
 def test_plain_batches_know_words_alone(text: Path, speech: Path):
-    words = TaggedText(Corpus.read([str(text)]), WrittenConfig(speech=str(speech)), rows=100, seed=1)
+    words = TaggedText(LabeledText.read([str(text)]), WrittenConfig(speech=str(speech)), rows=100, seed=1)
     for batch in words.batches(3, 1000, plain=True):
         assert not batch.extras.any()
         assert ((batch.marks >= 0).sum(dim=1) == batch.lengths).all()
@@ -180,7 +180,7 @@ def test_plain_batches_know_words_alone(text: Path, speech: Path):
 
 def test_batches_are_the_same_every_time_also_after_a_start_in_the_middle(text: Path, speech: Path):
     config = WrittenConfig(speech=str(speech), batch_words=8, max_words=6)
-    words = TaggedText(Corpus.read([str(text)]), config, rows=100, seed=1)
+    words = TaggedText(LabeledText.read([str(text)]), config, rows=100, seed=1)
     whole = list(words.batches(2, 1000))
     assert len(whole) > 2
     for one, other in zip(whole[2:], words.batches(2, 1000, skip=2), strict=True):
@@ -208,7 +208,7 @@ def test_words_with_capitals_inside_are_listed(tmp_path: Path):
 def test_other_files_are_refused_in_a_line(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "written.txt").write_bytes(content)
     with pytest.raises(RecipeError, match=message):
-        Corpus.read([str(tmp_path / "written.txt")])
+        LabeledText.read([str(tmp_path / "written.txt")])
 
 
 GOOD = {"pauses": {".": [0.0, 1.0]}, "confidences": {"right": [0, 1], "wrong": [0, 1]}, "confusions": {}}

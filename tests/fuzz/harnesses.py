@@ -74,9 +74,9 @@ def bundle(dice: random.Random, folder: Path) -> None:
     make_decoder(dice.choice(("beam", "greedy")), loaded)
     engine = open_engine(loaded, threads=1)
     if isinstance(engine, StreamingEngine):
-        engine.advance([engine.start()], [SPEECH])
+        engine.run([engine.start()], [SPEECH])
     else:
-        engine.log_probs([SPEECH])
+        engine.run([SPEECH])
 
 
 def tagger(dice: random.Random, folder: Path) -> None:

@@ -15,7 +15,7 @@ from asr.audio.sources import read
 from asr.data.manifest import Entry
 from asr.errors import ArgumentError, BundleError
 from asr.model.bundle import Bundle, load_bundle, write_config
-from asr.model.engine import FRAMES_PER_RUN, Engine, StreamingEngine, open_engine, open_streaming_engine
+from asr.model.engine import FRAMES_PER_RUN, Engine, Stream, StreamingEngine, open_engine, open_streaming_engine
 from asr.model.tokens import Tokens
 
 FRAME = carrier.FRAME
@@ -42,6 +42,18 @@ def copied(tmp_path: Path) -> Path:
     return carrier.write_bundle(tmp_path / "model")
 
 
+def log_probs(engine: Engine, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [frames.log_probs for frames in engine.run(waveforms)]
+
+
+def advance(engine: StreamingEngine, streams: Sequence[Stream], chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [frames.log_probs for frames in engine.run(streams, chunks)]
+
+
+def finish(engine: StreamingEngine, streams: Sequence[Stream]) -> list[np.ndarray]:
+    return advance(engine, streams, [engine.tail(stream) for stream in streams])
+
+
 def noise(samples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.05, samples).astype(np.float32)
 
@@ -57,28 +69,28 @@ def refusal(folder: Path) -> str:
 
 def test_one_frame_for_every_40_ms_begun(carrier_engine: Engine) -> None:
     lengths = [1, 639, 640, 641, 1280, 16_000]
-    rows = carrier_engine.log_probs([np.zeros(length, dtype=np.float32) for length in lengths])
-    assert [log_probs.shape for log_probs in rows] == [(-(-length // 640), len(carrier.TOKENS)) for length in lengths]
-    assert all(log_probs.dtype == np.float32 for log_probs in rows)
+    rows = log_probs(carrier_engine, [np.zeros(length, dtype=np.float32) for length in lengths])
+    assert [row.shape for row in rows] == [(-(-length // 640), len(carrier.TOKENS)) for length in lengths]
+    assert all(row.dtype == np.float32 for row in rows)
 
 
 def test_rows_are_log_probabilities(packaged: Engine) -> None:
-    (log_probs,) = packaged.log_probs([noise(16_000, 0)])
-    np.testing.assert_allclose(np.exp(log_probs.astype(np.float64)).sum(axis=1), 1, atol=1e-4)
+    (row,) = log_probs(packaged, [noise(16_000, 0)])
+    np.testing.assert_allclose(np.exp(row.astype(np.float64)).sum(axis=1), 1, atol=1e-4)
 
 
 def test_padding_does_not_change_a_row_of_the_batch(packaged: Engine) -> None:
     waveforms = [noise(length, seed) for seed, length in enumerate([5_000, 33_333, 640, 20_001])]
-    for together, waveform in zip(packaged.log_probs(waveforms), waveforms, strict=True):
-        (alone,) = packaged.log_probs([waveform])
+    for together, waveform in zip(log_probs(packaged, waveforms), waveforms, strict=True):
+        (alone,) = log_probs(packaged, [waveform])
         np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
 def test_threads_share_one_engine(packaged: Engine) -> None:
     waveforms = [noise(12_000 + 1_000 * seed, seed) for seed in range(8)]
-    expected = [packaged.log_probs([waveform])[0] for waveform in waveforms]
+    expected = [log_probs(packaged, [waveform])[0] for waveform in waveforms]
     with ThreadPoolExecutor(2) as pool:
-        found = [rows for (rows,) in pool.map(lambda waveform: packaged.log_probs([waveform]), waveforms)]
+        found = [rows for (rows,) in pool.map(lambda waveform: log_probs(packaged, [waveform]), waveforms)]
     for rows, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(rows, wanted)
 
@@ -86,7 +98,7 @@ def test_threads_share_one_engine(packaged: Engine) -> None:
 def test_another_graph_than_the_bundles_own_can_be_run(carrier_bundle: Path, tmp_path: Path) -> None:
     graph = tmp_path / "other.onnx"
     graph.write_bytes((carrier_bundle / "model.onnx").read_bytes())
-    (rows,) = Engine(load_bundle(carrier_bundle), graph, threads=1).log_probs([carrier.speech("ab")])
+    (rows,) = log_probs(Engine(load_bundle(carrier_bundle), graph, threads=1), [carrier.speech("ab")])
     assert carrier.TOKENS.text(rows.argmax(axis=1).tolist()) == "ab"
 
 
@@ -117,8 +129,8 @@ def test_a_graph_that_vanished_after_the_bundle_was_opened_is_one_line(copied: P
 def heard(engine: StreamingEngine, chunks: Sequence[np.ndarray]) -> np.ndarray:
     """All log-probs of one stream."""
     stream = engine.start()
-    rows = [log_probs for chunk in chunks for log_probs in engine.advance([stream], [chunk])]
-    return np.concatenate([*rows, *engine.finish([stream])])
+    rows = [row for chunk in chunks for row in advance(engine, [stream], [chunk])]
+    return np.concatenate([*rows, *finish(engine, [stream])])
 
 
 def streams(count: int) -> list[np.ndarray]:
@@ -182,7 +194,7 @@ def test_a_frame_comes_as_soon_as_its_lookahead_is_heard(live: StreamingEngine) 
     stream, lookahead = live.start(), live.bundle.config.lookahead
     counts = []
     for samples in [*[FRAME] * (lookahead + 2), FRAME - 1, 1, 0, 2 * FRAME + 5]:
-        (rows,) = live.advance([stream], [recording()[:samples]])
+        (rows,) = advance(live, [stream], [recording()[:samples]])
         counts.append(len(rows))
     assert counts == [*[0] * lookahead, 1, 1, 0, 1, 0, 2]
 
@@ -201,11 +213,11 @@ def test_streams_that_advance_together_say_what_each_says_alone(live: StreamingE
         going = [number for number in chosen if given[number] is not None]
         ending = [number for number in chosen if given[number] is None]
         for numbers, rows in (
-            (going, live.advance([open_streams[number] for number in going], [given[number] for number in going])),
-            (ending, live.finish([open_streams[number] for number in ending])),
+            (going, advance(live, [open_streams[number] for number in going], [given[number] for number in going])),
+            (ending, finish(live, [open_streams[number] for number in ending])),
         ):
-            for number, log_probs in zip(numbers, rows, strict=True):
-                found[number].append(log_probs)
+            for number, row in zip(numbers, rows, strict=True):
+                found[number].append(row)
         for number in ending:
             del open_streams[number]
     for rows, source in zip(found, sources, strict=True):
@@ -225,7 +237,7 @@ def test_what_a_stream_holds_does_not_grow(live: StreamingEngine) -> None:
     stream = live.start()
     sizes = set()
     for chunk in cut(np.tile(recording(), 5), [2_560] * 150):
-        live.advance([stream], [chunk])
+        advance(live, [stream], [chunk])
         assert len(stream.pending) < FRAME
         sizes.add(sum(array.size for array in stream.state.values()))
     assert len(sizes) == 1
@@ -236,9 +248,9 @@ def test_samples_given_to_a_stream_are_left_alone_and_may_be_reused(live: Stream
     samples = recording()[:20_000]
     for chunk in samples.reshape(-1, len(buffer)):
         buffer[:] = chunk  # as an audio callback does
-        rows += live.advance([stream], [buffer])
+        rows += advance(live, [stream], [buffer])
         np.testing.assert_array_equal(buffer, chunk)
-    np.testing.assert_allclose(np.concatenate([*rows, *live.finish([stream])]), heard(live, [samples]), atol=1e-4)
+    np.testing.assert_allclose(np.concatenate([*rows, *finish(live, [stream])]), heard(live, [samples]), atol=1e-4)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False], ids=["whole recordings", "streams"])

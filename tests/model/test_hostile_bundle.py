@@ -33,7 +33,7 @@ def change(folder: Path, **values: Any) -> None:
 def use(folder: Path) -> None:
     bundle = load_bundle(folder)
     make_decoder("beam", bundle)
-    open_engine(bundle).log_probs([np.zeros(6400, dtype=np.float32)])  # type: ignore[union-attr]
+    open_engine(bundle).run([np.zeros(6400, dtype=np.float32)])  # type: ignore[union-attr]
 
 
 def refusal(folder: Path) -> str:

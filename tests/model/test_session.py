@@ -72,7 +72,8 @@ def test_a_providers_short_name_its_full_name_and_none_run_on_the_cpu(carrier_bu
     for providers in ((), ["cpu"], ["CPU"], "cpu", ["CPUExecutionProvider", "cpu"]):
         session = open_session(bundle.graph, 1, providers)
         assert session.get_providers() == ["CPUExecutionProvider"]
-        rows += Engine(bundle, threads=1, providers=providers).log_probs([np.zeros(1_000, dtype=np.float32)])
+        (frames,) = Engine(bundle, threads=1, providers=providers).run([np.zeros(1_000, dtype=np.float32)])
+        rows.append(frames.log_probs)
     for others in rows[1:]:
         np.testing.assert_array_equal(others, rows[0])
 

@@ -51,7 +51,7 @@ def running(service: "Service", wyoming: socket.socket | None = None) -> Iterato
         try:
             yield Running(server, service, listening.getsockname()[1])
         finally:
-            server.end()
+            server.should_exit = True
             thread.join(60)
             assert not thread.is_alive()
 

@@ -108,6 +108,7 @@ def test_text_comes_in_events_as_it_is_recognized(
     assert "".join(event["delta"] for event in deltas) == text == done["text"]
     assert done["type"] == "transcript.text.done"
     assert " ".join(word["word"] for word in done["words"]) == text
+    assert [word for event in deltas for word in event["words"]] == done["words"]
 
 
 # Clients

@@ -63,7 +63,7 @@ def test_a_token_for_sockets(serve: Serve) -> None:
 
 
 def test_pages_of_other_servers_are_refused(serve: Serve) -> None:
-    with serve(origins=("https://example.org",)) as running:
+    with serve(allow_origin=("https://example.org",)) as running:
         host = f"127.0.0.1:{running.port}"
         for origin, status in (
             (f"http://{host}", 200),
@@ -87,7 +87,7 @@ def test_no_other_page_may_read_answers_unless_allowed(server: Running) -> None:
 
 
 def test_a_name_that_was_made_to_mean_this_machine_is_refused(serve: Serve) -> None:
-    with serve(origins=("https://captions.example.org",)) as running:
+    with serve(allow_origin=("https://captions.example.org",)) as running:
         for host, status in (
             ("localhost", 200),
             (f"127.0.0.1:{running.port}", 200),

@@ -181,7 +181,7 @@ def test_the_end_of_the_server_completes_what_is_spoken(serve: Serve) -> None:
         append(socket, carrier.speech("one two", 5))
         socket.send(event("session.update", session={}))  # is answered after all that was sent before it
         until(socket, "session.updated")
-        running.server.end()
+        running.server.should_exit = True
         assert until(socket, "completed")[-1]["transcript"] == "one two"
         with pytest.raises(ConnectionClosed):
             socket.recv(LIMIT)

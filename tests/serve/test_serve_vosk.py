@@ -406,7 +406,7 @@ def test_the_end_of_the_server_finishes_what_is_spoken(serve: Serve) -> None:
     with serve() as running, client(running) as socket:
         socket.send(pcm(carrier.speech("one two", 5)))
         assert answer(socket)["partial"].startswith("one")
-        running.server.end()
+        running.server.should_exit = True
         assert answer(socket)["text"] == "one two"
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(LIMIT)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tiny_corpus import write_audio, write_manifest
 
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import Trained
-from asr.train.run import MAKERS, PAGES, run_recipe
+from asr.train.run import KINDS, run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
 
@@ -82,8 +83,8 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
         curves.append(run.curve)
         return run.checkpoint.parent
 
-    monkeypatch.setitem(MAKERS, recipe.kind, no_bundle)
-    monkeypatch.setitem(PAGES, recipe.kind, no_bundle)
+    without = replace(KINDS[recipe.kind], make_bundle=no_bundle, write_page=no_bundle)
+    monkeypatch.setitem(KINDS, recipe.kind, without)
     overrides += [
         "model.layers=2",
         "model.hidden_size=16",

@@ -58,18 +58,6 @@ def test_its_folder_holds_the_figures(run: Path):
     assert found.best == pytest.approx(0.0)
 
 
-def test_a_long_text_is_tagged_in_pieces_as_if_whole(run: Path, monkeypatch: pytest.MonkeyPatch):
-    model = Tagger(run / "bundle")
-    words = " ".join(spoken for _, spoken in WRITTEN * 60).split()
-    monkeypatch.setattr(tagger, "PIECE", 10_000)
-    whole = model.scores(words)
-    monkeypatch.undo()
-    pieces = model.scores(words)
-    assert len(words) > 3 * tagger.PIECE
-    assert (whole.argmax(axis=1) == pieces.argmax(axis=1)).mean() > 0.99
-    assert np.isfinite(pieces).all()
-
-
 def test_what_is_not_known_may_be_left_out(run: Path):
     model = Tagger(run / "bundle")
     words = WRITTEN[3][1].lower().split()

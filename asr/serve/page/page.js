@@ -145,20 +145,15 @@ async function transcribe(file) {
     const response = await fetch("v1/audio/transcriptions", { method: "POST", body, headers, signal: request.signal });
     if (!response.ok) throw new Error((await response.json()).error.message);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "", rest = "";
+    let rest = "";
     for (let part; !(part = await reader.read()).done;) {
       const events = (rest + part.value).split("\n\n");
       rest = events.pop();
       for (const event of events.map((event) => JSON.parse(event.slice("data: ".length)))) {
         if (event.error) throw new Error(event.error.message);
-        showPartial(event.delta ? (text += event.delta) : "", "");
         progress("Recognizing", event.seconds / $("player").duration || 0);
-        if (event.words) say(`${file.name}: ${event.words.length || "no"} words`);
-        for (const segment of event.segments ?? []) {
-          const words = []; // one may hold a space, as May 3rd
-          do words.push(event.words.shift()); while (event.words.length && textOf(words).length < segment.text.length);
-          add(words);
-        }
+        if (event.delta) add(event.words);
+        else say(`${file.name}: ${event.words.length || "no"} words`);
       }
     }
   } catch (error) {
