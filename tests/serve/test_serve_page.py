@@ -132,8 +132,12 @@ def test_saved_subtitles_end_with_sentences(browser: Any, port: int, tmp_path: P
     words = [{"word": word, "conf": 0.9, "start": float(place), "end": place + 0.9} for place, word in enumerate(texts)]
     final = json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})
     with program(port), opened(browser, port) as page:
-        answers = chain([final], repeat('{"partial": ""}'))  # a page that does not move while it is clicked
-        page.route_web_socket("**/vosk*", lambda socket: socket.on_message(lambda _: socket.send(next(answers))))
+        answers = chain([final], repeat('{"partial": "", "stable": ""}'))  # the page stands still while it is clicked
+
+        def answer(socket: Any) -> None:
+            socket.on_message(lambda message: isinstance(message, bytes) and socket.send(next(answers)))
+
+        page.route_web_socket("**/vosk*", answer)
         page.click("#listen")
         page.wait_for_selector("#segments .word")
         with page.expect_download() as download:
