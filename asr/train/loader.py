@@ -242,7 +242,7 @@ class CorpusData:
         if self.letters:
             written = [[self.letter_rule(part.utterance.text, part.utterance.id) for part in row] for row in rows]
             letters = Targets.pad([self.letters.encode(" ".join(row)) if all(row) else [] for row in written])
-        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, phones, letters)
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets, phones, letters)
 
     def _waveforms(self, corpus: AudioCorpus, rows: Sequence[CorpusUtterance]) -> Tensor:
         """(B, N) float32 on the device, padded with zeros."""

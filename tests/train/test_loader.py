@@ -83,7 +83,7 @@ def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
     """Text, targets and samples of each utterance."""
     found = {}
     for batch in batches:
-        rows = zip(batch.waveforms, batch.lengths.tolist(), batch.targets, batch.target_lengths.tolist(), strict=True)
+        rows = zip(batch.waveforms, batch.lengths.tolist(), *batch.targets, strict=True)
         for name, text, (samples, length, targets, count) in zip(batch.ids, batch.texts, rows, strict=True):
             assert name not in found
             assert not samples[length:].any()
@@ -96,7 +96,7 @@ def assert_same_batches(found: Sequence[Batch], expected: Sequence[Batch]) -> No
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.waveforms, other.waveforms)
         assert torch.equal(one.lengths, other.lengths)
-        assert torch.equal(one.targets, other.targets)
+        assert torch.equal(one.targets.ids, other.targets.ids)
 
 
 def ratio_db(expected: Tensor, found: Tensor) -> float:
