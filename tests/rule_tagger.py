@@ -41,8 +41,7 @@ class RuleTagger:
             mark = SAID_MARKS.get(word, mark)
             mark = "?" if mark == "." and asks else mark
             asks = asks and mark not in (".", "?")
-            case = "listed" if word in NAMES else "lower"
-            tags.append(Tag(mark=mark, case=case, form=NAMES.get(word, word)))
+            tags.append(Tag(mark, NAMES.get(word, word)))
         return tags
 
 

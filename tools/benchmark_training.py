@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from asr.data.batch import Batch
+from asr.data.batch import Batch, Targets
 from asr.data.manifest import read_manifest
 from asr.nn.ctc_model import SAMPLES_PER_FRAME, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
@@ -239,7 +239,7 @@ def operations_per_frame(task: AcousticTask) -> float:
     """Of forward and backward for a frame of 40 ms, as torch counts them where its recurrent kernels are not fused."""
     frames = 50
     waveform, lengths = torch.randn(1, frames * SAMPLES_PER_FRAME), torch.tensor([frames * SAMPLES_PER_FRAME])
-    batch = Batch([""], [""], waveform, lengths, torch.ones(1, 1, dtype=torch.long), torch.ones(1, dtype=torch.long))
+    batch = Batch([""], [""], waveform, lengths, Targets.pad([[1]]))
     task.model.train()
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         task.loss(batch).backward()

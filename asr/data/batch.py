@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +19,7 @@ from asr.nn.frontend import SAMPLE_RATE
 MIN_SECONDS = 0.1  # no word is shorter
 
 
-@dataclass
-class Targets:
+class Targets(NamedTuple):
     """Token ids of each utterance: ids (B, S), padded with 0, and lengths (B,)."""
 
     ids: Tensor
@@ -29,6 +29,10 @@ class Targets:
     def pad(cls, rows: list[list[int]]) -> "Targets":
         tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
         return cls(pad_sequence(tensors, batch_first=True), torch.tensor([len(row) for row in rows]))
+
+    def repeat(self, views: int) -> "Targets":
+        """Copies, one below the other: (B · views, S)."""
+        return Targets(self.ids.repeat(views, 1), self.lengths.repeat(views))
 
     def fit(self, lengths: Tensor) -> Tensor:
         """Whether the CTC output, of lengths (B,) frames, is long enough for each row, (B,) bool."""
@@ -43,15 +47,14 @@ class Batch:
     texts: list[str]
     waveforms: Tensor  # (B, N) float32, padded with zeros
     lengths: Tensor  # (B,) samples
-    targets: Tensor  # (B, S) token ids, padded
-    target_lengths: Tensor  # (B,)
+    targets: Targets
     phones: Targets | None = None  # of the second head
     letters: Targets | None = None  # of the attention decoder
 
     @classmethod
     def empty(cls) -> "Batch":
         nothing = torch.zeros(0, 0, dtype=torch.long)
-        return cls([], [], nothing.float(), nothing.sum(1), nothing, nothing.sum(1))
+        return cls([], [], nothing.float(), nothing.sum(1), Targets(nothing, nothing.sum(1)))
 
     @property
     def amount(self) -> float:

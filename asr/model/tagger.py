@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -38,12 +38,10 @@ class TaggingConfig(ModelConfig):
     kind: Literal["tagger"]
 
 
-@dataclass(frozen=True)
-class Tag:
-    """The mark after a word, one of `MARKS`, its case, one of `CASES`, and the word written in that case."""
+class Tag(NamedTuple):
+    """The mark after a word, one of `MARKS`, and the word in its case."""
 
     mark: str
-    case: str
     form: str
 
 
@@ -101,10 +99,6 @@ class Tagger:
         if names != ["features", "extras", "lengths"]:
             raise BundleError(f"{self._path}: not the graph of a tagger; copy it again")
 
-    @property
-    def language(self) -> str:
-        return self.config.language
-
     def tag(
         self,
         words: Sequence[str],
@@ -123,7 +117,7 @@ class Tagger:
         scores = self.scores(words, pauses, confidences)
         marks, cases = scores[:, : len(MARKS)].argmax(axis=1), scores[:, len(MARKS) :].argmax(axis=1)
         chosen = zip(words, marks.tolist(), cases.tolist(), strict=True)
-        return [Tag(MARKS[mark], CASES[case], self.write(word, CASES[case])) for word, mark, case in chosen]
+        return [Tag(MARKS[mark], self.write(word, CASES[case])) for word, mark, case in chosen]
 
     def write(self, word: str, case: str) -> str:
         """The word, which is in lower case, in one of `CASES`."""

@@ -34,7 +34,7 @@ from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
 from asr.model.bundle import LEXICON
 from asr.nn.attention import AttentionDecoder, teacher_forced
-from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, frames_needed, output_lengths
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
@@ -237,7 +237,7 @@ class AcousticTask(Task):
                     if not number:
                         if model.attention is not None and batch.letters is not None:
                             attended.append(attention_results(model.attention, encoded, lengths, batch.letters))
-                        losses = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)[0].tolist()
+                        losses = ctc_loss(log_probs, lengths, *batch.targets)[0].tolist()
                         measured += zip(seconds, losses, ctc_tokens(batch).tolist(), strict=True)
                     rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
                     texts = [greedy_text(decoder, row[:length]) for row, length in rows]
@@ -261,8 +261,7 @@ class AcousticTask(Task):
 
 def ctc_tokens(batch: Batch) -> Tensor:
     """Tokens of each utterance, (B,); 0 for one too short for its text."""
-    usable = frames_needed(batch.targets, batch.target_lengths) <= output_lengths(batch.lengths)
-    return batch.target_lengths * usable
+    return batch.targets.lengths * batch.targets.fit(output_lengths(batch.lengths))
 
 
 def attention_results(

@@ -107,7 +107,7 @@ def _read(recording: Path | Excerpt | BinaryIO | AudioError) -> bytes | str:
         return str(error)
 
 
-class Corpus:
+class AudioCorpus:
     """The audio of utterances, each a view of the memory that holds its manifest's recordings."""
 
     def __init__(

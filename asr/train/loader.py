@@ -30,7 +30,7 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
 from asr.train import distributed
 from asr.train.config import AcousticRecipe
-from asr.train.corpus import FULL_SCALE, Corpus
+from asr.train.corpus import FULL_SCALE, AudioCorpus
 
 ROOMS = 400  # impulse responses, of which one is drawn for an utterance
 LONGEST_RESPONSE = SAMPLE_RATE // 2  # samples of an impulse response that are used
@@ -41,7 +41,7 @@ Manifests = Sequence[tuple[str, Sequence[Entry]]]  # each with its entries, in t
 
 
 @dataclass(frozen=True)
-class Utterance:
+class CorpusUtterance:
     """An utterance of a corpus, by its index there."""
 
     index: int
@@ -56,7 +56,7 @@ class Utterance:
 class Part:
     """An utterance at a speed and a tempo; a row of a batch is one, or several that are joined."""
 
-    utterance: Utterance
+    utterance: CorpusUtterance
     speed: float
     tempo: float
 
@@ -69,8 +69,8 @@ Row = list[Part]
 
 
 def usable_utterances(
-    corpus: Corpus, tokenizer: Tokenizer, max_seconds: float = math.inf, chosen: Container[str] | None = None
-) -> tuple[list[Utterance], LeftOut]:
+    corpus: AudioCorpus, tokenizer: Tokenizer, max_seconds: float = math.inf, chosen: Container[str] | None = None
+) -> tuple[list[CorpusUtterance], LeftOut]:
     """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
     usable, left_out = [], LeftOut()
     for index, entry in enumerate(corpus.entries):
@@ -78,7 +78,7 @@ def usable_utterances(
             continue
         samples, spelled = corpus.length(index), entry.spelled(tokenizer.spelling)
         if left_out.admits(samples, entry.text, tokenizer.encode(spelled), max_seconds):
-            usable.append(Utterance(index, entry.id, entry.text, spelled, entry.phones or "", samples))
+            usable.append(CorpusUtterance(index, entry.id, entry.text, spelled, entry.phones or "", samples))
     return usable, left_out
 
 
@@ -122,8 +122,8 @@ class CorpusData:
 
     def _read(
         self, name: str, manifests: Manifests, max_seconds: float = math.inf, chosen: Container[str] | None = None
-    ) -> tuple[Corpus, list[Utterance]]:
-        corpus = Corpus(manifests, self.folder, self.say)
+    ) -> tuple[AudioCorpus, list[CorpusUtterance]]:
+        corpus = AudioCorpus(manifests, self.folder, self.say)
         usable, left_out = usable_utterances(corpus, self.tokenizer, max_seconds, chosen)
         if not usable:
             raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
@@ -146,7 +146,7 @@ class CorpusData:
 
     def _recordings(self, manifest: str) -> list[Tensor]:
         """Of noise or rooms, (n,) int16 each."""
-        corpus = Corpus([(manifest, read_manifest(manifest))], self.folder, self.say, "cannot augment with it")
+        corpus = AudioCorpus([(manifest, read_manifest(manifest))], self.folder, self.say, "cannot augment with it")
         found = [corpus.samples(index) for index in range(len(corpus.entries)) if corpus.length(index)]
         if not found:
             raise RecipeError(f"{manifest}: there are no recordings to augment with; take it out")
@@ -211,7 +211,7 @@ class CorpusData:
             for part in range(count):
                 yield [rows[index] for index in update[part::count]]
 
-    def _perturbed(self, utterance: Utterance, number: int) -> Part:
+    def _perturbed(self, utterance: CorpusUtterance, number: int) -> Part:
         draw, augment = random.Random(f"{self.recipe.seed} {number} {utterance.id}"), self.recipe.augment
         return Part(utterance, draw.choice(augment.speeds), draw.choice(augment.tempos))
 
@@ -242,9 +242,9 @@ class CorpusData:
         if self.letters:
             written = [[self.letter_rule(part.utterance.text, part.utterance.id) for part in row] for row in rows]
             letters = Targets.pad([self.letters.encode(" ".join(row)) if all(row) else [] for row in written])
-        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets.ids, targets.lengths, phones, letters)
+        return Batch(ids, texts, waveforms, torch.tensor(lengths), targets, phones, letters)
 
-    def _waveforms(self, corpus: Corpus, rows: Sequence[Utterance]) -> Tensor:
+    def _waveforms(self, corpus: AudioCorpus, rows: Sequence[CorpusUtterance]) -> Tensor:
         """(B, N) float32 on the device, padded with zeros."""
         samples = pad_sequence([corpus.samples(row.index) for row in rows], batch_first=True)
         if self.device.type == "cuda" and not samples.is_cuda:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr.data.batch import Batch
+from asr.data.batch import Batch, Targets
 from asr.nn.attention import attention_loss
 from asr.nn.config import AttentionConfig
 from asr.nn.ctc_model import AcousticModel, Augment, ctc_loss
@@ -41,14 +41,14 @@ class Objective:
         views = 2 if config.consistency and augment is not None else 1
         layer = self.layer(model)
         waveforms = batch.waveforms.to(device)
-        targets, target_lengths = batch.targets.repeat(views, 1), batch.target_lengths.repeat(views)
+        targets = batch.targets.repeat(views)
         encoded, frames = model.encode(waveforms, batch.lengths, augment, views, layer)
         log_probs = model.log_probs(encoded[-1])
-        loss, usable = ctc_loss(log_probs, frames, targets, target_lengths)
+        loss, usable = ctc_loss(log_probs, frames, *targets)
         loss = loss * (1 - config.intermediate - config.smoothing - config.distillation - self.phones)
         if layer is not None:
             lower = model.log_probs(encoded[0])
-            loss = loss + config.intermediate * ctc_loss(lower, frames, targets, target_lengths)[0]
+            loss = loss + config.intermediate * ctc_loss(lower, frames, *targets)[0]
         if self.phones:
             loss = loss + self.phones * self._phone_loss(model, encoded[-1], frames, batch, views)
         here = frames.to(device, non_blocking=True)
@@ -85,15 +85,15 @@ class Objective:
         """Of the decoder, (B · views,); 0 for an utterance with no letters."""
         assert batch.letters is not None
         assert model.attention is not None
-        targets, lengths = (x.to(encoded.device, non_blocking=True) for x in (batch.letters.ids, batch.letters.lengths))
-        return attention_loss(model.attention, encoded, frames, targets.repeat(views, 1), lengths.repeat(views))
+        letters = Targets(*(x.to(encoded.device, non_blocking=True) for x in batch.letters))
+        return attention_loss(model.attention, encoded, frames, *letters.repeat(views))
 
     def _phone_loss(self, model: AcousticModel, encoded: Tensor, frames: Tensor, batch: Batch, views: int) -> Tensor:
         """CTC of the second head, (B · views,); 0 for an utterance without phones, or too short for them."""
         assert batch.phones is not None
-        spelled, log_probs = batch.phones.lengths.repeat(views), model.log_probs(encoded, model.phones_head)
-        loss, _ = ctc_loss(log_probs, frames, batch.phones.ids.repeat(views, 1), spelled)
-        return loss * (spelled > 0).to(loss.device, non_blocking=True)
+        phones = batch.phones.repeat(views)
+        loss, _ = ctc_loss(model.log_probs(encoded, model.phones_head), frames, *phones)
+        return loss * (phones.lengths > 0).to(loss.device, non_blocking=True)
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ class AnyTagger:
 
     def tag(self, words: Sequence[str], pauses: object = None, confidences: object = None) -> list[Tag]:
         marks = [self.marks[len(word) % len(self.marks)] for word in words]
-        return [Tag(mark=mark, case="lower", form=word) for word, mark in zip(words, marks, strict=True)]
+        return [Tag(mark, word) for word, mark in zip(words, marks, strict=True)]
 
 
 @pytest.mark.parametrize(("mark", "end"), [("", "."), (",", "."), (".", "."), ("?", "?")])

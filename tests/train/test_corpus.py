@@ -25,7 +25,7 @@ from asr.errors import RecipeError
 from asr.nn.frontend import SAMPLE_RATE
 from asr.train import corpus as corpus_module
 from asr.train.config import AcousticRecipe
-from asr.train.corpus import FULL_SCALE, Corpus, decode_manifest
+from asr.train.corpus import FULL_SCALE, AudioCorpus, decode_manifest
 
 CPU = torch.device("cpu")
 FRAME = 640  # samples
@@ -116,7 +116,7 @@ def test_what_is_decoded_is_said_once_with_what_cannot_be_read(corpus: Path, tmp
     (tmp_path / "u1.wav").write_bytes(b"no audio at all")
     lines: list[str] = []
     for _ in range(2):
-        Corpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio", lines.append, "not there")
+        AudioCorpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio", lines.append, "not there")
     assert [line.split(": ")[0] for line in lines] == [str(corpus), "not there", "not there"]
     assert "decoding 8 recordings" in lines[0]
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_a_line_and_has_no_samples(corpus: Path, tmp_path
     (tmp_path / "u1.wav").write_bytes(b"no audio at all")
     (tmp_path / "u4.wav").unlink()
     (tmp_path / "u6.wav").write_bytes((tmp_path / "u6.wav").read_bytes()[:9_000])
-    found = Corpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio")
+    found = AudioCorpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio")
     assert [found.length(index) == 0 for index in range(8)] == [index in (1, 4, 6) for index in range(8)]
     assert found.problems.keys() == {1, 4, 6}
     for number, problem in found.problems.items():

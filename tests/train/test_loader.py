@@ -35,8 +35,8 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import padded_frames
 from asr.train import loader as loader_module
 from asr.train.config import AcousticRecipe
-from asr.train.corpus import Corpus
-from asr.train.loader import Part, Utterance, cut, join, plan, usable_utterances
+from asr.train.corpus import AudioCorpus
+from asr.train.loader import CorpusUtterance, Part, cut, join, plan, usable_utterances
 
 CPU = torch.device("cpu")
 FRAME = 640  # samples
@@ -83,7 +83,7 @@ def by_id(batches: Sequence[Batch]) -> dict[str, tuple[str, list[int], Tensor]]:
     """Text, targets and samples of each utterance."""
     found = {}
     for batch in batches:
-        rows = zip(batch.waveforms, batch.lengths.tolist(), batch.targets, batch.target_lengths.tolist(), strict=True)
+        rows = zip(batch.waveforms, batch.lengths.tolist(), *batch.targets, strict=True)
         for name, text, (samples, length, targets, count) in zip(batch.ids, batch.texts, rows, strict=True):
             assert name not in found
             assert not samples[length:].any()
@@ -96,7 +96,7 @@ def assert_same_batches(found: Sequence[Batch], expected: Sequence[Batch]) -> No
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.waveforms, other.waveforms)
         assert torch.equal(one.lengths, other.lengths)
-        assert torch.equal(one.targets, other.targets)
+        assert torch.equal(one.targets.ids, other.targets.ids)
 
 
 def ratio_db(expected: Tensor, found: Tensor) -> float:
@@ -152,7 +152,7 @@ def test_joined_utterances_are_text_after_text_and_sound_after_sound(sound_recip
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1), seconds=st.floats(0.1, 5), speed=st.sampled_from([0.9, 1.0]))
 @settings(max_examples=30)
 def test_joining_loses_nothing_and_keeps_to_the_limit(seed: int, share: float, seconds: float, speed: float):
-    rows = [[Part(Utterance(n, f"u{n}", "ab", "ab", "", 8_000 + 1_600 * n), speed, 1.0)] for n in range(8)]
+    rows = [[Part(CorpusUtterance(n, f"u{n}", "ab", "ab", "", 8_000 + 1_600 * n), speed, 1.0)] for n in range(8)]
     augment = AugmentConfig(join_share=share, join_seconds=seconds)
     joined = join(rows, augment, f"{seed} 2")
     assert sorted(part.utterance.index for row in joined for part in row) == list(range(8))
@@ -323,7 +323,7 @@ def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: 
         (empty, "ab"),
     ]
     manifest = write_manifest(tmp_path / "train.jsonl", entries)
-    corpus = Corpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
+    corpus = AudioCorpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
     usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), 2.0)
     assert [row.id for row in usable] == ["fine"]
     counted = left_out.too_long, left_out.too_short, left_out.no_text

@@ -11,7 +11,7 @@ from tiny_runs import make_trainer
 from torch import Tensor
 
 from asr.data.augment.batch import SpecAugment
-from asr.data.batch import Batch
+from asr.data.batch import Batch, Targets
 from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
 from asr.nn.ctc_model import AcousticConfig, AcousticModel, ctc_loss
@@ -121,14 +121,13 @@ def make_batch() -> Batch:
         texts=["", "", ""],
         waveforms=0.1 * torch.randn(3, 9_000, generator=generator),
         lengths=torch.tensor([9_000, 6_400, 600]),
-        targets=torch.tensor([[1, 2, 3, 4], [1, 1, 0, 0], [1, 2, 3, 0]]),
-        target_lengths=torch.tensor([4, 2, 3]),
+        targets=Targets.pad([[1, 2, 3, 4], [1, 1], [1, 2, 3]]),
     )
 
 
 def plain(model: AcousticModel, batch: Batch, augment: SpecAugment | None = None) -> Tensor:
     (encoded,), frames = model.encode(batch.waveforms, batch.lengths, augment)
-    return ctc_loss(model.log_probs(encoded), frames, batch.targets, batch.target_lengths)[0]
+    return ctc_loss(model.log_probs(encoded), frames, *batch.targets)[0]
 
 
 MASKS = AugmentConfig(frequency_masks=2, frequency_width=8, time_masks_per_second=5.0, time_width=10)
@@ -176,7 +175,7 @@ def test_all_terms_add_up_to_the_formula():
     assert not torch.allclose(log_probs[:3], log_probs[3:])
     with torch.no_grad():
         taught = teacher(batch.waveforms, batch.lengths)[0].repeat(2, 1, 1)
-    targets = batch.targets.repeat(2, 1), batch.target_lengths.repeat(2)
+    targets = batch.targets.ids.repeat(2, 1), batch.targets.lengths.repeat(2)
     expected = (
         0.4 * ctc_loss(log_probs, frames, *targets)[0]
         + 0.3 * ctc_loss(lower, frames, *targets)[0]

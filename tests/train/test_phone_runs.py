@@ -65,8 +65,8 @@ def first_targets(trainer: Trainer) -> dict[str, str]:
     """The phones of each training utterance, the words apart."""
     tokens, spelled = trainer.task.tokens, {}
     for batch in trainer.task.data.train(1, 0):
-        for name, ids, length in zip(batch.ids, batch.targets.tolist(), batch.target_lengths.tolist(), strict=True):
-            spelled[name.split("@")[0]] = tokens.text(ids[:length])
+        for name, ids, length in zip(batch.ids, *batch.targets, strict=True):
+            spelled[name.split("@")[0]] = tokens.text(ids[:length].tolist())
     return spelled
 
 
@@ -124,9 +124,9 @@ def test_joined_utterances_are_spelled_one_behind_the_other(corpus: Path):
     recipe.augment.join_share, recipe.augment.join_seconds = 1.0, 5.0
     trainer = make_trainer(recipe)
     for batch in trainer.task.data.train(2, 0):
-        for name, ids, length in zip(batch.ids, batch.targets.tolist(), batch.target_lengths.tolist(), strict=True):
+        for name, ids, length in zip(batch.ids, *batch.targets, strict=True):
             parts = [part.split("@")[0] for part in name.split("+")]
-            assert trainer.task.tokens.text(ids[:length]) == " ".join(SPELLED[part] for part in parts)
+            assert trainer.task.tokens.text(ids[:length].tolist()) == " ".join(SPELLED[part] for part in parts)
 
 
 def test_the_second_head_has_the_phones_of_the_same_lexicon(corpus: Path):
@@ -136,8 +136,8 @@ def test_the_second_head_has_the_phones_of_the_same_lexicon(corpus: Path):
     trainer = make_trainer(recipe)
     spelled = {}
     for batch in trainer.task.data.train(1, 0):
-        for name, ids, length in zip(batch.ids, batch.phones.ids.tolist(), batch.phones.lengths.tolist(), strict=True):
-            spelled[name.split("@")[0]] = trainer.task.phones.tokens.text(ids[:length])
+        for name, ids, length in zip(batch.ids, *batch.phones, strict=True):
+            spelled[name.split("@")[0]] = trainer.task.phones.tokens.text(ids[:length].tolist())
     assert spelled == SPELLED | {"u4": ""}  # which still has letters; u6 has a digit
     trainer.run()
 

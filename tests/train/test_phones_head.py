@@ -51,14 +51,12 @@ def make_batch(phones: list[list[int]]) -> Batch:
     waveforms = torch.zeros(3, 16_000)
     for row, length in enumerate(lengths):
         waveforms[row, :length] = 0.1 * torch.randn(length, generator=torch.Generator().manual_seed(row))
-    letters = Targets.pad([[1, 2, 3, 2], [2, 2], [3]])
     return Batch(
         ids=["a", "b", "c"],
         texts=["", "", ""],
         waveforms=waveforms,
         lengths=torch.tensor(lengths),
-        targets=letters.ids,
-        target_lengths=letters.lengths,
+        targets=Targets.pad([[1, 2, 3, 2], [2, 2], [3]]),
         phones=Targets.pad(phones),
     )
 
@@ -67,7 +65,7 @@ def both_losses(model: AcousticModel, batch: Batch) -> tuple[torch.Tensor, torch
     """CTC of each head, (3,), each computed by itself."""
     encoded, frames = model.encode(batch.waveforms, batch.lengths)
     assert batch.phones is not None
-    letters = ctc_loss(model.head(encoded[-1]).log_softmax(2), frames, batch.targets, batch.target_lengths)[0]
+    letters = ctc_loss(model.head(encoded[-1]).log_softmax(2), frames, *batch.targets)[0]
     assert model.phones_head is not None
     log_probs = model.phones_head(encoded[-1]).log_softmax(2)
     return letters, ctc_loss(log_probs, frames, batch.phones.ids, batch.phones.lengths)[0]
