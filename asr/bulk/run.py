@@ -257,8 +257,8 @@ def _table(rows: Sequence[Row]) -> bytes:
     word = pyarrow.struct([("word", text), ("written", text), *timed, ("confidence", number)])
     fields = [("path", text), ("offset", number), ("text", text), ("spoken", text)]
     fields += [("segments", pyarrow.list_(segment))]
-    fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number), ("error", text)]
-    schema = pyarrow.schema([*fields, ("model", text), ("version", text)])
+    fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number)]
+    schema = pyarrow.schema([*fields, ("error", text), ("problem", text), ("model", text), ("version", text)])
     content = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema), content)
     return content.getvalue()

@@ -158,6 +158,31 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert done.errors == 1
 
 
+def test_rows_say_what_is_too_quiet_distorted_or_without_speech(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    noise = np.random.default_rng(0).standard_normal(3 * rate, dtype=np.float32)
+    recordings = {"fine": samples, "quiet": samples * 2e-4, "zeros": noise * 0, "noise": noise * 0.01}
+    recordings |= {"distorted": (samples * 50).clip(-1, 1), "long": np.tile(samples * 2e-4, 20)}
+    (tmp_path / "in").mkdir()
+    for name, content in recordings.items():
+        soundfile.write(tmp_path / "in" / f"{name}.wav", content, rate)
+    (tmp_path / "in" / "text.wav").write_bytes(b"no sound at all" * 99)
+    transcribe_all([str(tmp_path / "in")], settings(tmp_path / "out"), workers=2)
+    found = {Path(path).stem: row["problem"] for path, row in rows(tmp_path / "out").items()}
+    sources = [str(tmp_path / "in" / f"{name}.wav") for name in recordings]
+    expected = {Path(str(result.source)).stem: result.problem for result in recognizer.transcribe_all(sources)}
+    assert found == expected | {"text": None}
+    assert found["fine"] is None
+    assert "almost silent" in found["quiet"]
+    assert "almost silent" in found["long"]
+    assert "distorted" in found["distorted"]
+    assert found["noise"] == "no speech was found in it"
+
+
 FAULTS = """
 import os, time
 import asr.audio.sources as sources
