@@ -17,7 +17,6 @@ import numpy as np
 
 import asr
 from asr.audio.level import Level
-from asr.audio.sources import Excerpt
 from asr.bulk.plan import Recording
 from asr.bulk.store import Store, local_file
 from asr.decode.build import DecoderOptions
@@ -142,7 +141,7 @@ def make_row(
 ) -> Row:
     whole: Row = transcript.to_dict() if transcript else {"text": "", "segments": []}
     return {
-        "path": recording.path,
+        "path": recording.path.encode("utf-8", "backslashreplace").decode(),  # JSON and Parquet take no half characters
         **({"offset": recording.offset} if recording.offset or recording.duration is not None else {}),
         **{name: whole[name] for name in ("text", "spoken") if name in whole},
         "segments": [{name: segment[name] for name in ("start", "end", "text")} for segment in whole["segments"]],
@@ -195,8 +194,7 @@ def _recognize(job: Job) -> list[Row]:
                 message = str(error if isinstance(error, AudioError) else AudioError(message))
                 rows[recording] = make_row(_settings, recording, None, message)
                 continue
-            end = None if recording.duration is None else recording.offset + recording.duration
-            sources.append(Excerpt(source, start=recording.offset, end=end))
+            sources.append(recording.excerpt(source))
             opened.append(recording)
         for recording, result in zip(opened, _recognizer.transcribe_all(sources), strict=True):
             why = str(result.error).replace(str(result.source), recording.path) if result.error else None

@@ -63,7 +63,7 @@ def bulk(
     output has errors.
     """
     *sources, output = paths
-    if not sources:
+    if not sources or not all(paths):  # an empty one is an unset variable of a shell
         raise typer.BadParameter("give one source or more, and where to write", param_hint=PATHS)
     try:
         from asr.bulk.run import transcribe_all
