@@ -1,6 +1,7 @@
 """How loud a recording is."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,12 +13,13 @@ SILENCE = 1e-3  # RMS of the loudest tenth of a second, −60 dB; no utterance o
 DISTORTED = 0.01  # of the samples at full scale: hard to recognize
 
 
+@dataclass
 class Level:
     """Of a recording, block by block: samples, those at full scale, and the RMS of the loudest tenth of a second."""
 
-    def __init__(self) -> None:
-        self.samples = self.clipped = 0
-        self.loudest = 0.0
+    samples: int = 0
+    clipped: int = 0
+    loudest: float = 0.0
 
     def add(self, block: np.ndarray) -> None:
         """The next samples, mono at 16 kHz or about it."""

@@ -31,6 +31,7 @@ LEAD_SECONDS = 0.1  # of audio decoded before the start of a part, for the resam
 
 # Samples in memory beyond these are mistakes: shape (channels, samples), integers that nobody divided.
 MAX_CHANNELS = 64
+MAX_SECONDS = 1e9  # of a place in a recording: thirty years
 MAX_FLOAT = 32.0  # full scale is 1
 SHAPE_ADVICE = "give it the shape (samples,) or (samples, channels)"
 
@@ -54,10 +55,15 @@ class Excerpt:
 
     def __post_init__(self) -> None:
         for argument, number in (("channel", self.channel), ("track", self.track)):
-            if number is not None and number < 1:
-                raise ArgumentError(f"{argument}: {number}; they are counted from 1")
-        if not 0 <= self.start < (math.inf if self.end is None else self.end):
-            raise ArgumentError(f"start: {self.start:g} s is not before the end ({self.end} s), or not a time")
+            if number is not None and not (isinstance(number, int) and number >= 1):
+                raise ArgumentError(f"{argument}: {number!r:.40}; they are counted from 1")
+        end = MAX_SECONDS if self.end is None else self.end
+        times = isinstance(self.start, int | float) and isinstance(end, int | float)
+        if not (times and 0 <= self.start < end <= MAX_SECONDS):
+            raise ArgumentError(
+                f"start: {self.start!r:.40} s is not before the end ({self.end!r:.40} s), or not a time from 0 to "
+                f"{MAX_SECONDS:g} s"
+            )
 
     def __str__(self) -> str:
         return str(self.source)

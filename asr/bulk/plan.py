@@ -4,19 +4,21 @@ The plan stands in the output, `plan.jsonl`: the settings in its first line, the
 takes it up; recordings that are new become new parts.
 """
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from asr.audio.files import AUDIO_SUFFIXES, find_audio
-from asr.audio.sources import duration
+from asr.audio.sources import MAX_SECONDS, Excerpt, duration
 from asr.bulk.store import Store, is_url, open_system
 from asr.data.manifest import read_number
-from asr.errors import AsrError, RecipeError, one_line
+from asr.errors import ArgumentError, AsrError, RecipeError, one_line, printable
+from asr.files import open_input
 
 PLAN = "plan.jsonl"
 PART_RECORDINGS = 200
@@ -24,6 +26,7 @@ PART_BYTES = 256_000_000  # of recordings: some hours
 LONG_SECONDS = 1200.0  # from here on several processes share a recording, which then is a part of its own
 MANIFESTS = (".jsonl", ".parquet", ".txt", ".lst")
 COLUMNS = ("audio", "path", "file", "url")  # one of them names the recording in a manifest
+NAME_BYTES = 230  # of a file or folder; systems take 255, with the suffixes that are added
 
 Key = tuple[str, float, float | None]  # path, offset, duration: what tells recordings apart
 
@@ -42,6 +45,11 @@ class Recording:
     @property
     def key(self) -> Key:
         return self.path, self.offset, self.duration
+
+    def excerpt(self, source: str) -> Excerpt:
+        """Its part of the source, which is the recording or a copy of it. ArgumentError if there can be none."""
+        end = None if self.duration is None else self.offset + self.duration
+        return Excerpt(source, start=self.offset, end=end)
 
 
 @dataclass(frozen=True)
@@ -113,40 +121,57 @@ def _list_bucket(source: str) -> Iterator[Recording]:
 
 
 def _read_manifest(source: str) -> Iterator[Recording]:
+    folder, number = source.rpartition("/")[0], 0
+    try:
+        for row in _rows(source):
+            number += 1
+            if row is not None:
+                yield _listed(row, folder)
+    except (RecipeError, ArgumentError) as error:
+        raise AsrError(f"{source}:{number}: {error}") from None
+    except Exception as error:  # of the file system, JSON or Parquet
+        line = f":{number + 1}" if number else ""
+        raise AsrError(f"{source}{line}: not a manifest that can be read: {one_line(error)}") from None
+
+
+def _rows(source: str) -> Iterator[Any]:
+    """What the rows of a manifest hold; None for an empty line."""
     import fsspec
 
-    folder = source.rpartition("/")[0]
-    try:
-        with fsspec.open(source, "rb") as file:
-            if source.lower().endswith(".parquet"):
-                import pyarrow.parquet
+    with fsspec.open(source, "rb") if is_url(source) else open_input(source) as file:
+        if source.lower().endswith(".parquet"):
+            import pyarrow.parquet
 
-                rows = pyarrow.parquet.read_table(file).to_pylist()
-            else:
-                lines = [line.strip() for line in file.read().decode("utf-8-sig").split("\n")]
-                written = source.lower().endswith(".jsonl")
-                rows = [json.loads(line) if written else {"path": line} for line in lines if line]
-    except Exception as error:  # of the file system, JSON or Parquet
-        raise AsrError(f"{source}: not a manifest that can be read: {one_line(error)}") from None
-    for number, row in enumerate(rows, 1):
-        path = next((row[column] for column in COLUMNS if row.get(column)), None) if isinstance(row, dict) else None
-        if not isinstance(path, str):
-            raise AsrError(f"{source}:{number}: names no recording; give each row a column {' or '.join(COLUMNS)}")
-        try:
-            offset = read_number(row, "offset", 0, sys.float_info.max) or 0.0
-            length = read_number(row, "duration", sys.float_info.min, sys.float_info.max)
-        except RecipeError as error:
-            raise AsrError(f"{source}:{number}: {error}") from None
-        where = path if is_url(path) or os.path.isabs(path) or not folder else f"{folder}/{path}"
-        name = f"{path}@{offset:g}" if offset or length else path
-        recording = Recording(where, _safe(name)) if is_url(where) else _local(where, name)
-        yield replace(recording, offset=offset, duration=length)
+            table = pyarrow.parquet.ParquetFile(file)
+            columns = [name for name in (*COLUMNS, "offset", "duration") if name in table.schema_arrow.names]
+            for batch in table.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+            return
+        written = source.lower().endswith(".jsonl")
+        for line in map(str.strip, io.TextIOWrapper(file, "utf-8-sig", newline="\n")):
+            yield None if not line else json.loads(line) or {} if written else {"path": line}
+
+
+def _listed(row: Any, folder: str) -> Recording:
+    """The recording of a row of a manifest in a folder. RecipeError, ArgumentError."""
+    path = next((row[column] for column in COLUMNS if row.get(column)), None) if isinstance(row, dict) else None
+    if not isinstance(path, str):
+        raise RecipeError(f"names no recording; give each row a column {' or '.join(COLUMNS)}")
+    offset = read_number(row, "offset", 0, MAX_SECONDS) or 0.0
+    length = read_number(row, "duration", sys.float_info.min, MAX_SECONDS)
+    where = path if is_url(path) or os.path.isabs(path) or not folder else f"{folder}/{path}"
+    name = f"{path}@{offset:g}" if offset or length else path
+    recording = Recording(where, _safe(name)) if is_url(where) else _local(where, name)
+    recording = replace(recording, offset=offset, duration=length)
+    recording.excerpt(where)
+    return recording
 
 
 def _safe(name: str) -> str:
-    """A name to write files under: inside the output, whatever the source's name says."""
+    """A name to write files under: inside the output, printable and not too long, whatever the source's name says."""
     parts = name.partition("://")[2] if is_url(name) else name
-    return "/".join(part for part in parts.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    kept = (part for part in printable(parts).replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return "/".join(part.encode()[:NAME_BYTES].decode(errors="ignore") for part in kept)
 
 
 def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str, Any], share_long: bool) -> list[Part]:
@@ -154,16 +179,14 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
 
     share_long: whether long recordings become parts of their own.
     """
-    written, parts = store.read(PLAN), []
+    written, parts = store.read(PLAN), list[Part]()
     if written is not None:
-        first, *rest = map(json.loads, written.decode().splitlines())
-        first.setdefault("style", "spoken")  # of version 0.2
+        first, parts = _read_plan(written, f"{store.path}/{PLAN}")
         if different := [name for name in settings if first.get(name) != settings[name]]:
             raise AsrError(
                 f"{store.path}: was begun with another {different[0].replace('_', ' ')} "
                 f"({first.get(different[0])}, not {settings[different[0]]}); choose another output"
             )
-        parts = [Part(row["part"], tuple(Recording(**item) for item in row["recordings"])) for row in rest]
     known = {recording.key for part in parts for recording in part.recordings}
     names = {recording.name for part in parts for recording in part.recordings}
     new = []
@@ -177,10 +200,32 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
             new.append(replace(recording, name=name))
     if new or written is None:
         for group in _groups(new, share_long):
-            parts.append(Part(f"{len(parts):05}", tuple(group)))
+            parts.append(Part(_number(parts), tuple(group)))
         rows = [{"part": part.name, "recordings": [asdict(item) for item in part.recordings]} for part in parts]
         store.write(PLAN, "".join(f"{json.dumps(row)}\n" for row in [settings, *rows]).encode())
     return parts
+
+
+def _read_plan(written: bytes, name: str) -> tuple[dict[str, Any], list[Part]]:
+    """Settings and parts. AsrError, which names the plan, if it is not one that `make_plan` wrote."""
+    hints, parts = get_type_hints(Recording), list[Part]()
+    try:
+        first, *rest = map(json.loads, written.decode().splitlines())
+        settings = {"style": "spoken", **first}  # version 0.2 did not write the style
+        for row in rest:
+            recordings = tuple(Recording(**item) for item in row["recordings"])
+            wrong = [key for item in row["recordings"] for key in item if not isinstance(item[key], hints[key])]
+            if wrong or row["part"] != _number(parts) or any(item.name != _safe(item.name) for item in recordings):
+                raise ValueError(f"part {len(parts)} is not as it was written")
+            parts.append(Part(row["part"], recordings))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise AsrError(f"{name}: damaged ({one_line(error)}); choose another output") from None
+    return settings, parts
+
+
+def _number(parts: Sequence[Part]) -> str:
+    """Name of the next part."""
+    return f"{len(parts):05}"
 
 
 def _groups(recordings: Sequence[Recording], share_long: bool) -> Iterator[list[Recording]]:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,10 @@ from asr.bulk.cluster import connect, run_on_cluster
 from asr.bulk.plan import Key, Part, Recording, list_recordings, make_plan
 from asr.bulk.store import Store, is_url
 from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
+from asr.errors import AsrError, one_line
 from asr.model.bundle import load_bundle
+from asr.model.session import usable_cores
+from asr.output.writers import json_line
 
 JOB_RECORDINGS = 16  # short recordings are recognised together; a process that dies costs no more than these
 JOB_BYTES = 8_000_000
@@ -84,7 +86,7 @@ def transcribe_all(
     described = {"model": settings.model, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
     described |= {"rows": suffix, "style": settings.style}
     recordings = list_recordings(sources, on_error)
-    processors = connect(cluster) if cluster else os.cpu_count() or 1
+    processors = connect(cluster) if cluster else usable_cores()
     workers = workers or processors
     share_long = workers > 1 and not bundle.config.streaming
     writer = Writer(store, suffix)
@@ -196,8 +198,7 @@ class Writer:
             if f"part-{part.name}.{self.suffix}" in there:
                 if not retry_errors or f"{part.name}.jsonl" not in failed:
                     continue
-                pairs = zip(part.recordings, self.read(part.name), strict=True)
-                rows = {recording.key: row for recording, row in pairs if not row["error"]}
+                rows = self.read(part)
             self.parts[part.name], self.rows[part.name] = part, rows
             missing = tuple(recording for recording in part.recordings if recording.key not in rows)
             left.append(Part(part.name, missing))
@@ -217,18 +218,27 @@ class Writer:
         self.written.add(part)
         del self.rows[part], self.parts[part]
 
-    def read(self, part: str) -> list[Row]:
-        content = self.store.read(f"part-{part}.{self.suffix}") or b""
-        if self.suffix == "parquet":
-            import pyarrow.parquet
+    def read(self, part: Part) -> dict[Key, Row]:
+        """The rows without an error of a part that is written."""
+        name = f"part-{part.name}.{self.suffix}"
+        content = self.store.read(name) or b""
+        try:
+            if self.suffix == "parquet":
+                import pyarrow.parquet
 
-            rows: list[Row] = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-            return rows
-        return [json.loads(line) for line in content.decode().splitlines()]
+                rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+            else:
+                rows = [json.loads(line) for line in content.splitlines()]
+            return {item.key: row for item, row in zip(part.recordings, rows, strict=True) if not row["error"]}
+        except Exception as error:  # of JSON, Parquet, or other rows than were written
+            raise AsrError(
+                f"{self.store.path}/{name}: damaged ({one_line(error)}); remove it to have its recordings done again"
+            ) from None
 
     def finish(self, progress: Progress, described: dict[str, Any]) -> None:
         """errors.jsonl, of all parts, and summary.json, of this run."""
-        errors = b"".join(self.store.read(f"errors/{name}") or b"" for name in self.store.names("errors"))
+        names = [name for name in self.store.names("errors") if name.endswith(".jsonl")]  # a kill leaves others
+        errors = b"".join(self.store.read(f"errors/{name}") or b"" for name in names)
         self.store.write("errors.jsonl", errors)
         progress.errors_in_output = errors.count(b"\n")
         summary = described | {
@@ -244,7 +254,7 @@ class Writer:
 
 
 def _lines(rows: Iterable[Row]) -> bytes:
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "replace")
+    return "".join(map(json_line, rows)).encode()
 
 
 def _table(rows: Sequence[Row]) -> bytes:
@@ -257,8 +267,8 @@ def _table(rows: Sequence[Row]) -> bytes:
     word = pyarrow.struct([("word", text), ("written", text), *timed, ("confidence", number)])
     fields = [("path", text), ("offset", number), ("text", text), ("spoken", text)]
     fields += [("segments", pyarrow.list_(segment))]
-    fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number), ("error", text)]
-    schema = pyarrow.schema([*fields, ("model", text), ("version", text)])
+    fields += [("words", pyarrow.list_(word)), ("confidence", number), ("duration", number)]
+    schema = pyarrow.schema([*fields, ("error", text), ("problem", text), ("model", text), ("version", text)])
     content = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema), content)
     return content.getvalue()

@@ -10,7 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from asr.audio.files import temporary_copy
-from asr.errors import AsrError, one_line
+from asr.errors import AsrError, is_disk_full, one_line
 from asr.files import replacing
 
 TRIES = 4  # to read or write something far away; after each the wait is twice as long
@@ -34,7 +34,7 @@ class Store:
     """A folder or a bucket. What is written is there whole or not at all. AsrError, also without access."""
 
     def __init__(self, path: str):
-        self.path = path.rstrip("/")
+        self.path = path if path.endswith("://") else path.rstrip("/") or path
         self.system, self.root = open_system(self.path)
 
     def names(self, folder: str = "") -> list[str]:
@@ -72,7 +72,7 @@ class Store:
 
     def remove(self, folder: str) -> None:
         """A folder with all that is in it, if there is one."""
-        if self.system.exists(self._place(folder)):
+        if self.exists(folder):
             self._try("remove", lambda: self.system.rm(self._place(folder), recursive=True))
 
     def _place(self, name: str) -> str:
@@ -84,7 +84,8 @@ class Store:
         except FileNotFoundError:
             raise
         except Exception as error:  # each bucket's library has errors of its own
-            raise AsrError(f"{self.path}: cannot {what}: {one_line(error)}; check the address and the access") from None
+            advice = "make room" if is_disk_full(error) else "check the address and the access"
+            raise AsrError(f"{self.path}: cannot {what}: {one_line(error)}; {advice}") from None
 
 
 def patiently(action: Any) -> Any:

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from typing import Any
 
 import numpy as np
 
 import asr
-from asr.audio.sources import Excerpt
+from asr.audio.level import Level
 from asr.bulk.plan import Recording
 from asr.bulk.store import Store, local_file
 from asr.decode.build import DecoderOptions
@@ -24,7 +24,7 @@ from asr.errors import AsrError, AudioError, one_line
 from asr.model.engine import Frames
 from asr.output.transcript import Style, Transcript
 from asr.output.writers import render
-from asr.recognize.offline import WINDOW_SECONDS, Recognizer
+from asr.recognize.offline import WINDOW_SECONDS, Recognition, Recognizer
 
 PIECES = "pieces"  # the folder of log-probabilities of long recordings, until these are decoded
 PIECE_SECONDS = 200.0  # at least, of a long recording: ten windows
@@ -132,10 +132,16 @@ class Worker:
         self._end()
 
 
-def make_row(settings: Settings, recording: Recording, transcript: Transcript | None, error: str | None) -> Row:
+def make_row(
+    settings: Settings,
+    recording: Recording,
+    transcript: Transcript | None,
+    error: str | None,
+    problem: str | None = None,
+) -> Row:
     whole: Row = transcript.to_dict() if transcript else {"text": "", "segments": []}
     return {
-        "path": recording.path,
+        "path": recording.path.encode("utf-8", "backslashreplace").decode(),  # JSON and Parquet take no half characters
         **({"offset": recording.offset} if recording.offset or recording.duration is not None else {}),
         **{name: whole[name] for name in ("text", "spoken") if name in whole},
         "segments": [{name: segment[name] for name in ("start", "end", "text")} for segment in whole["segments"]],
@@ -143,6 +149,7 @@ def make_row(settings: Settings, recording: Recording, transcript: Transcript | 
         "confidence": round(transcript.confidence, 3) if transcript else 0.0,
         "duration": round(transcript.duration, 3) if transcript else 0.0,
         "error": error,
+        "problem": None if error else problem,
         "model": settings.model,
         "version": asr.__version__,
     }
@@ -187,22 +194,22 @@ def _recognize(job: Job) -> list[Row]:
                 message = str(error if isinstance(error, AudioError) else AudioError(message))
                 rows[recording] = make_row(_settings, recording, None, message)
                 continue
-            end = None if recording.duration is None else recording.offset + recording.duration
-            sources.append(Excerpt(source, start=recording.offset, end=end))
+            sources.append(recording.excerpt(source))
             opened.append(recording)
         for recording, result in zip(opened, _recognizer.transcribe_all(sources), strict=True):
-            problem = str(result.error).replace(str(result.source), recording.path) if result.error else None
-            rows[recording] = _finish(recording, result.transcript, problem)
+            why = str(result.error).replace(str(result.source), recording.path) if result.error else None
+            rows[recording] = _finish(recording, result, why)
     return [rows[recording] for recording in job.recordings]
 
 
-def _finish(recording: Recording, transcript: Transcript, error: str | None) -> Row:
+def _finish(recording: Recording, result: Recognition, error: str | None) -> Row:
     """The row of a recording, whose files are written."""
+    transcript = result.transcript
     if error is None or transcript.segments:
         for format in _settings.formats:
             text = render(transcript, format, recording.path)
             _store.write(f"files/{recording.name}.{format}", text.encode("utf-8", "replace"))
-    return make_row(_settings, recording, transcript, error)
+    return make_row(_settings, recording, transcript, error, result.problem)
 
 
 def _piece_name(job: Job, piece: int) -> str:
@@ -219,11 +226,11 @@ def _compute_piece(job: Job, piece: int) -> list[Row]:
     size = -(-windows // job.pieces)
     stop = None if piece == job.pieces - 1 else (piece + 1) * size
     with local_file(recording.path) as source:
-        frames, seconds, error = _recognizer.window_frames(source, slice(piece * size, stop))
+        frames, level, error = _recognizer.window_frames(source, slice(piece * size, stop))
     content = io.BytesIO()
     np.savez(content, **{key: value for key, value in frames._asdict().items() if value is not None})
     _store.write(f"{name}.npz", content.getvalue())
-    described = {"seconds": seconds, "error": None if error is None else str(error)}
+    described = {"level": asdict(level), "error": None if error is None else str(error)}
     _store.write(f"{name}.json", json.dumps(described).encode())  # the last, because it says that the piece is there
     return []
 
@@ -236,7 +243,7 @@ def _decode_pieces(job: Job) -> Row:
         return content
 
     names: list[str] = []
-    described: dict[str, Any] = {"seconds": 0.0, "error": None}
+    described: dict[str, Any] = {"level": {}, "error": None}
     for piece in range(job.pieces):
         names.append(_piece_name(job, piece))
         described = json.loads(read(f"{names[-1]}.json"))
@@ -244,8 +251,8 @@ def _decode_pieces(job: Job) -> Row:
             break
     saved = (np.load(io.BytesIO(read(f"{name}.npz")), allow_pickle=False) for name in names)
     pieces = (Frames(arrays["log_probs"], arrays.get("encoded")) for arrays in saved)
-    transcript = _recognizer.decode(pieces, described["seconds"])
-    return _finish(job.recordings[0], transcript, described["error"])
+    result = _recognizer.decode(pieces, Level(**described["level"]))
+    return _finish(job.recordings[0], result, described["error"])
 
 
 def cut(part: str, recording: Recording, workers: int) -> tuple[Sequence[Job], Job]:

@@ -56,14 +56,14 @@ def bulk(
 ) -> None:
     """Transcribe thousands of recordings; go on where a run ended.
 
-    The output gets parts of up to 200 rows (path, text, spoken, segments, words, confidence, duration, error, model,
-    version; spoken only beside a written text),
-    errors.jsonl and summary.json. A part is there whole or not at all; the same command again does what is missing. A
-    recording that cannot be read, or twice ends the process that reads it, is a row with an error. The exit code is 1
-    as long as the output has errors.
+    The output gets parts of up to 200 rows (path, text, spoken, segments, words, confidence, duration, error, problem,
+    model, version; spoken only beside a written text; problem: too quiet, distorted or without speech), errors.jsonl
+    and summary.json. A part is there whole or not at all; the same command again does what is missing. A recording that
+    cannot be read, or twice ends the process that reads it, is a row with an error. The exit code is 1 as long as the
+    output has errors.
     """
     *sources, output = paths
-    if not sources:
+    if not sources or not all(paths):  # an empty one is an unset variable of a shell
         raise typer.BadParameter("give one source or more, and where to write", param_hint=PATHS)
     try:
         from asr.bulk.run import transcribe_all

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.audio.sources import Excerpt
+from asr.audio.sources import MAX_SECONDS, Excerpt
 from asr.errors import RecipeError, one_line
 from asr.files import open_input
 
@@ -167,10 +167,10 @@ def _parse_entry(line: bytes, folder: Path) -> Entry:
     audio = fields["audio"]
     if not audio.strip() or "\0" in audio:
         raise RecipeError('"audio" is not a path; write the path of an audio file')
-    seconds = read_number(fields, "seconds", sys.float_info.min, sys.float_info.max)
+    seconds = read_number(fields, "seconds", sys.float_info.min, MAX_SECONDS)
     confidence = read_number(fields, "confidence", 0, 1)
-    offset = read_number(fields, "offset", 0, sys.float_info.max)
-    duration = read_number(fields, "duration", sys.float_info.min, sys.float_info.max)
+    offset = read_number(fields, "offset", 0, MAX_SECONDS)
+    duration = read_number(fields, "duration", sys.float_info.min, MAX_SECONDS)
     name = os.path.splitext(audio)[0] + ("" if offset is None else f"-{offset:g}")
     name = name if fields.get("id") is None else fields["id"]
     if not name.strip():
@@ -201,6 +201,6 @@ def read_number(fields: dict[str, Any], key: str, lowest: float, highest: float)
     """A number of a row, None if it has none; RecipeError, which names no row, if it is out of range or no number."""
     value = fields.get(key)
     if value is not None and not (type(value) in (int, float) and lowest <= value <= highest):  # not True, an int, too
-        limits = "from 0 to 1" if highest == 1 else f"a number {'of at least' if lowest == 0 else 'above'} 0"
-        raise RecipeError(f'"{key}" must be {limits}, found {json.dumps(value)[:40]}; or leave it out')
+        limits = f"from 0 to {highest:g}" if lowest == 0 else f"above 0 and at most {highest:g}"
+        raise RecipeError(f'"{key}" must be a number {limits}, found {json.dumps(value)[:40]}; or leave it out')
     return None if value is None else float(value)

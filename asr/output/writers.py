@@ -78,14 +78,18 @@ class JsonWriter(Writer):
     """
 
     def whole(self, transcript: Transcript) -> str:
-        return _json_line({"audio": self.name, **transcript.to_dict()})
+        return json_line({"audio": self.name, **transcript.to_dict()})
 
     def add(self, *segments: Segment) -> str:
-        return "".join(_json_line(segment.to_dict()) for segment in segments)
+        return "".join(json_line(segment.to_dict()) for segment in segments)
 
 
-def _json_line(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False) + "\n"
+def json_line(values: dict[str, Any]) -> str:
+    """JSON in a line, in which what a terminal would obey is escaped, also where JSON would not need that."""
+    line = json.dumps(values, ensure_ascii=False)
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
+    return f"{line}\n"
 
 
 class SubtitleWriter(Writer):
@@ -278,7 +282,7 @@ def jsonl(transcript: Transcript, name: str) -> str:
         "text": transcript.text,
         "confidence": round(transcript.confidence, 4),
     }
-    return _json_line(entry)
+    return json_line(entry)
 
 
 LIVE_FORMATS: dict[str, type[Writer]] = {

@@ -77,9 +77,8 @@ class _Job:
     writing: Writing | None = None
     written: list[str] = field(default_factory=list)  # as Word.written, of its first words
     passed: int = 0  # words to `writing`
-    samples: int = 0  # read so far, at 16 kHz
     error: AudioError | None = None
-    level: Level = field(default_factory=Level)
+    level: Level = field(default_factory=Level)  # of what was read so far
 
     @property
     def start(self) -> float:
@@ -103,7 +102,6 @@ class _Job:
         source, rate = self.source if isinstance(self.source, tuple) else (self.source, None)
         try:
             for block in read_blocks(source, sample_rate=rate):
-                self.samples += len(block)
                 self.level.add(block)
                 yield block
         except AudioError as error:
@@ -231,10 +229,10 @@ class Recognizer:
         """
         return self.frames_and_seconds(source, sample_rate, on_progress)[0].log_probs
 
-    def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, float, AudioError | None]:
+    def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, Level, AudioError | None]:
         """Of some of the windows of a recording, by their numbers, the model's output: for several processes.
 
-        Returns it, the seconds that were read for it from the start of the recording on, and the error at which reading
+        Returns it, the level of what was read for it from the start of the recording on, and the error at which reading
         stopped. The model must be one that reads windows.
         """
         assert not isinstance(self.engine, StreamingEngine)
@@ -242,15 +240,15 @@ class Recognizer:
         chosen = islice(cut_windows(job.blocks(), self.frame_samples), windows.start, windows.stop)
         while batch := [(job, window) for window in islice(chosen, self.batch_size)]:
             found += [frames for _, frames in self._run(self.engine, batch) if frames is not None]
-        return self._joined(found), job.samples / SAMPLE_RATE, job.error
+        return self._joined(found), job.level, job.error
 
-    def decode(self, pieces: Iterable[Frames], seconds: float) -> Transcript:
-        """The transcript of a recording of so many seconds from the model's output, one piece after the other."""
+    def decode(self, pieces: Iterable[Frames], level: Level) -> Recognition:
+        """The result for a recording of this level from the model's output, one piece after the other."""
         state, job = self.decoder.reset(), self._start("-")
-        job.samples = round(seconds * SAMPLE_RATE)
+        job.level = level
         for frames in pieces:
             self.decoder.advance(state, frames.log_probs, frames.encoded)
-        return self._recognition(job, self.decoder, state).transcript
+        return self._recognition(job, self.decoder, state)
 
     def _joined(self, parts: Sequence[Frames]) -> Frames:
         empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
@@ -273,7 +271,7 @@ class Recognizer:
                     on_progress(job.source, len(frames.log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return self._joined(parts), job.samples / SAMPLE_RATE
+        return self._joined(parts), job.level.samples / SAMPLE_RATE
 
     def _frames(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Frames | None]]:
         """The model's output for sources, in order, piece by piece; None at the end of each."""
@@ -330,7 +328,7 @@ class Recognizer:
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        start, seconds = job.start, job.samples / SAMPLE_RATE
+        start, seconds = job.start, job.level.samples / SAMPLE_RATE
         words = job.write(within(self._timed(hypotheses[0].words, job), start + seconds), complete=True)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         problem = job.level.problem if words else job.level.problem or "no speech was found in it"

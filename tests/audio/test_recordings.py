@@ -123,7 +123,13 @@ def test_a_part_is_what_the_whole_has_there(tmp_path, suffix, rate):
         read(Excerpt(path, start=20.0))
 
 
-@pytest.mark.parametrize("arguments", [{"start": 3.0, "end": 2.0}, {"start": -1.0}, {"channel": 0}, {"track": 0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"start": 3.0, "end": 2.0}, {"start": -1.0}, {"start": 1e308}, {"end": 1e308}, {"start": "1"}, {"end": "1"}),
+        *({"start": float("nan")}, {"channel": 0}, {"track": 0}, {"channel": "1"}),
+    ],
+)
 def test_a_part_that_cannot_be_is_refused(arguments):
     with pytest.raises(ArgumentError):
         Excerpt("talk.wav", **arguments)

@@ -1,5 +1,6 @@
 """`asr bulk`: every recording once, whatever dies on the way, with the text of `asr transcribe`."""
 
+import errno
 import http.server
 import io
 import json
@@ -26,7 +27,10 @@ from asr.errors import AsrError
 from asr.recognize.offline import Recognizer
 
 pytest.importorskip("fsspec", reason="bulk transcription is not installed: pip install '.[bulk]'")
+from fsspec.implementations.local import LocalFileSystem
+
 from asr.bulk import plan, run, worker
+from asr.bulk import store as store_module
 from asr.bulk.plan import Recording
 from asr.bulk.run import transcribe_all
 from asr.bulk.store import Store
@@ -156,6 +160,31 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert "truncated" in found[sources[2]]["error"]
     assert len(found[sources[2]]["words"]) > 10
     assert done.errors == 1
+
+
+def test_rows_say_what_is_too_quiet_distorted_or_without_speech(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    noise = np.random.default_rng(0).standard_normal(3 * rate, dtype=np.float32)
+    recordings = {"fine": samples, "quiet": samples * 2e-4, "zeros": noise * 0, "noise": noise * 0.01}
+    recordings |= {"distorted": (samples * 50).clip(-1, 1), "long": np.tile(samples * 2e-4, 20)}
+    (tmp_path / "in").mkdir()
+    for name, content in recordings.items():
+        soundfile.write(tmp_path / "in" / f"{name}.wav", content, rate)
+    (tmp_path / "in" / "text.wav").write_bytes(b"no sound at all" * 99)
+    transcribe_all([str(tmp_path / "in")], settings(tmp_path / "out"), workers=2)
+    found = {Path(path).stem: row["problem"] for path, row in rows(tmp_path / "out").items()}
+    sources = [str(tmp_path / "in" / f"{name}.wav") for name in recordings]
+    expected = {Path(str(result.source)).stem: result.problem for result in recognizer.transcribe_all(sources)}
+    assert found == expected | {"text": None}
+    assert found["fine"] is None
+    assert "almost silent" in found["quiet"]
+    assert "almost silent" in found["long"]
+    assert "distorted" in found["distorted"]
+    assert found["noise"] == "no speech was found in it"
 
 
 FAULTS = """
@@ -430,11 +459,134 @@ def test_names_stay_inside_the_output(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("part", [{"offset": -1}, {"offset": "1"}, {"duration": 0}, {"duration": True}])
+@pytest.mark.parametrize(
+    "part", [{"offset": -1}, {"offset": "1"}, {"offset": 1e300}, {"duration": 0}, {"duration": True}]
+)
 def test_a_row_with_a_wrong_part_is_named(recordings: Path, tmp_path: Path, part: dict[str, Any]) -> None:
     (tmp_path / "list.jsonl").write_text(json.dumps({"audio": str(recordings / "a.wav"), **part}) + "\n")
     with pytest.raises(AsrError, match=rf'list\.jsonl:1: "{next(iter(part))}" must be'):
         transcribe_all([str(tmp_path / "list.jsonl")], settings(tmp_path / "out"), workers=1)
+
+
+@pytest.mark.parametrize("rows", ["jsonl", "parquet"])
+def test_any_name_is_a_row(recordings: Path, tmp_path: Path, rows: str) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in (b"no\xfftext.wav", b"\x1b[31mred\n.wav", "c1\x9b2J\u2028.wav".encode(), b"x" * 250 + b".wav"):
+        shutil.copy(recordings / "a.wav", os.fsencode(folder) + b"/" + name)
+    done = transcribe_all([str(folder)], settings(out, formats=("srt",)), parquet=rows == "parquet", workers=1)
+    assert (done.done, done.errors) == (4, 0)
+    if rows == "parquet":
+        import pyarrow.parquet
+
+        paths = pyarrow.parquet.read_table(out / "part-00000.parquet")["path"].to_pylist()
+    else:
+        lines = (out / "part-00000.jsonl").read_text().split("\n")[:-1]
+        assert all(line.isprintable() for line in lines)
+        paths = [json.loads(line)["path"] for line in lines]
+    names = [path.removeprefix(f"{folder}/") for path in paths]
+    assert names == ["\x1b[31mred\n.wav", "c1\x9b2J\u2028.wav", "no\\udcfftext.wav", "x" * 250 + ".wav"]
+    written = sorted(path.name for path in (out / "files").iterdir())
+    assert written == ["?[31mred .wav.srt", "c1?2J .wav.srt", "no?text.wav.srt", "x" * 230 + ".srt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("l.jsonl", b'{"audio": "a.wav"}\n\n[1,\n', "l.jsonl:3: not a manifest that can be read: Expecting value"),
+        ("l.jsonl", b"null\n", "l.jsonl:1: names no recording"),
+        ("l.jsonl", b"[" * 100_000, "l.jsonl: not a manifest that can be read: maximum recursion"),
+        ("l.txt", b"\xff\xfe", "l.txt: not a manifest that can be read: 'utf-8' codec"),
+        ("l.parquet", b"PAR1xxxxPAR1", "l.parquet: not a manifest that can be read: Parquet file size"),
+        ("l.jsonl", None, "l.jsonl: not a manifest that can be read: [Errno 95] a device"),
+    ],
+)
+def test_what_is_no_manifest_is_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is None:
+        (tmp_path / name).symlink_to("/dev/zero")
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(AsrError) as raised:
+        transcribe_all([str(tmp_path / name)], settings(tmp_path / "out"), workers=1)
+    assert str(raised.value).startswith(str(tmp_path / message))
+
+
+def test_manifest_at_an_address(recordings: Path, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "list.txt").write_text(f"{recordings / 'a.wav'}\r\n\r\n{recordings / 'b.flac'}")
+    table = {"label": [b"\xff"], "path": [str(recordings / "c.ogg")], "duration": [2.0]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "list.parquet")
+    found = plan.list_recordings([f"file://{tmp_path}/list.txt", f"file://{tmp_path}/list.parquet"], print)
+    assert [(Path(item.path).name, item.duration) for item in found] == [
+        ("a.wav", None),
+        ("b.flac", None),
+        ("c.ogg", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda line: "", lambda line: "5", lambda line: line + "\n[]", lambda line: line + '\n{"part": "00000"}'),
+        lambda line: line + '\n{"part": "../../00000", "recordings": []}',
+        lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": "../../a.wav"}]}',
+        lambda line: line + '\n{"part": "00000", "recordings": [{"path": 5, "name": "a.wav"}]}',
+        lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": "a", "other": 1}]}',
+    ],
+)
+def test_a_plan_of_somebody_else_is_one_line(tmp_path: Path, damage: Any) -> None:
+    store, recordings = Store(str(tmp_path)), [Recording("a.wav", "a.wav")]
+    plan.make_plan(store, recordings, {"model": "m"}, False)
+    first = (tmp_path / "plan.jsonl").read_text().splitlines()[0]
+    (tmp_path / "plan.jsonl").write_text(damage(first))
+    with pytest.raises(AsrError, match=r"plan\.jsonl: damaged \("):
+        plan.make_plan(store, recordings, {"model": "m"}, False)
+
+
+@pytest.mark.parametrize("content", [b"", b"5\n", b'{"error": null}\n{}\n', b"\xff"])
+def test_a_damaged_part_is_named(tmp_path: Path, content: bytes) -> None:
+    store, part = Store(str(tmp_path)), plan.Part("00000", (Recording("a.wav", "a.wav"),))
+    store.write("part-00000.jsonl", content)
+    store.write("errors/00000.jsonl", b"{}\n")
+    with pytest.raises(AsrError, match=r"part-00000\.jsonl: damaged \(.*\); remove it"):
+        run.Writer(store, "jsonl").begin([part], retry_errors=True)
+
+
+def test_what_a_killed_write_left_is_no_error(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("errors/00000.jsonl", b'{"path": "a.wav", "error": "b"}\n')
+    (tmp_path / "errors" / "00001.jsonl.partial").write_bytes(b'{"path"')
+    progress = run.Progress(1, 1.0)
+    run.Writer(store, "jsonl").finish(progress, {})
+    assert progress.errors_in_output == 1
+    assert (tmp_path / "errors.jsonl").read_bytes() == b'{"path": "a.wav", "error": "b"}\n'
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store_module, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(AsrError, match="No space left on device; make room"):
+        Store(str(tmp_path)).write("part-00000.jsonl", b"")
+
+
+@pytest.mark.parametrize("paths", [("", "out"), ("in", ""), ("out",)])
+def test_paths_without_a_name_are_wrong_usage(tmp_path: Path, paths: tuple[str, ...]) -> None:
+    ended = subprocess.run([*PROGRAM, "bulk", *paths], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_root_of_a_bucket_is_no_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install '.[bulk]'")
+    monkeypatch.chdir(tmp_path)
+    assert Store("s3://").path == "s3://"
+    assert not isinstance(Store("s3://").system, LocalFileSystem)
+    assert Store("/").root == "/"
 
 
 def test_rows_have_both_forms(carrier_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,13 +94,28 @@ def test_last_line_needs_no_newline(manifest: Path):
         ({"audio": "b.flac", "text": "b", "id": ""}, '"id" is empty; give it a value or leave it out'),
         (
             {"audio": "b.flac", "text": "b", "seconds": "2.5"},
-            '"seconds" must be a number above 0, found "2.5"; or',
+            '"seconds" must be a number above 0 and at most 1e+09, found "2.5"; or',
         ),
-        ({"audio": "b.flac", "text": "b", "seconds": True}, '"seconds" must be a number above 0, found true; or leave'),
-        ({"audio": "b.flac", "text": "b", "seconds": -1}, '"seconds" must be a number above 0, found -1; or leave'),
-        ({"audio": "b.flac", "text": "b", "seconds": 0}, '"seconds" must be a number above 0, found 0; or leave'),
-        ({"audio": "b.flac", "text": "b", "seconds": 10**400}, '"seconds" must be a number above 0, found 1000'),
-        ('{"audio": "b.flac", "text": "b", "seconds": NaN}', '"seconds" must be a number above 0, found NaN; or leave'),
+        (
+            {"audio": "b.flac", "text": "b", "seconds": True},
+            '"seconds" must be a number above 0 and at most 1e+09, found true; or leave',
+        ),
+        (
+            {"audio": "b.flac", "text": "b", "seconds": -1},
+            '"seconds" must be a number above 0 and at most 1e+09, found -1; or leave',
+        ),
+        (
+            {"audio": "b.flac", "text": "b", "seconds": 0},
+            '"seconds" must be a number above 0 and at most 1e+09, found 0; or leave',
+        ),
+        (
+            {"audio": "b.flac", "text": "b", "seconds": 10**400},
+            '"seconds" must be a number above 0 and at most 1e+09, found 1000',
+        ),
+        (
+            '{"audio": "b.flac", "text": "b", "seconds": NaN}',
+            '"seconds" must be a number above 0 and at most 1e+09, found NaN; or leave',
+        ),
         ('{"audio": "b.flac", "text": "\\ud800"}', '"text" holds half of a surrogate pair; write'),
         (GOOD, 'the id "a" is on line 1 too; give each line its own "id"'),
         ({"audio": "a.wav", "text": "b"}, 'the id "a" is on line 1 too; give each line its own "id"'),
@@ -150,7 +165,7 @@ def test_present_audio_passes_the_check(manifest: Path):
 @pytest.mark.parametrize("value", ["-0.1", "1.1", "true", '"high"', "NaN", "1e999"])
 def test_a_confidence_that_is_none_is_named(tmp_path: Path, value: str):
     (tmp_path / "a.jsonl").write_text(f'{{"audio": "a.wav", "text": "a", "confidence": {value}}}\n')
-    with pytest.raises(RecipeError, match=r'a\.jsonl:1: "confidence" must be from 0 to 1'):
+    with pytest.raises(RecipeError, match=r'a\.jsonl:1: "confidence" must be a number from 0 to 1'):
         read_manifest(tmp_path / "a.jsonl")
 
 

@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -174,6 +174,50 @@ def manifest(dice: random.Random, folder: Path) -> None:
     read_manifest(path, check_files=dice.random() < 0.3)
 
 
+@cache
+def parquet() -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"audio": f"{number}.wav", "offset": 1.0, "duration": 2.5, "other": "a" * number} for number in range(40)]
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content, row_group_size=16)
+    return content.getvalue()
+
+
+def bulk(dice: random.Random, folder: Path) -> None:
+    """Manifests of many recordings; the plan and a part of an output."""
+    from asr.bulk.plan import PLAN, Part, Recording, list_recordings, make_plan
+    from asr.bulk.run import Writer
+    from asr.bulk.store import Store
+
+    store, plain = Store(str(folder / "out")), [Recording("a.wav", "a.wav", 9, 1.5), Recording("b.wav", "b.wav")]
+    suffix = dice.choice((".jsonl", ".txt", ".parquet", PLAN, "part-00000.jsonl", "part-00000.parquet"))
+    if suffix.startswith("part"):
+        row = {"path": "a.wav", "text": "the cat", "words": [], "error": None}
+        content = json.dumps(row).encode() + b"\n" + json_text(dice, row) if suffix.endswith("l") else parquet()
+        store.write(suffix, content if dice.random() < 0.5 else damage(dice, content))
+        store.write("errors/00000.jsonl", b"{}\n")
+        Writer(store, suffix.rpartition(".")[2]).begin([Part("00000", tuple(plain))], retry_errors=True)
+    elif suffix == PLAN:
+        make_plan(store, plain, {"model": "m"}, share_long=False)
+        settings, *parts = map(json.loads, (store.read(PLAN) or b"").splitlines())
+        store.write(PLAN, json_text(dice, settings) + b"\n" + b"\n".join(json_text(dice, part) for part in parts))
+        for part in make_plan(store, plain, {"model": "m"}, share_long=False):
+            check_names(part.recordings)
+    else:
+        entry = {"audio": dice.choice(("a.wav", "s3://b/a.wav")), "offset": 1.0, "duration": 2.5, "text": "the cat"}
+        lines = b"\n".join(json_text(dice, entry) for _ in range(3)).replace(b"/etc/", b"etc/")  # reading that is right
+        (folder / f"list{suffix}").write_bytes(damage(dice, parquet()) if suffix == ".parquet" else lines)
+        check_names(list_recordings([str(folder / f"list{suffix}")], print))
+
+
+def check_names(recordings: Iterable[Any]) -> None:
+    for item in recordings:
+        if CONTROL.search(item.name) or ".." in Path(item.name).parts or Path(item.name).is_absolute():
+            raise BrokenPromise(f"a file outside of the output, or for a terminal: {item.name!r}")
+
+
 def run(dice: random.Random, folder: Path) -> None:
     """A run's folder, and its checkpoint."""
     from safetensors.numpy import save
@@ -274,6 +318,7 @@ HARNESSES: dict[str, Callable[[random.Random, Path], None]] = {
         arpa,
         recipe,
         manifest,
+        bulk,
         run,
         arguments,
         command_line,

@@ -8,6 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = {"audio": 60, "command_line": 60, "bundle": 100}  # the others are faster
+PACKAGES = {
+    "messages": ("starlette", "multipart", "uvicorn", "wyoming", "prometheus_client"),
+    "bulk": ("fsspec", "pyarrow"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +21,8 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", HARNESSES)
 def test_promises_are_kept(parent: Path, name: str) -> None:
-    if name == "messages":
-        for package in ("starlette", "multipart", "uvicorn", "wyoming", "prometheus_client"):
-            pytest.importorskip(package, reason="pip install 'recurrent-asr[serve]'")
+    for package in PACKAGES.get(name, ()):
+        pytest.importorskip(package, reason="pip install 'recurrent-asr[serve,bulk]'")
 
     @settings(
         max_examples=EXAMPLES.get(name, 200), derandomize=True, database=None, suppress_health_check=[*HealthCheck]
