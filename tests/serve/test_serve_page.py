@@ -129,9 +129,9 @@ def test_saved_subtitles_end_with_sentences(browser: Any, port: int, tmp_path: P
     cues = ["No. It was Dr. Smith of the U.S. Army.", "He paid $25 for it all, and he left.", "Did he come"]
     texts = " ".join(cues).split()
     words = [{"word": word, "conf": 0.9, "start": float(place), "end": place + 0.9} for place, word in enumerate(texts)]
-    final = json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})
+    finals = iter([json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})])
     with program(port), opened(browser, port) as page:
-        page.route_web_socket("**/vosk*", lambda socket: socket.on_message(lambda _: socket.send(final)))
+        page.route_web_socket("**/vosk*", lambda socket: socket.on_message(lambda _: [*map(socket.send, finals)]))
         page.click("#listen")
         page.wait_for_selector("#segments .word")
         with page.expect_download() as download:
