@@ -58,7 +58,7 @@ class TextRule:
 
 
 class CharacterTokenizer:
-    """One token a letter, `▁` between words; or one a phone, and another for it where a word begins: no token is `▁`."""
+    """One token a letter, `▁` between words; or one a phone, and another for it where a word begins."""
 
     model: bytes | None = None
 
