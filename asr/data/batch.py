@@ -84,35 +84,13 @@ def read_sources(
     return sources
 
 
-@dataclass
-class LeftOut:
-    """Counts of utterances that cannot be trained on, by reason."""
-
-    too_long: int = 0
-    too_short: int = 0  # for its text, or for any speech
-    no_text: int = 0
-    no_pronunciation: int = 0
-
-    def __str__(self) -> str:
-        reasons = {
-            "too long": self.too_long,
-            "too short for its text": self.too_short,
-            "without text": self.no_text,
-            "with words that cannot be pronounced": self.no_pronunciation,
-        }
-        return ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count) or "none"
-
-    def admits(self, samples: int, text: str, targets: list[int], max_seconds: float) -> bool:
-        """Whether an utterance of `samples` can be trained on; one that cannot is counted."""
-        length = output_lengths(torch.tensor([samples]))
-        if samples > max_seconds * SAMPLE_RATE:
-            self.too_long += 1
-        elif not text:
-            self.no_text += 1
-        elif not targets:
-            self.no_pronunciation += 1
-        elif samples < MIN_SECONDS * SAMPLE_RATE or not Targets.pad([targets]).fit(length):
-            self.too_short += 1
-        else:
-            return True
-        return False
+def unusable(samples: int, text: str, targets: list[int], max_seconds: float) -> str:
+    """Why an utterance of so many samples cannot be trained on; empty if it can."""
+    if samples > max_seconds * SAMPLE_RATE:
+        return "too long"
+    if not text:
+        return "without text"
+    if not targets:
+        return "with words that cannot be pronounced"
+    fits = Targets.pad([targets]).fit(output_lengths(torch.tensor([samples])))
+    return "" if fits and samples >= MIN_SECONDS * SAMPLE_RATE else "too short for its text"

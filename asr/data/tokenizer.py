@@ -58,31 +58,22 @@ class TextRule:
 
 
 class CharacterTokenizer:
-    """One token a letter; `▁` between words."""
+    """One token a letter, `▁` between words; or one a phone, and another for it where a word begins."""
 
     model: bytes | None = None
-    spelling: Spelling = "letters"
 
     def __init__(self, config: TokenizerConfig):
-        letters = sorted(set(config.alphabet) - {" "})
-        self.tokens = Tokens([BLANK, WORD_START, *letters])
-        self._ids = {symbol: i for i, symbol in enumerate(self.tokens.symbols)}
+        self.spelling = config.spelling
+        symbols = [WORD_START, *sorted(set(config.alphabet) - {" "})]
+        if self.spelling == "phones":
+            symbols = [*LETTERS, *(WORD_START + phone for phone in LETTERS)]
+        self.tokens = Tokens([BLANK, *symbols])
 
     def encode(self, text: str) -> list[int]:
-        return [self._ids[character] for character in text.replace(" ", WORD_START)]
-
-
-class PhoneTokenizer:
-    """One token a phone, and another for it at the start of a word, so that no frame is spent on a mark alone."""
-
-    model: bytes | None = None
-    spelling: Spelling = "phones"
-
-    def __init__(self) -> None:
-        self.tokens = Tokens([BLANK, *LETTERS, *(WORD_START + phone for phone in LETTERS)])
-
-    def encode(self, text: str) -> list[int]:
-        return [self.tokens.ids[piece] for word in text.split() for piece in self.tokens.pieces(word)]
+        pieces: Iterable[str] = text.replace(" ", WORD_START)
+        if self.spelling == "phones":
+            pieces = (piece for word in text.split() for piece in self.tokens.pieces(word))
+        return [self.tokens.ids[piece] for piece in pieces]
 
 
 class BpeTokenizer:
@@ -102,7 +93,7 @@ class BpeTokenizer:
         return ids
 
 
-Tokenizer = CharacterTokenizer | PhoneTokenizer | BpeTokenizer
+Tokenizer = CharacterTokenizer | BpeTokenizer
 
 
 def train_bpe(config: TokenizerConfig, texts: Iterable[str], section: str = "tokenizer") -> bytes:
@@ -145,10 +136,8 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], model: Path, s
 
 
 def _open_tokenizer(config: TokenizerConfig, model: Path) -> Tokenizer:
-    if config.kind == "characters":
+    if config.kind in ("characters", "phones"):
         return CharacterTokenizer(config)
-    if config.kind == "phones":
-        return PhoneTokenizer()
     with open_input(find_inside(model.parent, model.name) or model) as file:
         return BpeTokenizer(file.read(), config.spelling)
 

@@ -217,17 +217,12 @@ class Recognizer:
                 yield recognition
                 state, shown, told, seconds, looked = decoder.reset(), 0, 0, 0.0, 0.0
 
-    def log_probs(
-        self,
-        source: AudioFile | Samples | Excerpt,
-        sample_rate: int | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> np.ndarray:
+    def log_probs(self, source: AudioFile | Samples | Excerpt, sample_rate: int | None = None) -> np.ndarray:
         """CTC log-probabilities of a source: float32 (frames, tokens), natural log, all of it in memory.
 
         Raises AudioError, also when the source cannot be read to its end.
         """
-        return self.frames_and_seconds(source, sample_rate, on_progress)[0].log_probs
+        return self.frames_and_seconds(source, sample_rate)[0].log_probs
 
     def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, Level, AudioError | None]:
         """Of some of the windows of a recording, by their numbers, the model's output: for several processes.

@@ -6,6 +6,7 @@ after any number of its batches.
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.data.augment.batch import BatchAugment, change_speed, change_tempo
 from asr.data.augment.filters import changed_length
 from asr.data.augment.room import simulate
-from asr.data.batch import Batch, LeftOut, Targets
+from asr.data.batch import Batch, Targets, unusable
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry, read_manifest
 from asr.data.tokenizer import TextRule, Tokenizer, attention_tokenizer
@@ -70,14 +71,16 @@ Row = list[Part]
 
 def usable_utterances(
     corpus: AudioCorpus, tokenizer: Tokenizer, max_seconds: float = math.inf, chosen: Container[str] | None = None
-) -> tuple[list[CorpusUtterance], LeftOut]:
-    """Those of the chosen ids that can be trained on, and how many cannot; `corpus.problems` are in neither."""
-    usable, left_out = [], LeftOut()
+) -> tuple[list[CorpusUtterance], Counter[str]]:
+    """Those of the chosen ids that can be trained on, and how many cannot and why; without `corpus.problems`."""
+    usable, left_out = [], Counter[str]()
     for index, entry in enumerate(corpus.entries):
         if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
         samples, spelled = corpus.length(index), entry.spelled(tokenizer.spelling)
-        if left_out.admits(samples, entry.text, tokenizer.encode(spelled), max_seconds):
+        if reason := unusable(samples, entry.text, tokenizer.encode(spelled), max_seconds):
+            left_out[reason] += 1
+        else:
             usable.append(CorpusUtterance(index, entry.id, entry.text, spelled, entry.phones or "", samples))
     return usable, left_out
 
@@ -125,11 +128,12 @@ class CorpusData:
     ) -> tuple[AudioCorpus, list[CorpusUtterance]]:
         corpus = AudioCorpus(manifests, self.folder, self.say)
         usable, left_out = usable_utterances(corpus, self.tokenizer, max_seconds, chosen)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items())) or "none"
         if not usable:
-            raise RecipeError(f"no utterance of the {name} data can be used; left out: {left_out}")
+            raise RecipeError(f"no utterance of the {name} data can be used; left out: {reasons}")
         where = " in the GPU" if corpus.move_to(self.device) else ""
         hours = sum(row.samples for row in usable) / SAMPLE_RATE / 3600
-        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h{where}; left out: {left_out}")
+        self.say(f"{name}: {len(usable):,} utterances, {hours:.2f} h{where}; left out: {reasons}")
         return corpus, usable
 
     def _make_augment(self) -> BatchAugment:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_corpus import TEXTS, read_entries, write_audio, write_manifest
 
-from asr.data.batch import LeftOut, Targets
+from asr.data.batch import Targets, unusable
 from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry
 from asr.data.tokenizer import CharacterTokenizer, TextRule
@@ -21,20 +21,21 @@ def entries_of(*manifests: Path) -> list[Entry]:
     return read_entries(map(str, manifests), TextRule(CONFIG))
 
 
-def test_utterances_left_out_are_counted_by_reason():
-    left_out = LeftOut()
+def test_why_an_utterance_cannot_be_trained_on():
     samples = [("good", 16_000, "ab"), ("long", 81_600, "ab"), ("longer", 96_000, "")]
     samples += [("tight", 3_200, "babab")]  # five frames for five tokens
     samples += [("short", 3_200, "bbaab")]  # and two blanks more than there are frames
     samples += [("click", 800, "a"), ("breath", 16_000, "")]
-    usable = [name for name, length, text in samples if left_out.admits(length, text, TOKENIZER.encode(text), 5.0)]
-    assert usable == ["good", "tight"]
-    assert not left_out.admits(16_000, "39", [], 5.0)  # which has no phones
-    assert (left_out.too_long, left_out.too_short, left_out.no_text, left_out.no_pronunciation) == (2, 2, 1, 1)
-    assert str(left_out) == (
-        "2 too long, 2 too short for its text, 1 without text, 1 with words that cannot be pronounced"
-    )
-    assert str(LeftOut()) == "none"
+    assert {name: unusable(length, text, TOKENIZER.encode(text), 5.0) for name, length, text in samples} == {
+        "good": "",
+        "long": "too long",
+        "longer": "too long",
+        "tight": "",
+        "short": "too short for its text",
+        "click": "too short for its text",
+        "breath": "without text",
+    }
+    assert unusable(16_000, "39", [], 5.0) == "with words that cannot be pronounced"
 
 
 def test_targets_are_padded_and_know_their_lengths():

@@ -13,7 +13,6 @@ from asr.data.config import TokenizerConfig
 from asr.data.tokenizer import (
     BpeTokenizer,
     CharacterTokenizer,
-    PhoneTokenizer,
     TextRule,
     Tokenizer,
     make_tokenizer,
@@ -68,7 +67,7 @@ def test_bpe_spells_what_was_encoded_also_words_it_was_not_trained_on(bpe: BpeTo
 @given(words=st.lists(st.text(LETTERS, min_size=1, max_size=8), max_size=6))
 @settings(deadline=None)
 def test_phones_spell_what_was_encoded_and_no_token_is_a_mark_alone(words: list[str]):
-    tokenizer = PhoneTokenizer()
+    tokenizer = CharacterTokenizer(TokenizerConfig(kind="phones"))
     round_trip(tokenizer, words)
     ids = tokenizer.encode(" ".join(words))
     assert len(ids) == sum(map(len, words))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +129,9 @@ def test_saved_subtitles_end_with_sentences(browser: Any, port: int, tmp_path: P
     cues = ["No. It was Dr. Smith of the U.S. Army.", "He paid $25 for it all, and he left.", "Did he come"]
     texts = " ".join(cues).split()
     words = [{"word": word, "conf": 0.9, "start": float(place), "end": place + 0.9} for place, word in enumerate(texts)]
-    final = json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})
+    finals = iter([json.dumps({"result": words, "text": " ".join(texts), "utterance": 0})])
     with program(port), opened(browser, port) as page:
-        answers = chain([final], repeat('{"partial": "", "stable": ""}'))  # the page stands still while it is clicked
-
-        def answer(socket: Any) -> None:
-            socket.on_message(lambda message: isinstance(message, bytes) and socket.send(next(answers)))
-
-        page.route_web_socket("**/vosk*", answer)
+        page.route_web_socket("**/vosk*", lambda socket: socket.on_message(lambda _: [*map(socket.send, finals)]))
         page.click("#listen")
         page.wait_for_selector("#segments .word")
         with page.expect_download() as download:

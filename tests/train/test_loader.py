@@ -326,8 +326,8 @@ def test_what_cannot_be_trained_on_is_counted(recipe: AcousticRecipe, tmp_path: 
     corpus = AudioCorpus([(str(manifest), read_manifest(manifest))], tmp_path / "audio")
     usable, left_out = usable_utterances(corpus, CharacterTokenizer(recipe.tokenizer), 2.0)
     assert [row.id for row in usable] == ["fine"]
-    counted = left_out.too_long, left_out.too_short, left_out.no_text
-    assert counted == (1, 1, 1)  # a recording without samples is unreadable, and was said to be
+    # A recording without samples is unreadable, and was said to be.
+    assert left_out == {"too long": 1, "too short for its text": 1, "without text": 1}
 
 
 def test_a_damaged_recording_of_noise_is_a_line(recipe: AcousticRecipe, tmp_path: Path):

@@ -22,7 +22,7 @@ from asr.train.language import LanguageTask
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
 from asr.train.report.card import digest, render
-from asr.train.runs import RECIPE
+from asr.train.runs import MEASURES, RECIPE
 from asr.train.tagging import TaggingTask
 from asr.train.task import best_epoch
 
@@ -45,7 +45,8 @@ def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
     recognizer = Recognizer(bundle, "greedy")
     return _write(
         run,
-        ("dev_wer", "dev WER, greedy", AcousticTask.unit),
+        "dev WER, greedy",
+        AcousticTask.unit,
         rates=measured.rates,
         breakdown={
             "speaker": speakers[:SPEAKERS],
@@ -58,17 +59,16 @@ def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
 
 
 def write_language_page(run: Trained, perplexities: Mapping[str, Perplexity], bundle: Path) -> Path:
-    drawn = ("dev_perplexity", "dev perplexity per word", LanguageTask.unit)
-    return _write(run, drawn, perplexities=perplexities)
+    return _write(run, "dev perplexity per word", LanguageTask.unit, perplexities=perplexities)
 
 
 def write_tagger_page(run: Trained, scores: Mapping[str, Mapping[str, float]], bundle: Path) -> Path:
-    return _write(run, ("dev_error", "1 − dev F1", TaggingTask.unit), scores=scores)
+    return _write(run, "1 − dev F1", TaggingTask.unit, scores=scores)
 
 
-def _write(run: Trained, drawn: tuple[str, str, str], **parts: Any) -> Path:
-    """The parts of every page, and those of one kind of model. drawn: the last arguments of `plots.curves`."""
-    recipe, curve = run.recipe, run.curve
+def _write(run: Trained, label: str, unit: str, **parts: Any) -> Path:
+    """The parts of every page, and those of one kind of model. label: of the measure, unit: of the speed."""
+    recipe, curve, measure = run.recipe, run.curve, MEASURES[run.recipe.kind]
     dev = recipe.data.dev if isinstance(recipe.data.dev, list) else [recipe.data.dev]
     roles = [("train", path) for path in recipe.data.train] + [("dev", path) for path in dev]
     with replacing(recipe.folder / PAGE) as part:
@@ -77,10 +77,10 @@ def _write(run: Trained, drawn: tuple[str, str, str], **parts: Any) -> Path:
             part,
             **vars(run),
             best=best_epoch(curve).epoch,
-            picture=plots.curves(curve, plots.read_steps(recipe.folder), *drawn),
-            measure=drawn[0],
-            label=drawn[1],
-            unit=drawn[-1],
+            picture=plots.curves(curve, plots.read_steps(recipe.folder), measure, label, unit),
+            measure=measure,
+            label=label,
+            unit=unit,
             versions={name: _version(name) for name in PACKAGES},
             data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
