@@ -101,8 +101,10 @@ def transcribe_all(
         for job, rows in run(settings, workers, (job for job in jobs if job.part not in writer.written)):
             if job.part in writer.written:  # a piece of a recording of which another one failed
                 continue
-            for recording, row in zip(job.recordings, rows, strict=False):
-                _count(progress, recording, row, on_error)
+            for row in rows:
+                _count(progress, row, on_error)
+            of_all = 1.0 if not job.pieces else 0.5 if job.piece is None else 0.5 / job.pieces  # of a long recording
+            progress.weight += of_all * sum(map(_weight, job.recordings))
             writer.add(job.part, job.recordings, rows)
             on_progress(progress)
     store.remove(PIECES)
@@ -127,10 +129,9 @@ def _weight(recording: Recording) -> float:
     return recording.duration or recording.seconds or recording.size / BYTES_PER_SECOND or 1.0
 
 
-def _count(progress: Progress, recording: Recording, row: Row, on_error: Callable[[object], object]) -> None:
+def _count(progress: Progress, row: Row, on_error: Callable[[object], object]) -> None:
     progress.done += 1
     progress.seconds += row["duration"]
-    progress.weight += _weight(recording)
     if row["error"]:
         progress.errors += 1
         on_error(row["error"])

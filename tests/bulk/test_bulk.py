@@ -148,9 +148,15 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[: len(long) * 2 * 2 // 3])
     out = tmp_path / "out"
     sources = [str(tmp_path / name) for name in ("short.flac", "long.flac", "cut.wav")]
-    done = transcribe_all(sources, settings(out), workers=3)
+    weights = list[float]()
+    done = transcribe_all(
+        sources, settings(out), workers=3, on_progress=lambda progress: weights.append(progress.weight)
+    )
     found = rows(out)
     assert done.done == 3
+    assert len(weights) == 10  # also after each of 3 pieces
+    assert weights == sorted({*weights})
+    assert weights[-1] == pytest.approx(done.all_seconds)
     assert (out / "plan.jsonl").read_text().count('"part"') == 3
     expected = recognizer.transcribe(sources[1])
     row = found[sources[1]]
