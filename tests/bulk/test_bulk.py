@@ -452,6 +452,17 @@ def test_thousands_of_tiny_files(tmp_path: Path, carrier_bundle: Path) -> None:
     assert len(results(tmp_path / "out")) == 25
 
 
+def test_few_recordings_are_for_all_workers() -> None:
+    def jobs(recordings: int, workers: int) -> list[int]:
+        part = plan.Part("00000", tuple(Recording(f"{number}.wav", "a") for number in range(recordings)))
+        return [len(job.recordings) for job in run.make_jobs([part], workers, False)[1]]
+
+    assert jobs(16, 16) == [1] * 16
+    assert jobs(40, 4) == [2] * 20
+    assert jobs(200, 2) == [16] * 12 + [8]
+    assert jobs(3, 1) == [1] * 3
+
+
 def test_names_stay_inside_the_output(tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path / "outside.flac")
     (tmp_path / "a" / "b").mkdir(parents=True)
