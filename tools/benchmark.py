@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
@@ -105,8 +106,21 @@ def offline(manifest: Path | None, model: str) -> None:
             print(f"{name} {spread(walls)} s", end="; " if cores is one_core else ".\n", flush=True)
 
 
-def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool) -> None:
-    """`asr bulk` on every core beside `asr transcribe` on one, and beside `xargs -P` where that is installed."""
+WHISPER = """
+import sys
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+model, cores, *paths = sys.argv[1:]
+whisper = BatchedInferencePipeline(WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=int(cores)))
+for path in paths:
+    list(whisper.transcribe(path, language="en", batch_size=8)[0])
+"""
+
+
+def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool, whisper: str) -> None:
+    """`asr bulk` on every core beside `asr transcribe` on one, `xargs -P` and faster-whisper where these are installed.
+
+    Then what starting costs, and a table of hours a day and their price.
+    """
     sources, every_core = recordings(manifest), os.sched_getaffinity(0)
     cores, program = len(every_core), [sys.executable, "-c", "from asr.cli.main import main; main()"]
     print(f"{machine()}\n\n| recordings | command | wall seconds | times real time | of {cores} × one core |")
@@ -132,6 +146,10 @@ def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool) -> 
             if cluster:
                 ray = [*program, "bulk", str(folder), f"{folder}-ray", "--cluster", "local"]
                 commands["asr bulk --cluster local"] = (ray, cores)
+            if find_spec("faster_whisper"):
+                paths = [str(path) for path in sorted(folder.iterdir())]
+                title = f"faster-whisper, {whisper}, int8, batches of 8"
+                commands[title] = ([sys.executable, "-c", WHISPER, whisper, str(cores), *paths], cores)
             alone = 0.0
             for title, (command, used) in commands.items():
                 wall, _ = run(command, every_core if used > 1 else {min(every_core)})
@@ -142,6 +160,15 @@ def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool) -> 
                 print(
                     f"| {count} of {length:.0f} s | {title} | {wall:.1f} | {speed:.0f} | {share_of_cores} |", flush=True
                 )
+        if not find_spec("faster_whisper"):
+            print("\nfaster-whisper is not installed: no row beside it (pip install faster-whisper)")
+        for more in ((), ("--cluster", "local")) if cluster else ((),):
+            one = [*program, "bulk", str(folder / "0.wav"), f"{folder}-one", *more]
+            walls = []
+            for _ in range(REPEATS if not more else 1):
+                shutil.rmtree(f"{folder}-one", ignore_errors=True)
+                walls.append(run(one, every_core)[0])
+            print(f"\n`asr bulk {' '.join(more)}` of one recording of {SHORT_SECONDS} s: {spread(walls)} s")
     print(
         f"\n| cores | hours of audio a day | cost of 1,000 hours at ${price} per core and hour |\n| --- | --- | --- |"
     )
@@ -172,7 +199,8 @@ def main() -> None:
     serve_parser.add_argument("--seconds", type=float, default=60.0, help="of each row")
     bulk_parser = commands.add_parser("bulk")
     bulk_parser.add_argument("--manifest", type=Path)
-    bulk_parser.add_argument("--seconds", type=float, default=3600.0, help="of audio for each row")
+    bulk_parser.add_argument("--seconds", type=float, default=14400.0, help="of audio for each row")
+    bulk_parser.add_argument("--whisper", default="tiny.en", help="model of faster-whisper: a name or a folder")
     bulk_parser.add_argument("--price", type=float, default=0.04, help="dollars for a core and an hour")
     bulk_parser.add_argument("--cluster", action="store_true", help="also by Ray")
     decoding_parser = commands.add_parser("decoding")
@@ -194,7 +222,7 @@ def main() -> None:
         print(f"{machine()}; {arguments.model}\n")
         streaming(recordings(arguments.manifest)[:RECORDINGS], arguments.model, arguments.offline_model)
     elif arguments.command == "bulk":
-        bulk(arguments.manifest, arguments.seconds, arguments.price, arguments.cluster)
+        bulk(arguments.manifest, arguments.seconds, arguments.price, arguments.cluster, arguments.whisper)
     elif arguments.command == "serve":
         print(f"{machine()}; real time, chunks of {1000 * CHUNK_SECONDS:.0f} ms\n")
         sources = recordings(arguments.manifest)

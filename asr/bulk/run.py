@@ -44,7 +44,7 @@ class Progress:
     @property
     def left(self) -> float | None:
         """Seconds of time, by the share that is done."""
-        return self.elapsed * (self.all_seconds / self.weight - 1) if self.weight else None
+        return max(0.0, self.elapsed * (self.all_seconds / self.weight - 1)) if self.weight else None
 
     def __str__(self) -> str:
         left = "" if self.left is None else f", {_time(self.left)} left"
@@ -91,7 +91,7 @@ def transcribe_all(
     share_long = workers > 1 and not bundle.config.streaming
     writer = Writer(store, suffix)
     parts = writer.begin(make_plan(store, recordings, described, share_long), retry_errors)
-    pieces, others = make_jobs(parts, workers if share_long else 1)
+    pieces, others = make_jobs(parts, workers, share_long)
     todo = [recording for part in parts for recording in part.recordings]
     progress = Progress(len(todo), sum(map(_weight, todo)))
     if todo:
@@ -101,8 +101,10 @@ def transcribe_all(
         for job, rows in run(settings, workers, (job for job in jobs if job.part not in writer.written)):
             if job.part in writer.written:  # a piece of a recording of which another one failed
                 continue
-            for recording, row in zip(job.recordings, rows, strict=False):
-                _count(progress, recording, row, on_error)
+            for row in rows:
+                _count(progress, row, on_error)
+            of_all = 1.0 if not job.pieces else 0.5 if job.piece is None else 0.5 / job.pieces  # of a long recording
+            progress.weight += of_all * sum(map(_weight, job.recordings))
             writer.add(job.part, job.recordings, rows)
             on_progress(progress)
     store.remove(PIECES)
@@ -110,16 +112,18 @@ def transcribe_all(
     return progress
 
 
-def make_jobs(parts: Iterable[Part], sharing: int) -> tuple[list[Job], list[Job]]:
-    """The jobs of parts: pieces of long recordings, each for up to `sharing` processes, and those to run after them."""
+def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[list[Job], list[Job]]:
+    """The jobs of parts: pieces of long recordings, if these are shared, and those to run after them."""
     pieces, decoding, others = list[Job](), list[Job](), list[Job]()
+    recordings = sum(len(part.recordings) for part in parts)
+    together = min(JOB_RECORDINGS, max(1, recordings // (4 * workers)))  # few: every worker gets some
     for part in parts:
-        if part.long and sharing > 1:
-            shared, last = cut(part.name, part.recordings[0], sharing)
+        if part.long and share_long:
+            shared, last = cut(part.name, part.recordings[0], workers)
             pieces += shared
             decoding.append(last)
         else:
-            others += _group(part.name, part.recordings)
+            others += _group(part.name, part.recordings, together)
     return pieces, decoding + others  # one process decodes a long recording: not at the very end
 
 
@@ -127,20 +131,19 @@ def _weight(recording: Recording) -> float:
     return recording.duration or recording.seconds or recording.size / BYTES_PER_SECOND or 1.0
 
 
-def _count(progress: Progress, recording: Recording, row: Row, on_error: Callable[[object], object]) -> None:
+def _count(progress: Progress, row: Row, on_error: Callable[[object], object]) -> None:
     progress.done += 1
     progress.seconds += row["duration"]
-    progress.weight += _weight(recording)
     if row["error"]:
         progress.errors += 1
         on_error(row["error"])
 
 
-def _group(part: str, recordings: Sequence[Recording]) -> Iterator[Job]:
+def _group(part: str, recordings: Sequence[Recording], together: int) -> Iterator[Job]:
     group: list[Recording] = []
     for recording in recordings:
         full = sum(item.size for item in group) + recording.size > JOB_BYTES
-        if group and (full or len(group) == JOB_RECORDINGS or is_url(recording.path)):
+        if group and (full or len(group) == together or is_url(recording.path)):
             yield Job(part, tuple(group))
             group = []
         group.append(recording)

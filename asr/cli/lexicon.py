@@ -135,6 +135,8 @@ def spell(
     if not found:
         found, source = [*filter(None, [Pronouncer.load(g2p).spell(pronunciation)])], "rules"
     if not found:
-        raise AsrError(f"cannot be spelled: {arpabet(pronunciation)}; no phone of it is in the dictionary of {g2p}")
+        raise AsrError(
+            f"cannot be spelled: {arpabet(pronunciation)}; too long, or no phone is in the dictionary of {g2p}"
+        )
     for word in found:
         print(f"{word}\t{arpabet(pronunciation)}  # {source}")

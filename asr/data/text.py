@@ -24,6 +24,7 @@ ABBREVIATION = re.compile(
     r"\b(?:dr|st|prof|rev|gen|col|capt|lt|sgt|jr|sr|vs|etc|ca|c|cf|viz|vol|inc|ltd|e\.\s?g|i\.\s?e)\.", re.IGNORECASE
 )
 CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
+READ_NUMBER = re.compile(r"(?<!\d)\d{1,12}(?!\d)|\d")  # a longer one, which some languages cannot say, digit by digit
 PRICE = re.compile(r"([$£€])(\d[\d,]*)(?:\.(\d\d))?")
 # As they are usually read before a name.
 EXPANDED = {
@@ -76,7 +77,7 @@ def read_aloud(word: str, language: str = "en") -> str:
         unit, part = CURRENCIES[price[1]]
         counts = [(price[2].replace(",", ""), unit), (price[3] or "", part)]
         read = [
-            f"{count} {'pence' if name == 'penny' else name + 's' * (int(count) != 1)}"
+            f"{count} {'pence' if name == 'penny' else name + 's' * (count.lstrip('0') != '1')}"
             for count, name in counts
             if count
         ]
@@ -91,7 +92,7 @@ def _digits_read(text: str, language: str) -> str:
         engine = RbnfEngine.for_language(language)
     except ValueError:  # a language without such rules
         return text
-    return re.sub(r"\d+", lambda match: f" {engine.format_number(int(match[0])).text} ", text)
+    return READ_NUMBER.sub(lambda match: f" {engine.format_number(int(match[0])).text} ", text)
 
 
 def without_noises(transcript: str) -> str:

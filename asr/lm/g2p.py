@@ -26,7 +26,7 @@ ORDER = 6  # pairs in the longest n-grams; 8 are no better
 THRESHOLD = 1e-7  # of pruning: half of the n-grams go, 0.2 % more words are wrong
 BEAM_WIDTH = 16
 BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
-LONGEST = 200  # letters of a word
+LONGEST = 200  # letters or phones of a word
 SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
 CACHED = 1 << 16  # results of `_successors`: words have beginnings in common
 CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter by letter, as "dvd"
@@ -88,7 +88,9 @@ class Pronouncer:
         return [*dict.fromkeys(found)][:n]
 
     def spell(self, pronunciation: str) -> str:
-        """The likeliest spelling of a pronunciation."""
+        """The likeliest spelling of a pronunciation; empty if it has no phone that is known, or more than 200."""
+        if len(pronunciation) > LONGEST:
+            return ""
         return next(iter(self._search(pronunciation, True)), "")
 
     def _search(self, source: str, spelling: bool) -> list[str]:

@@ -103,6 +103,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors whose names begin so, and the progress. RecipeError if it cannot be read."""
+    if path.exists() and not path.is_file():  # of a pipe safetensors would wait for the end
+        raise RecipeError(f"{path}: not a file; name a checkpoint")
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])

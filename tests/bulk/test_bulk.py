@@ -148,9 +148,15 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[: len(long) * 2 * 2 // 3])
     out = tmp_path / "out"
     sources = [str(tmp_path / name) for name in ("short.flac", "long.flac", "cut.wav")]
-    done = transcribe_all(sources, settings(out), workers=3)
+    weights = list[float]()
+    done = transcribe_all(
+        sources, settings(out), workers=3, on_progress=lambda progress: weights.append(progress.weight)
+    )
     found = rows(out)
     assert done.done == 3
+    assert len(weights) == 10  # also after each of 3 pieces
+    assert weights == sorted({*weights})
+    assert weights[-1] == pytest.approx(done.all_seconds)
     assert (out / "plan.jsonl").read_text().count('"part"') == 3
     expected = recognizer.transcribe(sources[1])
     row = found[sources[1]]
@@ -444,6 +450,17 @@ def test_thousands_of_tiny_files(tmp_path: Path, carrier_bundle: Path) -> None:
     assert (done.done, done.errors) == (5000, 0)
     assert len(rows(tmp_path / "out")) == 5000
     assert len(results(tmp_path / "out")) == 25
+
+
+def test_few_recordings_are_for_all_workers() -> None:
+    def jobs(recordings: int, workers: int) -> list[int]:
+        part = plan.Part("00000", tuple(Recording(f"{number}.wav", "a") for number in range(recordings)))
+        return [len(job.recordings) for job in run.make_jobs([part], workers, False)[1]]
+
+    assert jobs(16, 16) == [1] * 16
+    assert jobs(40, 4) == [2] * 20
+    assert jobs(200, 2) == [16] * 12 + [8]
+    assert jobs(3, 1) == [1] * 3
 
 
 def test_names_stay_inside_the_output(tmp_path: Path) -> None:

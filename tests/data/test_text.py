@@ -70,3 +70,14 @@ def test_a_language_is_a_code():
 
 def test_digits_stay_in_a_language_without_rules_for_them() -> None:
     assert read_aloud("5", "qaa") == "5"
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ja", "km", "zh"])
+def test_numbers_of_any_length_are_read(language: str):
+    """Some languages have no words for 10¹⁶, and Python makes no number of 5,000 digits."""
+    for digits in (12, 13, 17, 18, 30, 5000):
+        assert read_aloud("9" * digits, language)
+        assert read_aloud(f"${'9' * digits}", language)
+    assert read_aloud("9" * 30) == " ".join(["nine"] * 30)
+    assert read_aloud("$1") == "one dollar"
+    assert read_aloud("$01.01") == "one dollar one cent"

@@ -82,6 +82,7 @@ def test_what_the_dictionary_did_not_have_is_passed_over(toy: Pronouncer) -> Non
     assert toy.say("p7an") == toy.say("p-an") != ""
     assert toy.say("日本") == toy.say("") == toy.spell("") == toy.spell("Z") == ""
     assert toy.say_all("日本", 5) == []
+    assert toy.say("f" * 5000) == toy.spell("f" * 5000) == ""
 
 
 def test_saved_rules_say_the_same(toy: Pronouncer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: everything comes back, a crash leaves the old one, a wrong one is one clear line."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,13 @@ def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_else(path: Pat
 def test_a_truncated_checkpoint_cannot_be_read(path: Path, kept: int):
     path.write_bytes(path.read_bytes()[:kept])
     assert "cannot read the checkpoint" in one_line(path, make()[0])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str):
+    path = tmp_path / "last.safetensors"
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](path)
+    assert one_line(path, make()[0]) == f"{path}: not a file; name a checkpoint"
 
 
 def test_a_file_of_something_else_cannot_be_read(path: Path):
