@@ -6,16 +6,16 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from asr.audio.headers import count, is_cut_short
-from asr.audio.probe import SELF_CONTAINED, Container, probe
+from asr.audio.headers import find, is_cut_short, joints
+from asr.audio.probe import LATEST_START, SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
 from asr.files import stand_in, temporary_file
@@ -24,11 +24,12 @@ TRUNCATION = 0.25  # seconds that may be missing before a file counts as truncat
 MAX_ALLOCATION = 1 << 28  # bytes that ffmpeg may ask for at once; it would otherwise grant 2 GB to any header
 DECODE_VALUES = 65536  # samples × channels decoded at a time, so that no header can ask for much memory
 # Gaps between timestamps are filled with silence, so that the container's clock is kept. Timestamps that go back are of
-# joined recordings: those behind them are moved, or they would be dropped. (Those of joined ogg files are in disorder.)
+# joined recordings, and gaps longer than the whole are damage: what is behind them follows what was before.
 CLOCK = (
-    "asetpts='st(0,ld(0)+if(lt(PTS+ld(0),PREV_OUTPTS),PREV_OUTPTS+NB_SAMPLES/SR/TB-PTS-ld(0),0));PTS+ld(0)',"
-    "aresample=async=1"
+    "asetpts='st(0,ld(0)+if(lte(PTS+ld(0),PREV_OUTPTS)+gt(PTS+ld(0),ld(1)+{longest}/TB),ld(1)-PTS-ld(0),0));"
+    "st(1,PTS+ld(0)+NB_SAMPLES/SR/TB);PTS+ld(0)',aresample=async=1"
 )
+MOST_PARTS = 200  # files put together
 MP4_BEGINNINGS = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
 DAMAGE = re.compile(
     "partial file|ended prematurely|truncated|Error while decoding|Error submitting packet|CRC error|CRC mismatch"
@@ -52,10 +53,6 @@ def ffmpeg_frames(
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError(f"{name}: not readable by libsndfile ({reason}); if it is audio, install ffmpeg to read it")
-    # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
-    # An au stream is a 24-byte header with the rate and the channels, then big-endian float32.
-    command = [program, "-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION), *_format_options(path)]
-    command += [*SELF_CONTAINED, "-i", f"file:{path}"]
     found = probe(path)
     if found is not None:
         if track is None and len(found.tracks) > 1:
@@ -65,9 +62,12 @@ def ffmpeg_frames(
             raise AudioError(f"{name}: has no audio track")
         if track > len(found.tracks):
             raise AudioError(f"{name}: has no audio track {track}; {list_tracks(found)}")
-    if found is None or found.format != "ogg":
-        command += ["-af", CLOCK]
-    command += ["-map", f"0:a:{(track or 1) - 1}", "-c:a", "pcm_f32be", "-f", "au", "-"]
+    chosen = found.tracks[track - 1] if found is not None and track else None
+    starts = joints(path)
+    if len(starts) > MOST_PARTS:
+        raise AudioError(f"{name}: more than {MOST_PARTS} recordings put together; split the file")
+    longest = (found and found.seconds) or LATEST_START
+    command = [program, *_options(path, starts, (track or 1) - 1, chosen.channels if chosen else 1, longest)]
     with temporary_file() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
         assert process.stdout is not None
@@ -84,10 +84,9 @@ def ffmpeg_frames(
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
             check_format(rate, channels, name)
-            chosen = found.tracks[track - 1] if found is not None and track else None
-            start, seconds = (chosen.start, chosen.seconds) if chosen else (0.0, None)
+            seconds = chosen.seconds if chosen and len(starts) == 1 else None
             frames = _frames(process, messages, rate, channels, path, name, seconds)
-            yield rate, chain(_silence(start, rate, channels), frames)
+            yield rate, chain(_silence(chosen.start if chosen else 0.0, rate, channels), frames)
         finally:  # also when the consumer stops early
             process.kill()
             process.stdout.close()
@@ -121,19 +120,36 @@ def list_tracks(container: Container) -> str:
 def _is_joined(path: Path, messages: IO[bytes]) -> bool:
     """Whether all that ffmpeg could not decode are tags and headers inside of mp3 or ogg files put together."""
     messages.seek(0)
-    failures = messages.read().count(b"Error while decoding")
+    failures = len(DAMAGE.findall(messages.read().decode(errors="replace")))
     with path.open("rb") as file:
         tags = JOINTS.get(file.read(3))
-    return tags is not None and tags[1] * (count(path, tags[0]) - 1) >= failures
+    return tags is not None and tags[1] * (len(find(path, tags[0])) - 1) >= failures
 
 
-def _format_options(path: Path) -> list[str]:
-    """A wav is read to its end whatever length its header says: libsndfile has refused those with a right one."""
+def _options(path: Path, starts: Sequence[int], track: int, channels: int, longest: float) -> list[str]:
+    """For ffmpeg, to write an au stream: a 24-byte header with rate and channels, then big-endian float32.
+
+    starts: of the recordings that the file was put together from. track: of the audio tracks, from 0. channels: to
+    which several parts are brought. longest: seconds that a gap may have.
+    """
     with path.open("rb") as file:
         head = file.read(12)
-    if head[:4] == b"wvpk":
-        return ["-err_detect", "crccheck"]
-    return ["-f", "wav", "-ignore_length", "1"] if re.match(rb"(RIFF|RF64)....WAVE", head, re.S) else []
+    # A wav is read to its end whatever length its header says: libsndfile has refused those with a right one.
+    form = ["-f", "wav", "-ignore_length", "1"] if re.match(rb"(RIFF|RF64)....WAVE", head, re.S) else []
+    form += ["-err_detect", "crccheck"] if head[:4] in (b"wvpk", b"TTA1") else []
+    ranges = pairwise([*starts, path.stat().st_size])
+    urls = [f"subfile,,start,{start},end,{end},,:file:{path}" for start, end in ranges]
+    options = ["-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION)]
+    for url in urls if len(urls) > 1 else [f"file:{path}"]:
+        # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
+        options += [*form, *SELF_CONTAINED, "-i", url]
+    in_disorder = head[:4] == b"OggS" and find(path, b"OggS\0\2")[-1:] > find(path, b"OggS\0[^\2]")[:1]  # joined
+    clock = "anull" if in_disorder else CLOCK.format(longest=longest)
+    layout = f"aformat=channel_layouts={channels}c"
+    parts = [f"[{number}:a:{track}]{clock},{layout}[part{number}];" for number in range(len(urls))]
+    joined = "".join([*parts, *(f"[part{number}]" for number in range(len(parts))), f"concat=n={len(parts)}:v=0:a=1"])
+    options += ["-filter_complex", joined] if len(parts) > 1 else ["-af", clock, "-map", f"0:a:{track}"]
+    return [*options, "-c:a", "pcm_f32be", "-f", "au", "-"]
 
 
 def _silence(seconds: float, rate: int, channels: int) -> Iterator[np.ndarray]:

@@ -3,32 +3,86 @@
 import mmap
 import re
 import struct
+import zlib
 from collections.abc import Iterator
+from itertools import count, islice, pairwise
 from pathlib import Path
+from statistics import median
 from typing import IO
 
 import soundfile
 
-NEXT_STREAM = {"OGG": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}  # how another recording begins in a file
+NEXT_FLAC = b"fLaC\0\0\0\x22"  # how another recording begins in a file
 UNDECLARED_BYTES = 4096  # in an mp3 beyond what its header declares: more is another mp3, less a tag
 PACKET = 188  # bytes of a packet of a transport stream, each of which begins with G
 PAGE_BYTES = 65_307  # most of a page of ogg
+PAGE_HEADER = 27  # bytes; lengths follow, and what is so long
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+PACK = b"\0\0\1\xba"  # begins a pack of a program stream
+TAIL_BYTES = 2**17  # in which a pack, and many frames of audio, begin and end
+# How another recording begins in a file whose first one alone decoders read, by the first or next bytes of the file.
+INITIAL = re.escape(bytes(byte for byte in range(256) if byte & 8))  # of the flags of a block of WavPack
+RESTARTS = {
+    b"RIFF": rb"RIFF....WAVE",
+    b"RF64": rb"RF64....WAVE",
+    b"FORM": rb"FORM....AIF[FC]",
+    b"caff": rb"caff\0\x01\0\0desc",
+    b".snd": rb"\.snd\0\0\0",
+    b"ftyp": rb"\0\0\0.ftyp[ -~]{4}\0",
+    b"wvpk": rb"wvpk.{12}\0{4}(?!\0{4}).{5}[%s]" % INITIAL,
+    b"TTA1": rb"TTA1[\x01\x02]\0",
+    b"FLV\1": rb"FLV\x01[\x01\x04\x05]\0\0\0\t\0{4}",
+    b"0&\xb2u": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",  # ASF
+}
 MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this busy
 
 
 def length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:
     """Whether libsndfile will read the file to its end: it stops at the length that it took from the header."""
-    if sound.format in NEXT_STREAM:
-        return sound.frames > 0 and count(path, NEXT_STREAM[sound.format]) < 2  # not several files put together
+    if sound.format == "FLAC":
+        return sound.frames > 0 and len(find(path, NEXT_FLAC)) < 2  # not several files put together
+    if sound.format == "OGG":  # of which libsndfile leaves out damaged pages, where ffmpeg keeps the time
+        return sound.frames > 0 and _is_one_whole_ogg(path)
     if sound.format in ("WAV", "WAVEX", "RF64", "AU"):  # which ffmpeg reads to their end
         return sound.frames > 0 and not has_more_audio(path)
-    return sound.frames > 0 if sound.format != "MP3" else _mp3_length_is_known(sound, path)
+    if sound.format == "MP3":
+        return _mp3_length_is_known(sound, path)
+    return sound.frames > 0 and len(joints(path)) == 1
 
 
-def count(path: Path, pattern: bytes) -> int:
-    """How often a regular expression is found in a file that is not empty."""
+def find(path: Path, pattern: bytes) -> list[int]:
+    """Where matches of a regular expression begin in a file that is not empty; if it is hostile, the first of them."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return sum(1 for _ in re.finditer(pattern, content))
+        return [match.start() for match in islice(re.finditer(pattern, content, re.S), MOST_BLOCKS)]
+
+
+def joints(path: Path) -> list[int]:
+    """Where the recordings begin that a file was put together from, if decoders read the first one only; else [0]."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    pattern = RESTARTS.get(head[:4]) or RESTARTS.get(head[4:])
+    chunks = head[:4] in (b"RIFF", b"RF64", b"FORM", b"caff", b".snd") or head[4:] == b"ftyp"
+    if pattern is None or (chunks and not has_more_audio(path)):  # which takes less time
+        return [0]
+    return sorted({0, *find(path, pattern)})
+
+
+def _is_one_whole_ogg(path: Path) -> bool:
+    """Whether the pages of an ogg file are those of one stream, each with its number and checksum (RFC 3533, 6)."""
+    with path.open("rb") as file:
+        for number in count():
+            header = file.read(PAGE_HEADER)
+            if len(header) < PAGE_HEADER:
+                return number > 0
+            lengths = file.read(header[-1])
+            content = file.read(sum(lengths))
+            page = header[:22] + bytes(4) + header[26:] + lengths + content
+            # zlib's polynomial and that of ogg are the same, but for the order of the bits.
+            checksum = (zlib.crc32(page.translate(MIRRORED), 2**32 - 1) ^ (2**32 - 1)).to_bytes(4, "big")
+            whole = len(content) < sum(lengths) or checksum.translate(MIRRORED) == header[22:26]  # or cut there
+            if int.from_bytes(header[18:22], "little") != number or not whole:
+                break
+    return False
 
 
 def _mp3_length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:
@@ -106,9 +160,52 @@ def is_cut_short(path: Path) -> bool:
             tail = file.read()
             last = tail.rfind(b"OggS")
             return not 0 <= last < len(tail) - 5 or not tail[last + 5] & 4  # the bit of the last page of a stream
-        if head[:1] == head[PACKET : PACKET + 1] == b"G":
-            return size % PACKET > 0
-    return False
+        for packet, begin in ((PACKET, 0), (PACKET + 4, 4)):  # of m2ts, with times before them
+            if head[begin : begin + 1] == head[begin + packet : begin + packet + 1] == b"G":
+                return size % packet > 0
+        file.seek(max(0, size - TAIL_BYTES))
+        tail = file.read()
+        if head[:4] == PACK:
+            return _program_is_cut(tail)
+        file.seek(_id3_bytes(head))
+        return _frame_is_cut(file.read(64), tail)
+
+
+def _id3_bytes(head: bytes) -> int:
+    """How much of an mp3 its first tag takes: 7 bits of each byte count."""
+    return 10 + sum(byte << 7 * place for place, byte in enumerate(head[9:5:-1])) if head[:3] == b"ID3" else 0
+
+
+def _program_is_cut(tail: bytes) -> bool:
+    """Of a program stream (mpg, vob): the last pack has a header, and packets of a type and a length each."""
+    place = tail.rfind(PACK)
+    if place < 0 or place + 14 > len(tail):
+        return place >= 0
+    place += 14 + tail[place + 13] % 8 if tail[place + 4] >> 6 == 1 else 12
+    while re.match(rb"\0\0\x01[\xbb-\xff]..", tail[place : place + 6], re.S):
+        place += 6 + int.from_bytes(tail[place + 4 : place + 6], "big")
+    return place > len(tail)
+
+
+def _frame_is_cut(first: bytes, tail: bytes) -> bool:
+    """Of frames of equal length without a container (mp2, mp3, ac3, dts), of which `first` begins one."""
+    if len(first) < 6 or b"Xing" in first:  # an mp3 of a variable bit rate
+        return False
+    if first[:1] == b"\xff" and first[1] >= 0xE0 and first[1] & 6:  # MPEG audio; a bit says that a byte is added
+        pattern = re.escape(first[:2]) + _either(first[2], 2)
+    elif first[:2] == b"\x0bw":  # AC-3, with a checksum there
+        pattern = b"\x0bw.." + _either(first[4], 1) + re.escape(first[5:6])
+    elif first[:4] == b"\x7f\xfe\x80\1":  # DTS
+        pattern = re.escape(first[:4])
+    else:
+        return False
+    places = [match.start() for match in re.finditer(pattern, tail, re.S)]
+    gaps = [after - before for before, after in pairwise(places)]
+    if not gaps:
+        return False
+    usual = median(gaps)
+    ends = [after for after, gap in zip(places[1:], gaps, strict=True) if abs(gap - usual) <= 2]
+    return len(ends) > 0.9 * len(gaps) and len(tail) - ends[-1] < usual - 2
 
 
 def _sphere_bytes(head: bytes) -> int:
@@ -141,3 +238,8 @@ def _flash_is_cut(file: IO[bytes], size: int) -> bool:
     length = int.from_bytes(file.read(4), "big")
     file.seek(max(0, size - 4 - length))
     return int.from_bytes(file.read(4)[1:], "big") + 11 != length
+
+
+def _either(byte: int, bit: int) -> bytes:
+    """A regular expression for a byte with a bit set or not."""
+    return b"[" + re.escape(bytes((byte, byte ^ bit))) + b"]"

@@ -29,9 +29,8 @@ class Level:
             if len(tenth):
                 self.loudest = max(self.loudest, math.sqrt(np.vdot(tenth, tenth) / len(tenth)))
 
-    @property
-    def problem(self) -> str | None:
-        """What makes it hard to recognize, if anything does."""
+    def problem(self, recognized: bool = True) -> str | None:
+        """What makes it hard to recognize, if anything does. recognized: whether there were any words."""
         if self.loudest < SILENCE:
             loudest = (
                 f"{20 * math.log10(self.loudest):.0f} dB where it is loudest" if self.loudest else "all samples are 0"
@@ -39,4 +38,4 @@ class Level:
             return f"almost silent ({loudest}); record it louder"
         if self.clipped > DISTORTED * self.samples:
             return f"distorted ({self.clipped / self.samples:.0%} of it at full scale); record it with less gain"
-        return None
+        return None if recognized else "no speech was found in it"

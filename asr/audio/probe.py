@@ -20,7 +20,12 @@ FORMATS = (
     *("sds", "shn", "sln", "smjpeg", "sox", "spdif", "swf", "tak", "truehd", "tta", "voc", "vqf", "w64", "wav", "webm"),
     *("wsd", "wtv", "wv", "xwma"),
 )
-SELF_CONTAINED = ("-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS))  # options of both programs
+SELF_CONTAINED = (
+    "-protocol_whitelist",
+    "file,subfile",
+    "-format_whitelist",
+    ",".join(FORMATS),
+)  # options of both programs
 PROBE_SECONDS = 30  # a file that takes longer is left to the decoder
 LATEST_START = 86_400.0  # seconds; a later start is a broken header
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
 from asr.audio.files import AudioFile, plain_file
-from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, length_is_known
+from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, joints, length_is_known
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
@@ -189,11 +189,12 @@ def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.n
     yield from frames
     with path.open("rb") as file:
         head = file.read(8)
-    if (head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp") and has_more_audio(path):
+    chunks, joined = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp", len(joints(path)) > 1
+    if chunks and not joined and has_more_audio(path):
         raise AudioError(
             f"{name}: has more audio than its header says, which cannot be read; convert or split the file"
         )
-    if is_cut_short(path):
+    if not (chunks and joined) and is_cut_short(path):
         raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
 
 

@@ -239,17 +239,19 @@ def recognize(
     def write_finals(events: list[Event], channel: int) -> None:
         for event in events:
             if isinstance(event, Final):
+                spoken.add(channel)
                 with display.aside():
                     text.add(replace(event.segment, channel=channel if len(recognizers) > 1 else None))
 
-    dropped, silent_until, level = 0, 0.0, Level()
+    dropped, silent_until = 0, 0.0
+    levels, spoken = [Level() for _ in recognizers], set[int]()  # channels with words, from 1
     failure: AsrError | None = None
     try:
         for samples in source:
             audio.write(samples)
-            level.add(samples.ravel())
             channels = [samples] if samples.ndim == 1 else samples.T
             for number, (recognizer, channel) in enumerate(zip(recognizers, channels, strict=True), 1):
+                levels[number - 1].add(channel)
                 events = recognizer.accept(channel, source.rate)
                 write_finals(events, number)
                 display.show(channel, events)
@@ -267,5 +269,6 @@ def recognize(
         complain(f"audio was dropped {source.overruns} times in all")
     if failure is not None:
         raise failure
-    if level.samples and level.problem:
-        complain(f"what was listened to is {level.problem}")
+    for number, level in enumerate(levels, 1):
+        if level.samples and (problem := level.problem(recognized=number in spoken)):
+            complain(f"{f'channel {number}' if len(levels) > 1 else 'what was listened to'}: {problem}")

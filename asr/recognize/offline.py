@@ -326,8 +326,7 @@ class Recognizer:
         start, seconds = job.start, job.level.samples / SAMPLE_RATE
         words = job.write(within(self._timed(hypotheses[0].words, job), start + seconds), complete=True)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
-        problem = job.level.problem if words else job.level.problem or "no speech was found in it"
-        return Recognition(job.source, transcript, job.error, problem)
+        return Recognition(job.source, transcript, job.error, job.level.problem(recognized=bool(words)))
 
 
 load_model = Recognizer  # under the name that other packages have for it

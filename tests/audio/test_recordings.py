@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -138,11 +139,16 @@ def test_a_part_that_cannot_be_is_refused(arguments):
 # Joined files and wrong lengths
 
 
-@pytest.mark.parametrize("suffix", ["opus", "ogg", "flac", "wav", "mp3", "aac", "webm", "ts"])
+JOINED = ["opus", "ogg", "flac", "wav", "mp3", "aac", "webm", "ts", "wv"]
+JOINED += ["m4a", "mov", "aiff", "caf", "au", "tta", "flv", "wma"]  # of which ffmpeg alone reads the first only
+
+
+@pytest.mark.parametrize("suffix", JOINED)
 def test_joined_recordings_are_read_to_their_end(tmp_path, suffix):
     first, second, joined = (tmp_path / f"{name}.{suffix}" for name in ("a", "b", "joined"))
-    run_ffmpeg("-i", save(tmp_path / "a.wav.wav", mixture(2.0)), first)
-    run_ffmpeg("-i", save(tmp_path / "b.wav.wav", mixture(3.0)), second)
+    rate = ("-ar", "44100") if suffix == "flv" else ()
+    run_ffmpeg("-i", save(tmp_path / "a.wav.wav", mixture(2.0)), *rate, first)
+    run_ffmpeg("-i", save(tmp_path / "b.wav.wav", mixture(3.0)), *rate, second)
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     samples, error = collect(joined)
     assert error is None
@@ -152,6 +158,33 @@ def test_joined_recordings_are_read_to_their_end(tmp_path, suffix):
     same = first.read_bytes() * 2
     joined.write_bytes(same)
     assert len(collect(joined)[0]) == pytest.approx(2 * len(read(first)), abs=0.25 * SAMPLE_RATE)
+
+
+def test_joined_wavpack_is_read_to_its_end_with_tags_or_without_and_in_another_rate(tmp_path):
+    tagged, plain, other = (tmp_path / f"{name}.wv" for name in ("tagged", "plain", "other"))
+    run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(3.3)), tagged)
+    run_ffmpeg("-i", tmp_path / "a.wav", "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", plain)
+    run_ffmpeg("-i", tmp_path / "a.wav", "-ar", "44100", "-ac", "2", other)
+    for parts in ([plain, plain], [tagged, plain, other], [other, plain, plain, tagged]):
+        joined = tmp_path / "joined.wv"
+        joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+        samples, error = collect(joined)
+        assert error is None
+        assert len(samples) == pytest.approx(3.3 * len(parts) * SAMPLE_RATE, abs=800)
+        end, wanted = samples[-SAMPLE_RATE:-800], mixture(3.3)[-SAMPLE_RATE:-800]
+        np.testing.assert_allclose(end / end.max(), wanted / wanted.max(), atol=0.01)
+
+
+def test_joined_wav_files_of_other_rates_channels_and_bits_are_read_each_as_it_is(tmp_path):
+    parts = [save(tmp_path / "a.wav", mixture(2.0), subtype="PCM_24"), save(tmp_path / "b.wav", mixture(2.0))]
+    parts.append(save(tmp_path / "c.wav", mixture(2.0, 44100, channels=2), 44100, subtype="DOUBLE"))
+    run_ffmpeg("-i", parts[1], "-c:a", "adpcm_ms", tmp_path / "d.wav")
+    joined = tmp_path / "joined.wav"
+    joined.write_bytes(b"".join(part.read_bytes() for part in [*parts, tmp_path / "d.wav", parts[0]]))
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(10 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+    np.testing.assert_allclose(samples[-SAMPLE_RATE:-800], mixture(2.0)[-SAMPLE_RATE:-800], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -246,14 +279,31 @@ def test_what_follows_damage_is_read_and_the_damage_is_said(tmp_path, suffix):
     np.testing.assert_allclose(samples[: 8 * SAMPLE_RATE], whole[: 8 * SAMPLE_RATE], atol=1e-3)
 
 
-@pytest.mark.parametrize("suffix", ["m4a", "mov", "aiff", "caf"])
-def test_joined_recordings_of_which_only_the_first_can_be_read_are_told(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", ["opus", "ogg", "oga", "spx"])
+@pytest.mark.parametrize("damage", [b"?" * 400, b""], ids=["overwritten", "gone"])
+def test_what_follows_damage_in_an_ogg_file_is_read_at_its_time(tmp_path, suffix, damage):
     path = tmp_path / f"talk.{suffix}"
-    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(2.0)), path)
-    path.write_bytes(path.read_bytes() * 2)
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), path)
+    whole, content = read(path), path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + damage + content[middle + 400 :])
     samples, error = collect(path)
-    assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=800)
-    assert_one_line(error, f"talk.{suffix}: has more audio than its header says")
+    assert_one_line(error, f"talk.{suffix}: truncated or damaged")
+    assert len(samples) == pytest.approx(len(whole), abs=800)
+    np.testing.assert_allclose(
+        samples[-5 * SAMPLE_RATE : -800], whole[-5 * SAMPLE_RATE : -800][: len(samples)], atol=0.02
+    )
+
+
+def test_a_timestamp_beyond_the_end_is_damage_and_no_silence(tmp_path):
+    path = tmp_path / "talk.mkv"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), "-c:a", "flac", path)
+    content = bytearray(path.read_bytes())
+    clusters = [match.end() for match in re.finditer(rb"\x1f\x43\xb6\x75.{1,16}?\xe7\x82", content, re.S)]
+    content[clusters[0] : clusters[0] + 2] = b"\xff\xff"  # 65.5 s
+    path.write_bytes(content)
+    samples, _ = collect(path)
+    assert len(samples) == pytest.approx(20 * SAMPLE_RATE, abs=0.2 * SAMPLE_RATE)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +345,25 @@ def test_files_cut_short_are_named_for_what_they_are(tmp_path, suffix, word):
     path.write_bytes(whole)
     assert collect(path)[1] is None
     assert duration(path) == pytest.approx(20, abs=0.1)
+
+
+FRAMES = {"mp2": (), "ac3": (), "eac3": (), "dts": ("-strict", "-2", "-c:a", "dca"), "mp3": ("-write_xing", "0")}
+PROGRAMS = {"vob": ("-ar", "48000"), "mpg": ("-ar", "44100"), "m2ts": ()}
+
+
+@pytest.mark.parametrize(("suffix", "options"), [*FRAMES.items(), *PROGRAMS.items()])
+def test_recordings_without_a_length_are_cut_short_where_a_frame_is(tmp_path, suffix, options):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), *options, path)
+    whole = path.read_bytes()
+    for share in (0.613, 0.387, 0.0513):
+        path.write_bytes(whole[: round(share * len(whole))])
+        samples, error = collect(path)
+        assert_one_line(error, f"talk.{suffix}: truncated")
+        assert len(samples) == pytest.approx(share * 20 * SAMPLE_RATE, abs=0.5 * SAMPLE_RATE)
+    for tag in (b"", b"TAG".ljust(128, b"?") * (suffix in ("mp2", "mp3"))):
+        path.write_bytes(whole + tag)
+        assert collect(path)[1] is None
 
 
 # Folders

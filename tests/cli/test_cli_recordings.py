@@ -178,6 +178,25 @@ def test_a_recording_without_speech_is_told(transcribe: Command, tmp_path: Path)
     assert result.errors == [f"asr: {tmp_path / 'hum.wav'}: no speech was found in it"]
 
 
+def test_live_sound_without_speech_is_told_for_each_channel(
+    run: Command, streaming_carrier_bundle: Path, tmp_path: Path
+) -> None:
+    speech = carrier.speech("hello there")
+    hum = 0.002 * np.sin(0.01 * np.arange(len(speech)))
+    for name, channels in (("hum", [hum]), ("call", [hum, speech, 0 * hum])):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), carrier.RATE)
+    listen = ("listen", "--model", streaming_carrier_bundle, "--channels", "each", "--input")
+    result = run(*listen, tmp_path / "hum.wav")
+    assert (result.code, result.out) == (0, "")
+    assert result.errors[1:] == ["asr: what was listened to: no speech was found in it"]
+    result = run(*listen, tmp_path / "call.wav")
+    assert (result.code, result.out) == (0, "[2] hello there\n")
+    assert [line.split(" (")[0] for line in result.errors[1:]] == [
+        "asr: channel 1: no speech was found in it",
+        "asr: channel 3: almost silent",
+    ]
+
+
 # Many files
 
 
