@@ -15,21 +15,18 @@ class Counts:
     """Adds up, for each of `NAMES`, what was found and right, found, and written."""
 
     def __init__(self) -> None:
-        self.right = np.zeros(len(NAMES), dtype=np.int64)
-        self.found = np.zeros(len(NAMES), dtype=np.int64)
-        self.written = np.zeros(len(NAMES), dtype=np.int64)
+        self._sums = np.zeros((3, len(NAMES)), dtype=np.int64)
 
     def add(self, marks: np.ndarray, cases: np.ndarray, true_marks: np.ndarray, true_cases: np.ndarray) -> None:
         """The marks and cases of words (N,), by their places in the lists, as found and as written; −1 for none."""
         found, written = _chosen(marks, cases), _chosen(true_marks, true_cases)
-        self.right += (found & written).sum(axis=1)
-        self.found += found.sum(axis=1)
-        self.written += written.sum(axis=1)
+        self._sums += np.stack([found & written, found, written]).sum(axis=2)
 
     def f1(self, fewest: int = 1) -> dict[str, float]:
         """Scores of the marks and cases that are written at least so often."""
-        scores = 2 * self.right / np.maximum(self.found + self.written, 1)
-        return {name: float(score) for name, score, n in zip(NAMES, scores, self.written, strict=True) if n >= fewest}
+        right, found, written = self._sums
+        scores = 2 * right / np.maximum(found + written, 1)
+        return {name: float(score) for name, score, n in zip(NAMES, scores, written, strict=True) if n >= fewest}
 
 
 def _chosen(marks: Sequence[int] | np.ndarray, cases: Sequence[int] | np.ndarray) -> np.ndarray:
