@@ -563,6 +563,18 @@ def test_a_plan_of_somebody_else_is_one_line(tmp_path: Path, damage: Any) -> Non
         plan.make_plan(store, recordings, {"model": "m"}, False)
 
 
+def test_a_plan_goes_on_whatever_the_names_are(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    names = ("x" * 250, "\x1b[31m", "a://b://c", "..", "", "http://host/../../a?b")
+    recordings = [Recording(f"{number}.wav", plan._safe(name)) for name in names for number in (name, f"other {name}")]
+    parts = plan.make_plan(store, recordings, {"model": "m"}, False)
+    assert len({item.name for item in parts[0].recordings}) == 2 * len(names)
+    assert plan.make_plan(store, recordings, {"model": "m"}, False) == parts
+    older = (tmp_path / "plan.jsonl").read_text().replace("?[31m", "\\u001b[31m")  # as versions before wrote it
+    (tmp_path / "plan.jsonl").write_text(older)
+    assert plan.make_plan(store, recordings, {"model": "m"}, False)
+
+
 @pytest.mark.parametrize("content", [b"", b"5\n", b'{"error": null}\n{}\n', b"\xff"])
 def test_a_damaged_part_is_named(tmp_path: Path, content: bytes) -> None:
     store, part = Store(str(tmp_path)), plan.Part("00000", (Recording("a.wav", "a.wav"),))
