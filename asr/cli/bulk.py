@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,7 @@ def bulk(
     name = model if not Path(model).is_dir() else str(Path(model).absolute())
     formats, chosen = tuple(dict.fromkeys(format or ())), options.chosen_style(style, bundle)
     settings = Settings(name, decoder, output, formats, patience, chosen)
+    warnings.filterwarnings("ignore", "resource_tracker: ")  # Python's own, which a hang-up ends before this program
     problems = 0
 
     def report(problem: object) -> None:

@@ -301,13 +301,14 @@ def test_killed_and_started_again(recordings: Path, tmp_path: Path) -> None:
     command[2] = script + command[2]
     subprocess.run([*command[:5], str(tmp_path / "whole"), *command[5:]], check=True, capture_output=True)
     out = tmp_path / "out"
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         before = len(results(out))
         job = subprocess.Popen([*command[:5], str(out), *command[5:]], stderr=subprocess.PIPE, start_new_session=True)
         while len(results(out)) < before + 2 and job.poll() is None:
             time.sleep(0.02)
         (os.kill if number == signal.SIGKILL else os.killpg)(job.pid, number)
-        assert b"Traceback" not in job.communicate()[1]
+        message = job.communicate()[1].decode()
+        assert all(line.startswith("asr: ") for line in message.splitlines()), message
         wait_for_end_of_group(job.pid)
     subprocess.run([*command[:5], str(out), *command[5:]], check=True, capture_output=True)
     assert results(out) == results(tmp_path / "whole")
@@ -560,6 +561,18 @@ def test_a_plan_of_somebody_else_is_one_line(tmp_path: Path, damage: Any) -> Non
     (tmp_path / "plan.jsonl").write_text(damage(first))
     with pytest.raises(AsrError, match=r"plan\.jsonl: damaged \("):
         plan.make_plan(store, recordings, {"model": "m"}, False)
+
+
+def test_a_plan_goes_on_whatever_the_names_are(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    names = ("x" * 250, "\x1b[31m", "a://b://c", "..", "", "http://host/../../a?b")
+    recordings = [Recording(f"{number}.wav", plan._safe(name)) for name in names for number in (name, f"other {name}")]
+    parts = plan.make_plan(store, recordings, {"model": "m"}, False)
+    assert len({item.name for item in parts[0].recordings}) == 2 * len(names)
+    assert plan.make_plan(store, recordings, {"model": "m"}, False) == parts
+    older = (tmp_path / "plan.jsonl").read_text().replace("?[31m", "\\u001b[31m")  # as versions before wrote it
+    (tmp_path / "plan.jsonl").write_text(older)
+    assert plan.make_plan(store, recordings, {"model": "m"}, False)
 
 
 @pytest.mark.parametrize("content", [b"", b"5\n", b'{"error": null}\n{}\n', b"\xff"])

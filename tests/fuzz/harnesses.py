@@ -25,8 +25,9 @@ from promises import BrokenPromise, kept
 from tagger_folder import write_tagger
 
 import asr
-from asr.audio.sources import duration, read_blocks
+from asr.audio.sources import Excerpt, duration, read_blocks
 from asr.data.manifest import read_manifest
+from asr.data.text import read_aloud
 from asr.decode.build import make_decoder
 from asr.decode.lexicon import PronouncedModel
 from asr.lm.arpa import write_arpa
@@ -43,6 +44,28 @@ from asr.model.tokens import CONTROL
 TEXT = ["the cat sat on the mat", "a cat sat", "the dog sat on a cat", "on a mat the dog sat"] * 2
 LEXICON = Lexicon.of([("the", "Da"), ("the", "DI"), ("cat", "kAt"), ("dog", "dag"), ("sat", "sAt"), ("on", "an")])
 SPEECH = carrier.speech("the cat")
+DIGITS = (
+    "9" * 5000,
+    "1" * 20,
+    "1",
+    "0",
+    ".",
+    ",",
+    "$",
+    "£",
+    "th",
+    "st",
+    "%",
+    "-",
+    "²",
+    "٣",
+    "½",
+    "VIII",
+    " ",
+    "'",
+    ":",
+    "1,000",
+)
 
 
 @cache
@@ -209,13 +232,16 @@ def bulk(dice: random.Random, folder: Path) -> None:
         entry = {"audio": dice.choice(("a.wav", "s3://b/a.wav")), "offset": 1.0, "duration": 2.5, "text": "the cat"}
         lines = b"\n".join(json_text(dice, entry) for _ in range(3)).replace(b"/etc/", b"etc/")  # reading that is right
         (folder / f"list{suffix}").write_bytes(damage(dice, parquet()) if suffix == ".parquet" else lines)
-        check_names(list_recordings([str(folder / f"list{suffix}")], print))
+        recordings = list_recordings([str(folder / f"list{suffix}")], print)
+        check_names(recordings)
+        if any(CONTROL.search(item.name) for item in recordings):
+            raise BrokenPromise(f"names of files for a terminal: {recordings}")
 
 
 def check_names(recordings: Iterable[Any]) -> None:
     for item in recordings:
-        if CONTROL.search(item.name) or ".." in Path(item.name).parts or Path(item.name).is_absolute():
-            raise BrokenPromise(f"a file outside of the output, or for a terminal: {item.name!r}")
+        if ".." in Path(item.name).parts or Path(item.name).is_absolute():
+            raise BrokenPromise(f"a file outside of the output: {item.name!r}")
 
 
 def run(dice: random.Random, folder: Path) -> None:
@@ -258,7 +284,12 @@ def arguments(dice: random.Random, folder: Path) -> None:
         lambda: recognizer.transcribe(SPEECH, number(dice)),
         lambda: recognizer.transcribe(SPEECH, 16_000, hotwords=odd()),
         lambda: recognizer.transcribe(SPEECH, 16_000, hotwords={str(odd()): number(dice)}),
+        lambda: recognizer.transcribe(Excerpt(SAMPLE, odd(), odd(), number(dice), dice.choice((odd(), number(dice))))),
+        lambda: recognizer.transcribe(Excerpt(SAMPLE, start=number(dice), end=dice.choice((None, number(dice))))),
         lambda: asr.align(recognizer, SPEECH, odd(), 16_000),
+        lambda: read_aloud(
+            "".join(dice.choices(DIGITS, k=dice.randrange(1, 6))), dice.choice(("en", "de", "ja", "qaa"))
+        ),
         lambda: asr.punctuate(odd(), dice.choice(("en", odd()))),
         lambda: asr.Recognizer(recognizer, style=odd()),
         lambda: asr.DecoderOptions(beam_width=odd(), nbest=odd()),
@@ -279,7 +310,7 @@ def command_line(dice: random.Random, folder: Path) -> None:
     carrier.save(folder / "talk.wav", "the cat")
     (folder / "odd\x1b[31m.wav").write_bytes(damage(dice, SAMPLE.read_bytes()[:4000]))
     values = ["talk.wav", "odd\x1b[31m.wav", "missing", "x" * 5000, ".", "-", "", "\x1b[2J", "0", "-1", "1e9", "nan"]
-    values += ["greedy", "beam", "json", "srt", str(whole), "NONE", "the cat:8", "99999999999999999999"]
+    values += ["greedy", "beam", "json", "srt", str(whole), "NONE", "the cat:8", "9" * 20, "$" + "9" * 5000]
     options = ["--format", "--decoder", "--lm", "--hotwords", "--beam-width", "--threads", "--batch-size", "--language"]
     options += ["--hotwords-file", "--output", "--lexicon", "--rescore", "--nbest", "--output-dir", "--style"]
     commands = "transcribe", "transcribe", "evaluate", "runs", "models", "align", "punctuate", "lexicon", "lm"
