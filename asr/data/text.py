@@ -3,6 +3,7 @@
 import functools
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
@@ -25,13 +26,39 @@ ABBREVIATION = re.compile(
 )
 CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
 READ_NUMBER = re.compile(r"(?<!\d)\d{1,12}(?!\d)|\d")  # a longer one, which some languages cannot say, digit by digit
-PRICE = re.compile(r"([$£€])(\d[\d,]*)(?:\.(\d\d))?")
+SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
+PRICE = re.compile(rf"([$£€])(\d[\d,]*)(?:\.(\d+))?({'|'.join(SCALES)})?")
 # As they are usually read before a name.
 EXPANDED = {
     "dr": "doctor", "st": "saint", "prof": "professor", "rev": "reverend", "gen": "general", "col": "colonel",
     "capt": "captain", "lt": "lieutenant", "sgt": "sergeant", "jr": "junior", "sr": "senior", "vs": "versus",
     "etc": "et cetera", "vol": "volume", "inc": "incorporated", "ltd": "limited", "no": "number",
+    "e.g": "for example", "i.e": "that is",
 }  # fmt: skip
+# Abbreviations that are no words.
+UNITS = {
+    "kg": "kilograms", "km": "kilometers", "cm": "centimeters", "lb": "pounds", "lbs": "pounds", "oz": "ounces",
+    "ft": "feet", "mph": "miles per hour", "hrs": "hours", "approx": "approximately",
+}  # fmt: skip
+FRACTIONS = {"1/2": "a half", "1/4": "a quarter", "3/4": "three quarters", "1/3": "a third", "2/3": "two thirds"}
+# As parts of an English word with digits or signs are most likely read, one after the other.
+READINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"(?<=\d)(?=[½¼¾⅓⅔])", " and "),
+    (r"[½¼¾⅓⅔]", lambda sign: unicodedata.normalize("NFKC", sign[0]).replace("⁄", "/")),
+    (r"(?<![\d/])[1-3]/[2-4](?![\d/])", lambda part: FRACTIONS.get(part[0], part[0])),
+    (r"(?<=\d)–(?=\d)", " to "),
+    (r"^[-−](?=\d)", "minus "),
+    (r"(\d):00\b", r"\1"),
+    (r":0(?=\d)", " oh "),
+    (r"(?<=\d)([ap])m\b", r" \1 m"),
+    (r"\b(?:\d{3}-)+\d{4}\b|\b0\d+\b|\d{7,}", lambda digits: " ".join(digits[0].replace("-", ""))),  # of telephones
+    (r"\d[\d,.]*", lambda number: f" {_spelled(number[0])} "),
+    (r"ty\s+s\b", "ties"),
+    ("°c", " degrees celsius"),
+    ("°f", " degrees fahrenheit"),
+    *((sign, f" {name} ") for sign, name in (("°", "degrees"), ("@", "at"), ("#", "number"), ("¢", "cents"))),
+    *((sign, f" {name} ") for sign, name in ((r"\+", "plus"), ("=", "equals"), ("%", "percent"))),
+)
 ROMAN = re.compile(r"\b(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
 NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -70,19 +97,13 @@ def read_aloud(word: str, language: str = "en") -> str:
 
     Prices, abbreviations and other numbers are read as in English; in other languages numbers only.
     """
-    if (spoken := spoken_words(word, language)) or language != "en":
+    spoken = spoken_words(word, language)
+    if language != "en":
         return spoken or " ".join(_digits_read(word, language).lower().split())
     bare = word.strip(AROUND_NUMBERS).lower()
-    if price := PRICE.fullmatch(bare):
-        unit, part = CURRENCIES[price[1]]
-        counts = [(price[2].replace(",", ""), unit), (price[3] or "", part)]
-        read = [
-            f"{count} {'pence' if name == 'penny' else name + 's' * (count.lstrip('0') != '1')}"
-            for count, name in counts
-            if count
-        ]
-        return spoken_words(_digits_read(" ".join(read), language), language)
-    return EXPANDED.get(bare) or spoken_words(_digits_read(word, language), language)
+    if not spoken:
+        spoken = EXPANDED.get(bare) or spoken_words(_digits_read(_price_read(bare), language), language)
+    return " ".join(UNITS.get(part, part) for part in spoken.split())
 
 
 def _digits_read(text: str, language: str) -> str:
@@ -93,6 +114,23 @@ def _digits_read(text: str, language: str) -> str:
     except ValueError:  # a language without such rules
         return text
     return READ_NUMBER.sub(lambda match: f" {engine.format_number(int(match[0])).text} ", text)
+
+
+def _price_read(word: str) -> str:
+    """A price in numbers and words, such as "25 dollars 50 cents"; of another word, its parts as they are read."""
+    if price := PRICE.fullmatch(word):
+        (unit, part), whole, decimals, scale = CURRENCIES[price[1]], price[2].replace(",", ""), price[3], price[4]
+        whole = f"{int(whole):,}" if len(whole) <= 15 else whole  # without commas it is read digit by digit
+        if scale or len(decimals or "00") != 2:
+            word = f"{whole}{'.' * bool(decimals)}{decimals or ''} {SCALES.get(scale, '')} {unit}s"
+        else:
+            several = "pence" if part == "penny" else f"{part}s"
+            counts = [(whole, unit, f"{unit}s"), (str(int(decimals or 0)), part, several)]
+            read = [f"{n} {one if n == '1' else many}" for n, one, many in counts if n != "0"]
+            word = " ".join(read) or f"0 {unit}s"
+    for pattern, reading in READINGS:
+        word = re.sub(pattern, reading, word)
+    return word
 
 
 def without_noises(transcript: str) -> str:

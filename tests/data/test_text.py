@@ -81,3 +81,20 @@ def test_numbers_of_any_length_are_read(language: str):
     assert read_aloud("9" * 30) == " ".join(["nine"] * 30)
     assert read_aloud("$1") == "one dollar"
     assert read_aloud("$01.01") == "one dollar one cent"
+
+
+READ_ALOUD = {
+    "$25.50": "twenty five dollars fifty cents", "$1.00": "one dollar", "£0.02": "two pence", "$0": "zero dollars",
+    "€1,200": "one thousand two hundred euros", "£3.5m": "three point five million pounds",
+    "$5bn.": "five billion dollars",
+    "Dr.": "doctor", "e.g.": "for example", "no": "no", "80kg,": "eighty kilograms", "km": "kilometers",
+    "555-1234": "five five five one two three four", "007": "zero zero seven", "50000": "fifty thousand",
+    "3/4": "three quarters", "½": "a half", "2½": "two and a half", "3/5": "three five", "-4": "minus four",
+    "20°C": "twenty degrees celsius", "#1": "number one", "50¢": "fifty cents", "2–3": "two to three",
+    "9:30": "nine thirty", "10:05": "ten oh five", "12:00": "twelve", "5pm": "five p m",
+    "1990s": "nineteen nineties", "'90s": "nineties", "1980-1990": "nineteen eighty nineteen ninety", "3rd,": "third",
+}  # fmt: skip
+
+
+def test_numbers_prices_units_and_signs_are_read_aloud() -> None:
+    assert {word: read_aloud(word) for word in READ_ALOUD} == READ_ALOUD
