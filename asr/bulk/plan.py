@@ -215,9 +215,10 @@ def _read_plan(written: bytes, name: str) -> tuple[dict[str, Any], list[Part]]:
         for row in rest:
             recordings = tuple(Recording(**item) for item in row["recordings"])
             wrong = [key for item in row["recordings"] for key in item if not isinstance(item[key], hints[key])]
-            outside = any(item.name.startswith("/") or ".." in item.name.split("/") for item in recordings)
-            if wrong or outside or row["part"] != _number(parts):
+            if wrong or row["part"] != _number(parts):
                 raise ValueError(f"part {len(parts)} is not as it was written")
+            if outside := [item.name for item in recordings if item.name[:1] == "/" or ".." in item.name.split("/")]:
+                raise ValueError(f"{outside[0]!r:.40} is outside of the output")
             parts.append(Part(row["part"], recordings))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise AsrError(f"{name}: damaged ({one_line(error)}); choose another output") from None

@@ -550,7 +550,9 @@ def test_manifest_at_an_address(recordings: Path, tmp_path: Path) -> None:
         *(lambda line: "", lambda line: "5", lambda line: line + "\n[]", lambda line: line + '\n{"part": "00000"}'),
         lambda line: line + '\n{"part": "../../00000", "recordings": []}',
         lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": "../../a.wav"}]}',
+        lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": "/a.wav"}]}',
         lambda line: line + '\n{"part": "00000", "recordings": [{"path": 5, "name": "a.wav"}]}',
+        lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": null}]}',
         lambda line: line + '\n{"part": "00000", "recordings": [{"path": "a.wav", "name": "a", "other": 1}]}',
     ],
 )

@@ -137,6 +137,14 @@ def test_one_word_as_json():
     assert recording == {"audio": "my file", "duration": 2.0, "text": "hello", "segments": [segment]}
 
 
+def test_json_has_nothing_that_a_terminal_would_obey():
+    name = "\x1b[31m \x9b2J \u202e \u2028 größer 😀"
+    line = render(EMPTY, "json", name)
+    assert line[:-1].isprintable()
+    assert "größer 😀" in line
+    assert json.loads(line)["audio"] == name
+
+
 def test_json_of_several_recordings_is_json_lines_in_plain_utf8():
     lines = render(spoken("größer", "été"), "json", "a") + render(EMPTY, "json", "b")
     assert [json.loads(line)["audio"] for line in lines.split("\n") if line] == ["a", "b"]
