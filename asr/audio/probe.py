@@ -26,6 +26,7 @@ SELF_CONTAINED = (
     "-format_whitelist",
     ",".join(FORMATS),
 )  # options of both programs
+RAW = ("mp3", "aac", "ac3", "eac3", "dts")  # frames without timestamps, whose length ffprobe guesses from the bit rate
 PROBE_SECONDS = 30  # a file that takes longer is left to the decoder
 LATEST_START = 86_400.0  # seconds; a later start is a broken header
 
