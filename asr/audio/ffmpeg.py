@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from asr.audio.headers import find, is_cut_short, joints
-from asr.audio.probe import LATEST_START, SELF_CONTAINED, Container, probe
+from asr.audio.probe import LATEST_START, RAW, SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
 from asr.files import stand_in, temporary_file
@@ -66,7 +66,8 @@ def ffmpeg_frames(
     starts = joints(path)
     if len(starts) > MOST_PARTS:
         raise AudioError(f"{name}: more than {MOST_PARTS} recordings put together; split the file")
-    longest = (found and found.seconds) or LATEST_START
+    raw = found is not None and found.format in RAW
+    longest = None if raw else (found and found.seconds) or LATEST_START
     command = [program, *_options(path, starts, (track or 1) - 1, chosen.channels if chosen else 1, longest)]
     with temporary_file() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
@@ -84,7 +85,7 @@ def ffmpeg_frames(
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
             check_format(rate, channels, name)
-            seconds = chosen.seconds if chosen and len(starts) == 1 else None
+            seconds = chosen.seconds if chosen and len(starts) == 1 and not raw else None
             frames = _frames(process, messages, rate, channels, path, name, seconds)
             yield rate, chain(_silence(chosen.start if chosen else 0.0, rate, channels), frames)
         finally:  # also when the consumer stops early
@@ -126,11 +127,11 @@ def _is_joined(path: Path, messages: IO[bytes]) -> bool:
     return tags is not None and tags[1] * (len(find(path, tags[0])) - 1) >= failures
 
 
-def _options(path: Path, starts: Sequence[int], track: int, channels: int, longest: float) -> list[str]:
+def _options(path: Path, starts: Sequence[int], track: int, channels: int, longest: float | None) -> list[str]:
     """For ffmpeg, to write an au stream: a 24-byte header with rate and channels, then big-endian float32.
 
     starts: of the recordings that the file was put together from. track: of the audio tracks, from 0. channels: to
-    which several parts are brought. longest: seconds that a gap may have.
+    which several parts are brought. longest: seconds that a gap may have; None without timestamps.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -144,7 +145,7 @@ def _options(path: Path, starts: Sequence[int], track: int, channels: int, longe
         # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
         options += [*form, *SELF_CONTAINED, "-i", url]
     in_disorder = head[:4] == b"OggS" and find(path, b"OggS\0\2")[-1:] > find(path, b"OggS\0[^\2]")[:1]  # joined
-    clock = "anull" if in_disorder else CLOCK.format(longest=longest)
+    clock = "anull" if in_disorder or longest is None else CLOCK.format(longest=longest)
     layout = f"aformat=channel_layouts={channels}c"
     parts = [f"[{number}:a:{track}]{clock},{layout}[part{number}];" for number in range(len(urls))]
     joined = "".join([*parts, *(f"[part{number}]" for number in range(len(parts))), f"concat=n={len(parts)}:v=0:a=1"])

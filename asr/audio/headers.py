@@ -12,7 +12,6 @@ from typing import IO
 
 import soundfile
 
-NEXT_FLAC = b"fLaC\0\0\0\x22"  # how another recording begins in a file
 UNDECLARED_BYTES = 4096  # in an mp3 beyond what its header declares: more is another mp3, less a tag
 PACKET = 188  # bytes of a packet of a transport stream, each of which begins with G
 PAGE_BYTES = 65_307  # most of a page of ogg
@@ -29,9 +28,11 @@ RESTARTS = {
     b"caff": rb"caff\0\x01\0\0desc",
     b".snd": rb"\.snd\0\0\0",
     b"ftyp": rb"\0\0\0.ftyp[ -~]{4}\0",
+    b"fLaC": rb"fLaC\0\0\0\x22",
     b"wvpk": rb"wvpk.{12}\0{4}(?!\0{4}).{5}[%s]" % INITIAL,
     b"TTA1": rb"TTA1[\x01\x02]\0",
     b"FLV\1": rb"FLV\x01[\x01\x04\x05]\0\0\0\t\0{4}",
+    b"\x1aE\xdf\xa3": rb"\x1aE\xdf\xa3.{1,8}?B\x86\x81\x01",  # Matroska
     b"0&\xb2u": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",  # ASF
 }
 MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this busy
@@ -39,8 +40,6 @@ MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this b
 
 def length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:
     """Whether libsndfile will read the file to its end: it stops at the length that it took from the header."""
-    if sound.format == "FLAC":
-        return sound.frames > 0 and len(find(path, NEXT_FLAC)) < 2  # not several files put together
     if sound.format == "OGG":  # of which libsndfile leaves out damaged pages, where ffmpeg keeps the time
         return sound.frames > 0 and _is_one_whole_ogg(path)
     if sound.format in ("WAV", "WAVEX", "RF64", "AU"):  # which ffmpeg reads to their end
@@ -189,7 +188,7 @@ def _program_is_cut(tail: bytes) -> bool:
 
 def _frame_is_cut(first: bytes, tail: bytes) -> bool:
     """Of frames of equal length without a container (mp2, mp3, ac3, dts), of which `first` begins one."""
-    if len(first) < 6 or b"Xing" in first:  # an mp3 of a variable bit rate
+    if len(first) < 6:
         return False
     if first[:1] == b"\xff" and first[1] >= 0xE0 and first[1] & 6:  # MPEG audio; a bit says that a byte is added
         pattern = re.escape(first[:2]) + _either(first[2], 2)
@@ -201,7 +200,7 @@ def _frame_is_cut(first: bytes, tail: bytes) -> bool:
         return False
     places = [match.start() for match in re.finditer(pattern, tail, re.S)]
     gaps = [after - before for before, after in pairwise(places)]
-    if not gaps:
+    if len(places) < 4 or (first[0] == 0xFF and len(places) < tail.count(first[:2]) / 2):  # the bit rate varies
         return False
     usual = median(gaps)
     ends = [after for after, gap in zip(places[1:], gaps, strict=True) if abs(gap - usual) <= 2]

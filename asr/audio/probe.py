@@ -26,6 +26,7 @@ SELF_CONTAINED = (
     "-format_whitelist",
     ",".join(FORMATS),
 )  # options of both programs
+RAW = ("mp3", "aac", "ac3", "eac3", "dts")  # frames without timestamps, whose length ffprobe guesses from the bit rate
 PROBE_SECONDS = 30  # a file that takes longer is left to the decoder
 LATEST_START = 86_400.0  # seconds; a later start is a broken header
 
@@ -92,7 +93,7 @@ def _track(stream: dict[str, Any], begin: float) -> Track:
     start = (_seconds(stream.get("start_time")) or begin) - begin
     tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
     channels = int(stream.get("channels", 0))
-    layout = stream.get("channel_layout") or f"{channels} channels"
+    layout = stream.get("channel_layout") or ("mono" if channels == 1 else f"{channels} channels")
     words = [tags.get("language", ""), tags.get("title", ""), stream.get("codec_name", ""), layout]
     return Track(
         start if 0 < start <= LATEST_START else 0.0,

@@ -22,7 +22,7 @@ from asr.audio.sources import read_blocks
 from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
-from asr.cli.messages import complain, printable
+from asr.cli.messages import complain, printable, shown_warnings
 from asr.cli.outputs import AudioOutput, Guard, TextOutput
 from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
@@ -111,6 +111,7 @@ def listen(
     recognizer = make(bundle, decoder, endpoint, second, threads)
     writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)
     with (
+        shown_warnings("asr.audio"),
         ended_by_signals(source.stop),
         source,  # begins after the model is loaded, or the first words would be late; older files stay until here
         closing(AudioOutput(save_audio, source.rate, source.channels)) as audio,

@@ -1,5 +1,6 @@
 """Subtitles: words cut into cues, and the times of the cues."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -8,6 +9,7 @@ from asr.output.transcript import CLAUSE_END, SEGMENT_PAUSE, TITLES, Segment, Wo
 
 CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
 READING_SPEED = 17  # characters a second, of an adult (Netflix's guideline)
+LATEST = 1000  # milliseconds for which a cue of a whole recording waits until the one before it was read
 LONGER = 1000  # milliseconds for which a cue may stay after its words, so that it can be read
 
 
@@ -62,7 +64,8 @@ def subtitle_cues(
     A line is longer than the layout's only when a single word is. Of the possible cuts, the best gives each cue its
     second before the next one's words begin; then has no pauses inside cues; then cuts at ends of sentences, or at
     clauses and shorter pauses, into cues equally full, without single words. Where words are too fast for that, cues
-    are delayed. A cue stays until it could be read, up to a second longer than its words, if the next one leaves room.
+    are delayed; of a whole recording by two seconds at most, and then they are shorter. A cue stays until it could be
+    read, up to a second longer than its words, if the next one leaves room.
 
     until: seconds at which the recording ends, as then does the last cue; None while it may go on: the last cue ends
     with its words.
@@ -71,14 +74,15 @@ def subtitle_cues(
     for channel in sorted({segment.channel for segment in segments}, key=lambda channel: channel or 0):
         own = (segment for segment in segments if segment.channel == channel)
         groups = _cut([word for segment in own for word in segment.written_words], layout)
-        times = in_order([(group[0].start, group[-1].end) for group in groups], CUE_MINIMUM, free_from)
+        spans = [(group[0].start, group[-1].end) for group in groups]
+        times = in_order(spans, CUE_MINIMUM, free_from, math.inf if until is None else LATEST)
+        if until is not None:
+            times = _moved_back(times, [to_milliseconds(start) for start, _ in spans], to_milliseconds(until))
         for number, (group, (start, end)) in enumerate(zip(groups, times, strict=True)):
             room = times[number + 1][0] if number + 1 < len(times) else end if until is None else to_milliseconds(until)
             characters = sum(len(word.text) + 1 for word in group) - 1
             readable = min(start + 1000 * characters // READING_SPEED, to_milliseconds(group[-1].end) + LONGER, room)
             end = max(end, readable)
-            if until is not None:
-                end = min(end, max(to_milliseconds(until), start + 1))
             cues.append(Cue(start, end, tuple(_wrap(group, layout)), channel, group))
     return sorted(cues, key=lambda cue: cue.start)
 
@@ -167,10 +171,13 @@ def _wrap(words: Sequence[Word], layout: Layout) -> list[str]:
     return [" ".join(line) for line in best]
 
 
-def in_order(spans: Sequence[tuple[float, float]], minimum: int, free_from: int = 0) -> list[tuple[int, int]]:
+def in_order(
+    spans: Sequence[tuple[float, float]], minimum: int, free_from: int = 0, latest: float = math.inf
+) -> list[tuple[int, int]]:
     """Spans in seconds → in whole milliseconds, in order, none shorter than `minimum`, none before `free_from`.
 
     Times may touch, cross or be equal. A span ends where the next begins, or has the minimum and the next one waits.
+    latest: milliseconds; a span that has waited longer is as much shorter.
     """
     starts = [to_milliseconds(start) for start, _ in spans]
     times = []
@@ -179,9 +186,21 @@ def in_order(spans: Sequence[tuple[float, float]], minimum: int, free_from: int 
         free_from = to_milliseconds(end)
         if number + 1 < len(spans):
             free_from = min(free_from, starts[number + 1])
-        free_from = max(free_from, start + minimum)
+        free_from = max(free_from, start + 1, round(min(start, starts[number] + latest) + minimum))
         times.append((start, free_from))
     return times
+
+
+def _moved_back(times: Sequence[tuple[int, int]], spoken: Sequence[int], until: int) -> list[tuple[int, int]]:
+    """The times, none of which ends after `until`: first the delay is cut, then the length."""
+    moved = []
+    for (start, end), begin in zip(reversed(times), reversed(spoken), strict=True):
+        if end > until:
+            start = max(0, min(start, until - 1, max(begin, until - (end - start))))
+            end = max(until, start + 1)
+        until = start
+        moved.append((start, end))
+    return moved[::-1]
 
 
 def to_milliseconds(seconds: float) -> int:

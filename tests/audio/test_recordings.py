@@ -152,7 +152,6 @@ def test_joined_recordings_are_read_to_their_end(tmp_path, suffix):
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     samples, error = collect(joined)
     assert error is None
-    # ffmpeg drops up to a quarter of a second where two flac files meet.
     assert len(samples) == pytest.approx(len(read(first)) + len(read(second)), abs=0.25 * SAMPLE_RATE)
     assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
     same = first.read_bytes() * 2
@@ -173,6 +172,25 @@ def test_joined_wavpack_is_read_to_its_end_with_tags_or_without_and_in_another_r
         assert len(samples) == pytest.approx(3.3 * len(parts) * SAMPLE_RATE, abs=800)
         end, wanted = samples[-SAMPLE_RATE:-800], mixture(3.3)[-SAMPLE_RATE:-800]
         np.testing.assert_allclose(end / end.max(), wanted / wanted.max(), atol=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3", "ogg", "opus", "aac", "webm", "mkv", "m4a"])
+def test_joined_recordings_of_another_rate_are_read_to_their_end(tmp_path, suffix):
+    parts = [tmp_path / f"{name}.{suffix}" for name in ("a", "b")]
+    codec = ("-c:a", "flac") if suffix == "mkv" else ()
+    run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(6.0)), *codec, parts[0])
+    run_ffmpeg("-i", save(tmp_path / "b.wav", mixture(3.0, 48000, channels=2), 48000), *codec, parts[1])
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in [*parts, parts[0]]))
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(15 * SAMPLE_RATE, abs=0.5 * SAMPLE_RATE)
+
+
+def test_an_mp3_of_a_variable_bit_rate_without_a_length_is_whole(tmp_path):
+    samples = mixture(20.0) * np.repeat([1, 0], 10 * SAMPLE_RATE).astype(np.float32)
+    run_ffmpeg("-i", save(tmp_path / "a.wav", samples), "-q:a", "4", "-write_xing", "0", tmp_path / "a.mp3")
+    assert len(read(tmp_path / "a.mp3")) == pytest.approx(20 * SAMPLE_RATE, abs=0.2 * SAMPLE_RATE)
 
 
 def test_joined_wav_files_of_other_rates_channels_and_bits_are_read_each_as_it_is(tmp_path):

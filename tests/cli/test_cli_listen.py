@@ -189,6 +189,7 @@ def test_an_audio_track_of_a_video_is_listened_to(listen: Command, tmp_path: Pat
     inputs = ["-i", tmp_path / "one.wav", "-i", tmp_path / "two.wav", "-map", "0", "-map", "1", "-c:a", "flac"]
     subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *inputs, tmp_path / "film.mkv"], check=True)
     assert listen("--input", tmp_path / "film.mkv", "--track", "2").out == "two\n"
+    assert "track 1 is read; its audio tracks: 1 flac mono, 2 flac mono" in listen("--input", tmp_path / "film.mkv").err
     assert "has no audio track 3" in listen("--input", tmp_path / "film.mkv", "--track", "3").err
     assert listen("--track", "2").code == 2
 

@@ -240,3 +240,12 @@ def test_lines_break_after_a_clause() -> None:
     assert cue.lines == ("If not powered properly,", "only a blue screen will be displayed.")
     (cue,) = cues_of(said("So it is, and it was in the middle of the night that he came."))
     assert cue.lines == ("So it is, and it was in the", "middle of the night that he came."), "not after three words"
+
+
+@pytest.mark.parametrize("width", [10, 16, 24])
+def test_narrow_cues_of_fast_speech_stay_with_the_words_and_end_with_the_recording(width: int) -> None:
+    words = [Word("quickly" if number % 2 else "now", 0.3 * number, 0.3 * number + 0.25, 1) for number in range(200)]
+    cues = subtitle_cues(split_segments(words), 0, 60.0, Layout(line_width=width, lines=1))
+    assert all(cue.end <= 60_000 for cue in cues)
+    assert all(cue.start - 1000 * cue.words[0].start <= 2000 for cue in cues)
+    assert all(before.end <= after.start for before, after in pairwise(cues))
