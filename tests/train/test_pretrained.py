@@ -74,8 +74,8 @@ def test_a_packaged_model_comes_with_its_weights_and_tokens():
     assert trained.path == PACKAGED / "en-gru"
     assert {value.dtype for value in trained.weights.values()} == {torch.float32}
     assert trained.model().head.weight.shape == (128, 256)
-    assert trained.has_tokenizer(TokenizerConfig())  # the defaults, so that a recipe of English text keeps them
-    assert not trained.has_tokenizer(TokenizerConfig(alphabet="abcdefghijklmnopqrstuvwxyz'ä"))
+    assert trained.has_tokenizer(TokenizerConfig(kind="phone_bpe"))
+    assert not trained.has_tokenizer(TokenizerConfig())
 
 
 @pytest.mark.parametrize(
