@@ -41,9 +41,8 @@ class _Graph:
         self._session = open_session(path, threads, providers)
         found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1:]
         if [found] != tokens:
-            raise BundleError(
-                f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {one_line(*tokens)}; copy it again"
-            )
+            size = one_line(tokens[0]) if tokens else "none"  # of a graph that gives a single number
+            raise BundleError(f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {size}; copy it again")
 
     def _run(self, inputs: dict[str, np.ndarray], batch: int, frames: int) -> dict[str, np.ndarray]:
         return run_graph(self._session, inputs, (batch, frames, len(self.bundle.tokens)), self._path)

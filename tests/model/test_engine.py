@@ -119,6 +119,16 @@ def test_a_truncated_token_list_is_refused_before_anything_is_recognised(copied:
     assert "tokens.txt has 20 tokens, model.onnx 29" in refusal(copied)
 
 
+def test_a_graph_that_gives_a_single_number_is_one_line(copied: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="changes the graph: pip install 'recurrent-asr[train]'")
+    graph = onnx.load(copied / "model.onnx")
+    output = graph.graph.output[0]
+    graph.graph.node.append(onnx.helper.make_node("ReduceMax", [output.name], ["single"], keepdims=0))
+    graph.graph.output.insert(0, onnx.helper.make_tensor_value_info("single", onnx.TensorProto.FLOAT, []))
+    onnx.save(graph, copied / "model.onnx")
+    assert "tokens.txt has 29 tokens, model.onnx none" in refusal(copied)
+
+
 def test_a_graph_that_vanished_after_the_bundle_was_opened_is_one_line(copied: Path) -> None:
     bundle: Bundle = load_bundle(copied)
     (copied / "model.onnx").unlink()
