@@ -20,12 +20,8 @@ FORMATS = (
     *("sds", "shn", "sln", "smjpeg", "sox", "spdif", "swf", "tak", "truehd", "tta", "voc", "vqf", "w64", "wav", "webm"),
     *("wsd", "wtv", "wv", "xwma"),
 )
-SELF_CONTAINED = (
-    "-protocol_whitelist",
-    "file,subfile",
-    "-format_whitelist",
-    ",".join(FORMATS),
-)  # options of both programs
+# Options of both programs; subfile is a part of a file, for recordings that were put together.
+SELF_CONTAINED = ("-protocol_whitelist", "file,subfile", "-format_whitelist", ",".join(FORMATS))
 RAW = ("mp3", "aac", "ac3", "eac3", "dts")  # frames without timestamps, whose length ffprobe guesses from the bit rate
 PROBE_SECONDS = 30  # a file that takes longer is left to the decoder
 LATEST_START = 86_400.0  # seconds; a later start is a broken header

@@ -102,7 +102,7 @@ def read_aloud(word: str, language: str = "en") -> str:
         return spoken or " ".join(_digits_read(word, language).lower().split())
     bare = word.strip(AROUND_NUMBERS).lower()
     if not spoken:
-        spoken = EXPANDED.get(bare) or spoken_words(_digits_read(_price_read(bare), language), language)
+        spoken = EXPANDED.get(bare) or spoken_words(_digits_read(_parts_read(bare), language), language)
     return " ".join(UNITS.get(part, part) for part in spoken.split())
 
 
@@ -116,7 +116,7 @@ def _digits_read(text: str, language: str) -> str:
     return READ_NUMBER.sub(lambda match: f" {engine.format_number(int(match[0])).text} ", text)
 
 
-def _price_read(word: str) -> str:
+def _parts_read(word: str) -> str:
     """A price in numbers and words, such as "25 dollars 50 cents"; of another word, its parts as they are read."""
     if price := PRICE.fullmatch(word):
         (unit, part), whole, decimals, scale = CURRENCIES[price[1]], price[2].replace(",", ""), price[3], price[4]
