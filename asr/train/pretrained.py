@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from asr.model.bundle import find_inside, load_bundle, packaged_models, require_
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.config import AcousticConfig, validated
 from asr.nn.ctc_model import AcousticModel
+from asr.nn.recurrent import RecurrentLayer
 from asr.train.checkpoint import ATTENTION, PHONES, fill_model, read_weights
 from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
@@ -52,7 +54,8 @@ class TrainedModel:
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
         """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
 
-        The second head and the attention decoder are taken where they have the same size, so where `give_tokenizers`
+        Recurrent layers that `model` has above them pass on what they get until they have learned: the deeper model
+        begins with the outputs of this one ("Net2Net", Chen et al. 2016). The second head and the attention decoder are taken where they have the same size, so where `give_tokenizers`
         gave their tokens too.
         """
         same = tokens.symbols == self.tokenizer.tokens.symbols
@@ -66,6 +69,8 @@ class TrainedModel:
             if (same or not name.startswith(HEAD)) and (name in own and own[name].shape == value.shape)
         }
         model.load_state_dict(own | taken)
+        for layer in list(model.recurrent.layers)[self.config.layers :]:
+            cast(RecurrentLayer, layer).make_identity()
         return same
 
     def give_tokenizers(self, recipe: AcousticRecipe) -> None:
@@ -86,7 +91,8 @@ class TrainedModel:
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
         for key, theirs in asdict(self.config).items():
-            if key not in CHANGEABLE and (ours := getattr(config, key)) != theirs:
+            ours = getattr(config, key)
+            if ours != theirs and key not in CHANGEABLE and not (key == "layers" and ours > theirs):
                 raise RecipeError(
                     f"init_from: model.{key} is {theirs} in {self.path} and {ours} here; set model.{key}={theirs}, "
                     "or leave init_from out"

@@ -80,7 +80,7 @@ def test_a_packaged_model_comes_with_its_weights_and_tokens():
 
 @pytest.mark.parametrize(
     ("field", "value", "theirs"),
-    [("hidden_size", 20, 16), ("cell", "gru", "lstm"), ("layers", 2, 1), ("n_mels", 24, 20)],
+    [("hidden_size", 20, 16), ("cell", "gru", "lstm"), ("n_mels", 24, 20)],
 )
 def test_a_model_of_another_shape_names_the_field(
     run: Path, recipe: AcousticRecipe, field: str, value: object, theirs: object
@@ -90,6 +90,35 @@ def test_a_model_of_another_shape_names_the_field(
         f"init_from: model.{field} is {theirs} in {run} and {value} here; set model.{field}={theirs}, "
         "or leave init_from out"
     )
+
+
+@pytest.mark.parametrize(
+    ("cell", "bidirectional"), [("lstm", True), ("lstm", False), ("gru", True), ("rnn", False)]
+)
+def test_a_deeper_model_begins_with_the_outputs_of_the_trained_one(
+    recipe: AcousticRecipe, cell: str, bidirectional: bool
+):
+    recipe.epochs, recipe.augment.mask_below_wer = 1, 1.0
+    recipe.model.cell, recipe.model.bidirectional = cell, bidirectional
+    make_trainer(recipe).run()
+    trained = load_trained(str(recipe.folder))
+    recipe.name, recipe.init_from, recipe.model.layers = "deeper", str(recipe.folder), 3
+    trainer = make_trainer(recipe)
+    waveforms, lengths = torch.randn(2, 8000), torch.tensor([8000, 5000])
+    expected = trained.model().eval()(waveforms, lengths)[0]
+    assert torch.equal(trainer.model.eval()(waveforms, lengths)[0], expected)
+    trainer.model.train()(waveforms, lengths)[0].square().mean().backward()
+    candidates = [
+        parameter.grad for name, parameter in trainer.model.recurrent.layers[1:].named_parameters() if "bias_ih" in name
+    ]
+    assert all(gradient.abs().max() > 0 for gradient in candidates)
+    assert len(trainer.run()) == 1
+    assert not torch.equal(trainer.model.eval()(waveforms, lengths)[0], expected)
+
+
+def test_a_model_of_fewer_layers_names_the_field():
+    with pytest.raises(RecipeError, match=r"init_from: model.layers is 4 in .* and 3 here; set model.layers=4"):
+        load_trained("en-bilstm").check_model(replace(load_trained("en-bilstm").config, layers=3))
 
 
 def test_what_is_missing_or_damaged_is_one_line(run: Path, recipe: AcousticRecipe, tmp_path: Path):
