@@ -54,9 +54,9 @@ class TrainedModel:
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
         """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
 
-        Recurrent layers that `model` has above them pass on what they get until they have learned: the deeper model
-        begins with the outputs of this one ("Net2Net", Chen et al. 2016). The second head and the attention decoder are taken where they have the same size, so where `give_tokenizers`
-        gave their tokens too.
+        Recurrent layers that `model` has above its own pass on what they get until they learn: the deeper model begins
+        with the same outputs ("Net2Net", Chen et al. 2016). The second head and the attention decoder are taken where
+        they have the same size, so where `give_tokenizers` gave their tokens too.
         """
         same = tokens.symbols == self.tokenizer.tokens.symbols
         own, theirs = model.state_dict(), self.model().state_dict()

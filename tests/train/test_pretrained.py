@@ -92,9 +92,7 @@ def test_a_model_of_another_shape_names_the_field(
     )
 
 
-@pytest.mark.parametrize(
-    ("cell", "bidirectional"), [("lstm", True), ("lstm", False), ("gru", True), ("rnn", False)]
-)
+@pytest.mark.parametrize(("cell", "bidirectional"), [("lstm", True), ("lstm", False), ("gru", True), ("rnn", False)])
 def test_a_deeper_model_begins_with_the_outputs_of_the_trained_one(
     recipe: AcousticRecipe, cell: str, bidirectional: bool
 ):
