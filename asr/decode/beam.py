@@ -330,7 +330,7 @@ class BeamDecoder:
             prefix = parents[number]
             step = prefix.fusion_state.steps.get(token)
             if step is None:
-                if score + self.fusion.bound(prefix.fusion_state, token) <= least:
+                if not self.fusion.may_gain(prefix.fusion_state, token, least - score):
                     continue
                 step = self.fusion.step(prefix.fusion_state, token)
             gain, after = step

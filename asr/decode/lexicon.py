@@ -134,10 +134,11 @@ class PronouncedModel(NgramModel):
         if not state:
             return _highest(self._unigram_values[begin:end])
         entries, values = self._continuations.get(state) or self._continue(state)
-        first = bisect_left(entries, begin)
-        last = bisect_left(entries, end, first)
         best = self._backoff(state) + self.best(self._suffix(state), begin, end)
-        return max(best, _highest(values[first:last])) if first < last else best
+        first = bisect_left(entries, begin)
+        if first == len(entries) or entries[first] >= end:  # usual, and then sooner known than by a second search
+            return best
+        return max(best, _highest(values[first : bisect_left(entries, end, first)]))
 
     def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
         cost = 0.0
