@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.model.tokens import WORD_START, Tokens
-from asr.output.transcript import Timed, Word
+from asr.output.transcript import Phone, Word
 
 # CTC writes a token as a spike while it is spoken: a word goes on after its last one, and within speech it begins half
 # a frame before its first one, but after a pause with it. A model that reads only the past writes its tokens later.
@@ -45,8 +45,8 @@ def spell_words(
     return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
 
 
-def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float) -> tuple[Word, ...]:
-    """The words with the times at which they sound, from those of their tokens, which begin with the audio."""
+def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float, begin: float = 0.0) -> tuple[Word, ...]:
+    """The words with the times at which they sound, from those of their tokens in audio that begins at `begin` (s)."""
     starts = []
     for before, word in zip([None, *words], words, strict=False):
         earliest = before.end if before is not None else 0.0
@@ -60,17 +60,18 @@ def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float) -> tu
         if phones:
             phones[0] = replace(phones[0], start=start)
             phones[-1] = replace(phones[-1], end=end)
-        timed.append(replace(word, start=start, end=end, phones=tuple(phones)))
+        timed.append(_later(word, start, end, phones, begin))
     return tuple(timed)
 
 
 def shift(words: Iterable[Word], seconds: float) -> tuple[Word, ...]:
     """The words with their phones, later by so much."""
+    return tuple(_later(word, word.start, word.end, word.phones, seconds) for word in words)
 
-    def later(item: Timed) -> Timed:
-        return replace(item, start=item.start + seconds, end=item.end + seconds)
 
-    return tuple(replace(later(word), phones=tuple(map(later, word.phones))) for word in words)
+def _later(word: Word, start: float, end: float, phones: Sequence[Phone], seconds: float) -> Word:
+    later = (replace(phone, start=phone.start + seconds, end=phone.end + seconds) for phone in phones)
+    return replace(word, start=start + seconds, end=end + seconds, phones=tuple(later) if phones else ())
 
 
 def _word(items: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:

@@ -90,7 +90,7 @@ def align(
             " they belong together"
         )
     start = source.start if isinstance(source, Excerpt) else 0.0
-    found = within(shift(sounding([*timed.values()], config.streaming, config.frame_seconds), start), start + seconds)
+    found = within(sounding([*timed.values()], config.streaming, config.frame_seconds, start), start + seconds)
     placed = _with_unspoken(words, dict(zip(timed, found, strict=True)))
     return Transcript(split_segments(placed), seconds, language=config.language, start=start)
 

@@ -16,7 +16,7 @@ from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.hotwords import Hotwords
-from asr.decode.word_times import shift, sounding
+from asr.decode.word_times import sounding
 from asr.errors import ArgumentError, AudioError
 from asr.model.engine import Engine, Frames, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Segment, Style, Transcript, Word, check_style, split_segments, within
@@ -318,7 +318,7 @@ class Recognizer:
 
     def _timed(self, words: Sequence[Word], job: _Job) -> tuple[Word, ...]:
         config = self.bundle.config
-        return shift(sounding(words, config.streaming, config.frame_seconds), job.start)
+        return sounding(words, config.streaming, config.frame_seconds, job.start)
 
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)

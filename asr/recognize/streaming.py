@@ -305,7 +305,7 @@ class LiveStream:
         return [Final(Segment(within(words, self._samples / SAMPLE_RATE)), number)]
 
     def _timed(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        return shift(sounding(words, True, self._frame_seconds), self._first * self._frame_seconds)
+        return sounding(words, True, self._frame_seconds, self._first * self._frame_seconds)
 
     def _cut_audio(self, words: tuple[Word, ...]) -> tuple[np.ndarray, float]:
         """Audio (n,) from the first to the last of the words, and the second of the stream at which it begins."""
