@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from asr.audio.files import temporary_copy
 from asr.errors import AsrError, is_disk_full, one_line
-from asr.files import replacing
+from asr.files import open_input, replacing
 
 TRIES = 4  # to read or write something far away; after each the wait is twice as long
 FIRST_WAIT = 0.5  # seconds
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, path: str):
         self.path = path if path.endswith("://") else path.rstrip("/") or path
         self.system, self.root = open_system(self.path)
+        self._local = isinstance(self.system, LocalFileSystem)
 
     def names(self, folder: str = "") -> list[str]:
         """Of the files in a folder, sorted; none if there is no such folder."""
@@ -48,11 +49,18 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is none."""
+        place = self._place(name)
+
+        def get() -> bytes:
+            if not self._local:
+                return self.system.cat_file(place)
+            with open_input(place) as file:
+                return file.read()
+
         try:
-            content: bytes = self._try("read", lambda: self.system.cat_file(self._place(name)))
+            return self._try("read", get)
         except FileNotFoundError:
             return None
-        return content
 
     def exists(self, name: str) -> bool:
         return bool(self._try("read", lambda: self.system.exists(self._place(name))))
@@ -61,7 +69,7 @@ class Store:
         place = self._place(name)
 
         def put() -> None:
-            if not isinstance(self.system, LocalFileSystem):
+            if not self._local:
                 self.system.pipe_file(place, content)  # a bucket shows an object when all of it has arrived
                 return
             Path(place).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,7 @@ class Store:
 
     def _try(self, what: str, action: Any) -> Any:
         try:
-            return patiently(action)
+            return action() if self._local else patiently(action)
         except FileNotFoundError:
             raise
         except Exception as error:  # each bucket's library has errors of its own

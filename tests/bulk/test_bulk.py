@@ -22,6 +22,7 @@ import pytest
 import rule_tagger
 import soundfile
 
+from asr import files
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError
 from asr.recognize.offline import Recognizer
@@ -563,6 +564,13 @@ def test_a_plan_of_somebody_else_is_one_line(tmp_path: Path, damage: Any) -> Non
     (tmp_path / "plan.jsonl").write_text(damage(first))
     with pytest.raises(AsrError, match=r"plan\.jsonl: damaged \("):
         plan.make_plan(store, recordings, {"model": "m"}, False)
+
+
+def test_a_pipe_in_the_place_of_the_plan_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PIPE_SECONDS", 0.2)
+    os.mkfifo(tmp_path / "plan.jsonl")
+    with pytest.raises(AsrError, match=r"cannot read: .*no program writes to this pipe"):
+        plan.make_plan(Store(str(tmp_path)), [Recording("a.wav", "a.wav")], {"model": "m"}, False)
 
 
 def test_a_plan_goes_on_whatever_the_names_are(tmp_path: Path) -> None:
