@@ -128,7 +128,8 @@ class AcousticRecipe(Recipe):
 
     kind: Literal["acoustic"] = "acoustic"
     # Fine-tuning: a packaged name, a bundle's or a run's folder. Weights and normalisation of the features are taken
-    # from there; the tokens and the output layer too, if the tokenizer's settings are the same.
+    # from there; the tokens and the output layer too, if the tokenizer's settings are the same. Further layers
+    # (`model.layers`) begin as the identity.
     init_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
