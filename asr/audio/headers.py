@@ -60,8 +60,8 @@ def joints(path: Path) -> list[int]:
     with path.open("rb") as file:
         head = file.read(8)
     pattern = RESTARTS.get(head[:4]) or RESTARTS.get(head[4:])
-    chunks = head[:4] in (b"RIFF", b"RF64", b"FORM", b"caff", b".snd") or head[4:] == b"ftyp"
-    if pattern is None or (chunks and not has_more_audio(path)):  # which takes less time
+    declared = head[:4] in (b"RIFF", b"RF64", b"FORM", b"caff", b".snd") or head[4:] == b"ftyp"
+    if pattern is None or (declared and not has_more_audio(path)):  # which takes less time
         return [0]
     return sorted({0, *find(path, pattern)})
 
@@ -105,7 +105,7 @@ def has_more_audio(path: Path) -> bool:
         head = file.read(12)
         if head[:4] == b".snd":
             return 0 < int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:], "big") < size
-        for kind, position, length in _chunks(file, size):
+        for kind, position, length in chunks(file, size):
             other = kind in (b"RIFF", b"RF64", b"FORM", b"caff") or not re.fullmatch(rb"[ -~]{4}", kind)
             if begun and (other or kind == b"ftyp" or (head[:1] == b"R" and position + length > size)):
                 return True
@@ -113,7 +113,7 @@ def has_more_audio(path: Path) -> bool:
     return False
 
 
-def _chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
+def chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
     """The name of each chunk of a wav, aiff, CAF or mp4, where its content begins and how long it is said to be."""
     file.seek(0)
     head = file.read(36)
@@ -144,7 +144,7 @@ def is_cut_short(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(1024)
         if head[:4] in (b"caff", b"RF64"):
-            ends = ((kind, position + length) for kind, position, length in _chunks(file, size))
+            ends = ((kind, position + length) for kind, position, length in chunks(file, size))
             return any(end > size for kind, end in ends if head[:4] == b"caff" or kind == b"data")
         if head[:4] == b"wvpk" or head[8:12] == b"AVI ":
             return size < 8 + int.from_bytes(head[4:8], "little")

@@ -11,6 +11,7 @@ import pytest
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
 from asr.audio import probe as probe_module
+from asr.audio.complaints import complaints, tracks
 from asr.audio.files import find_audio
 from asr.audio.probe import probe
 from asr.audio.resample import SAMPLE_RATE
@@ -295,6 +296,34 @@ def test_what_follows_damage_is_read_and_the_damage_is_said(tmp_path, suffix):
     assert_one_line(error, f"talk.{suffix}: truncated or damaged")
     assert len(samples) > 19 * SAMPLE_RATE
     np.testing.assert_allclose(samples[: 8 * SAMPLE_RATE], whole[: 8 * SAMPLE_RATE], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libopus"), ("webm", "libopus"), ("mkv", "aac"), ("wma", "wmav2")]
+)
+@pytest.mark.parametrize("damage", [bytes(400), b""], ids=["overwritten", "gone"])
+def test_damage_that_a_demuxer_passes_over_is_said(tmp_path, suffix, codec, damage):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), "-c:a", codec, path)
+    assert collect(path)[1] is None
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + damage + content[middle + 400 :])
+    assert_one_line(collect(path)[1], f"talk.{suffix}: truncated or damaged")
+
+
+def test_complaints_about_pictures_and_tags_are_no_damage():
+    said = """[info]   Stream #0:0: Video: h264 (High), yuv420p, 128x96
+[info]   Stream #0:1(eng): Audio: aac (LC), 16000 Hz, mono, fltp (default)
+[info]     Metadata:
+[info]       title           : Talk
+[h264 @ 0x1] [error] non-existing PPS 0 referenced
+[mp3 @ 0x2] [error] Incorrect BOM value
+[aac @ 0x3] [error] Reserved bit set.
+[fatal] Stream map '0:a:3' matches no streams.
+"""
+    assert complaints(said) == ["Reserved bit set.", "Stream map '0:a:3' matches no streams."]
+    assert [str(track) for track in tracks(said).tracks] == ["eng Talk aac mono"]
 
 
 @pytest.mark.parametrize("suffix", ["opus", "ogg", "oga", "spx"])
