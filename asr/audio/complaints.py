@@ -16,8 +16,8 @@ AUDIO_STREAM = re.compile(
 )
 # Of whole recordings: tags, pictures, chapters and edit lists that cannot be read, another way to reach a server.
 HARMLESS = re.compile(
-    "non monotonically|BOM value|Error reading .*, skipped|attached picture|[Cc]omment|[Cc]hapter|key ?frame|index entry"
-    "|Unsupported transport"
+    "non monotonically|BOM value|Error reading .*, skipped|attached picture|[Cc]omment|[Cc]hapter|key ?frame"
+    "|index entry|Unsupported transport"
 )
 
 

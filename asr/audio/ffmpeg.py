@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from asr.audio.complaints import LOGGED, complaints, read_messages
-from asr.audio.headers import find, is_cut_short, joints
+from asr.audio.headers import find, is_chained_ogg, is_cut_short, joints
 from asr.audio.probe import LATEST_START, RAW, SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
@@ -80,7 +80,8 @@ def ffmpeg_frames(
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
             check_format(rate, channels, name)
-            seconds = chosen.seconds if chosen and len(starts) == 1 and not raw else None
+            one = len(starts) == 1 and not raw and not is_chained_ogg(path)
+            seconds = chosen.seconds if chosen and one else None
             frames = _frames(process, messages, rate, channels, path, name, seconds)
             yield rate, chain(_silence(chosen.start if chosen else 0.0, rate, channels), frames)
         finally:  # also when the consumer stops early
@@ -137,8 +138,7 @@ def _options(path: Path, starts: Sequence[int], track: int, channels: int, longe
     for url in urls if len(urls) > 1 else [f"file:{path}"]:
         # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
         options += [*form, *SELF_CONTAINED, "-i", url]
-    in_disorder = head[:4] == b"OggS" and find(path, b"OggS\0\2")[-1:] > find(path, b"OggS\0[^\2]")[:1]  # joined
-    clock = "anull" if in_disorder or longest is None else CLOCK.format(longest=longest)
+    clock = "anull" if is_chained_ogg(path) or longest is None else CLOCK.format(longest=longest)
     layout = f"aformat=channel_layouts={channels}c"
     parts = [f"[{number}:a:{track}]{clock},{layout}[part{number}];" for number in range(len(urls))]
     joined = "".join([*parts, *(f"[part{number}]" for number in range(len(parts))), f"concat=n={len(parts)}:v=0:a=1"])

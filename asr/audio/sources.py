@@ -18,10 +18,10 @@ import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
 from asr.audio.files import AudioFile, plain_file
-from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, joints, length_is_known
+from asr.audio.headers import UNDECLARED_BYTES, another_begins, has_more_audio, is_cut_short, joints, length_is_known
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose, usable
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AudioError, one_line
 
@@ -186,16 +186,18 @@ def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, I
 
 def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.ndarray]:
     """The frames; AudioError at the end of a file that was cut, or has more audio than decoders read."""
-    yield from frames
+    yield from usable(frames, name)
     with path.open("rb") as file:
         head = file.read(8)
     chunks, joined = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp", len(joints(path)) > 1
-    if chunks and not joined and has_more_audio(path):
-        raise AudioError(
-            f"{name}: has more audio than its header says, which cannot be read; convert or split the file"
-        )
+    if (chunks or head[:4] == b"OggS") and not joined and has_more_audio(path):
+        raise _more_audio(name)
     if not (chunks and joined) and is_cut_short(path):
         raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
+
+
+def _more_audio(name: str) -> AudioError:
+    return AudioError(f"{name}: has more audio than its header says, which cannot be read; convert or split the file")
 
 
 def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
@@ -212,8 +214,10 @@ def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.
                 yield frames
         except AudioError as error:
             damage = error
-        unread = path.stat().st_size - file.tell()
-    if damage is None and unread <= UNDECLARED_BYTES:
+        reached = file.tell()
+        unread = path.stat().st_size - reached
+    followed = damage is None and sound.format == "FLAC" and another_begins(path, reached)
+    if damage is None and unread <= UNDECLARED_BYTES and not followed:
         return
     stopped, position, fresh = done, 0, []
     try:
@@ -233,6 +237,8 @@ def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.
         ) from damage
     if damage is not None:
         raise damage
+    if followed and done == stopped:
+        raise _more_audio(name)
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:

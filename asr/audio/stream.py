@@ -19,6 +19,7 @@ from asr.audio.complaints import LOGGED, complaints, read_messages, tracks
 from asr.audio.ffmpeg import CLOCK, JOINTS, list_tracks
 from asr.audio.headers import chunks
 from asr.audio.probe import FORMATS, LATEST_START
+from asr.audio.resample import usable
 from asr.errors import AudioError, one_line
 from asr.files import temporary_file
 
@@ -117,6 +118,9 @@ class AudioStream:
         self._process.wait()
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        yield from usable(self._frames(), self.name)
+
+    def _frames(self) -> Iterator[np.ndarray]:
         rest, width, empty = b"", 4 * self.channels, True
         while data := self._pipe.read(READ_BYTES):
             data = rest + data

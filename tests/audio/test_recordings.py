@@ -188,6 +188,51 @@ def test_joined_recordings_of_another_rate_are_read_to_their_end(tmp_path, suffi
     assert len(samples) == pytest.approx(15 * SAMPLE_RATE, abs=0.5 * SAMPLE_RATE)
 
 
+@pytest.mark.parametrize("codecs", [("libopus", "libvorbis"), ("libvorbis", "libopus"), ("libspeex", "flac")])
+def test_joined_ogg_files_of_several_codecs_are_read_to_their_end(tmp_path, codecs):
+    for codec in codecs:
+        run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(3.0)), "-c:a", codec, tmp_path / f"{codec}.ogg")
+    joined = tmp_path / "joined.ogg"
+    joined.write_bytes(b"".join((tmp_path / f"{codec}.ogg").read_bytes() for codec in codecs))
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(6 * SAMPLE_RATE, abs=0.25 * SAMPLE_RATE)
+
+
+def test_joined_vorbis_of_several_rates_is_not_truncated(tmp_path):
+    for rate in (16_000, 44_100):
+        run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(5.0, rate), rate), tmp_path / f"{rate}.ogg")
+    joined = tmp_path / "joined.ogg"
+    joined.write_bytes((tmp_path / "16000.ogg").read_bytes() + (tmp_path / "44100.ogg").read_bytes())
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(10 * SAMPLE_RATE, abs=0.25 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(("first", "second"), [("flac", "wav"), ("flac", "mp3"), ("opus", "mp3"), ("ogg", "flac")])
+def test_a_recording_of_another_format_behind_the_first_is_said(tmp_path, first, second):
+    for suffix in (first, second):
+        run_ffmpeg("-i", save(tmp_path / "a.aiff", mixture(5.0)), tmp_path / f"a.{suffix}")
+    joined = tmp_path / f"joined.{first}"
+    joined.write_bytes((tmp_path / f"a.{first}").read_bytes() + (tmp_path / f"a.{second}").read_bytes())
+    samples, error = collect(joined)
+    assert len(samples) == pytest.approx(5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+    assert_one_line(error, f"joined.{first}: has more audio")
+    joined.write_bytes((tmp_path / f"a.{first}").read_bytes() + b"TAG".ljust(128, b"?"))
+    assert collect(joined)[1] is None
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_samples_that_are_no_numbers_are_said(tmp_path, subtype):
+    samples = mixture(2.0)
+    samples[::1000] = np.nan
+    assert collect(save(tmp_path / "few.wav", samples, subtype=subtype))[1] is None
+    samples[::4] = np.inf
+    heard, error = collect(save(tmp_path / "many.wav", samples, subtype=subtype))
+    assert np.isfinite(heard).all()
+    assert_one_line(error, "many.wav: 25% of its samples are no numbers")
+
+
 def test_an_mp3_of_a_variable_bit_rate_without_a_length_is_whole(tmp_path):
     samples = mixture(20.0) * np.repeat([1, 0], 10 * SAMPLE_RATE).astype(np.float32)
     run_ffmpeg("-i", save(tmp_path / "a.wav", samples), "-q:a", "4", "-write_xing", "0", tmp_path / "a.mp3")
@@ -221,6 +266,19 @@ def test_a_wav_is_read_to_its_end_whatever_length_its_header_says(tmp_path, seco
     samples, error = collect(path)
     assert error is None
     np.testing.assert_allclose(samples, mixture(seconds), atol=1e-4)
+
+
+def test_a_caf_without_a_length_is_whole(tmp_path):
+    path = tmp_path / "talk.caf"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(5.0)), path)
+    content = bytearray(path.read_bytes())
+    place = content.find(b"data") + 4
+    for size in (0, 4):
+        content[place : place + 8] = size.to_bytes(8, "big")
+        path.write_bytes(content)
+        samples, error = collect(path)
+        assert error is None
+        assert len(samples) == 5 * SAMPLE_RATE
 
 
 def test_what_follows_the_data_of_a_wav_is_no_audio_if_it_is_a_chunk(tmp_path):
