@@ -1,11 +1,14 @@
 """Resampling of any rate and number of channels to 16 kHz mono, chunk by chunk."""
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soxr
 
 from asr.errors import AudioError
+
+log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16000  # hertz, of all audio outside this package
 
@@ -50,7 +53,7 @@ def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the str
 def usable(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
     """Blocks of samples, with silence for those that cannot be audio (NaN, ±inf, beyond ±10⁶).
 
-    At the end AudioError, which begins with `name`, if those are more than 10 %.
+    At the end a warning, which begins with `name`, if those are more than 10 %.
     """
     total = wrong = 0
     for block in frames:
@@ -58,9 +61,8 @@ def usable(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
         total, wrong = total + block.size, wrong + block.size - int(np.count_nonzero(right))
         yield block if right.all() else np.where(right, block, np.float32(0))
     if wrong > UNUSABLE * total:
-        raise AudioError(
-            f"{name}: {wrong / total:.0%} of its samples are no numbers or far too large; check their format"
-        )
+        share = 100 * wrong / total
+        log.warning("%s: %.0f%% of its samples are no numbers or too large; check their format", name, share)
 
 
 def check_format(rate: float, channels: int = 1, name: str = "a stream") -> None:

@@ -166,6 +166,7 @@ def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, I
         sound = SoundFile(str(path))
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
         reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
+        reason = "format not recognized" if "possibly a pipe" in reason else reason  # of a short text, it is a file
     else:
         with sound:
             check_format(sound.samplerate, sound.channels, name)
