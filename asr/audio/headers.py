@@ -119,6 +119,25 @@ def has_more_audio(path: Path) -> bool:
     return False
 
 
+def declaring_all(path: Path) -> dict[int, bytes]:
+    """What to write where, in a copy of an aiff or CAF, so that its header declares all the audio in the file."""
+    size, common, patches = path.stat().st_size, 0, {}
+    with path.open("rb") as file:
+        layout = ">Q" if file.read(4) == b"caff" else ">I"
+        for kind, begin, _ in chunks(file, size):
+            common = begin if kind == b"COMM" else common
+            if kind in (b"SSND", b"data"):
+                left = min(size - begin, 2**32 - 1)
+                patches[begin - struct.calcsize(layout)] = struct.pack(layout, left)
+                if kind == b"SSND" and common:  # 8 bytes come before the samples
+                    file.seek(common)
+                    channels, _, bits = struct.unpack(">HIH", file.read(8))  # not at the end of the file
+                    width = max(1, channels * ((bits + 7) // 8))
+                    patches[common + 2] = struct.pack(">I", max(0, left - 8) // width)
+                break
+    return patches
+
+
 def _ogg_is_followed(file: IO[bytes], size: int) -> bool:
     file.seek(max(0, size - PAGE_BYTES))
     tail = file.read()

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +17,16 @@ from typing import Any, cast
 import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
-from asr.audio.files import AudioFile, plain_file
-from asr.audio.headers import UNDECLARED_BYTES, another_begins, has_more_audio, is_cut_short, joints, length_is_known
+from asr.audio.files import AudioFile, plain_file, temporary_copy
+from asr.audio.headers import (
+    UNDECLARED_BYTES,
+    another_begins,
+    declaring_all,
+    has_more_audio,
+    is_cut_short,
+    joints,
+    length_is_known,
+)
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
 from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose, usable
@@ -148,7 +156,11 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         with AudioStream(cast(str, source), track=part.track) as stream:
             yield from _blocks(stream.name, stream.rate, stream, size, part)
         return
-    with plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
+    with (
+        plain_file(cast(AudioFile, source)) as (file, name),
+        _declaring_all(file, name) as path,
+        _decoded(path, name, part) as (rate, first, frames),
+    ):
         blocks = _blocks(name, rate, frames, size, part, first)
         block = next(blocks, None)
         if block is None:
@@ -157,6 +169,21 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
             raise AudioError(f"{name}: there is no sound {where}; check that it is the right file")
         yield block
         yield from blocks
+
+
+@contextmanager
+def _declaring_all(path: Path, name: str) -> Iterator[Path]:
+    """The path, or that of a copy of an aiff or CAF whose header declares less audio than there is."""
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        if file.read(4) in (b"FORM", b"caff") and len(joints(path)) == 1 and has_more_audio(path):
+            file.seek(0)
+            patches, path = declaring_all(path), temporary_copy(file, name, stack)
+            with path.open("r+b") as copy:
+                for place, content in patches.items():
+                    copy.seek(place)
+                    copy.write(content)
+        yield path
 
 
 @contextmanager

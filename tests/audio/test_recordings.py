@@ -333,13 +333,10 @@ def test_a_header_that_says_one_second_of_five_does_not_hide_the_rest(tmp_path, 
     whole = read(path)
     declare(path, suffix)
     samples, error = collect(path)
-    if suffix in ("aiff", "caf"):  # ffmpeg stops there, too
-        assert_one_line(error, f"talk.{suffix}: has more audio than its header says")
-    else:
-        assert error is None
-        assert len(samples) == pytest.approx(len(whole), abs=800)
-        np.testing.assert_allclose(samples[: SAMPLE_RATE // 2], whole[: SAMPLE_RATE // 2], atol=1e-3)
-        assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
+    assert error is None
+    assert len(samples) == pytest.approx(len(whole), abs=800)
+    np.testing.assert_allclose(samples[: SAMPLE_RATE // 2], whole[: SAMPLE_RATE // 2], atol=1e-3)
+    assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "wv", "mkv", "flac"])
