@@ -8,7 +8,7 @@ from asr.errors import one_line
 
 MOST_BYTES = 1 << 24  # of messages that are looked at
 LOGGED = ("-hide_banner", "-nostats", "-v", "level+info")
-LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )?\[(?:error|fatal|panic)\] (.+)$", re.M)
+LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )*\[(?:error|fatal|panic)\] (.+)$", re.M)
 OTHER_STREAM = re.compile(r"^\[info\]   Stream #.*?: (?:Video|Subtitle|Data|Attachment): (\w+)", re.M)
 AUDIO_STREAM = re.compile(
     r"^\[info\]   Stream #\d+:\d+(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)(?:.*\n\[info\]    .*)*",
@@ -33,9 +33,11 @@ def complaints(said: str) -> list[str]:
 
 
 def tracks(said: str) -> Container:
-    """The input that ffmpeg describes before it begins: its audio tracks alone, without times."""
-    found = AUDIO_STREAM.finditer(said.partition("\n[info] Stream mapping:")[0])
-    return Container("", tuple(_track(match) for match in found), None)
+    """The input that ffmpeg describes before it begins: its audio tracks, without times, and its length."""
+    described = said.partition("\n[info] Stream mapping:")[0]
+    length = re.search(r"^\[info\]   Duration: (\d+):(\d\d):([\d.]+)", described, re.M)
+    seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else None
+    return Container("", tuple(_track(match) for match in AUDIO_STREAM.finditer(described)), seconds)
 
 
 def _track(match: re.Match[str]) -> Track:

@@ -16,7 +16,7 @@ from typing import IO, Self
 import numpy as np
 
 from asr.audio.complaints import LOGGED, complaints, read_messages, tracks
-from asr.audio.ffmpeg import CLOCK, JOINTS, list_tracks
+from asr.audio.ffmpeg import CLOCK, JOINTS, TRUNCATION, list_tracks
 from asr.audio.headers import chunks
 from asr.audio.probe import FORMATS, LATEST_START
 from asr.audio.resample import usable
@@ -30,6 +30,7 @@ SAMPLE_FORMATS = ("s16le", "s16be", "s8", "u8", "s24le", "s32le", "f32le", "mula
 AT_ONCE = ("-probesize", "32768", "-analyzeduration", "0")  # do not wait for more to judge by
 # ffmpeg takes the start of the audio alone for that of an mpegts or hls, unless the offset of its input is another.
 OFFSET = ("-itsoffset", "0.000001")
+TAGS_OF_WAVPACK = "Invalid block header."  # is said of those behind the audio, where ffmpeg cannot go back and forth
 READ_BYTES = 1 << 16
 LONGEST_CHUNK = 1 << 24  # bytes of what may stand behind the audio of a wav, such as a picture
 WHOLE_ONLY = (b"ftyp", b"mdat", b"moov")  # bytes 4 to 8 of what ffmpeg cannot read from a pipe
@@ -95,6 +96,7 @@ class AudioStream:
         _, offset, _, _, self.rate, self.channels = struct.unpack(">4s5I", header)
         self._read(offset - 24)
         found = tracks(read_messages(self._messages))
+        self._seconds = found.seconds
         if self._track is None and len(found.tracks) > 1:
             log.warning("%s: track 1 is read; %s", self.name, list_tracks(found))
         return self
@@ -121,19 +123,21 @@ class AudioStream:
         yield from usable(self._frames(), self.name)
 
     def _frames(self) -> Iterator[np.ndarray]:
-        rest, width, empty = b"", 4 * self.channels, True
+        rest, width, done = b"", 4 * self.channels, 0
         while data := self._pipe.read(READ_BYTES):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
             if whole:
-                empty = False
+                done += whole // width
                 yield np.frombuffer(data[:whole], dtype=">f4").astype(np.float32).reshape(-1, self.channels)
-        status, failures = self._process.wait(), len(self._complaints())
-        damaged = self._raw is None and failures > self._failures * max(0, self._parts - 1)
-        if (status != 0 or empty or damaged) and not self._stopped:
-            how = "has no sound that can be played as it comes" if empty else "broke off or is damaged"
-            advice = "save it as a file first" if empty else "start again"
+        status, said = self._process.wait(), self._complaints()
+        complete = self._seconds is not None and done / self.rate > self._seconds - TRUNCATION
+        tagged = complete and TAGS_OF_WAVPACK in said
+        damaged = self._raw is None and not tagged and len(said) > self._failures * max(0, self._parts - 1)
+        if (status != 0 or done == 0 or damaged) and not self._stopped:
+            how = "has no sound that can be played as it comes" if done == 0 else "broke off or is damaged"
+            advice = "save it as a file first" if done == 0 else "start again"
             raise AudioError(f"{self.name}: {how} ({self._said()}); {advice}")
 
     def stop(self) -> None:

@@ -78,6 +78,16 @@ def test_timestamps_that_do_not_begin_at_0_add_no_silence(tmp_path, monkeypatch)
     assert len(piped(path, monkeypatch)[0]) == pytest.approx(2 * SAMPLE_RATE, abs=800)
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "mp2", "wv", "flac", "aac", "ogg", "aiff", "au", "tta", "avi", "ac3", "wma"])
+def test_a_whole_recording_with_tags_is_no_damage(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"talk.{suffix}"
+    tags = ("-metadata", "title=Talk", *(("-write_id3v1", "1", "-write_apetag", "1") * (suffix == "mp3")))
+    run_ffmpeg("-i", save(tmp_path / "source.wav", mixture(5.0)), *tags, path)
+    samples, error = piped(path, monkeypatch)
+    assert error is None
+    assert len(samples) == pytest.approx(5 * SAMPLE_RATE, abs=0.15 * SAMPLE_RATE)
+
+
 @pytest.mark.parametrize("suffix", ["mp3", "opus", "mkv"])
 def test_damage_is_said_after_all_that_can_be_heard(tmp_path, address, suffix, monkeypatch):
     path = tmp_path / f"talk.{suffix}"
