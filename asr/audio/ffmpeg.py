@@ -1,7 +1,6 @@
 """The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
 import logging
-import os
 import re
 import shutil
 import struct
@@ -14,7 +13,8 @@ from typing import IO
 
 import numpy as np
 
-from asr.audio.headers import find, is_cut_short, joints
+from asr.audio.complaints import LOGGED, complaints, read_messages
+from asr.audio.headers import find, is_chained_ogg, is_cut_short, joints
 from asr.audio.probe import LATEST_START, RAW, SELF_CONTAINED, Container, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
@@ -31,13 +31,8 @@ CLOCK = (
 )
 MOST_PARTS = 200  # files put together
 MP4_BEGINNINGS = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
-DAMAGE = re.compile(
-    "partial file|ended prematurely|truncated|Error while decoding|Error submitting packet|CRC error|CRC mismatch"
-    "|Packet mismatch",
-    re.I,
-)
-# By the first bytes: what each of several files put together has, and how much of that the decoder takes for damage.
-JOINTS = {b"ID3": (rb"ID3[\2-\4]\0", 1), b"Ogg": (b"OggS\0\2", 2)}
+# By the first bytes: what each of several files put together has, and how often ffmpeg complains of that.
+JOINTS = {b"ID3": (rb"ID3[\2-\4]\0", 2), b"Ogg": (b"OggS\0\2", 4)}
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +71,7 @@ def ffmpeg_frames(
             header = process.stdout.read(24)
             if len(header) < 24:
                 if process.wait() != 0:
-                    said = one_line(_complaint(messages).replace(f"file:{path}: ", ""))
+                    said = one_line("; ".join(_complaints(messages, path)[-2:]) or "no message")
                     if "not on whitelist" in said:
                         raise AudioError(f"{name}: not an audio file but a playlist, a picture or a text")
                     raise _unreadable(path, name, reason, said)
@@ -85,7 +80,8 @@ def ffmpeg_frames(
             _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
             process.stdout.read(offset - len(header))
             check_format(rate, channels, name)
-            seconds = chosen.seconds if chosen and len(starts) == 1 and not raw else None
+            one = len(starts) == 1 and not raw and not is_chained_ogg(path)
+            seconds = chosen.seconds if chosen and one else None
             frames = _frames(process, messages, rate, channels, path, name, seconds)
             yield rate, chain(_silence(chosen.start if chosen else 0.0, rate, channels), frames)
         finally:  # also when the consumer stops early
@@ -118,10 +114,8 @@ def list_tracks(container: Container) -> str:
     return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(container.tracks, 1))
 
 
-def _is_joined(path: Path, messages: IO[bytes]) -> bool:
+def _is_joined(path: Path, failures: int) -> bool:
     """Whether all that ffmpeg could not decode are tags and headers inside of mp3 or ogg files put together."""
-    messages.seek(0)
-    failures = len(DAMAGE.findall(messages.read().decode(errors="replace")))
     with path.open("rb") as file:
         tags = JOINTS.get(file.read(3))
     return tags is not None and tags[1] * (len(find(path, tags[0])) - 1) >= failures
@@ -140,12 +134,11 @@ def _options(path: Path, starts: Sequence[int], track: int, channels: int, longe
     form += ["-err_detect", "crccheck"] if head[:4] in (b"wvpk", b"TTA1") else []
     ranges = pairwise([*starts, path.stat().st_size])
     urls = [f"subfile,,start,{start},end,{end},,:file:{path}" for start, end in ranges]
-    options = ["-nostdin", "-v", "error", "-max_alloc", str(MAX_ALLOCATION)]
+    options = ["-nostdin", *LOGGED, "-max_alloc", str(MAX_ALLOCATION)]
     for url in urls if len(urls) > 1 else [f"file:{path}"]:
         # "file:" and the white lists keep an odd name or a playlist from reaching the network or other files.
         options += [*form, *SELF_CONTAINED, "-i", url]
-    in_disorder = head[:4] == b"OggS" and find(path, b"OggS\0\2")[-1:] > find(path, b"OggS\0[^\2]")[:1]  # joined
-    clock = "anull" if in_disorder or longest is None else CLOCK.format(longest=longest)
+    clock = "anull" if is_chained_ogg(path) or longest is None else CLOCK.format(longest=longest)
     layout = f"aformat=channel_layouts={channels}c"
     parts = [f"[{number}:a:{track}]{clock},{layout}[part{number}];" for number in range(len(urls))]
     joined = "".join([*parts, *(f"[part{number}]" for number in range(len(parts))), f"concat=n={len(parts)}:v=0:a=1"])
@@ -176,19 +169,15 @@ def _frames(
         values = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], dtype=">f4")
         done += len(values) // channels
         yield values.reshape(-1, channels)
-    status, said = process.wait(), _complaint(messages)
+    status, said = process.wait(), _complaints(messages, path)
     missing = (promised or 0.0) - done / rate > TRUNCATION
-    if status != 0 or missing or (DAMAGE.search(said) and not _is_joined(path, messages)):
+    if status != 0 or missing or (said and not _is_joined(path, len(said))):
         header = f"the header says {promised:.2f} s, only " if missing else ""
         raise AudioError(
             f"{name}: truncated or damaged: {header}{done / rate:.2f} s could be read"
-            f" (ffmpeg: {one_line(said.replace(f'file:{path}: ', ''))}); copy or record it again"
+            f" (ffmpeg: {one_line([*said, 'no message'][0])}); copy or record it again"
         )
 
 
-def _complaint(messages: IO[bytes]) -> str:
-    """ffmpeg's message on standard error: the line that names damage if there is one, else its last lines."""
-    messages.seek(max(0, messages.seek(0, os.SEEK_END) - 4096))
-    lines = [re.sub(r"^\[.*? @ \w+\] ", "", line) for line in messages.read().decode(errors="replace").splitlines()]
-    damage = [line for line in lines if DAMAGE.search(line)]
-    return damage[0] if damage else "; ".join(lines[-2:]) or "no message"
+def _complaints(messages: IO[bytes], path: Path) -> list[str]:
+    return [said.replace(f"file:{path}: ", "") for said in complaints(read_messages(messages))]

@@ -1,6 +1,7 @@
 """What the headers of audio files say about their length, and whether the file keeps to it."""
 
 import mmap
+import os
 import re
 import struct
 import zlib
@@ -35,6 +36,7 @@ RESTARTS = {
     b"\x1aE\xdf\xa3": rb"\x1aE\xdf\xa3.{1,8}?B\x86\x81\x01",  # Matroska
     b"0&\xb2u": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",  # ASF
 }
+ANOTHER = b"|".join([*RESTARTS.values(), rb"ID3[\2-\4]\0", rb"OggS\0\x02"])
 MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this busy
 
 
@@ -59,9 +61,11 @@ def joints(path: Path) -> list[int]:
     """Where the recordings begin that a file was put together from, if decoders read the first one only; else [0]."""
     with path.open("rb") as file:
         head = file.read(8)
+    if head[:4] == b"OggS":
+        return _ogg_parts(path)
     pattern = RESTARTS.get(head[:4]) or RESTARTS.get(head[4:])
-    chunks = head[:4] in (b"RIFF", b"RF64", b"FORM", b"caff", b".snd") or head[4:] == b"ftyp"
-    if pattern is None or (chunks and not has_more_audio(path)):  # which takes less time
+    declared = head[:4] in (b"RIFF", b"RF64", b"FORM", b"caff", b".snd") or head[4:] == b"ftyp"
+    if pattern is None or (declared and not has_more_audio(path)):  # which takes less time
         return [0]
     return sorted({0, *find(path, pattern)})
 
@@ -99,13 +103,15 @@ def _mp3_length_is_known(sound: soundfile.SoundFile, path: Path) -> bool:
 
 
 def has_more_audio(path: Path) -> bool:
-    """Whether a wav, aiff, au, CAF or mp4 goes on behind its audio with something that is no further chunk of it."""
+    """Whether a wav, aiff, au, CAF, mp4 or ogg goes on behind its audio with something that is no part of it."""
     size, begun = path.stat().st_size, False
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b".snd":
             return 0 < int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:], "big") < size
-        for kind, position, length in _chunks(file, size):
+        if head[:4] == b"OggS":
+            return _ogg_is_followed(file, size)
+        for kind, position, length in chunks(file, size):
             other = kind in (b"RIFF", b"RF64", b"FORM", b"caff") or not re.fullmatch(rb"[ -~]{4}", kind)
             if begun and (other or kind == b"ftyp" or (head[:1] == b"R" and position + length > size)):
                 return True
@@ -113,7 +119,57 @@ def has_more_audio(path: Path) -> bool:
     return False
 
 
-def _chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
+def declaring_all(path: Path) -> dict[int, bytes]:
+    """What to write where, in a copy of an aiff or CAF, so that its header declares all the audio in the file."""
+    size, common, patches = path.stat().st_size, 0, {}
+    with path.open("rb") as file:
+        layout = ">Q" if file.read(4) == b"caff" else ">I"
+        for kind, begin, _ in chunks(file, size):
+            common = begin if kind == b"COMM" else common
+            if kind in (b"SSND", b"data"):
+                left = min(size - begin, 2**32 - 1)
+                patches[begin - struct.calcsize(layout)] = struct.pack(layout, left)
+                if kind == b"SSND" and common:  # 8 bytes come before the samples
+                    file.seek(common)
+                    channels, _, bits = struct.unpack(">HIH", file.read(8))  # not at the end of the file
+                    width = max(1, channels * ((bits + 7) // 8))
+                    patches[common + 2] = struct.pack(">I", max(0, left - 8) // width)
+                break
+    return patches
+
+
+def _ogg_is_followed(file: IO[bytes], size: int) -> bool:
+    file.seek(max(0, size - PAGE_BYTES))
+    tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    lengths = page[PAGE_HEADER : PAGE_HEADER + page[PAGE_HEADER - 1]] if len(page) >= PAGE_HEADER else b""
+    behind = page[PAGE_HEADER + len(lengths) + sum(lengths) :]
+    return len(behind) > UNDECLARED_BYTES and any(behind)
+
+
+def another_begins(path: Path, position: int) -> bool:
+    """Whether a recording of any format begins behind a position, or shortly before it: decoders read ahead."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return re.compile(ANOTHER, re.S).search(content, max(1, position - TAIL_BYTES)) is not None
+
+
+def is_chained_ogg(path: Path) -> bool:
+    """Whether streams begin behind others of an ogg file, so that its timestamps start anew (RFC 3533, 4)."""
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return False
+    return find(path, b"OggS\0\2")[-1:] > find(path, b"OggS\0[^\2]")[:1]
+
+
+def _ogg_parts(path: Path) -> list[int]:
+    """Where the parts of a chained ogg file begin if they have several codecs, of which ffmpeg reads the first."""
+    starts = find(path, rb"OggS\0\x02.{20}\x01.(?:OpusHead|\x01vorbis|Speex   |\x7fFLAC)")
+    with path.open("rb") as file:
+        codecs = {os.pread(file.fileno(), 5, start + PAGE_HEADER + 1) for start in starts}
+    return sorted({0, *starts}) if len(codecs) > 1 and is_chained_ogg(path) else [0]
+
+
+def chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
     """The name of each chunk of a wav, aiff, CAF or mp4, where its content begins and how long it is said to be."""
     file.seek(0)
     head = file.read(36)
@@ -132,7 +188,8 @@ def _chunks(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
             length = (int.from_bytes(file.read(8), "big") if length == 1 else length or size - position) - len(header)
         elif head[:4] == b"RF64" and kind == b"data" and length == 2**32 - 1:
             length = int.from_bytes(head[28:], "little")  # from the chunk before all others, ds64
-        elif length < 0 or (length == 0 and kind == b"SSND"):  # to the end of the file
+        elif length < 0 or (length == 0 and kind == b"SSND") or (length <= 4 and head[:4] + kind == b"caffdata"):
+            # To the end of the file; in CAF 4 bytes come before the samples.
             length = size - begin
         yield kind, begin, length
         position = begin + max(0, length) + (0 if mp4 or head[:4] == b"caff" else length % 2)
@@ -144,7 +201,7 @@ def is_cut_short(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(1024)
         if head[:4] in (b"caff", b"RF64"):
-            ends = ((kind, position + length) for kind, position, length in _chunks(file, size))
+            ends = ((kind, position + length) for kind, position, length in chunks(file, size))
             return any(end > size for kind, end in ends if head[:4] == b"caff" or kind == b"data")
         if head[:4] == b"wvpk" or head[8:12] == b"AVI ":
             return size < 8 + int.from_bytes(head[4:8], "little")

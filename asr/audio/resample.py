@@ -1,9 +1,14 @@
 """Resampling of any rate and number of channels to 16 kHz mono, chunk by chunk."""
 
+import logging
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import soxr
 
 from asr.errors import AudioError
+
+log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16000  # hertz, of all audio outside this package
 
@@ -12,7 +17,7 @@ SAMPLE_RATE = 16000  # hertz, of all audio outside this package
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # hertz
 MAX_CHANNELS = 1024
 LOUDEST = 1e6  # full scale is 1; a value beyond this is damage, and its square would overflow in the features
-
+UNUSABLE = 0.1  # of the samples beyond it or no numbers: more are of another format than the one that was read
 
 CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
 
@@ -43,6 +48,21 @@ def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the str
     """What `choose` takes of frames, mixed: (n,)."""
     chosen = choose(frames, channel, name)
     return chosen if chosen.ndim == 1 else chosen.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def usable(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    """Blocks of samples, with silence for those that cannot be audio (NaN, ±inf, beyond ±10⁶).
+
+    At the end a warning, which begins with `name`, if those are more than 10 %.
+    """
+    total = wrong = 0
+    for block in frames:
+        right = np.abs(block) < LOUDEST
+        total, wrong = total + block.size, wrong + block.size - int(np.count_nonzero(right))
+        yield block if right.all() else np.where(right, block, np.float32(0))
+    if wrong > UNUSABLE * total:
+        share = 100 * wrong / total
+        log.warning("%s: %.0f%% of its samples are no numbers or too large; check their format", name, share)
 
 
 def check_format(rate: float, channels: int = 1, name: str = "a stream") -> None:

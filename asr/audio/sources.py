@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,11 +17,19 @@ from typing import Any, cast
 import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
-from asr.audio.files import AudioFile, plain_file
-from asr.audio.headers import UNDECLARED_BYTES, has_more_audio, is_cut_short, joints, length_is_known
+from asr.audio.files import AudioFile, plain_file, temporary_copy
+from asr.audio.headers import (
+    UNDECLARED_BYTES,
+    another_begins,
+    declaring_all,
+    has_more_audio,
+    is_cut_short,
+    joints,
+    length_is_known,
+)
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose, usable
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AudioError, one_line
 
@@ -148,7 +156,11 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         with AudioStream(cast(str, source), track=part.track) as stream:
             yield from _blocks(stream.name, stream.rate, stream, size, part)
         return
-    with plain_file(cast(AudioFile, source)) as (path, name), _decoded(path, name, part) as (rate, first, frames):
+    with (
+        plain_file(cast(AudioFile, source)) as (file, name),
+        _declaring_all(file, name) as path,
+        _decoded(path, name, part) as (rate, first, frames),
+    ):
         blocks = _blocks(name, rate, frames, size, part, first)
         block = next(blocks, None)
         if block is None:
@@ -160,12 +172,28 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
 
 
 @contextmanager
+def _declaring_all(path: Path, name: str) -> Iterator[Path]:
+    """The path, or that of a copy of an aiff or CAF whose header declares less audio than there is."""
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        if file.read(4) in (b"FORM", b"caff") and len(joints(path)) == 1 and has_more_audio(path):
+            file.seek(0)
+            patches, path = declaring_all(path), temporary_copy(file, name, stack)
+            with path.open("r+b") as copy:
+                for place, content in patches.items():
+                    copy.seek(place)
+                    copy.write(content)
+        yield path
+
+
+@contextmanager
 def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """The rate, the number of the first frame that is decoded, and frames (n, channels)."""
     try:
         sound = SoundFile(str(path))
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: a name that ends in .raw
         reason = one_line(getattr(error, "error_string", "") or "no sample rate in the file")
+        reason = "format not recognized" if "possibly a pipe" in reason else reason  # of a short text, it is a file
     else:
         with sound:
             check_format(sound.samplerate, sound.channels, name)
@@ -186,16 +214,18 @@ def _decoded(path: Path, name: str, part: Excerpt) -> Iterator[tuple[int, int, I
 
 def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.ndarray]:
     """The frames; AudioError at the end of a file that was cut, or has more audio than decoders read."""
-    yield from frames
+    yield from usable(frames, name)
     with path.open("rb") as file:
         head = file.read(8)
     chunks, joined = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp", len(joints(path)) > 1
-    if chunks and not joined and has_more_audio(path):
-        raise AudioError(
-            f"{name}: has more audio than its header says, which cannot be read; convert or split the file"
-        )
+    if (chunks or head[:4] == b"OggS") and not joined and has_more_audio(path):
+        raise _more_audio(name)
     if not (chunks and joined) and is_cut_short(path):
         raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
+
+
+def _more_audio(name: str) -> AudioError:
+    return AudioError(f"{name}: has more audio than its header says, which cannot be read; convert or split the file")
 
 
 def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.ndarray]:
@@ -212,8 +242,10 @@ def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.
                 yield frames
         except AudioError as error:
             damage = error
-        unread = path.stat().st_size - file.tell()
-    if damage is None and unread <= UNDECLARED_BYTES:
+        reached = file.tell()
+        unread = path.stat().st_size - reached
+    followed = damage is None and sound.format == "FLAC" and another_begins(path, reached)
+    if damage is None and unread <= UNDECLARED_BYTES and not followed:
         return
     stopped, position, fresh = done, 0, []
     try:
@@ -233,6 +265,8 @@ def _mended(sound: SoundFile, path: Path, name: str, first: int) -> Iterator[np.
         ) from damage
     if damage is not None:
         raise damage
+    if followed and done == stopped:
+        raise _more_audio(name)
 
 
 def read(source: Source, sample_rate: int | None = None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Audio as it comes, decoded by the `ffmpeg` program: from a pipe, an address (http, hls, rtsp, …), raw samples."""
 
 import io
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,11 @@ from typing import IO, Self
 
 import numpy as np
 
-from asr.audio.probe import FORMATS
+from asr.audio.complaints import LOGGED, complaints, read_messages, tracks
+from asr.audio.ffmpeg import CLOCK, JOINTS, TRUNCATION, list_tracks
+from asr.audio.headers import chunks
+from asr.audio.probe import FORMATS, LATEST_START
+from asr.audio.resample import usable
 from asr.errors import AudioError, one_line
 from asr.files import temporary_file
 
@@ -23,7 +28,14 @@ ADDRESS = re.compile(r"(?:https?|rtsps?|rtmps?|rtp|udp|tcp|srt|mmsh?)://", re.IG
 PROTOCOLS = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,srt,mmsh,crypto,httpproxy"
 SAMPLE_FORMATS = ("s16le", "s16be", "s8", "u8", "s24le", "s32le", "f32le", "mulaw", "alaw")
 AT_ONCE = ("-probesize", "32768", "-analyzeduration", "0")  # do not wait for more to judge by
+# ffmpeg takes the start of the audio alone for that of an mpegts or hls, unless the offset of its input is another.
+OFFSET = ("-itsoffset", "0.000001")
+TAGS_OF_WAVPACK = "Invalid block header."  # is said of those behind the audio, where ffmpeg cannot go back and forth
+READ_BYTES = 1 << 16
+LONGEST_CHUNK = 1 << 24  # bytes of what may stand behind the audio of a wav, such as a picture
 WHOLE_ONLY = (b"ftyp", b"mdat", b"moov")  # bytes 4 to 8 of what ffmpeg cannot read from a pipe
+
+log = logging.getLogger(__name__)
 
 
 def is_address(source: object) -> bool:
@@ -49,24 +61,20 @@ class AudioStream:
     def __init__(self, source: str, raw: tuple[int, str] | None = None, track: int | None = None):
         self.name = "standard input" if source == "-" else source
         self._source, self._raw, self._track = source, raw, track
-        self._stopped = False
+        self._stopped, self._parts = False, 0
 
     def __enter__(self) -> Self:
         program = shutil.which("ffmpeg")
         if program is None:
             raise AudioError(f"{self.name}: is decoded by the ffmpeg program; install it")
         piped = self._source == "-"
-        if is_address(self._source):
-            # By TCP no packet is lost, and firewalls let it in.
-            place = ["-rtsp_flags", "prefer_tcp"] if self._source.lower().startswith("rtsp") else []
-            place += ["-protocol_whitelist", PROTOCOLS, "-i", self._source]
-        else:
-            # Without "file" for a pipe, and without playlists, nothing else is opened.
-            place = ["-protocol_whitelist", "pipe" if piped else "file"]
-            place += [] if self._raw else ["-format_whitelist", ",".join(FORMATS)]
-            place += ["-i", "pipe:0" if piped else f"file:{self._source}"]
-        raw = [] if self._raw is None else ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
-        command = [program, "-v", "error", "-nostdin", *AT_ONCE, *raw, *place, "-map", f"0:a:{(self._track or 1) - 1}"]
+        head = sys.stdin.buffer.read(len(sys.stdin.buffer.peek())) if piped else b""  # type: ignore[union-attr]
+        if piped and not head:
+            raise AudioError(f"{self.name}: empty (0 bytes); give it audio")
+        self._joint, self._failures = JOINTS.get(head[:3], (b"(?!)", 0))
+        end = None if self._raw else _wav_end(head)
+        command = [program, *LOGGED, "-nostdin", *AT_ONCE, *OFFSET, *self._input(end is not None)]
+        command += ["-map", f"0:a:{(self._track or 1) - 1}", "-af", CLOCK.format(longest=LATEST_START) + ":first_pts=0"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]
         self._messages = temporary_file()
         self._process = subprocess.Popen(
@@ -79,38 +87,71 @@ class AudioStream:
         assert self._process.stdout is not None
         self._pipe: IO[bytes] = self._process.stdout
         if self._process.stdin is not None:
-            head = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
-            copying = (sys.stdin.fileno(), head, self._process.stdin)
-            threading.Thread(target=_copy, args=copying, daemon=True).start()
+            pieces = _pieces(sys.stdin.fileno(), head, end)
+            threading.Thread(target=self._copy, args=(pieces, self._process.stdin), daemon=True).start()
         header = self._read(24)
         if len(header) < 24:
             self.__exit__()
-            raise AudioError(f"{self.name}: no audio that ffmpeg can read ({self._said()}); check the address or file")
+            raise self._unreadable()
         _, offset, _, _, self.rate, self.channels = struct.unpack(">4s5I", header)
         self._read(offset - 24)
+        found = tracks(read_messages(self._messages))
+        self._seconds = found.seconds
+        if self._track is None and len(found.tracks) > 1:
+            log.warning("%s: track 1 is read; %s", self.name, list_tracks(found))
         return self
+
+    def _input(self, is_wav: bool) -> list[str]:
+        """Options for ffmpeg, to open the source."""
+        if is_address(self._source):
+            # By TCP no packet is lost, and firewalls let it in.
+            place = ["-rtsp_flags", "prefer_tcp"] if self._source.lower().startswith("rtsp") else []
+            return [*place, "-protocol_whitelist", PROTOCOLS, "-i", self._source]
+        piped = self._source == "-"
+        if self._raw is not None:
+            form = ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
+        else:  # Without playlists nothing else is opened; a wav is read to its end, whatever its header says.
+            form = ["-f", "wav", "-ignore_length", "1"] if is_wav else ["-format_whitelist", ",".join(FORMATS)]
+        place = ["-protocol_whitelist", "pipe" if piped else "file"]  # without "file" for a pipe, for the same reason
+        return [*form, *place, "-i", "pipe:0" if piped else f"file:{self._source}"]
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rest, width, empty = b"", 4 * self.channels, True
-        while data := self._pipe.read(1 << 16):
+        yield from usable(self._frames(), self.name)
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        rest, width, done = b"", 4 * self.channels, 0
+        while data := self._pipe.read(READ_BYTES):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
             if whole:
-                empty = False
+                done += whole // width
                 yield np.frombuffer(data[:whole], dtype=">f4").astype(np.float32).reshape(-1, self.channels)
-        if (self._process.wait() != 0 or empty) and not self._stopped:
-            how = "has no sound that can be played as it comes" if empty else "broke off"
-            raise AudioError(f"{self.name}: {how} ({self._said()}); {'download it first' if empty else 'start again'}")
+        status, said = self._process.wait(), self._complaints()
+        complete = self._seconds is not None and done / self.rate > self._seconds - TRUNCATION
+        tagged = complete and TAGS_OF_WAVPACK in said
+        damaged = self._raw is None and not tagged and len(said) > self._failures * max(0, self._parts - 1)
+        if (status != 0 or done == 0 or damaged) and not self._stopped:
+            how = "has no sound that can be played as it comes" if done == 0 else "broke off or is damaged"
+            advice = "save it as a file first" if done == 0 else "start again"
+            raise AudioError(f"{self.name}: {how} ({self._said()}); {advice}")
 
     def stop(self) -> None:
         """End the iteration with what was decoded; may be called from a signal handler."""
         self._stopped = True
         self._process.kill()
+
+    def _copy(self, pieces: Iterator[bytes], target: IO[bytes]) -> None:
+        with suppress(OSError, ValueError):  # ffmpeg ended
+            for piece in pieces:
+                self._parts += len(re.findall(self._joint, piece))
+                target.write(piece)
+        with suppress(OSError):
+            target.close()
 
     def _read(self, count: int) -> bytes:
         data = b""
@@ -118,17 +159,46 @@ class AudioStream:
             data += more
         return data
 
+    def _complaints(self) -> list[str]:
+        return complaints(read_messages(self._messages))
+
     def _said(self) -> str:
-        self._messages.seek(0)
-        lines = self._messages.read().decode(errors="replace").splitlines()
-        return one_line(lines[-1] if lines else "it is empty")
+        return one_line([*self._complaints(), "it is empty"][0])
+
+    def _unreadable(self) -> AudioError:
+        found = tracks(read_messages(self._messages))
+        if any("matches no streams" in said for said in self._complaints()):
+            which = f" {self._track}" if self._track and found.tracks else ""
+            rest = f"; {list_tracks(found)}" if found.tracks else ""
+            return AudioError(f"{self.name}: has no audio track{which}{rest}")
+        return AudioError(f"{self.name}: no audio that ffmpeg can read ({self._said()}); check the address or file")
 
 
-def _copy(source: int, head: bytes, target: IO[bytes]) -> None:
+def _wav_end(head: bytes) -> int | None:
+    """Where the audio of a wav that begins so ends by its header; None of anything else."""
+    if not re.match(rb"(RIFF|RF64)....WAVE", head, re.S):
+        return None
+    found = chunks(io.BytesIO(head), len(head))
+    return next((begin + length + length % 2 for kind, begin, length in found if kind == b"data"), None)
+
+
+def _pieces(source: int, head: bytes, end: int | None) -> Iterator[bytes]:
+    """What comes from a pipe, without chunks that follow byte `end` of a wav; audio that does is part of it."""
     # Not from `sys.stdin`, which a thread that waits there would lock while the interpreter ends.
-    with suppress(OSError, ValueError):  # ffmpeg ended
-        while head:
-            target.write(head)
-            head = os.read(source, 1 << 16)
-    with suppress(OSError):
-        target.close()
+    data, place = head, 0
+    while data:
+        if end is not None and place + len(data) > end:
+            audio = end - place
+            while len(data) < audio + 8 and (more := os.read(source, READ_BYTES)):
+                data += more
+            name, length = data[audio : audio + 4], int.from_bytes(data[audio + 4 : audio + 8], "little")
+            chunk = re.fullmatch(rb"(?!RIFF|RF64)[ -~]{4}", name) and length <= LONGEST_CHUNK
+            if chunk or len(data) < audio + 8:
+                yield data[:audio]
+                while os.read(source, READ_BYTES):  # or its writer fails
+                    pass
+                return
+            end = None
+        yield data
+        place += len(data)
+        data = os.read(source, READ_BYTES)

@@ -1,5 +1,6 @@
 """`asr lm`: n-gram language models from text, what is in them, and text from recurrent ones."""
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,12 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import OnStage, complain, stage_progress
 from asr.cli.outputs import Guard
-from asr.errors import AsrError
+from asr.errors import AsrError, LanguageModelError
 from asr.lm.binary import load_model, save_model
 from asr.lm.neural import NeuralModel
 from asr.lm.ngram import NgramModel
 from asr.lm.source import read_sentences
-from asr.model.bundle import find_language_model, packaged_language_models
+from asr.model.bundle import PACKAGED, find_language_model, packaged_language_models
 
 if TYPE_CHECKING:
     from asr.lm.columns import Steps
@@ -196,8 +197,13 @@ def generate(
 
 
 def find(name: str) -> Path:
-    """The file of a packaged model's name, or of a path."""
-    return find_language_model(name) if name in packaged_language_models() else Path(name)
+    """The file of a packaged model's name, or of a path. LanguageModelError for a packaged one of another kind."""
+    if name in packaged_language_models():
+        return find_language_model(name)
+    if not Path(name).exists() and name in os.listdir(PACKAGED):
+        names = ", ".join(packaged_language_models())
+        raise LanguageModelError(f"{name}: a packaged model, but no language model; name a file or one of {names}")
+    return Path(name)
 
 
 @contextmanager

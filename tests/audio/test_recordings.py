@@ -11,6 +11,7 @@ import pytest
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
 from asr.audio import probe as probe_module
+from asr.audio.complaints import complaints, tracks
 from asr.audio.files import find_audio
 from asr.audio.probe import probe
 from asr.audio.resample import SAMPLE_RATE
@@ -187,6 +188,51 @@ def test_joined_recordings_of_another_rate_are_read_to_their_end(tmp_path, suffi
     assert len(samples) == pytest.approx(15 * SAMPLE_RATE, abs=0.5 * SAMPLE_RATE)
 
 
+@pytest.mark.parametrize("codecs", [("libopus", "libvorbis"), ("libvorbis", "libopus"), ("libspeex", "flac")])
+def test_joined_ogg_files_of_several_codecs_are_read_to_their_end(tmp_path, codecs):
+    for codec in codecs:
+        run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(3.0)), "-c:a", codec, tmp_path / f"{codec}.ogg")
+    joined = tmp_path / "joined.ogg"
+    joined.write_bytes(b"".join((tmp_path / f"{codec}.ogg").read_bytes() for codec in codecs))
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(6 * SAMPLE_RATE, abs=0.25 * SAMPLE_RATE)
+
+
+def test_joined_vorbis_of_several_rates_is_not_truncated(tmp_path):
+    for rate in (16_000, 44_100):
+        run_ffmpeg("-i", save(tmp_path / "a.wav", mixture(5.0, rate), rate), tmp_path / f"{rate}.ogg")
+    joined = tmp_path / "joined.ogg"
+    joined.write_bytes((tmp_path / "16000.ogg").read_bytes() + (tmp_path / "44100.ogg").read_bytes())
+    samples, error = collect(joined)
+    assert error is None
+    assert len(samples) == pytest.approx(10 * SAMPLE_RATE, abs=0.25 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(("first", "second"), [("flac", "wav"), ("flac", "mp3"), ("opus", "mp3"), ("ogg", "flac")])
+def test_a_recording_of_another_format_behind_the_first_is_said(tmp_path, first, second):
+    for suffix in (first, second):
+        run_ffmpeg("-i", save(tmp_path / "a.aiff", mixture(5.0)), tmp_path / f"a.{suffix}")
+    joined = tmp_path / f"joined.{first}"
+    joined.write_bytes((tmp_path / f"a.{first}").read_bytes() + (tmp_path / f"a.{second}").read_bytes())
+    samples, error = collect(joined)
+    assert len(samples) == pytest.approx(5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+    assert_one_line(error, f"joined.{first}: has more audio")
+    joined.write_bytes((tmp_path / f"a.{first}").read_bytes() + b"TAG".ljust(128, b"?"))
+    assert collect(joined)[1] is None
+
+
+def test_samples_that_are_no_numbers_are_said(tmp_path, caplog):
+    samples = mixture(2.0)
+    samples[::1000] = np.nan
+    assert collect(save(tmp_path / "few.wav", samples, subtype="FLOAT"))[1] is None
+    assert not caplog.records
+    samples[::4] = np.inf
+    assert np.isfinite(read(save(tmp_path / "many.wav", samples, subtype="FLOAT"))).all()
+    said = f"{tmp_path}/many.wav: 25% of its samples are no numbers or too large; check their format"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
 def test_an_mp3_of_a_variable_bit_rate_without_a_length_is_whole(tmp_path):
     samples = mixture(20.0) * np.repeat([1, 0], 10 * SAMPLE_RATE).astype(np.float32)
     run_ffmpeg("-i", save(tmp_path / "a.wav", samples), "-q:a", "4", "-write_xing", "0", tmp_path / "a.mp3")
@@ -220,6 +266,19 @@ def test_a_wav_is_read_to_its_end_whatever_length_its_header_says(tmp_path, seco
     samples, error = collect(path)
     assert error is None
     np.testing.assert_allclose(samples, mixture(seconds), atol=1e-4)
+
+
+def test_a_caf_without_a_length_is_whole(tmp_path):
+    path = tmp_path / "talk.caf"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(5.0)), path)
+    content = bytearray(path.read_bytes())
+    place = content.find(b"data") + 4
+    for size in (0, 4):
+        content[place : place + 8] = size.to_bytes(8, "big")
+        path.write_bytes(content)
+        samples, error = collect(path)
+        assert error is None
+        assert len(samples) == 5 * SAMPLE_RATE
 
 
 def test_what_follows_the_data_of_a_wav_is_no_audio_if_it_is_a_chunk(tmp_path):
@@ -274,13 +333,10 @@ def test_a_header_that_says_one_second_of_five_does_not_hide_the_rest(tmp_path, 
     whole = read(path)
     declare(path, suffix)
     samples, error = collect(path)
-    if suffix in ("aiff", "caf"):  # ffmpeg stops there, too
-        assert_one_line(error, f"talk.{suffix}: has more audio than its header says")
-    else:
-        assert error is None
-        assert len(samples) == pytest.approx(len(whole), abs=800)
-        np.testing.assert_allclose(samples[: SAMPLE_RATE // 2], whole[: SAMPLE_RATE // 2], atol=1e-3)
-        assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
+    assert error is None
+    assert len(samples) == pytest.approx(len(whole), abs=800)
+    np.testing.assert_allclose(samples[: SAMPLE_RATE // 2], whole[: SAMPLE_RATE // 2], atol=1e-3)
+    assert np.abs(samples[-SAMPLE_RATE:]).max() > 0.05
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "wv", "mkv", "flac"])
@@ -295,6 +351,34 @@ def test_what_follows_damage_is_read_and_the_damage_is_said(tmp_path, suffix):
     assert_one_line(error, f"talk.{suffix}: truncated or damaged")
     assert len(samples) > 19 * SAMPLE_RATE
     np.testing.assert_allclose(samples[: 8 * SAMPLE_RATE], whole[: 8 * SAMPLE_RATE], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libopus"), ("webm", "libopus"), ("mkv", "aac"), ("wma", "wmav2")]
+)
+@pytest.mark.parametrize("damage", [bytes(400), b""], ids=["overwritten", "gone"])
+def test_damage_that_a_demuxer_passes_over_is_said(tmp_path, suffix, codec, damage):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), "-c:a", codec, path)
+    assert collect(path)[1] is None
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + damage + content[middle + 400 :])
+    assert_one_line(collect(path)[1], f"talk.{suffix}: truncated or damaged")
+
+
+def test_complaints_about_pictures_and_tags_are_no_damage():
+    said = """[info]   Stream #0:0: Video: h264 (High), yuv420p, 128x96
+[info]   Stream #0:1(eng): Audio: aac (LC), 16000 Hz, mono, fltp (default)
+[info]     Metadata:
+[info]       title           : Talk
+[h264 @ 0x1] [error] non-existing PPS 0 referenced
+[mp3 @ 0x2] [error] Incorrect BOM value
+[aac @ 0x3] [error] Reserved bit set.
+[fatal] Stream map '0:a:3' matches no streams.
+"""
+    assert complaints(said) == ["Reserved bit set.", "Stream map '0:a:3' matches no streams."]
+    assert [str(track) for track in tracks(said).tracks] == ["eng Talk aac mono"]
 
 
 @pytest.mark.parametrize("suffix", ["opus", "ogg", "oga", "spx"])

@@ -447,6 +447,13 @@ def test_text_is_not_an_audio_file(tmp_path, suffix, monkeypatch):
     assert_one_line(error, f"notes.{suffix}: not an audio file", *causes)
 
 
+def test_a_short_text_is_not_called_a_pipe(tmp_path):
+    (tmp_path / "notes.mp3").write_text("hello\n")
+    error = collect(tmp_path / "notes.mp3")[1]
+    assert_one_line(error, "notes.mp3: ", "format not recognized")
+    assert "pipe" not in str(error)
+
+
 def test_without_ffmpeg_the_message_says_to_install_it(tmp_path, monkeypatch):
     (tmp_path / "notes.m4a").write_text("These are notes.\n" * 20)
     monkeypatch.setattr(sources.shutil, "which", lambda _program: None)

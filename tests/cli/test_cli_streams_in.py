@@ -68,6 +68,13 @@ def test_raw_samples_have_a_rate_and_a_format(
     assert program("listen", *model, "--sample-format", "u8", "--input", "-").code == 2
 
 
+def test_raw_samples_of_another_format_are_said(program: Command, streaming_carrier_bundle: Path, talk: Path) -> None:
+    talk.with_suffix(".raw").write_bytes(np.full(32_000, -5, dtype="<i2").tobytes())  # NaN, each two of them
+    options = ["--rate", "16000", "--sample-format", "f32le", "--model", str(streaming_carrier_bundle)]
+    result = program("listen", "--input", talk.with_suffix(".raw"), *options)
+    assert any("100% of its samples are no numbers" in line for line in result.errors)
+
+
 def test_an_address_is_listened_to_and_transcribed(
     program: Command, streaming_carrier_bundle: Path, talk: Path, address: str
 ) -> None:

@@ -1,0 +1,47 @@
+"""What the `ffmpeg` program says on standard error with -v level+info: its complaints, and the tracks of its input."""
+
+import re
+from typing import IO
+
+from asr.audio.probe import Container, Track
+from asr.errors import one_line
+
+MOST_BYTES = 1 << 24  # of messages that are looked at
+LOGGED = ("-hide_banner", "-nostats", "-v", "level+info")
+LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )*\[(?:error|fatal|panic)\] (.+)$", re.M)
+OTHER_STREAM = re.compile(r"^\[info\]   Stream #.*?: (?:Video|Subtitle|Data|Attachment): (\w+)", re.M)
+AUDIO_STREAM = re.compile(
+    r"^\[info\]   Stream #\d+:\d+(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)(?:.*\n\[info\]    .*)*",
+    re.M,
+)
+# Of whole recordings: tags, pictures, chapters and edit lists that cannot be read, another way to reach a server.
+HARMLESS = re.compile(
+    "non monotonically|BOM value|Error reading .*, skipped|attached picture|[Cc]omment|[Cc]hapter|key ?frame"
+    "|index entry|Unsupported transport"
+)
+
+
+def read_messages(messages: IO[bytes]) -> str:
+    messages.seek(0)
+    return messages.read(MOST_BYTES).decode(errors="replace")
+
+
+def complaints(said: str) -> list[str]:
+    """The errors among ffmpeg's messages, but for harmless ones, and those of pictures and of encryption (tls)."""
+    others = ("tls", *OTHER_STREAM.findall(said))
+    return [text for where, text in LINE.findall(said) if not where.startswith(others) and not HARMLESS.search(text)]
+
+
+def tracks(said: str) -> Container:
+    """The input that ffmpeg describes before it begins: its audio tracks, without times, and its length."""
+    described = said.partition("\n[info] Stream mapping:")[0]
+    length = re.search(r"^\[info\]   Duration: (\d+):(\d\d):([\d.]+)", described, re.M)
+    seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else None
+    return Container("", tuple(_track(match) for match in AUDIO_STREAM.finditer(described)), seconds)
+
+
+def _track(match: re.Match[str]) -> Track:
+    title = re.search(r"^\[info\]       title +: (.+)$", match[0], re.M)
+    words = [match[1] if match[1] != "und" else "", title and title[1], match[2], match[3]]
+    about = one_line(" ".join(filter(None, words)))
+    return Track(0.0, None, 0, "(default)" in match[0].partition("\n")[0], about)
