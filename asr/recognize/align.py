@@ -288,8 +288,8 @@ def forced_align(
     speech technology to 1,000+ languages"). To begin that between words costs more the longer the recording is, since
     more places in it resemble a word; else words would be torn from their neighbors.
 
-    log_probs: (frames, tokens). Scores are kept at every √(8 frames)-th frame only, and the choices between two of them
-    worked out again on the way back: twice the time, but memory for an hour instead of for a minute. Raises
+    log_probs: (frames, tokens). Scores are kept at every √(24 frames)-th frame only, and the choices between two of
+    them worked out again on the way back: twice the time, but memory for an hour instead of for a minute. Raises
     AsrError when there are fewer frames than the targets need, or more than memory may hold.
     """
     tokens, frames = np.array(targets), len(log_probs)
