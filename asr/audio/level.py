@@ -21,6 +21,10 @@ class Level:
     clipped: int = 0
     loudest: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        return self.samples / SAMPLE_RATE
+
     def add(self, block: np.ndarray) -> None:
         """The next samples, mono at 16 kHz or about it."""
         self.samples += len(block)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -45,7 +45,7 @@ def align(
     output_dir: Annotated[
         Path | None, Option(metavar="FOLDER", help="For many: write NAME.FORMAT files there.")
     ] = None,
-    format: options.WordFormat = None,
+    format: options.WordFormats = None,
     force: options.Force = False,
     part: options.Part,
     model: options.Model = DEFAULT_MODEL,
@@ -73,10 +73,12 @@ def align(
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
     if (text is None) != (output_dir is not None) or (output and output_dir):
         raise typer.BadParameter("goes with many recordings, and these with it", param_hint="--output-dir")
-    chosen = options.chosen_format(format, output, "ctm")
-    if phones and chosen != "ctm":
+    formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "ctm")]))
+    if len(formats) > 1 and output_dir is None:
+        raise typer.BadParameter("several go with many recordings and --output-dir", param_hint="--format")
+    if phones and formats != ["ctm"]:
         raise typer.BadParameter("goes with --format ctm", param_hint="--phones")
-    options.check_names([chosen], [audio])
+    options.check_names(formats, [audio])
     words = None if text is None else read_text(text)
     guard = Guard([audio, text, lexicon], force)
     guard.check(output)
@@ -86,33 +88,33 @@ def align(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
-    timed = partial(time_words, recognizer, part, chosen, phones, min_confidence)
-    with shown_warnings("asr.audio"):
+    timed = partial(time_words, recognizer, part, formats, phones, min_confidence)
+    with shown_warnings("asr.audio"), shown_warnings("asr.recognize.align"):
         if words is None or output_dir is not None:
-            align_many(Path(audio), output_dir or Path(), chosen, guard, timed)
+            align_many(Path(audio), output_dir or Path(), formats, guard, timed)
             return
         with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
-            written = timed(audio, words, on_progress)
+            (written,) = timed(audio, words, on_progress)
     if output is not None:
         write_text(output, written)
     else:
         print(written, end="", flush=True)
 
 
-Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], str]
+Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], list[str]]
 
 
 def time_words(
     recognizer: Recognizer,
     part: options.Part,
-    format: str,
+    formats: Sequence[str],
     phones: bool,
     min_confidence: float,
     source: str | Path | Excerpt,
     text: str,
     on_progress: OnProgress | None,
-) -> str:
-    """A text aligned with a recording, in a format."""
+) -> list[str]:
+    """A text aligned with a recording, in each of the formats."""
     reading: Callable[[str], str] = normalize
     if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
         reading = partial(read_aloud, language=recognizer.bundle.config.language)
@@ -124,10 +126,10 @@ def time_words(
     if phones:
         own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
         transcript = replace(transcript, segments=split_segments(own))
-    return render(transcript, format, name_in(format, str(source)))
+    return [render(transcript, format, name_in(format, str(source))) for format in formats]
 
 
-def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Timing) -> None:
+def align_many(source: Path, folder: Path, formats: Sequence[str], guard: Guard, timed: Timing) -> None:
     """Write the alignments of all recordings to a folder; the problems of one do not stop the others."""
     problems: list[AsrError] = []
     recordings: list[tuple[str, Path | Excerpt, Path | str]]  # the name, the recording, its text or the file of that
@@ -146,15 +148,19 @@ def align_many(source: Path, folder: Path, format: str, guard: Guard, timed: Tim
         complain(problem)
     with audio_progress(lambda: [duration(str(audio)) for _, audio, _ in recordings]) as on_progress:
         for name, audio, text in recordings:
-            target = folder / f"{name.lstrip('/').replace('..', '_')}.{format}"
+            stem = folder / name.lstrip("/").replace("..", "_")
+            targets = [stem.with_name(f"{stem.name}.{format}") for format in formats]
             try:
-                if target in done:
-                    raise AsrError(f"another recording was written to {target} already; give each a name of its own")
-                if refusal := guard.refusal(target):
+                if stem in done:
+                    raise AsrError(
+                        f"another recording was written to {targets[0]} already; give each a name of its own"
+                    )
+                if refusal := next(filter(None, map(guard.refusal, targets)), None):
                     raise AsrError(refusal)
                 words = text if isinstance(text, str) else read_text(str(text))
-                write_text(target, timed(audio, words, on_progress))
-                done.add(target)
+                for target, written in zip(targets, timed(audio, words, on_progress), strict=True):
+                    write_text(target, written)
+                done.add(stem)
             except AsrError as error:
                 complain(error if str(audio) in str(error) else f"{audio}: {error}")
     failed = len(recordings) + len(problems) - len(done)

@@ -56,7 +56,7 @@ def format_option(formats: Iterable[str], default: str, more: str = "") -> Any:
 
 
 Formats = Annotated[list[str] | None, format_option(FORMATS, "txt", " May be given several times.")]
-WordFormat = Annotated[str | None, format_option(FORMATS, "ctm")]
+WordFormats = Annotated[list[str] | None, format_option(FORMATS, "ctm", " For many, several times.")]
 LiveFormat = Annotated[str | None, format_option(LIVE_FORMATS, "txt", " json is one object a line.")]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]

@@ -55,7 +55,7 @@ def tune(
     with audio_progress(lambda: [entry.seconds for entry in entries]) as on_progress:
         samples = []
         for entry in entries:
-            frames, _ = recognizer.frames_and_seconds(entry.source, on_progress=on_progress)
+            frames, _ = recognizer.frames_and_level(entry.source, on_progress=on_progress)
             samples.append(Sample(entry.id, entry.text, entry.speaker or "-", frames))
     own = bundle.config.decoder.lm
     choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]

@@ -45,11 +45,13 @@ def attend(
     """
     bundle = recognizer.bundle
     model = open_attention(bundle)
-    frames, seconds = recognizer.frames_and_seconds(source)
+    frames, level = recognizer.frames_and_level(source)
     if model is None or frames.encoded is None:
         raise ArgumentError(f"{bundle.config.name} has no attention decoder; choose a model with second_pass.onnx")
-    if seconds > LONGEST_SECONDS:
-        raise ArgumentError(f"{source}: {seconds:.0f} s; the attention of at most {LONGEST_SECONDS:.0f} s can be shown")
+    if level.seconds > LONGEST_SECONDS:
+        raise ArgumentError(
+            f"{source}: {level.seconds:.0f} s; the attention of at most {LONGEST_SECONDS:.0f} s can be shown"
+        )
     text = recognizer.transcribe(source).text if text is None else text
     if not text:
         raise AsrError(f"{source}: no words are recognized")

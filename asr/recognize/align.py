@@ -5,12 +5,14 @@ trellis of Graves et al. 2006, section 4.1, with the best path in place of the s
 `forced_align` finds the same path; it is not called, since importing torch takes longer than aligning ten minutes here.
 """
 
+import logging
 import math
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate, groupby, islice, pairwise, product
-from statistics import median
+from pathlib import Path
 
 import numpy as np
 
@@ -28,11 +30,16 @@ from asr.normalize import normalize
 from asr.output.transcript import Phone, Transcript, Word, split_segments, within
 from asr.recognize.offline import OnProgress, Recognizer
 
-MIN_CONFIDENCE = 0.02  # median of the words of a text that fits; of one that does not it is below a thousandth
+MIN_CONFIDENCE = 0.02  # of a word that fits
+TOGETHER = 4  # words that fit and follow each other; chance finds fewer
+APART = 5  # frames with tokens, and as many for each word left out, between words that do not follow each other
 UNSPOKEN = 0.002  # confidence below which a word is not spoken: so are 1 % of those that are, 95 % of others
 ROUNDS = 10  # of leaving out words that are not spoken
 SKIPPED = -3.0  # log-probability of a frame of speech that the text does not have, beside that of its best token
+OPENING = 2.0  # nats for each of log(frames) that it costs to begin to pass over speech between two words
 TRELLIS_BYTES = 2**30  # more than four hours of speech without a pause
+
+log = logging.getLogger(__name__)
 
 
 def align(
@@ -58,7 +65,7 @@ def align(
         source, sample_rate: a recording, as for `Recognizer.transcribe`.
         text: the words that are spoken, in order.
         read_aloud: makes of a written word those that are spoken, such as "five dollars" of "$5".
-        min_confidence: at least half of the words have it, or the text does not fit.
+        min_confidence: at least half of the words have it, in runs of several, or the text does not fit; 0 for any.
 
     Raises AudioError; ArgumentError, also for a text that has no words or cannot be spelled with the model's tokens;
     AsrError for one that is too long for the audio, or does not fit it.
@@ -72,7 +79,8 @@ def align(
     tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     pronunciations = open_pronunciations(recognizer.bundle, recognizer.options.lexicon)
     ways = spellings(words, tokens, config.tokenizer.get("case") == "upper", pronunciations, read_aloud)
-    (log_probs, _), seconds = recognizer.frames_and_seconds(source, sample_rate, on_progress)
+    (log_probs, _), level = recognizer.frames_and_level(source, sample_rate, on_progress)
+    seconds, problem = level.seconds, level.problem()
 
     def time_words(numbers: Sequence[int], frames: slice = slice(None)) -> dict[int, Word]:
         """Those of the words at the times of their tokens in some of the frames."""
@@ -82,17 +90,35 @@ def align(
 
     phones = pronunciations is not None
     timed = _without_unspoken(time_words(range(len(words))), time_words, config.frame_seconds)
-    confidences = [timed[number].confidence if number in timed else 0.0 for number in range(len(words))]
-    if median(confidences) < min_confidence:
-        missing = sum(confidence < min_confidence for confidence in confidences)
+    fitting = _count_fitting(timed, len(words), log_probs, config.frame_seconds, min_confidence)
+    if 2 * fitting < len(words) and min_confidence > 0:
         raise AsrError(
-            f"the text does not fit the recording: {missing} of its {len(words)} words were not found there; check that"
-            " they belong together"
+            f"the text does not fit the recording: {len(words) - fitting} of its {len(words)} words were not found"
+            f" there; {f'it is {problem}' if problem else 'check that they belong together'}"
         )
+    if problem:
+        log.warning("%s: %s", source if isinstance(source, str | Path | Excerpt) else "recording", problem)
     start = source.start if isinstance(source, Excerpt) else 0.0
     found = within(sounding([*timed.values()], config.streaming, config.frame_seconds, start), start + seconds)
     placed = _with_unspoken(words, dict(zip(timed, found, strict=True)))
     return Transcript(split_segments(placed), seconds, language=config.language, start=start)
+
+
+def _count_fitting(
+    timed: dict[int, Word], total: int, log_probs: np.ndarray, frame_seconds: float, min_confidence: float
+) -> int:
+    """How many of the words, by their numbers in a text of `total` words, fit together with their neighbors.
+
+    Some word that sounds like it is found for any in a long recording, but several after each other only for a text
+    that is spoken there.
+    """
+    speech = np.cumsum([False, *(log_probs.argmax(axis=1) != BLANK_ID)])  # frames of it before each
+    begins = {number: speech[round(word.start / frame_seconds)] for number, word in timed.items()}
+    ends = {number: speech[round(word.end / frame_seconds)] for number, word in timed.items()}
+    breaks = [begins[after] - ends[before] > APART * (after - before) for before, after in pairwise(timed)]
+    runs = [*accumulate(breaks, initial=0)]  # the number of its run for each word
+    counts = Counter(run for run, word in zip(runs, timed.values(), strict=True) if word.confidence >= min_confidence)
+    return sum(count for count in counts.values() if count >= min(TOGETHER, total - 1))
 
 
 def _with_unspoken(words: Sequence[str], found: dict[int, Word]) -> list[Word]:
@@ -226,8 +252,9 @@ def best_spellings(log_probs: np.ndarray, ways: Sequence[Sequence[list[int]]]) -
     runs = [[next(aligned) for _ in ids] for ids in chosen]
     begins = [0, *(own[-1].last + 1 for own in runs[:-1])]
     ends = [*(own[0].first for own in runs[1:]), len(log_probs)]
+    cost = OPENING * math.log(len(log_probs))
     return [
-        max(way, key=lambda ids: path_score(log_probs[begin:end], ids)) if len(way) > 1 else way[0]
+        max(way, key=lambda ids: path_score(log_probs[begin:end], ids, cost)) if len(way) > 1 else way[0]
         for way, begin, end in zip(ways, begins, ends, strict=True)
     ]
 
@@ -258,10 +285,11 @@ def forced_align(
 
     word_starts: numbers of the targets that begin words. Before them, and at the end, audio that the text does not have
     is passed over: any token may stand for the blank there, at a cost (the `<star>` of Pratap et al. 2023, "Scaling
-    speech technology to 1,000+ languages").
+    speech technology to 1,000+ languages"). To begin that between words costs more the longer the recording is, since
+    more places in it resemble a word; else words would be torn from their neighbors.
 
-    log_probs: (frames, tokens). Scores are kept at every √(8 frames)-th frame only, and the choices between two of them
-    worked out again on the way back: twice the time, but memory for an hour instead of for a minute. Raises
+    log_probs: (frames, tokens). Scores are kept at every √(24 frames)-th frame only, and the choices between two of
+    them worked out again on the way back: twice the time, but memory for an hour instead of for a minute. Raises
     AsrError when there are fewer frames than the targets need, or more than memory may hold.
     """
     tokens, frames = np.array(targets), len(log_probs)
@@ -271,32 +299,35 @@ def forced_align(
             f"the text is too long for the audio: it takes {needed} frames or more, there are {frames}; "
             "check that they belong together"
         )
-    block = math.ceil(math.sqrt(8 * frames))
-    if 2 * len(tokens) * (8 * frames / block + block) > TRELLIS_BYTES:
+    block = math.ceil(math.sqrt(24 * frames))
+    if len(tokens) * (24 * frames / block + block) > TRELLIS_BYTES:
         raise AsrError(
             f"{frames} frames of audio and {len(tokens)} tokens of text are too many to align at once; "
             "cut the recording and its text in two"
         )
-    gaps = np.zeros(len(tokens) + 1, dtype=bool)
+    opening = np.full(len(tokens) + 1, -np.inf)
     if word_starts is not None:
-        gaps[[*word_starts, len(tokens)]] = True
-    scores, kept = _start(tokens), []
+        opening[[*word_starts]] = -OPENING * math.log(frames)
+        opening[[0, -1]] = 0.0
+    scores, kept = _start(tokens, opening), []
     for start in range(0, frames, block):
         kept.append(scores)
-        scores = _advance(scores, log_probs[start : start + block], tokens, gaps)
+        scores = _advance(scores, log_probs[start : start + block], tokens, opening)
 
-    # States are numbered along the text: blank i is 2 i, token i is 2 i + 1.
+    # States are numbered along the text: blank i is 3 i, gap i is 3 i + 1, token i is 3 i + 2.
     path = np.empty(frames, dtype=np.int64)
-    state = 2 * len(tokens) - (scores[0][-1] <= scores[1][-1])
-    steps = np.empty((block, 2, len(tokens) + 1), dtype=np.int8)
+    in_blank, in_gap, in_token = (own[-1] for own in scores)
+    state = 3 * len(tokens) + max((in_token, -1), (in_blank, 0), (in_gap, 1))[1]
+    steps = np.empty((block, len(tokens) + 1), dtype=np.int8)
     for start in reversed(range(0, frames, block)):
         rows = log_probs[start : start + block]
-        _advance(kept.pop(), rows, tokens, gaps, steps)
+        _advance(kept.pop(), rows, tokens, opening, steps)
         for frame in reversed(range(len(rows))):
             path[start + frame] = state
-            state -= steps[frame, state % 2, state // 2]
+            step, kind = int(steps[frame, state // 3]), state % 3
+            state -= step >> 2 if kind == 2 else step & (kind + 1)
 
-    own = np.arange(len(tokens)) * 2 + 1
+    own = np.arange(len(tokens)) * 3 + 2
     firsts, ends = np.searchsorted(path, own).tolist(), np.searchsorted(path, own, "right").tolist()
     return [
         AlignedToken(token, first, end - 1, float(log_probs[first:end, token].max()))
@@ -304,47 +335,51 @@ def forced_align(
     ]
 
 
-def path_score(log_probs: np.ndarray, targets: Sequence[int]) -> float:
-    """The log-prob of the most likely path; −inf if there are fewer frames than the targets need."""
+def path_score(log_probs: np.ndarray, targets: Sequence[int], opening_cost: float = math.inf) -> float:
+    """The log-prob of the most likely path; −inf if there are fewer frames than the targets need.
+
+    opening_cost: of passing over audio before the targets, and of that after them.
+    """
     tokens = np.array(targets)
-    in_blank, in_token = _advance(_start(tokens), log_probs, tokens)
-    return max(in_blank[-1], in_token[-1])
+    opening = np.full(len(tokens) + 1, -np.inf)
+    opening[[0, -1]] = -opening_cost
+    return max(scores[-1] for scores in _advance(_start(tokens, opening), log_probs, tokens, opening))
 
 
-def _start(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores before the first frame: the path stands in the first blank."""
-    in_blank = np.full(len(tokens) + 1, -np.inf)
-    in_blank[0] = 0.0
-    return in_blank, np.full(len(tokens), -np.inf)
+Scores = tuple[np.ndarray, np.ndarray, np.ndarray]  # of the best paths to each blank, each gap and each token
+
+
+def _start(tokens: np.ndarray, opening: np.ndarray) -> Scores:
+    """Scores before the first frame: the path stands in the first blank, or the first gap if there is one."""
+    in_blank, in_gap = np.full((2, len(tokens) + 1), -np.inf)
+    in_blank[0], in_gap[0] = 0.0, opening[0]
+    return in_blank, in_gap, np.full(len(tokens), -np.inf)
 
 
 def _advance(
-    scores: tuple[np.ndarray, np.ndarray],
-    log_probs: np.ndarray,
-    tokens: np.ndarray,
-    gaps: np.ndarray | None = None,
-    steps: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of the best paths to each blank (tokens + 1,) and each token (tokens,) some frames later.
+    scores: Scores, log_probs: np.ndarray, tokens: np.ndarray, opening: np.ndarray, steps: np.ndarray | None = None
+) -> Scores:
+    """The scores of the best paths some frames later.
 
-    gaps, bool (tokens + 1,): blanks in which audio is passed over.
-    steps, int8 (frames or more, 2, tokens + 1), is filled with how many states back each path of a frame comes from.
+    opening: (tokens + 1,), what it adds to a score to begin to pass over audio before each token and at the end.
+    steps, int8 (frames or more, tokens + 1), is filled with how many states back the paths of a frame come from: to a
+    blank in bit 0, to a gap in bit 1, to a token in those above.
     """
-    in_blank, in_token = scores
+    in_blank, in_gap, in_token = scores
     # From a token to the next without a blank, unless they are equal; nothing comes before the first.
     passable = np.where(np.diff(tokens, prepend=tokens[0]) != 0, 0.0, -np.inf)
-    passed = np.full(len(tokens), -np.inf)
+    before = np.full(len(tokens) + 1, -np.inf)  # of the token before each blank
     anything = np.maximum(log_probs[:, BLANK_ID], log_probs[:, BLANK_ID + 1 :].max(axis=1) + SKIPPED)
     for frame, row in enumerate(log_probs):
-        passed[1:] = in_token[:-1]
-        passed += passable
-        entered = np.maximum(in_token, in_blank[:-1])
+        before[1:] = in_token
+        opened, passed = before + opening, before[:-1] + passable
+        entered = np.maximum(in_blank, in_gap)[:-1]
         if steps is not None:
-            steps[frame, 0, 0] = 0
-            steps[frame, 0, 1:] = in_token > in_blank[1:]
-            steps[frame, 1, :-1] = in_blank[:-1] > in_token
-            steps[frame, 1, :-1][passed > entered] = 2
-        left = np.append(in_blank[0], np.maximum(in_blank[1:], in_token))
-        in_blank = left + (row[BLANK_ID] if gaps is None else np.where(gaps, anything[frame], row[BLANK_ID]))
-        in_token = np.maximum(entered, passed) + row[tokens]
-    return in_blank, in_token
+            came = np.where(in_blank[:-1] >= in_gap[:-1], 2, 1) * (entered > in_token)
+            came[passed > np.maximum(entered, in_token)] = 3
+            steps[frame] = (before > in_blank) + 2 * (opened > in_gap)
+            steps[frame, :-1] += (4 * came).astype(np.int8)
+        in_blank = np.maximum(in_blank, before) + row[BLANK_ID]
+        in_gap = np.maximum(in_gap, opened) + anything[frame]
+        in_token = np.maximum(np.maximum(in_token, entered), passed) + row[tokens]
+    return in_blank, in_gap, in_token

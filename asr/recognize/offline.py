@@ -222,7 +222,7 @@ class Recognizer:
 
         Raises AudioError, also when the source cannot be read to its end.
         """
-        return self.frames_and_seconds(source, sample_rate)[0].log_probs
+        return self.frames_and_level(source, sample_rate)[0].log_probs
 
     def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, Level, AudioError | None]:
         """Of some of the windows of a recording, by their numbers, the model's output: for several processes.
@@ -251,13 +251,13 @@ class Recognizer:
         log_probs = np.concatenate([empty, *(frames.log_probs for frames in parts)])
         return Frames(log_probs, np.concatenate(encoded) if encoded else None)
 
-    def frames_and_seconds(
+    def frames_and_level(
         self,
         source: AudioFile | Samples | Excerpt,
         sample_rate: int | None = None,
         on_progress: OnProgress | None = None,
-    ) -> tuple[Frames, float]:
-        """All of the model's output for a source, and the length of the audio, which ends inside the last frame."""
+    ) -> tuple[Frames, Level]:
+        """All of the model's output for a source, and the level of the audio, which ends inside the last frame."""
         job, parts = _Job(_with_rate(source, sample_rate)), []
         for _, frames in self._frames([job]):
             if frames is not None:
@@ -266,7 +266,7 @@ class Recognizer:
                     on_progress(job.source, len(frames.log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return self._joined(parts), job.level.samples / SAMPLE_RATE
+        return self._joined(parts), job.level
 
     def _frames(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Frames | None]]:
         """The model's output for sources, in order, piece by piece; None at the end of each."""
@@ -323,7 +323,7 @@ class Recognizer:
     def _recognition(self, job: _Job, decoder: Decoder, state: Any) -> Recognition:
         hypotheses = decoder.finish(state)
         alternatives = tuple(Alternative(item.text, item.acoustic, item.score, item.rescoring) for item in hypotheses)
-        start, seconds = job.start, job.level.samples / SAMPLE_RATE
+        start, seconds = job.start, job.level.seconds
         words = job.write(within(self._timed(hypotheses[0].words, job), start + seconds), complete=True)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
         return Recognition(job.source, transcript, job.error, job.level.problem(recognized=bool(words)))

@@ -118,6 +118,39 @@ def test_many_recordings_are_aligned_with_the_texts_beside_them_or_in_a_manifest
     assert align(tmp_path / "many.jsonl").code == align(tmp_path / "talks/a.wav", "x", "--output-dir", "o").code == 2
 
 
+def test_several_formats_are_written_beside_each_other(align: Command, talk: Path, tmp_path: Path) -> None:
+    table = tmp_path / "many.csv"
+    table.write_text(f"audio,text\n{talk},{SPOKEN}\n")
+    result = align(table, "--output-dir", tmp_path / "out", "-f", "srt", "-f", "ctm")
+    assert (result.code, result.errors) == (0, [f"asr: 1 written to {tmp_path}/out/"])
+    written = {path.suffix: path.read_text() for path in (tmp_path / "out").rglob("talk.*")}
+    assert written == {f".{format}": align(talk, SPOKEN, "-f", format).out for format in ("srt", "ctm")}
+    for where in ([], ["--output", tmp_path / "talk.srt"]):
+        result = align(talk, SPOKEN, "-f", "srt", "-f", "ctm", *where)
+        assert (result.code, result.out) == (2, "")
+        assert "--format" in result.err
+
+
+@pytest.mark.parametrize(("gain", "problem"), [(1e-4, "almost silent (-"), (30.0, "distorted (")])
+def test_a_recording_that_is_too_quiet_or_distorted_is_told_in_one_line(
+    align: Command, tmp_path: Path, gain: float, problem: str
+) -> None:
+    samples = (gain * carrier.speech(SPOKEN)).clip(-1, 1)
+    soundfile.write(tmp_path / "a.wav", samples, carrier.RATE, subtype="PCM_24")
+    result = align(tmp_path / "a.wav", SPOKEN, "--min-confidence", "0")
+    assert result.code == 0
+    assert result.errors[0].startswith(f"asr: {tmp_path}/a.wav: {problem}")
+    assert result.err.count("record it") == 1
+
+
+def test_silence_has_no_words_and_says_so_in_one_line(align: Command, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(3 * carrier.RATE), carrier.RATE)
+    result = align(tmp_path / "a.wav", SPOKEN)
+    assert (result.code, result.out, len(result.errors)) == (1, "", 1)
+    assert "does not fit" in result.err
+    assert "almost silent (all samples are 0); record it louder" in result.err
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_a_table_of_recordings_is_aligned_row_by_row(align: Command, tmp_path: Path, suffix: str) -> None:
     both = carrier.save(tmp_path / "talks/a.wav", "one two", silence=25)

@@ -247,6 +247,30 @@ def test_speech_that_the_text_does_not_have_is_passed_over(reader: Recognizer) -
     assert words[2].start == pytest.approx(frames[3], abs=0.1)
 
 
+def test_a_word_stays_with_its_neighbor_where_one_like_it_is_far_away() -> None:
+    probs = np.full((200, 4), [0.97, 0.01, 0.01, 0.01])
+    probs[10] = [0.05, 0.93, 0.01, 0.01]
+    probs[20:158:4] = probs[160] = [0.001, 0.01, 0.01, 0.979]
+    probs[162] = [0.05, 0.01, 0.93, 0.01]
+    first, second = forced_align(np.log(probs), [1, 2], [0, 1])
+    assert second.first == 162
+    assert 158 <= first.first < 162
+
+
+def test_right_texts_are_found_within_long_speech_and_wrong_ones_refused(recorded_entries: list[Entry]) -> None:
+    recognizer, parts = Recognizer("en-bilstm", "greedy"), [read(entry.audio) for entry in recorded_entries[:20]]
+    ends = np.cumsum([len(part) for part in parts]) / RATE
+    samples = np.concatenate(parts)
+    for number in range(1, 20, 4):
+        text = recorded_entries[number].text
+        spoken = [word for word in align(recognizer, samples, text, RATE).words if word.spoken]
+        assert ends[number - 1] - 0.3 < spoken[0].start < spoken[-1].end < ends[number] + 0.3, text
+    others = " ".join(entry.text for entry in recorded_entries[20:]).split()
+    for start, count in ((0, 8), (10, 8), (20, 12), (40, 20)):
+        with pytest.raises(AsrError, match="does not fit"):
+            align(recognizer, samples, " ".join(others[start : start + count]), RATE)
+
+
 def test_numbers_are_read_aloud_and_written_as_they_were(reader: Recognizer) -> None:
     samples = carrier.speech("it cost five dollars in nineteen eighty four")
     words = align(reader, samples, "It cost $5 in 1984.", RATE, read_aloud=read_aloud).words

@@ -64,7 +64,7 @@ def test_words_keep_the_times_and_confidences_of_the_beam(folder: Path) -> None:
     uncalibrated = load_bundle(folder)
     decoder = replace(uncalibrated.config.decoder, attention_confidence=(1.0, 0.0))
     uncalibrated = replace(uncalibrated, config=replace(uncalibrated.config, decoder=decoder))
-    frames, _ = Recognizer(folder, "greedy", threads=1).frames_and_seconds(speech(1.2), carrier.RATE)
+    frames, _ = Recognizer(folder, "greedy", threads=1).frames_and_level(speech(1.2), carrier.RATE)
     found: list[list[Hypothesis]] = []
     for second_pass in (False, True):
         decoder = make_decoder(replace(BEAM, second_pass=second_pass), uncalibrated)
