@@ -115,8 +115,9 @@ def test_a_deeper_model_begins_with_the_outputs_of_the_trained_one(
 
 
 def test_a_model_of_fewer_layers_names_the_field():
-    with pytest.raises(RecipeError, match=r"init_from: model.layers is 4 in .* and 3 here; set model.layers=4"):
-        load_trained("en-bilstm").check_model(replace(load_trained("en-bilstm").config, layers=3))
+    trained = load_trained("en-bilstm")
+    with pytest.raises(RecipeError, match=r"init_from: model.layers is \d in .* and 1 here; set model.layers=\d"):
+        trained.check_model(replace(trained.config, layers=1))
 
 
 def test_what_is_missing_or_damaged_is_one_line(run: Path, recipe: AcousticRecipe, tmp_path: Path):
