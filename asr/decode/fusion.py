@@ -170,7 +170,7 @@ class Fusion:
         return result
 
     def may_gain(self, state: FusionState, token: int, least: float) -> bool:
-        """Whether the gain of `step` may be above `least`, found in half the time of `step`."""
+        """Whether the gain of `step` may be above `least` (nats); the state after it is not made."""
         word, words, hotword_prefix = state.word, state.words, state.hotword_prefix
         score, context, piece = 0.0, state.context, self._pieces[token]
         begins = self._starts_word[token] or not word
