@@ -90,7 +90,19 @@ def test_the_text_is_that_of_the_file(rate: int, tolerance: float, start: Start,
         process.send_signal(signal.SIGINT)
         text, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert differing(text, file_text(saved)) <= tolerance
+    if not tolerance:
+        assert text.split() == file_text(saved).split()
+    # Resampled audio may have another text at a weak word, so it is compared with its own.
+    assert differing(text, Recognizer(STREAMING_MODEL).transcribe(saved).written) <= tolerance
+    assert likeness(saved) > 0.99
+
+
+def likeness(saved: Path) -> float:
+    """Of what was saved to the file that was played, at the place where they are most alike: 1 if nothing else."""
+    heard, played = read(saved), read(SAMPLE)
+    size = len(heard) + len(played)
+    products = np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(played, size).conj())
+    return float(products.max() / (np.linalg.norm(heard) * np.linalg.norm(played)))
 
 
 def test_a_device_that_dies_half_way_leaves_the_text_so_far(start: Start, tmp_path: Path):
