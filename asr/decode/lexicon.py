@@ -72,11 +72,13 @@ class Pronunciations:
         return self._pronouncer.say_all(small, VARIANTS)
 
     def _write(self, pronunciation: str, model: NgramModel | None = None) -> str:
-        """The word that is pronounced so, by the language model or the first; or else letters that might be."""
+        """The word that is pronounced so: the model's likeliest, or the lexicon's first; or letters by the rules."""
         if words := self.lexicon.words(pronunciation):
             if model is None:
                 return words[0]
-            return max(words, key=lambda word: model.score(ROOT, model.vocabulary.id(word))[0])
+            # A word that the model does not have would score as <unk>, often above a rare word.
+            known = [word for word in words if model.vocabulary.get(word) is not None]
+            return max(known, key=lambda word: model.score(ROOT, model.vocabulary.id(word))[0], default=words[0])
         spelled = self._pronouncer.spell(pronunciation) if self._pronouncer is not None else ""
         return spelled or arpabet(pronunciation).lower().replace(" ", "")
 

@@ -19,7 +19,7 @@ from asr.decode.greedy import GreedyDecoder
 from asr.decode.lexicon import NEVER, PronouncedModel, Pronunciations
 from asr.lm.estimate import estimate
 from asr.lm.lexicon import Lexicon
-from asr.lm.ngram import NgramModel
+from asr.lm.ngram import ROOT, NgramModel
 from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, WORD_START, Tokens
 
@@ -201,6 +201,13 @@ def test_greedy_writes_the_most_usual_word():
     model, _ = estimate(["there there", "hear their hear"], 2)
     decoder = GreedyDecoder(PHONES, FRAME_SECONDS, pronunciations=pronunciations, model=model)
     assert decode(decoder, heard("hir Der hir"))[0].text == "hear there hear"
+
+
+def test_greedy_writes_a_rare_word_rather_than_one_that_the_model_does_not_have():
+    model, _ = estimate(["their a b c d e f"], 1, {"their", "the"})
+    assert model.score(ROOT, model.vocabulary.unknown)[0] > model.score(ROOT, model.vocabulary.id("their"))[0]
+    decoder = GreedyDecoder(PHONES, FRAME_SECONDS, pronunciations=Pronunciations(SPOKEN), model=model)
+    assert decode(decoder, heard("Der hir"))[0].text == "their here"
 
 
 def test_hotwords_are_written_as_they_were_given():
