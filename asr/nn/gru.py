@@ -1,8 +1,9 @@
 """A GRU that trains fast on a CPU, for which torch has no fused kernel.
 
 torch's own records some thirty small operations a frame for the backward pass. Here the forward pass writes the gates
-of each frame into tensors of all frames, and a backward pass written by hand needs three operations a frame: what does
-not depend on the next frame is computed for all frames at once.
+of each frame into tensors of all frames, and a backward pass written by hand needs a few operations a frame: what does
+not depend on the next frame is computed for all frames at once. Under autocast the matrix products, which take most of
+the time, are of its type (bfloat16), gates and states are of float32.
 """
 
 from typing import Any, cast
@@ -21,15 +22,17 @@ class GRU(nn.GRU):
         if x.is_cuda or not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
         weight_ih, weight_hh, bias_ih, bias_hh = cast(list[Tensor], self._flat_weights)
-        projected = F.linear(x, weight_ih, bias_ih).float().transpose(0, 1)
+        projected = F.linear(x, weight_ih, bias_ih)
         initial = x.new_zeros(x.shape[0], self.hidden_size, dtype=torch.float32) if state is None else state[0]
-        hidden = _Recurrence.apply(projected, initial, weight_hh, bias_hh)
+        factors = weight_hh.to(projected.dtype), bias_hh.to(projected.dtype)
+        hidden = _Recurrence.apply(projected.float().transpose(0, 1), initial, *factors)
         return hidden.transpose(0, 1), hidden[-1:]
 
 
 class _Recurrence(torch.autograd.Function):
     """W xₜ + b (T, B, 3 · size), h₀ (B, size), U (3 · size, size), b′ (3 · size,) → h₁…h_T (T, B, size), float32.
 
+    U and b′ may be of another type, in which products with U and its gradient are then computed.
     The order of the gates is torch's: r, z, n; `asr.nn.recurrent` has their equations.
     """
 
@@ -48,7 +51,7 @@ class _Recurrence(torch.autograd.Function):
         ]
         rows = zip(*(column.unbind() for column in columns), strict=True)
         for h, next_h, gate, rz, r, z, u, n, projected_rz, projected_n in rows:
-            torch.addmm(bias, h, transposed, out=gate)
+            gate.copy_(torch.addmm(bias, h.to(weight.dtype), transposed))
             rz.add_(projected_rz).sigmoid_()
             torch.addcmul(projected_n, r, u, out=n).tanh_()
             torch.lerp(n, h, z, out=next_h)
@@ -74,8 +77,9 @@ class _Recurrence(torch.autograd.Function):
         rows = list(zip(slopes.unbind(), grad_gates.unbind(), flat.unbind(), z.unbind(), previous, strict=True))
         for slope, grad_gate, grad_gate_flat, update, grad_previous in reversed(rows):
             torch.mul(slope, grad.unsqueeze(1), out=grad_gate)
-            grad = grad_previous.addcmul_(grad, update).addmm_(grad_gate_flat, weight)
+            grad = grad_previous.addcmul_(grad, update).add_(grad_gate_flat.to(weight.dtype) @ weight)
         flat = flat.view(-1, 3 * size)
-        grad_weight, grad_bias = flat.t() @ hidden[:-1].reshape(-1, size), flat.sum(0)
+        grad_weight = flat.to(weight.dtype).t() @ hidden[:-1].reshape(-1, size).to(weight.dtype)
+        grad_bias = flat.sum(0).to(weight.dtype)
         grad_gates[:, :, 2] = grad_hidden * candidate_slope  # of W xₜ + b, which r does not multiply
         return grad_gates.view(frames, batch, 3 * size), grad, grad_weight, grad_bias
