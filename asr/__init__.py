@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.audio.sources import Excerpt
     from asr.decode.build import DecoderOptions
     from asr.errors import (
         ArgumentError,
@@ -49,6 +50,7 @@ __all__ = [
     "DecoderOptions",
     "DeviceError",
     "Endpoint",
+    "Excerpt",
     "Final",
     "LanguageModelError",
     "Partial",
@@ -67,12 +69,16 @@ __all__ = [
 ]
 
 _MODULES = (  # that define them; imported when a name is first used, so that Ctrl-C meanwhile is the program's own
-    *("errors", "output.events", "output.transcript", "model.bundle", "decode.build"),
+    *("errors", "audio.sources", "output.events", "output.transcript", "model.bundle", "decode.build"),
     *("recognize.endpoint", "recognize.offline", "recognize.align", "recognize.streaming", "recognize.batcher"),
     "recognize.punctuation",
 )
 
 logging.getLogger("asr").addHandler(logging.NullHandler())
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

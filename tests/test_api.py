@@ -289,8 +289,10 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "channels first": ((np.zeros((2, 16_000), dtype=np.float32), RATE), r"source: of shape \(2, 16000\)"),
     "no channels": ((np.zeros((16, 0), dtype=np.float32), RATE), r"source: of shape \(16, 0\)"),
     "three axes": ((np.zeros((2, 2, 2), dtype=np.float32), RATE), r"source: of shape \(2, 2, 2\)"),
-    "a number": ((0.5, RATE), r"source: of shape \(\)"),
-    "nothing": ((None, RATE), r"source: of shape \(\)"),
+    "a number": ((0.5, RATE), "source: of type float, not an array; give it the shape"),
+    "an array of a number": ((np.array(0.5), RATE), r"source: of shape \(\)"),
+    "nothing": ((None, RATE), "source: of type NoneType"),
+    "a generator": ((iter([0.5]), RATE), "source: of type list_iterator"),
     "a ragged list": (([[0.0], [0.1, 0.2]], RATE), "source: not an array"),
     "words": ((["a", "b"], RATE), "source: of type <U1"),
     "int16 values as floats": ((np.round(SPEECH * 32768), RATE), "source: floats up to .*, where full scale is 1"),
@@ -298,8 +300,9 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "resampled int16 values": ((SPEECH * 32768 + 0.3, RATE), "source: floats up to"),
     "a text file": ((io.StringIO("words"),), "source: a text file"),
     "an empty name": (("",), "source: an empty name"),
-    "nothing and no rate": ((None,), r"source: of shape \(\)"),
-    "a mapping and no rate": (({},), r"source: of shape \(\)"),
+    "a file object that gives text": ((types.SimpleNamespace(read=lambda _: "words"),), "file object: gives str"),
+    "nothing and no rate": ((None,), "source: of type NoneType"),
+    "a mapping and no rate": (({},), "source: of type dict"),
 }
 
 
@@ -312,6 +315,39 @@ def test_a_wrong_source_or_rate_is_one_line_that_names_the_argument(
             call(*arguments)
         assert isinstance(caught.value, ValueError)
         assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_wrong_source_among_others_leaves_these_alone(
+    carrying: asr.Recognizer, streaming_carrier_bundle: Path
+) -> None:
+    wrong = [(SPEECH * 32768 + 0.3, RATE), "", SPEECH, (SPEECH, RATE, 1), io.StringIO("words")]
+    for recognizer in (carrying, asr.Recognizer(streaming_carrier_bundle, threads=1)):
+        results = list(recognizer.transcribe_all([(SPEECH, RATE), *wrong, (SPEECH, RATE)]))
+        assert [result.transcript.text for result in results] == ["words", *[""] * len(wrong), "words"]
+        assert [type(result.error) for result in results] == [type(None), *[asr.ArgumentError] * len(wrong), type(None)]
+        assert {result.problem for result in results} == {None}
+
+
+@pytest.mark.parametrize("sources", ["talk.wav", Path("talk.wav"), b"RIFF", SPEECH, asr.Excerpt("talk.wav"), None, 3])
+def test_what_is_no_list_of_sources_is_a_wrong_argument(carrying: asr.Recognizer, sources: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match=r"^sources: .* is no list; give \[source\]"):
+        next(carrying.transcribe_all(sources))
+
+
+def test_what_made_a_source_hard_to_recognize_is_said_of_samples_too(
+    carrying: asr.Recognizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet, empty, damaged = carrying.transcribe_all(
+        [(np.zeros(RATE), RATE), (np.zeros(0), RATE), (np.full(RATE, np.nan), RATE)]
+    )
+    assert quiet.problem == damaged.problem == "almost silent (all samples are 0); record it louder"
+    assert empty.problem == "it is empty"
+    assert "samples: 100% of its samples are no numbers or too large" in caplog.text
+
+
+def test_beyond_the_end_of_samples_there_is_no_sound(carrying: asr.Recognizer) -> None:
+    with pytest.raises(asr.AudioError, match=r"^samples: there is no sound between 60 s and 61 s"):
+        carrying.transcribe(asr.Excerpt(SPEECH, start=60, end=61), RATE)
 
 
 @pytest.mark.parametrize("loud", [1.5, 8.0])
@@ -340,6 +376,7 @@ def test_floats_a_little_beyond_full_scale_are_audio(carrying: asr.Recognizer, l
         ({"decoder": asr.DecoderOptions("beam", hotwords=[3])}, r"hotwords: \[3\]"),  # type: ignore[list-item]
         ({"providers": ["abacus"]}, "providers: no 'abacus'"),
         ({"model": 3}, "model must be"),
+        ({"decoder": asr.DecoderOptions("beam", hotwords=iter(["map"]))}, "hotwords: <list_iterator"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_options_are_one_line_that_names_the_argument(
@@ -401,6 +438,12 @@ def test_a_text_that_cannot_be_aligned_is_a_wrong_argument(carrying: asr.Recogni
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("least", ["0.5", None, -0.1, 1.5])
+def test_a_confidence_that_cannot_be_is_a_wrong_argument(carrying: asr.Recognizer, least: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match=r"^min_confidence: .*; give 0 to 1"):
+        asr.align(carrying, SPEECH, "words", RATE, min_confidence=least)
+
+
 @pytest.mark.parametrize("rules", [("0.5",), (None,), (0.0,), (0.8, -1.0), (0.8, 5.0, float("inf"))])
 def test_impossible_endpoints_are_a_wrong_argument(rules: Any) -> None:
     with pytest.raises(asr.ArgumentError, match="after_speech, before_speech and max_utterance"):
@@ -438,6 +481,21 @@ def test_align_is_public_and_takes_a_name_or_a_recognizer(carrying: asr.Recogniz
     assert transcript.language == carrier.CONFIG.language
     with pytest.raises(asr.ArgumentError, match=r"^sample_rate: missing"):
         asr.align(carrying, samples, "The cat sat.")
+
+
+def test_names_are_completed_before_they_are_used() -> None:
+    assert {*asr.__all__} <= {*dir(asr)}
+
+
+@pytest.mark.parametrize("name", [None, 5, b"en-gru"])
+def test_what_is_no_name_of_a_bundle_is_a_wrong_argument(name: Any) -> None:
+    with pytest.raises(asr.ArgumentError, match=r"^name: .* is neither a model's name nor a folder"):
+        asr.load_bundle(name)
+
+
+def test_a_graph_may_be_named_by_a_text(carrier_bundle: Path) -> None:
+    graph = str(carrier_bundle / "model.onnx")
+    assert asr.Recognizer(carrier_bundle, threads=1, graph=graph).transcribe(SPEECH, RATE).text == "words"
 
 
 @pytest.mark.parametrize("hotwords", [None, ["letter", "river:5"]])

@@ -123,6 +123,9 @@ def temporary_copy(stream: IO[bytes], name: str, stack: ExitStack) -> Path:
 
 def _read(stream: IO[bytes], name: str) -> bytes:
     try:
-        return stream.read(COPY_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: a closed file object
+        data = stream.read(COPY_BYTES)
+    except (OSError, ValueError, TypeError) as error:  # a closed file object; one whose `read` takes no size
         raise AudioError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ArgumentError(f"{name}: gives {type(data).__name__}; open it in binary mode")
+    return data

@@ -31,23 +31,72 @@ def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stre
     channels = frames.shape[1] if frames.ndim == 2 else 1
     if channel is not None:
         if channel > channels:
-            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another with --channels")
+            raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another one")
         return frames if frames.ndim == 1 else frames[:, channel - 1]
     if channels == 1:
         return frames
-    usable = np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
-    energies = np.einsum("nc,nc->c", usable, usable, dtype=np.float64)
-    mixed = usable.sum(axis=1, dtype=np.float64)
-    if mixed @ mixed >= CANCELLED * energies.sum():
-        return frames
-    loud = energies >= energies.max() / 2  # of several, the same one in all pieces of a stream
-    return frames[:, loud.argmax()]
+    loud = loud_channel(*_energies(heard(frames)))
+    return frames if loud is None else frames[:, loud - 1]
 
 
 def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
     """What `choose` takes of frames, mixed: (n,)."""
-    chosen = choose(frames, channel, name)
-    return chosen if chosen.ndim == 1 else chosen.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return _mean(choose(frames, channel, name))
+
+
+class Mixer:
+    """The channels of a stream to one, as `choose` does it, however the stream is cut.
+
+    What is taken of each hundredth of a second follows from the whole stream before it: at first all channels.
+    """
+
+    def __init__(self) -> None:
+        self._energies = np.zeros(0)  # of the channels so far
+        self._mixed = 0.0  # and of their sum
+        self._frames = 0
+        self._channel: int | None = None  # from 1, the one that is taken
+
+    def push(self, frames: np.ndarray, rate: int) -> np.ndarray:
+        """Float frames (n,) or (n, channels) at `rate` hertz → (n,)."""
+        if frames.ndim == 1 or frames.shape[1] == 1:
+            return frames.reshape(-1)
+        if len(self._energies) != frames.shape[1]:
+            self._energies, self._mixed, self._channel = np.zeros(frames.shape[1]), 0.0, None
+        parts, size = [frames[:0, 0]], rate // 100
+        while len(frames):
+            piece, frames = np.split(frames, [size - self._frames % size])
+            piece = heard(piece)
+            parts.append(_mean(piece if self._channel is None else piece[:, self._channel - 1]))
+            energies, mixed = _energies(piece)
+            self._energies, self._mixed = self._energies + energies, self._mixed + mixed
+            self._frames += len(piece)
+            if self._frames % size == 0:
+                self._channel = loud_channel(self._energies, self._mixed)
+        return np.concatenate(parts)
+
+
+def loud_channel(energies: np.ndarray, mixed: float) -> int | None:
+    """The first loud channel, from 1, where the sum of all has so little energy that they cancel each other."""
+    if mixed >= CANCELLED * energies.sum():
+        return None
+    return int((energies >= energies.max() / 2).argmax()) + 1  # of several, the same one in all pieces of a stream
+
+
+def heard(frames: np.ndarray) -> np.ndarray:
+    """Float samples as float32, with silence for those that cannot be audio (NaN, ±inf, beyond ±10⁶)."""
+    frames = np.asarray(frames, dtype=np.float32)
+    return np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
+
+
+def _mean(frames: np.ndarray) -> np.ndarray:
+    """(n,) or (n, channels) → (n,); in float64, where a sum of huge samples cannot become infinite."""
+    return frames if frames.ndim == 1 else frames.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def _energies(frames: np.ndarray) -> tuple[np.ndarray, float]:
+    """Of each channel of frames (n, channels), and of the channels' sum."""
+    mixed = frames.sum(axis=1, dtype=np.float64)
+    return np.einsum("nc,nc->c", frames, frames, dtype=np.float64), float(mixed @ mixed)
 
 
 def usable(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
@@ -97,12 +146,7 @@ class Resampler:
 
         m varies from call to call and may be 0, because the filter looks ahead.
         """
-        samples = np.asarray(samples, dtype=np.float32)
-        samples = np.where(np.abs(samples) < LOUDEST, samples, np.float32(0))  # false for NaN too
-        if samples.ndim == 2 and samples.shape[1] == 1:
-            samples = samples[:, 0]
-        elif samples.ndim == 2:  # in float64, where a sum of huge samples cannot become infinite
-            samples = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+        samples = _mean(heard(samples))
         if self._stream is None:
             return samples
         return self._stream.resample_chunk(samples)

@@ -95,6 +95,10 @@ def as_samples(samples: Samples, sample_rate: int | None, argument: str = "sampl
         array = np.asarray(samples)
     except (ValueError, TypeError) as error:
         raise ArgumentError(f"{argument}: not an array ({one_line(error)}); {SHAPE_ADVICE}") from None
+    if array.ndim == 0 and not isinstance(samples, np.ndarray):
+        kind = type(samples).__name__
+        advice = "np.frombuffer makes an array of raw bytes" if isinstance(samples, bytes | bytearray) else SHAPE_ADVICE
+        raise ArgumentError(f"{argument}: of type {kind}, not an array; {advice}")
     if array.ndim not in (1, 2) or array.shape[1:] > (MAX_CHANNELS,) or array.shape[1:] == (0,):
         raise ArgumentError(f"{argument}: of shape {array.shape}; {SHAPE_ADVICE}")
     if sample_rate is None:
@@ -148,7 +152,8 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         assert sample_rate is not None
         log.debug("samples: %s, shape %s, %s Hz", np.asarray(source).dtype, samples.shape, sample_rate)
         pieces = (samples[start : start + DECODE_VALUES] for start in range(0, len(samples), DECODE_VALUES))
-        yield from _blocks("samples", int(sample_rate), pieces, size, part)
+        blocks = _blocks("samples", int(sample_rate), usable(pieces, "samples"), size, part)
+        yield from _not_empty(blocks, part, "samples") if part.start or part.end else blocks
         return
     if sample_rate is not None:
         raise ArgumentError("sample_rate: goes with samples only; an audio file says its own")
@@ -161,14 +166,17 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
         _declaring_all(file, name) as path,
         _decoded(path, name, part) as (rate, first, frames),
     ):
-        blocks = _blocks(name, rate, frames, size, part, first)
-        block = next(blocks, None)
-        if block is None:
-            where = f"between {part.start:g} s and {part.end:g} s" if part.end else f"after {part.start:g} s"
-            where = where if part.start or part.end else "in it (0 samples)"
-            raise AudioError(f"{name}: there is no sound {where}; check that it is the right file")
-        yield block
-        yield from blocks
+        yield from _not_empty(_blocks(name, rate, frames, size, part, first), part, name)
+
+
+def _not_empty(blocks: Iterator[np.ndarray], part: Excerpt, name: str) -> Iterator[np.ndarray]:
+    block = next(blocks, None)
+    if block is None:
+        where = f"between {part.start:g} s and {part.end:g} s" if part.end else f"after {part.start:g} s"
+        where = where if part.start or part.end else "in it (0 samples)"
+        raise AudioError(f"{name}: there is no sound {where}; check that it is the right file")
+    yield block
+    yield from blocks
 
 
 @contextmanager

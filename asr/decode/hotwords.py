@@ -59,6 +59,8 @@ def _split_hotwords(hotwords: Hotwords) -> list[tuple[str, object, str]]:
     else:
         written = hotwords.replace("\n", ",").split(",") if isinstance(hotwords, str) else hotwords
         try:
+            if isinstance(written, Iterator):  # which could be read once only
+                raise TypeError
             parted = [(item, *item.partition(":")) for item in written]
         except (TypeError, AttributeError):
             raise ArgumentError(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-from asr.errors import BundleError, LanguageModelError, one_line, printable
+from asr.errors import ArgumentError, BundleError, LanguageModelError, one_line, printable
 from asr.files import open_input, read_text, stand_in
 from asr.model.tokens import Tokens
 
@@ -235,6 +235,8 @@ def find_lexicon(bundle: "Bundle") -> Path:
 
 def load_bundle(name: str | Path) -> Bundle:
     """Open a bundle by packaged name or path; nothing heavy is loaded. BundleError if it is incomplete."""
+    if not isinstance(name, str | os.PathLike):
+        raise ArgumentError(f"name: {name!r:.40} is neither a model's name nor a folder")
     folder = _find_bundle(name)
     config = read_config(folder, BundleConfig, "bundle")
     bundle = Bundle(folder, config, Tokens.load(require_inside(folder, "tokens.txt")))

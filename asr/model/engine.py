@@ -31,13 +31,13 @@ class _Graph:
     """A bundle and its open graph. Holds no state between calls; threads may share one."""
 
     def __init__(
-        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+        self, bundle: Bundle, graph: str | Path | None = None, threads: int = 0, providers: Sequence[str] = ()
     ) -> None:
         if bundle.config.sample_rate != SAMPLE_RATE:
             raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
         self.bundle = bundle
         self.frame_samples = round(bundle.config.frame_seconds * SAMPLE_RATE)
-        self._path = path = graph or bundle.graph
+        self._path = path = bundle.graph if graph is None else Path(graph)
         self._session = open_session(path, threads, providers)
         found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1:]
         if [found] != tokens:
@@ -86,7 +86,7 @@ class StreamingEngine(_Graph):
     """
 
     def __init__(
-        self, bundle: Bundle, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+        self, bundle: Bundle, graph: str | Path | None = None, threads: int = 0, providers: Sequence[str] = ()
     ) -> None:
         super().__init__(bundle, graph, threads, providers)
         # Every input but the chunk is state, with the batch as its first axis.
@@ -156,7 +156,7 @@ Model = str | Path | Bundle | Engine | StreamingEngine | HasEngine
 
 
 def open_engine(
-    model: Model, graph: Path | None = None, threads: int = 0, providers: Sequence[str] = ()
+    model: Model, graph: str | Path | None = None, threads: int = 0, providers: Sequence[str] = ()
 ) -> Engine | StreamingEngine:
     """The engine of a model: opened, or shared if the model is open already; the other arguments are then unused.
 

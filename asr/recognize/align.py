@@ -72,6 +72,8 @@ def align(
     """
     if not isinstance(text, str):
         raise ArgumentError(f"text: {text!r:.80} is not a text; give the words that are spoken")
+    if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
+        raise ArgumentError(f"min_confidence: {min_confidence!r:.40}; give 0 to 1")
     words = split_words(text)
     if not words:
         raise ArgumentError("the text has no words; give the words that are spoken")

@@ -71,7 +71,9 @@ class Batcher:
         return f"<Batcher {self.engine.bundle.config.name}, streams: {len(self._streams)}>"
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
-        """A new stream; a decoder is built for its `hotwords`, instead of the batcher's."""
+        """A new stream; a decoder is built for its `hotwords`, instead of the batcher's. AudioError after `close`."""
+        if self._closed:
+            raise AudioError("the batcher is closed; make another one")
         decoder, options = self.decoder, self.options
         if hotwords is not None:
             options = replace(options, hotwords=hotwords)
@@ -157,7 +159,7 @@ class BatchedStream:
         return live.backlog if live else 0.0
 
     def feed(self, samples: Samples, sample_rate: int) -> None:
-        """Add samples, as `StreamingRecognizer.accept` takes them; AudioError also when the stream is over."""
+        """Add samples, as `StreamingRecognizer.accept` takes them; AudioError also if it is finished or over."""
         self._live().feed(samples, sample_rate)
         self._batcher.news.set()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.hotwords import Hotwords
 from asr.decode.word_times import sounding
-from asr.errors import ArgumentError, AudioError
+from asr.errors import ArgumentError, AsrError, AudioError
 from asr.model.engine import Engine, Frames, Model, StreamingEngine, open_engine
 from asr.output.transcript import Alternative, Segment, Style, Transcript, Word, check_style, split_segments, within
 from asr.recognize.written import Writing, find_formatter
@@ -67,7 +68,7 @@ class Recognition:
 
     source: Source
     transcript: Transcript
-    error: AudioError | None = None
+    error: AudioError | ArgumentError | None = None
     problem: str | None = None
 
 
@@ -77,7 +78,7 @@ class _Job:
     writing: Writing | None = None
     written: list[str] = field(default_factory=list)  # as Word.written, of its first words
     passed: int = 0  # words to `writing`
-    error: AudioError | None = None
+    error: AudioError | ArgumentError | None = None
     level: Level = field(default_factory=Level)  # of what was read so far
 
     @property
@@ -98,13 +99,16 @@ class _Job:
         )
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The audio up to its end or to an AudioError."""
-        source, rate = self.source if isinstance(self.source, tuple) else (self.source, None)
+        """The audio up to its end or to an error."""
+        pair = self.source if isinstance(self.source, tuple) else (self.source, None)
         try:
+            if len(pair) != 2:
+                raise ArgumentError(f"source: {len(pair)} values; give (samples, sample_rate)")
+            source, rate = pair
             for block in read_blocks(source, sample_rate=rate):
                 self.level.add(block)
                 yield block
-        except AudioError as error:
+        except (AudioError, ArgumentError) as error:
             log.warning("%s", error)
             self.error = error
 
@@ -132,7 +136,7 @@ class Recognizer:
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
         providers: Sequence[str] = (),
-        graph: Path | None = None,
+        graph: str | Path | None = None,
         style: Style = "written",
     ):
         if not isinstance(batch_size, int) or not 1 <= batch_size <= MAX_BATCH_SIZE:
@@ -180,7 +184,8 @@ class Recognizer:
     ) -> Iterator[Recognition]:
         """Recognise many sources; each result comes in its turn, as soon as it and those before it are done.
 
-        A source that cannot be read, or not to its end, has its error set and the text up to there.
+        A source that cannot be read, or not to its end, has its error set and the text up to there. ArgumentError if
+        `sources` are not several, or for hotwords.
 
         Args:
             sources: as for `transcribe`, but samples with their rate as a tuple (samples, sample_rate).
@@ -189,6 +194,8 @@ class Recognizer:
             on_segment: called with the source and each segment of its transcript, in order, as soon as no further
                 audio can change it.
         """
+        if isinstance(sources, str | bytes | PathLike | np.ndarray | Excerpt) or not isinstance(sources, Iterable):
+            raise ArgumentError(f"sources: {sources!r:.80} is no list; give [source], or use transcribe()")
         decoder = self.decoder
         if hotwords is not None:
             decoder = make_decoder(replace(self.options, hotwords=hotwords), self.bundle)
@@ -224,7 +231,7 @@ class Recognizer:
         """
         return self.frames_and_level(source, sample_rate)[0].log_probs
 
-    def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, Level, AudioError | None]:
+    def window_frames(self, source: AudioFile | Excerpt, windows: slice) -> tuple[Frames, Level, AsrError | None]:
         """Of some of the windows of a recording, by their numbers, the model's output: for several processes.
 
         Returns it, the level of what was read for it from the start of the recording on, and the error at which reading
@@ -326,7 +333,8 @@ class Recognizer:
         start, seconds = job.start, job.level.seconds
         words = job.write(within(self._timed(hypotheses[0].words, job), start + seconds), complete=True)
         transcript = Transcript(split_segments(words), seconds, alternatives, self.bundle.config.language, start)
-        return Recognition(job.source, transcript, job.error, job.level.problem(recognized=bool(words)))
+        problem = None if job.error is not None else job.level.problem(recognized=bool(words))
+        return Recognition(job.source, transcript, job.error, problem)
 
 
 load_model = Recognizer  # under the name that other packages have for it

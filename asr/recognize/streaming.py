@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from threading import Lock
 
 import numpy as np
 
-from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.audio.resample import SAMPLE_RATE, Mixer, Resampler
 from asr.audio.sources import Samples, as_samples
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
@@ -93,17 +94,24 @@ class StreamingRecognizer:
 
         Raises ArgumentError for other samples, AudioError if the rate changes; the stream then goes on without them.
         """
-        stream = self.stream
-        stream.feed(samples, sample_rate)
-        return [*stream.revisions(), *self._decode(stream)]
+        return self._accept(self.stream, samples, sample_rate)
+
+    def _accept(self, stream: "LiveStream", samples: Samples, sample_rate: int) -> list[Event]:
+        with stream.turn:
+            stream.feed(samples, sample_rate)
+            return [*stream.revisions(), *self._decode(stream)]
 
     def finish(self) -> list[Event]:
         """End the stream: the last utterance, if there is one. What is accepted after that is a new stream."""
-        stream = self.stream
-        stream.end()
-        events = [*self._decode(stream), *stream.revisions(wait=True)]
-        self.cancel()
-        return events
+        return self._finish(self.stream)
+
+    def _finish(self, stream: "LiveStream") -> list[Event]:
+        try:
+            with stream.turn:
+                stream.end()
+                return [*self._decode(stream), *stream.revisions(wait=True)]
+        finally:
+            self._leave(stream)
 
     def _decode(self, stream: "LiveStream") -> list[Event]:
         (frames,) = self.engine.run([stream.position], [stream.take()])
@@ -115,19 +123,24 @@ class StreamingRecognizer:
             self.engine, self.decoder, self.endpoint, self.second_pass, self.executor, formatter=self.formatter
         )
 
+    def _leave(self, stream: "LiveStream") -> None:
+        if self.stream is stream:  # else another one was begun meanwhile
+            self.cancel()
+
     async def events(self, chunks: AsyncIterable[Samples], sample_rate: int) -> AsyncIterator[Event]:
         """Events of one stream as its chunks come; the model runs in a thread and does not block the event loop."""
         import asyncio
 
         self.cancel()
+        stream = self.stream
         try:
             async for samples in chunks:
-                for event in await asyncio.to_thread(self.accept, samples, sample_rate):
+                for event in await asyncio.to_thread(self._accept, stream, samples, sample_rate):
                     yield event
-            for event in await asyncio.to_thread(self.finish):
+            for event in await asyncio.to_thread(self._finish, stream):
                 yield event
         finally:
-            self.cancel()
+            self._leave(stream)
 
 
 def make_second_pass(model: Model | None, decoder: DecoderName | DecoderOptions, threads: int = 0) -> Recognizer | None:
@@ -167,6 +180,8 @@ class LiveStream:
         self._taken = False  # nor taken
         self._on_revision = on_revision
         self._frame_seconds = engine.bundle.config.frame_seconds
+        self.turn = Lock()  # of a thread that takes and decodes
+        self._mixer = Mixer()
         self._resampler: Resampler | None = None
         self.feeds_taken = 0  # calls of `feed` whose samples were all taken
         self._fed: deque[tuple[np.ndarray, bool]] = deque()  # 16 kHz, not yet taken; whether it is a feed's last piece
@@ -190,6 +205,8 @@ class LiveStream:
     def feed(self, samples: Samples, sample_rate: int) -> None:
         """Add samples, see `StreamingRecognizer.accept`. Nothing is added when it raises."""
         samples = as_samples(samples, sample_rate)
+        if self._ended:
+            raise AudioError("the stream is over; open another one")
         if self._resampler is None:
             self._resampler = Resampler(int(sample_rate))
         if sample_rate != self._resampler.rate:
@@ -197,7 +214,7 @@ class LiveStream:
                 f"the stream began at {self._resampler.rate} Hz and goes on at {sample_rate} Hz; "
                 "finish() it, and begin another one"
             )
-        audio = self._resampler.push(samples)
+        audio = self._resampler.push(self._mixer.push(samples, self._resampler.rate))
         starts = range(0, max(1, len(audio)), PIECE)
         self._fed.extend((audio[start : start + PIECE], start == starts[-1]) for start in starts)
 

@@ -347,6 +347,15 @@ def test_a_closed_file_object_is_one_line(tmp_path):
         read(file)
 
 
+def test_a_file_object_that_cannot_be_read_in_pieces_is_one_line():
+    class Whole:
+        def read(self):
+            return b""
+
+    with pytest.raises(AudioError, match=r"file object: cannot be read: .*argument"):
+        read(Whole())
+
+
 def test_a_stream_that_cannot_be_read_says_so(monkeypatch):
     class Broken(io.RawIOBase):
         def read(self, _size=-1):

@@ -71,7 +71,7 @@ def test_channels_are_mixed_chosen_or_recognized_apart(transcribe: Command, tmp_
     assert [segment["start"] for segment in recording["segments"]] == [0.4, 2.8]
     result = transcribe(path, "--channels", "3")
     assert (result.code, result.out) == (1, "")
-    assert result.errors == [f"asr: {path}: has no channel 3, only 2; name another with --channels"]
+    assert result.errors == [f"asr: {path}: has no channel 3, only 2; name another one"]
     assert transcribe(path, "--channels", "both").code == 2
 
 

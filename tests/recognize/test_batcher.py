@@ -365,6 +365,20 @@ def test_closing_ends_all_streams_and_the_thread(plain: StreamingEngine) -> None
     assert batcher.step() == []
 
 
+def test_after_the_end_of_a_stream_or_of_the_batcher_nothing_is_taken(plain: StreamingEngine) -> None:
+    batcher = Batcher(plain)
+    stream = batcher.open()
+    stream.feed(carrier.speech("a"), RATE)
+    stream.finish()
+    with pytest.raises(AudioError, match="the stream is over; open another one"):
+        stream.feed(carrier.speech("b"), RATE)
+    ((_, events),) = batcher.step()
+    assert [word.text for event in finals(events) for word in words_of(event)] == ["a"]
+    batcher.close()
+    with pytest.raises(AudioError, match="the batcher is closed; make another one"):
+        batcher.open()
+
+
 def test_closing_leaves_the_callers_executor_running(plain: StreamingEngine, carrier_bundle: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         Batcher(plain, "greedy", second_pass=carrier_bundle, executor=executor).close()

@@ -355,6 +355,16 @@ def test_samples_of_any_kind_are_the_same_stream(make: Callable[..., StreamingRe
     assert told(listen(make(), cut(same, [2_560] * 99))) == told(listen(make(), [TALK]))
 
 
+@settings(deadline=None, max_examples=15)
+@given(sizes=chunk_sizes())
+def test_an_inverted_channel_does_not_silence_a_stream_however_it_is_cut(
+    make: Callable[..., StreamingRecognizer], sizes: list[int]
+) -> None:
+    samples = noisy(TALK, 1e-4)  # no recording begins with digital silence
+    stereo = np.stack([samples, -samples], axis=1)
+    assert told(listen(make(), cut(stereo, sizes))) == told(listen(make(), [TALK]))
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "reason"),
     [
@@ -608,6 +618,72 @@ def test_a_consumer_that_stops_early_leaves_no_trace(make: Callable[..., Streami
     recognizer = make()
     assert asyncio.run(first(recognizer)).text == "he"
     assert listen(recognizer, [TALK]) == listen(make(), [TALK])
+
+
+def test_a_consumer_that_is_cancelled_at_the_end_leaves_the_next_stream_alone(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(samples: np.ndarray, rate: int) -> Transcript:
+        entered.set()
+        assert gate.wait(60)
+        return Transcript((), len(samples) / rate)
+
+    monkeypatch.setattr(shouting, "transcribe", slow)
+    recognizer = make(second_pass=shouting, endpoint=None)
+
+    async def cancel_it() -> None:
+        async def collect() -> None:
+            async for _ in recognizer.events(in_chunks(TALK), RATE):
+                pass
+
+        task = asyncio.create_task(collect())
+        await asyncio.to_thread(entered.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        recognizer.accept(TALK, RATE)  # while the end of the first stream is still worked on in a thread
+        gate.set()
+
+    asyncio.run(cancel_it())  # waits for that thread
+    assert texts(recognizer.finish()) == [" ".join(UTTERANCES)]
+
+
+def test_streams_of_one_recognizer_may_run_side_by_side(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make()
+
+    async def collect(size: int) -> list[Event]:
+        return [event async for event in recognizer.events(in_chunks(TALK, size), RATE)]
+
+    async def both() -> list[list[Event]]:
+        return await asyncio.gather(collect(2_560), collect(4_000))
+
+    assert [texts(events) for events in asyncio.run(both())] == [list(UTTERANCES)] * 2
+
+
+def test_threads_that_give_one_stream_its_samples_take_turns(make: Callable[..., StreamingRecognizer]) -> None:
+    recognizer = make(endpoint=None)
+    silences = [silence(FRAME_SECONDS)] * 400
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(lambda chunk: recognizer.accept(chunk, RATE), silences))
+    ((_, start, _),) = told([*recognizer.accept(carrier.speech("a"), RATE), *recognizer.finish()])[0]
+    assert start == pytest.approx(len(silences) * FRAME_SECONDS, abs=FRAME_SECONDS)
+
+
+def test_after_a_second_pass_that_fails_a_new_stream_begins(
+    make: Callable[..., StreamingRecognizer], shouting: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(samples: np.ndarray, rate: int) -> Transcript:
+        raise BundleError("boom")
+
+    recognizer = make(second_pass=shouting, endpoint=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(shouting, "transcribe", broken)
+        recognizer.accept(TALK, RATE)
+        with pytest.raises(BundleError, match="boom"):
+            recognizer.finish()
+    assert listen(recognizer, [TALK]) == listen(make(second_pass=shouting, endpoint=None), [TALK])
 
 
 def test_a_cancelled_stream_leaves_no_trace(make: Callable[..., StreamingRecognizer]) -> None:
