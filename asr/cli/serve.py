@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from typer import Option
@@ -48,7 +49,22 @@ class Clients:
     def settings(self) -> "Settings":
         from asr.serve.service import Settings
 
-        return Settings(**vars(self) | {"max_upload": self.max_upload * 1_000_000})
+        origins = [*map(_origin, self.allow_origin)]
+        return Settings(**vars(self) | {"allow_origin": origins, "max_upload": self.max_upload * 1_000_000})
+
+
+def _origin(url: str) -> str:
+    """As browsers send it."""
+    try:
+        parts = urlsplit(url.lower().removesuffix("/"))
+        valid = parts.scheme in ("http", "https") and parts.hostname and url.lower().rstrip("/").endswith(parts.netloc)
+    except ValueError:
+        valid = False
+    if not valid or "@" in parts.netloc:
+        raise typer.BadParameter(
+            f"{url!r:.80} is no origin; give https://HOST or http://HOST:PORT", param_hint="--allow-origin"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def serve(

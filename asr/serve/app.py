@@ -35,9 +35,18 @@ REPORT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus
 def make_app(service: Service, local: bool = True) -> Starlette:
     """The ASGI application. `local`: whether only this machine can reach it."""
 
+    def described(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": 0, "owned_by": "asr"}
+
     async def models(_: Request) -> Response:
-        items = [{"id": name, "object": "model", "created": 0, "owned_by": "asr"} for name in service.recognizers]
+        items = [*map(described, service.recognizers)]
         return JSONResponse({"object": "list", "data": items, "language": service.language[1].capitalize()})
+
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in service.recognizers:
+            raise RefusedError(404, "model_not_found", f"there is no model {name!r:.80} here", "model")
+        return JSONResponse(described(name))
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "stopping" if service.stopping else "ok"}, 503 if service.stopping else 200)
@@ -62,6 +71,7 @@ def make_app(service: Service, local: bool = True) -> Starlette:
         Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
         Route("/inference", transcriptions, methods=["POST"]),
         Route("/v1/models", models),
+        Route("/v1/models/{name:path}", model),
         Route("/healthz", health),
         Route("/metrics", metrics),
         WebSocketRoute("/v1/realtime", partial(converse, protocol="realtime", kind=Realtime)),
@@ -84,7 +94,8 @@ def listen_at(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        problem = f"{host}:{port}: cannot listen there ({error.strerror}); choose another --port or --host"
+        reason = (error.strerror or str(error)).partition(" (while ")[0]  # the address again
+        problem = f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host"
         raise AsrError(problem) from None
 
 

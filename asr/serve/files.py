@@ -56,26 +56,25 @@ class Options:
         file, format = form.get("file"), text("response_format") or "json"
         streamed = text("stream").lower() in ("true", "1")
         granularities = {*map(str, form.getlist("timestamp_granularities[]"))} or {*GRANULARITIES}
-        code, name = service.language
-        spoken = text("language").lower()
         try:
             temperature = float(text("temperature") or 0)
         except ValueError:
             temperature = math.nan
-        if not isinstance(file, UploadFile) or not file.size:
+        if not isinstance(file, UploadFile):
             raise RefusedError(400, "missing_file", "send the recording as the form's file", "file")
-        known, base = f"the model knows {name} only", spoken.replace("_", "-").split("-")[0]
+        service.check_language(text("language"))
         for right, problem, message, param in (
             (format in FORMATS, "unsupported_format", f"choose {', '.join(FORMATS)}", "response_format"),
             (not streamed or format not in CUES, "unsupported_format", f"no {format} as a stream", "response_format"),
-            (base in ("", code, name), "unsupported_language", f"{spoken!r:.40}: {known}", "language"),
+            (file.size, "empty_file", "the file is empty, or did not come whole", "file"),
             (granularities <= {*GRANULARITIES}, "invalid_value", "choose word or segment", "timestamp_granularities"),
             (0 <= temperature <= 1, "invalid_value", "give a number from 0 to 1", "temperature"),
         ):
             if not right:
                 raise RefusedError(400, problem, message, param)
-        hotwords = [*map(str, form.getlist("keywords[]")), *text("hotwords").replace("\n", ",").split(",")]
-        hotwords = [phrase for phrase in hotwords if phrase.strip()]
+        listed = (str(phrase) for name in ("keywords[]", "hotwords[]") for phrase in form.getlist(name))
+        phrases = [*listed, *text("hotwords").replace("\n", ",").split(",")]
+        hotwords = [phrase for phrase in phrases if phrase.strip()]
         recognizer = service.recognizers.get(text("model")) or next(iter(service.recognizers.values()))
         return cls(file, recognizer, format, granularities, streamed, temperature, hotwords)
 
@@ -97,6 +96,10 @@ async def transcriptions(request: Request) -> Response:
         return StreamingResponse(_server_sent(job), media_type="text/event-stream")
     try:
         await until_first(job.finish(), _disconnected(request))
+    except asyncio.CancelledError:
+        if not service.stopping:
+            raise
+        raise RefusedError(503, "stopping", "the server ended before the file was done; try again later") from None
     finally:
         job.close()
     if job.options.format in ("json", "verbose_json"):

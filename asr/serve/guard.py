@@ -57,7 +57,8 @@ class Guard:
             raise RefusedError(403, "wrong_origin", "pages of other servers may not use this one; see --allow-origin")
         if method == "OPTIONS" or (method in ("GET", "HEAD") and scope["path"] in OPEN_PATHS) or not settings.token:
             return
-        given = [headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")]
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        given = [sent.strip().encode("latin-1")] if scheme.lower() == "bearer" else []
         if scope["type"] == "websocket":  # a browser's cannot have headers
             given += [item.removeprefix(SUBPROTOCOL_TOKEN).encode() for item in scope["subprotocols"]]
             given.append(QueryParams(scope["query_string"]).get("token", "").encode())

@@ -8,6 +8,7 @@ An utterance is an item. It ends where the model's endpoint is, or by `commit`; 
 Deltas are the growth of the words that will not change, as they are spoken; `completed` has the written text.
 """
 
+import asyncio
 import base64
 import secrets
 from collections import deque
@@ -31,7 +32,9 @@ class Realtime(Conversation):
         self._texts: list[tuple[str, str]] = []
         self._commits: deque[float] = deque()  # seconds that were fed before each commit that is under way
         self._committed = self._offset = self._billed = 0.0  # seconds: of the last commit, of the stream's begin
-        self._transcription: dict[str, Any] = {}
+        self._transcription: dict[str, str] = {}
+        self._turn = asyncio.Lock()  # of who changes the item
+        self._settled = asyncio.Event()  # a commit was answered
 
     async def _send_transcription(self, kind: str, **fields: Any) -> None:
         await self._send(f"{TRANSCRIPTION}.{kind}", item_id=self._item, content_index=0, **fields)
@@ -64,16 +67,22 @@ class Realtime(Conversation):
                     self._commits.append(self._committed)
                     await self.stream.flush()
                 case "input_audio_buffer.clear":
-                    self.stream.clear()
-                    self._mark()
-                    self._offset, self._item, self._told, self._texts = self._committed, "", "", []
+                    while self._commits:  # what was committed is not cleared
+                        self._settled.clear()
+                        await self._settled.wait()
+                    async with self._turn:
+                        self.stream.clear()
+                        self._mark()
+                        self._offset, self._item, self._told, self._texts = self._committed, "", "", []
                     await self._send("input_audio_buffer.cleared")
                 case kind:
                     raise RefusedError(400, "unknown_event", f"there is no event {str(kind)[:40]!r} here")
         except RefusedError as error:
             if error.status != 400:
                 raise
-            await self._send("error", error=error.body()["error"] | {"event_id": event.get("event_id")})
+            number = event.get("event_id")  # JSON that is nested too deeply to be sent may be in its place
+            number = number if isinstance(number, str) else None
+            await self._send("error", error=error.body()["error"] | {"event_id": number})
 
     def _mark(self) -> None:
         self._committed, self.odd = self.stream.seconds, b""
@@ -93,9 +102,17 @@ class Realtime(Conversation):
         self._rate = rate
         self._manual = given.get("turn_detection", None if self._manual else 1) is None
         transcription = given.get("transcription", given.get("input_audio_transcription"))
-        self._transcription = transcription if isinstance(transcription, dict) else self._transcription
+        if isinstance(transcription, dict):
+            texts = ((name, transcription.get(name)) for name in ("model", "language", "prompt"))
+            known = {name: text for name, text in texts if isinstance(text, str)}
+            self.stream.check_language(known.get("language", ""))
+            self._transcription = known
 
     async def update(self, update: Update) -> None:
+        async with self._turn:
+            await self._take(update)
+
+    async def _take(self, update: Update) -> None:
         for event in update.events:
             if isinstance(event, Final) and self._manual:
                 self._texts.append((event.text, event.written))
@@ -108,9 +125,11 @@ class Realtime(Conversation):
                 await self._begin_item(event.words[0].start)
                 await self._grow(event.stable_prefix)
         if update.done:
-            if self._texts or (self._commits and not update.events):  # else the last utterance is complete
+            complete = any(isinstance(event, Final) for event in update.events) and not self._texts
+            if self._texts or (self._commits and not complete):
                 await self._complete(*(" ".join(texts) for texts in zip(*self._texts, strict=True)))
             self._offset, self._texts = self._commits.popleft() if self._commits else self._offset, []
+            self._settled.set()
 
     async def _begin_item(self, start: float) -> None:
         if not self._item:
@@ -128,8 +147,8 @@ class Realtime(Conversation):
         self._item = self._item or f"item_{secrets.token_hex(8)}"
         await self._send("input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous)
         await self._grow(text)
-        usage = {"type": "duration", "seconds": round(self.stream.seconds - self._billed, 3)}
-        self._billed = self.stream.seconds
+        heard = self._commits[0] if self._commits else self.stream.seconds
+        usage, self._billed = {"type": "duration", "seconds": round(heard - self._billed, 3)}, heard
         await self._send_transcription("completed", transcript=written, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""
 

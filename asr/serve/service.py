@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.responses import JSONResponse
 
 from asr.decode.hotwords import Hotwords
-from asr.errors import AsrError
+from asr.errors import ArgumentError, AsrError
 from asr.output.events import Event, Final
 from asr.recognize.batcher import BatchedStream, Batcher
 from asr.recognize.offline import Recognizer
@@ -64,7 +64,8 @@ class RefusedError(AsrError):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        return JSONResponse(self.body(), self.status)
+        headers = {"www-authenticate": "Bearer"} if self.status == 401 else None
+        return JSONResponse(self.body(), self.status, headers)
 
 
 class Metrics:
@@ -140,6 +141,13 @@ class Service:
             if (stream := self.batched.get(batched)) is not None:
                 stream.deliver(update)
 
+    def check_language(self, spoken: str) -> None:
+        """RefusedError for a language, by its code or English name, that the models do not know."""
+        code, name = self.language
+        base = spoken.lower().replace("_", "-").split("-")[0]
+        if base not in ("", "auto", code, name):
+            raise RefusedError(400, "unsupported_language", f"{spoken!r:.40}: the model knows {name} only", "language")
+
     def _check_room(self, status: int, count: int, kind: str) -> None:
         if self.stopping:
             raise RefusedError(503, "stopping", "the server is ending; try again later")
@@ -207,17 +215,23 @@ class ClientStream:
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._progress = asyncio.Event()
 
+    def check_language(self, spoken: str) -> None:
+        self._service.check_language(spoken)
+
     async def feed(self, samples: np.ndarray, rate: int) -> None:
         """Add int16 samples (n,) or (n, channels); waits while the model is far behind.
 
-        RefusedError when the stream is too long, ArgumentError for hotwords or rates that cannot be.
+        RefusedError when the stream is too long, or for hotwords or rates that cannot be.
         """
         if self.ended:
             return
-        if self._batched is None:
-            self._batched = await self._open()
-            self._service.batched[self._batched] = self
-        self._batched.feed(samples, rate)
+        try:
+            if self._batched is None:
+                self._batched = await self._open()
+                self._service.batched[self._batched] = self
+            self._batched.feed(samples, rate)
+        except ArgumentError as error:
+            raise RefusedError(422, "invalid_value", str(error)) from None
         self._waiting.append(time.monotonic())
         seconds, limit = len(samples) / rate, self._service.settings.max_seconds
         self.seconds += seconds

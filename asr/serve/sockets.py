@@ -78,8 +78,11 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
         while True:
             async with sending:  # nothing is read from a client that does not read
                 await asyncio.sleep(0)
-            async with asyncio.timeout(None if stream.ended else limit):
-                message = await websocket.receive()
+            try:
+                async with asyncio.timeout(None if stream.ended else limit):
+                    message = await websocket.receive()
+            except TimeoutError:
+                raise RefusedError(408, "idle", f"nothing came for {limit:g} s; connect again") from None
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
             data = message.get("bytes")

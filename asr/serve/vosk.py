@@ -9,6 +9,7 @@ Exactly one reply for each binary message, which covers its audio. More than vos
 pass, beside whatever comes next; and `written`, of a result and its words (`Word.written`), where `text` is as spoken.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,9 +51,9 @@ class Vosk(Conversation):
 
     def _configure(self, config: dict[str, Any]) -> None:
         """Take what is known of a configuration, as vosk-server does; RefusedError for values that cannot be."""
-        rate, phrases = config.get("sample_rate", self._rate), config.get("phrase_list", [])
-        alternatives, problem = config.get("max_alternatives", self._alternatives), ""
-        if not isinstance(rate, int | float) or not RATES[0] <= rate <= RATES[1] or rate % 1:
+        rate, phrases = _number(config.get("sample_rate", self._rate)), config.get("phrase_list", [])
+        alternatives, problem = _number(config.get("max_alternatives", self._alternatives)), ""
+        if rate is None or not RATES[0] <= rate <= RATES[1] or rate % 1:
             problem = f"sample_rate: give whole hertz from {RATES[0]} to {RATES[1]}"
         elif not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases[:MAX_PHRASES]):
             problem = "phrase_list: give a list of phrases"
@@ -60,11 +61,12 @@ class Vosk(Conversation):
             problem = f"phrase_list: give at most {MAX_PHRASES} phrases"
         elif self._fed and (rate != self._rate or phrases):
             problem = "sample_rate and phrase_list must be sent before the audio"
-        elif not isinstance(alternatives, int):
+        elif alternatives is None or alternatives % 1:
             problem = "max_alternatives: give a whole number"
         if problem:
             raise RefusedError(400, "invalid_config", problem)
-        self._rate, self._words, self._alternatives = int(rate), bool(config.get("words", self._words)), alternatives
+        self._rate, self._alternatives = int(rate or 0), int(alternatives or 0)
+        self._words = bool(config.get("words", self._words))
         self.stream.hotwords = [phrase for phrase in phrases if phrase != UNKNOWN] or self.stream.hotwords
 
     async def update(self, update: Update) -> None:
@@ -110,3 +112,12 @@ class Vosk(Conversation):
 
     async def fail(self, error: AsrError) -> None:
         await self.send({"error": str(error)})
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or one as a text, which vosk-server takes as well."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -59,6 +59,8 @@ class Connection:
                     client = self._writer.get_extra_info("peername")
                     with self._service.stream("wyoming", client[0] if client else "") as stream:
                         await self._transcribe(stream)
+        except asyncio.CancelledError:  # the server ends; asyncio would log it
+            pass
         except (AsrError, TimeoutError, OSError) as error:
             code = "idle" if isinstance(error, TimeoutError) else getattr(error, "code", "failed")
             if code != "failed":
@@ -69,8 +71,12 @@ class Connection:
             self._writer.close()
 
     async def _read(self) -> Event | None:
-        async with asyncio.timeout(self._service.settings.idle_seconds):
-            return await read_event(self._reader)
+        limit = self._service.settings.idle_seconds
+        try:
+            async with asyncio.timeout(limit):
+                return await read_event(self._reader)
+        except TimeoutError:
+            raise RefusedError(408, "idle", f"nothing came for {limit:g} s; connect again") from None
 
     async def _write(self, event: Event | Eventable) -> None:
         async with asyncio.timeout(self._service.settings.idle_seconds):

@@ -21,6 +21,8 @@ pytest.importorskip("prometheus_client", reason="pip install 'recurrent-asr[serv
 
 from websockets.sync.client import connect  # noqa: E402
 
+from asr.cli.serve import Clients  # noqa: E402
+
 
 @contextmanager
 def serving(*arguments: str | Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
@@ -117,6 +119,18 @@ def test_what_cannot_be_served_is_one_line(run: Command, tmp_path: Path, models:
     assert run("serve", "--certificate", key).code == 2
     (line,) = run("serve", "--host", "no.such.host.invalid", *models).errors
     assert "cannot listen" in line
+
+
+@pytest.mark.parametrize("origin", ["captions.example.org", "*", "ftp://example.org", "https://", "https://a.org/page"])
+def test_an_origin_that_no_browser_sends_is_refused(run: Command, origin: str) -> None:
+    result = run("serve", "--port", "0", "--allow-origin", origin)
+    assert result.code == 2
+    assert "give https://HOST" in " ".join(result.err.split())
+
+
+def test_origins_are_compared_as_browsers_send_them() -> None:
+    clients = Clients(allow_origin=["HTTPS://Captions.Example.org/", "http://[::1]:8000"])
+    assert clients.settings().allow_origin == ["https://captions.example.org", "http://[::1]:8000"]
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:

@@ -3,7 +3,9 @@
 import io
 import json
 import socket as sockets
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +82,17 @@ def test_granularities_choose_words_and_segments(server: Running) -> None:
 def test_other_names_of_models_and_paths(server: Running) -> None:
     for model in ("whisper-1", "carrier", "live", "gpt-4o-transcribe"):
         assert post(server, model=model, language="en-US", prompt="Numbers.").json()["text"] == "one two three"
-    assert post(server, path="/inference").json()["text"] == "one two three"
+    assert post(server, path="/inference", language="auto").json()["text"] == "one two three"
     models = httpx.get(server.url("/v1/models"), trust_env=False).json()
     assert [item["id"] for item in models["data"]] == ["carrier", "live"]
 
 
 def test_hotwords(server: Running, serve: Serve) -> None:
     assert post(server, **{"keywords[]": ["one", "two:5"], "hotwords": "three"}).json()["text"] == "one two three"
-    found = error(post(server, hotwords="1984"), 400)
-    assert found["param"] == "hotwords"
-    assert "1984" in found["message"]
+    for field in ("hotwords", "hotwords[]", "keywords[]"):
+        found = error(post(server, **{field: "1984"}), 400)
+        assert found["param"] == "hotwords"
+        assert "1984" in found["message"]
 
 
 def test_text_comes_in_events_as_it_is_recognized(
@@ -140,6 +143,7 @@ def test_the_openai_client(openai_client: Any, tmp_path: Path) -> None:
     assert events[-1].type == "transcript.text.done"
     assert "".join(event.delta for event in events[:-1]) == events[-1].text == "one two three"
     assert [model.id for model in openai_client.models.list()] == ["carrier", "live"]
+    assert openai_client.models.retrieve("live").object == "model"
 
 
 def test_errors_of_the_openai_client(openai_client: Any) -> None:
@@ -151,6 +155,10 @@ def test_errors_of_the_openai_client(openai_client: Any) -> None:
     assert (refused.value.code, refused.value.param) == ("invalid_audio", "file")
     with pytest.raises(openai.APIError, match="not an audio file"):
         [*create(file=("talk.txt", b"not audio, but text" * 100), model="whisper-1", stream=True)]
+    with pytest.raises(openai.NotFoundError, match="there is no model 'whisper-9'"):
+        openai_client.models.retrieve("whisper-9")
+    with pytest.raises(openai.BadRequestError, match="the file is empty, or did not come whole"):
+        create(file=("talk.wav", b""), model="whisper-1")
     with pytest.raises(openai.BadRequestError, match="choose json, text"):
         create(file=("talk.wav", wav()), model="whisper-1", response_format="diarized_json")
 
@@ -295,6 +303,27 @@ def test_a_client_that_goes_away_ends_its_work(
             time.sleep(0.05)
         assert running.service.files == 0
         assert 0 < windows < 30
+
+
+def test_the_end_of_the_server_answers_files_that_are_not_done(
+    carrier_bundle: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recognizer = Recognizer(carrier_bundle, DecoderOptions("greedy"), batch_size=1, threads=1)
+    run, began = recognizer.engine.run, threading.Event()
+
+    def slow(waveforms: Any) -> Any:
+        began.set()
+        time.sleep(0.3)
+        return run(waveforms)
+
+    monkeypatch.setattr(recognizer.engine, "run", slow)
+    audio = wav(np.zeros(carrier.RATE * 60 * 20, dtype=np.float32))  # 60 windows
+    with serve(recognizer=recognizer, stop_seconds=0.1) as running, ThreadPoolExecutor(1) as client:
+        answer = client.submit(post, running, audio)
+        assert began.wait(30)
+        running.server.should_exit = True
+        assert error(answer.result(30), 503)["code"] == "stopping"
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_what_is_uploaded_is_closed_when_it_was_read(server: Running) -> None:

@@ -48,6 +48,9 @@ def test_a_token_is_asked_for_everywhere_but_at_the_page(serve: Serve) -> None:
             assert get(running, path, **bearer("wrong")).status_code == 401
             assert get(running, path, authorization="Bearer").status_code == 401
             assert get(running, path, **bearer(TOKEN)).status_code == 200
+            assert get(running, path, authorization=f"bearer  {TOKEN}".encode()).status_code == 200
+            assert get(running, path, authorization=TOKEN.encode()).status_code == 401
+            assert get(running, path).headers["www-authenticate"] == "Bearer"
         assert httpx.post(running.url("/"), trust_env=False).status_code == 401
         assert httpx.post(running.url("/v1/audio/transcriptions"), trust_env=False).status_code == 401
 

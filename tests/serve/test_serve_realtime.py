@@ -2,6 +2,8 @@
 
 import base64
 import json
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,7 +21,7 @@ pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from asr import Final, StreamingRecognizer
+from asr import Final, Recognizer, StreamingRecognizer, Transcript
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
 
@@ -123,6 +125,52 @@ def test_cleared_audio_is_not_recognized(server: Running) -> None:
         assert until(socket, "completed")[-1]["transcript"] == "two"
 
 
+def test_what_was_committed_is_not_cleared(server: Running) -> None:
+    previous = None
+    with session(server, turn_detection=None) as socket:
+        for text in ("one two", "three"):
+            append(socket, carrier.speech(text, 5))
+            socket.send(event("input_audio_buffer.commit"))
+            socket.send(event("input_audio_buffer.clear"))
+            events = until(socket, "cleared")
+            (committed,) = [item for item in events if item["type"].endswith("committed")]
+            (completed,) = [item for item in events if item["type"].endswith("completed")]
+            assert completed["item_id"] == committed["item_id"] != ""
+            assert completed["transcript"] == text
+            assert committed["previous_item_id"] == previous
+            previous = committed["item_id"]
+
+
+def test_each_of_several_commits_is_billed_for_its_own_audio(server: Running) -> None:
+    speech = carrier.speech("one two", 5)
+    with session(server, turn_detection=None) as socket:
+        for _ in range(3):
+            append(socket, speech, len(pcm(speech)))
+            socket.send(event("input_audio_buffer.commit"))
+        for _ in range(3):
+            seconds = until(socket, "completed")[-1]["usage"]["seconds"]
+            assert seconds == pytest.approx(len(speech) / RATE, abs=0.002)
+
+
+def test_a_commit_is_answered_when_only_a_revision_comes(serve: Serve, carrier_recognizer: Recognizer) -> None:
+    gate = threading.Event()
+
+    class Slow(Recognizer):
+        def transcribe(self, *arguments: Any, **named: Any) -> Transcript:
+            assert gate.wait(LIMIT)
+            return super().transcribe(*arguments, **named)
+
+    second_pass = Slow(carrier_recognizer, "greedy")
+    with serve(second_pass=second_pass) as running, session(running) as socket:
+        append(socket, np.concatenate([carrier.speech("one two", 5), PAUSE, PAUSE]))
+        until(socket, "completed")
+        append(socket, PAUSE)
+        socket.send(event("input_audio_buffer.commit"))
+        time.sleep(0.2)  # the commit is there before the revision
+        gate.set()
+        assert until(socket, "completed")[-1]["transcript"] == ""
+
+
 def test_texts_are_those_of_a_streaming_recognizer(serve: Serve, live_bundle: Any) -> None:
     samples = np.frombuffer(pcm(np.concatenate([live_model.speech(), PAUSE, live_model.speech()])), "<i2")
     recognizer = StreamingRecognizer(StreamingEngine(load_bundle(live_bundle), threads=1), GREEDY)
@@ -164,6 +212,8 @@ def test_the_openai_client(server: Running) -> None:
         (event("input_audio_buffer.append"), "invalid_value"),
         (event("input_audio_buffer.commit"), "input_audio_buffer_commit_empty"),
         (event("session.update", session={"input_audio_format": "g711_ulaw"}), "invalid_value"),
+        (event("session.update", session={"input_audio_transcription": {"language": "de"}}), "unsupported_language"),
+        ('{"type": "x", "event_id": ' + 900 * "[" + 900 * "]" + "}", "unknown_event"),
         (event("session.update", session={"audio": {"input": {"format": {"rate": 1e9}}}}), "invalid_value"),
     ],
 )
@@ -200,6 +250,16 @@ def test_an_item_that_fails_is_named(serve: Serve, monkeypatch: pytest.MonkeyPat
             socket.recv(LIMIT)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1011
+
+
+def test_of_a_transcription_what_is_known_is_kept(server: Running) -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    with session(server) as socket:
+        given = {"language": "en", "prompt": deep, "unknown": deep, "model": 5}
+        socket.send(event("session.update", session={"input_audio_transcription": given}))
+        assert answer(socket)["session"]["audio"]["input"]["transcription"] == {"language": "en"}
 
 
 values = st.recursive(

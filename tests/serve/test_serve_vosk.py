@@ -311,7 +311,9 @@ WRONG = [
     ('{"config": 5}', "config"),
     ('{"config": {"sample_rate": 0}}', "sample_rate"),
     ('{"config": {"sample_rate": NaN}}', "sample_rate"),
-    ('{"config": {"sample_rate": "16000"}}', "sample_rate"),
+    ('{"config": {"sample_rate": "fast"}}', "sample_rate"),
+    ('{"config": {"sample_rate": [16000]}}', "sample_rate"),
+    ('{"config": {"max_alternatives": 0.5}}', "max_alternatives"),
     ('{"config": {"sample_rate": 1e400}}', "sample_rate"),
     ('{"config": {"phrase_list": "one"}}', "phrase_list"),
     ('{"config": {"phrase_list": [1]}}', "phrase_list"),
@@ -334,6 +336,16 @@ def test_phrases_that_cannot_be_are_named(server: Running) -> None:
     with client(server, {"sample_rate": RATE, "phrase_list": ["\ud800 12"]}) as socket:
         socket.send(bytes(320))
         assert "hotword" in answer(socket)["error"]
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(LIMIT)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+
+
+def test_numbers_may_be_texts(server: Running) -> None:
+    with client(server, {"sample_rate": str(RATE), "max_alternatives": "1"}) as socket:
+        replies = speak(socket, pcm(SPEECH))
+    assert [reply["alternatives"][0]["text"] for reply in replies if "alternatives" in reply] == ["one two", "three"]
 
 
 def test_the_rate_cannot_change_within_a_stream(server: Running) -> None:
@@ -373,8 +385,10 @@ def test_a_stream_that_is_too_long_ends(serve: Serve) -> None:
 
 def test_a_silent_client_is_cut_off(serve: Serve) -> None:
     with serve(idle_seconds=0.5) as running:
-        with client(running) as socket, pytest.raises(ConnectionClosed):
-            socket.recv(LIMIT)
+        with client(running) as socket:
+            assert answer(socket)["error"] == "nothing came for 0.5 s; connect again"
+            with pytest.raises(ConnectionClosed):
+                socket.recv(LIMIT)
         wait_until_gone(running)
 
 

@@ -98,6 +98,36 @@ def test_what_is_no_event_is_an_error(port: int, data: bytes) -> None:
     assert b'"code": "invalid_' in found or b'"code": "failed"' in found
 
 
+def test_a_silent_client_is_told_why_it_is_cut_off(
+    carrier_recognizer: Recognizer, streaming_carrier_bundle: Path
+) -> None:
+    service = make_service(carrier_recognizer, streaming_carrier_bundle, GREEDY, None, idle_seconds=0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        running(service, listening),
+        socket.create_connection(listening.getsockname(), timeout=LIMIT) as client,
+    ):
+        found = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b'"text": "nothing came for 0.5 s; connect again", "code": "idle"' in found
+
+
+def test_the_end_of_the_server_is_no_failure_of_an_open_connection(
+    carrier_recognizer: Recognizer, streaming_carrier_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make_service(carrier_recognizer, streaming_carrier_bundle, GREEDY, None)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        running(service, listening) as started,
+        socket.create_connection(listening.getsockname(), timeout=LIMIT) as client,
+    ):
+        client.sendall(b'{"type": "describe"}\n')
+        assert client.recv(1)
+        started.server.should_exit = True
+        for _ in iter(lambda: client.recv(4096), b""):
+            pass
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_a_client_that_vanishes_leaves_nothing_behind(port: int) -> None:
     """The fixture sees that no stream is left."""
     with socket.create_connection(("127.0.0.1", port)) as client:
