@@ -36,7 +36,7 @@ class Level:
     def problem(self, recognized: bool = True) -> str | None:
         """What makes it hard to recognize, if anything does. recognized: whether there were any words."""
         if not self.samples:
-            return "it is empty"
+            return "empty (0 samples); record it again"
         if self.loudest < SILENCE:
             loudest = (
                 f"{20 * math.log10(self.loudest):.0f} dB where it is loudest" if self.loudest else "all samples are 0"

@@ -35,7 +35,7 @@ def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stre
         return frames if frames.ndim == 1 else frames[:, channel - 1]
     if channels == 1:
         return frames
-    loud = loud_channel(*_energies(heard(frames)))
+    loud = _loud_channel(*_energies(_without_damage(frames)))
     return frames if loud is None else frames[:, loud - 1]
 
 
@@ -47,7 +47,7 @@ def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the str
 class Mixer:
     """The channels of a stream to one, as `choose` does it, however the stream is cut.
 
-    What is taken of each hundredth of a second follows from the whole stream before it: at first all channels.
+    The choice for a hundredth of a second depends on all of the stream before it; the first one is of all channels.
     """
 
     def __init__(self) -> None:
@@ -65,24 +65,24 @@ class Mixer:
         parts, size = [frames[:0, 0]], rate // 100
         while len(frames):
             piece, frames = np.split(frames, [size - self._frames % size])
-            piece = heard(piece)
+            piece = _without_damage(piece)
             parts.append(_mean(piece if self._channel is None else piece[:, self._channel - 1]))
             energies, mixed = _energies(piece)
             self._energies, self._mixed = self._energies + energies, self._mixed + mixed
             self._frames += len(piece)
             if self._frames % size == 0:
-                self._channel = loud_channel(self._energies, self._mixed)
+                self._channel = _loud_channel(self._energies, self._mixed)
         return np.concatenate(parts)
 
 
-def loud_channel(energies: np.ndarray, mixed: float) -> int | None:
+def _loud_channel(energies: np.ndarray, mixed: float) -> int | None:
     """The first loud channel, from 1, where the sum of all has so little energy that they cancel each other."""
     if mixed >= CANCELLED * energies.sum():
         return None
     return int((energies >= energies.max() / 2).argmax()) + 1  # of several, the same one in all pieces of a stream
 
 
-def heard(frames: np.ndarray) -> np.ndarray:
+def _without_damage(frames: np.ndarray) -> np.ndarray:
     """Float samples as float32, with silence for those that cannot be audio (NaN, ±inf, beyond ±10⁶)."""
     frames = np.asarray(frames, dtype=np.float32)
     return np.where(np.abs(frames) < LOUDEST, frames, np.float32(0))
@@ -146,7 +146,7 @@ class Resampler:
 
         m varies from call to call and may be 0, because the filter looks ahead.
         """
-        samples = _mean(heard(samples))
+        samples = _mean(_without_damage(samples))
         if self._stream is None:
             return samples
         return self._stream.resample_chunk(samples)

@@ -1,6 +1,7 @@
 """`asr serve`: a server for files and live audio, with a page of captions."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -54,17 +55,15 @@ class Clients:
 
 
 def _origin(url: str) -> str:
-    """As browsers send it."""
-    try:
-        parts = urlsplit(url.lower().removesuffix("/"))
-        valid = parts.scheme in ("http", "https") and parts.hostname and url.lower().rstrip("/").endswith(parts.netloc)
-    except ValueError:
-        valid = False
-    if not valid or "@" in parts.netloc:
-        raise typer.BadParameter(
-            f"{url!r:.80} is no origin; give https://HOST or http://HOST:PORT", param_hint="--allow-origin"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
+    """The origin of a URL as browsers send it: scheme, host and port only, in lower case."""
+    origin = url.lower().removesuffix("/")
+    with suppress(ValueError):  # of brackets that are no IPv6 address
+        parts = urlsplit(origin)
+        if parts.hostname and not parts.username and origin in (f"http://{parts.netloc}", f"https://{parts.netloc}"):
+            return origin
+    raise typer.BadParameter(
+        f"{url!r:.80} is no origin; give https://HOST or http://HOST:PORT", param_hint="--allow-origin"
+    )
 
 
 def serve(

@@ -80,9 +80,9 @@ class Realtime(Conversation):
         except RefusedError as error:
             if error.status != 400:
                 raise
-            number = event.get("event_id")  # JSON that is nested too deeply to be sent may be in its place
-            number = number if isinstance(number, str) else None
-            await self._send("error", error=error.body()["error"] | {"event_id": number})
+            given = event.get("event_id")  # anything but a text may be nested too deeply to be sent
+            event_id = given if isinstance(given, str) else None
+            await self._send("error", error=error.body()["error"] | {"event_id": event_id})
 
     def _mark(self) -> None:
         self._committed, self.odd = self.stream.seconds, b""
@@ -125,8 +125,8 @@ class Realtime(Conversation):
                 await self._begin_item(event.words[0].start)
                 await self._grow(event.stable_prefix)
         if update.done:
-            complete = any(isinstance(event, Final) for event in update.events) and not self._texts
-            if self._texts or (self._commits and not complete):
+            completed = any(isinstance(event, Final) for event in update.events)
+            if self._texts or (self._commits and not completed):
                 await self._complete(*(" ".join(texts) for texts in zip(*self._texts, strict=True)))
             self._offset, self._texts = self._commits.popleft() if self._commits else self._offset, []
             self._settled.set()

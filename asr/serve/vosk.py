@@ -53,7 +53,7 @@ class Vosk(Conversation):
         """Take what is known of a configuration, as vosk-server does; RefusedError for values that cannot be."""
         rate, phrases = _number(config.get("sample_rate", self._rate)), config.get("phrase_list", [])
         alternatives, problem = _number(config.get("max_alternatives", self._alternatives)), ""
-        if rate is None or not RATES[0] <= rate <= RATES[1] or rate % 1:
+        if not RATES[0] <= rate <= RATES[1] or rate % 1:
             problem = f"sample_rate: give whole hertz from {RATES[0]} to {RATES[1]}"
         elif not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases[:MAX_PHRASES]):
             problem = "phrase_list: give a list of phrases"
@@ -61,11 +61,11 @@ class Vosk(Conversation):
             problem = f"phrase_list: give at most {MAX_PHRASES} phrases"
         elif self._fed and (rate != self._rate or phrases):
             problem = "sample_rate and phrase_list must be sent before the audio"
-        elif alternatives is None or alternatives % 1:
+        elif alternatives % 1:
             problem = "max_alternatives: give a whole number"
         if problem:
             raise RefusedError(400, "invalid_config", problem)
-        self._rate, self._alternatives = int(rate or 0), int(alternatives or 0)
+        self._rate, self._alternatives = int(rate), int(alternatives)
         self._words = bool(config.get("words", self._words))
         self.stream.hotwords = [phrase for phrase in phrases if phrase != UNKNOWN] or self.stream.hotwords
 
@@ -114,10 +114,9 @@ class Vosk(Conversation):
         await self.send({"error": str(error)})
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, or one as a text, which vosk-server takes as well."""
+def _number(value: Any) -> float:
+    """A number, or one in a text, which vosk-server takes as well; NaN for anything else."""
     try:
-        number = float(value) if isinstance(value, int | float | str) else math.nan
+        return float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+        return math.nan
