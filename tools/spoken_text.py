@@ -408,6 +408,8 @@ def spoken(sentence: str) -> list[str]:
         text = _EXPANDED.sub(lambda match: ABBREVIATIONS[match[1]], text)
     if "+" in text or "#" in text:
         text = text.replace("C++", "C plus plus").replace("C#", "C sharp").replace("+", " plus ")
+    if not text.isascii():  # the sign of a currency or of degrees where no number is read out with it
+        return []
     words = text.upper().translate(_LETTERS).split()
     if "'" in text:
         words = [word for word in (word.strip("'") for word in words) if word]

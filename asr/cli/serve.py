@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Annotated
@@ -115,6 +116,8 @@ def serve(
     language = bundle.config.language, options.language_name(bundle).lower()
     service = Service(recognizers, batcher, language, clients.settings())
     _log_to_stderr()
+    if not clients.token and not ip_address(sockets[0].getsockname()[0]).is_loopback:
+        complain("without a token everybody in the network may use this server; set one in ASR_TOKEN")
     addresses = [_address(item, "https" if certificate else "http") for item in sockets]
     addresses += [_address(wyoming, "tcp")] if wyoming else []
     Server(service, sockets, certificate, key, lambda: [*map(complain, addresses)], wyoming).run(sockets)

@@ -94,6 +94,17 @@ def test_the_token_may_stand_in_the_environment(models: list[str | Path]) -> Non
         assert httpx.get(f"{address}/v1/models", headers=headers, trust_env=False).status_code == 200
 
 
+@pytest.mark.parametrize("token", ["", "secret"])
+def test_a_server_open_to_the_network_without_a_token_says_so(models: list[str | Path], token: str) -> None:
+    warning = "asr: without a token everybody in the network may use this server; set one in ASR_TOKEN\n"
+    command = [*PROGRAM, "serve", "--host", "0.0.0.0", "--port", "0", *map(str, models)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"ASR_TOKEN": token}) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("asr: listening") if token else line == warning
+        process.kill()
+
+
 def test_https(models: list[str | Path], tmp_path: Path) -> None:
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]

@@ -121,6 +121,9 @@ def test_abbreviations_end_sentences_only_where_one_begins(spoken: Callable[[str
         "Geneva, the 12th of May, 17--, to him.",
         "The word λόγος is of the Greeks.",
         "The function is f = kx as of now.",
+        "It is located at 34°18'10N 73°26'20E and has a mosque.",
+        "The XIV° Corpo d'Armata fought the occupation of the province.",
+        "A€ always stands by the Church.",
     ],
 )
 def test_what_cannot_be_read_out_is_left_out(spoken: Callable[[str], list[str]], sentence: str):
