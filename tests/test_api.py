@@ -444,9 +444,18 @@ def test_a_confidence_that_cannot_be_is_a_wrong_argument(carrying: asr.Recognize
         asr.align(carrying, SPEECH, "words", RATE, min_confidence=least)
 
 
-@pytest.mark.parametrize("rules", [("0.5",), (None,), (0.0,), (0.8, -1.0), (0.8, 5.0, float("inf"))])
-def test_impossible_endpoints_are_a_wrong_argument(rules: Any) -> None:
-    with pytest.raises(asr.ArgumentError, match="after_speech, before_speech and max_utterance"):
+@pytest.mark.parametrize(
+    ("rules", "wrong"),
+    [
+        (("0.5",), "after_speech: '0.5'"),
+        ((None,), "after_speech: None"),
+        ((0.0,), "after_speech: 0.0"),
+        ((0.8, -1.0), "before_speech: -1.0"),
+        ((0.8, 5.0, float("inf")), "max_utterance: inf"),
+    ],
+)
+def test_impossible_endpoints_are_a_wrong_argument(rules: Any, wrong: str) -> None:
+    with pytest.raises(asr.ArgumentError, match=rf"^{wrong}; give seconds, above 0$"):
         asr.Endpoint(*rules)
 
 

@@ -27,10 +27,13 @@ def average(
     if last is not None and any(source.is_file() for source in sources):
         raise typer.BadParameter("goes with folders of runs, not with checkpoints", param_hint="--last")
     from asr.train.checkpoint import average_checkpoints, find_checkpoints
+    from asr.train.runs import RECIPE
 
     checkpoints = find_checkpoints(sources, last)
     target = output or checkpoints[0].parent / "averaged.safetensors"
     Guard(checkpoints, force).check(target)
     average_checkpoints(checkpoints, target)
     names = ", ".join(path.name for path in checkpoints)
-    print(f"{target}: the mean of {names}; try  asr export {target}")
+    in_run = (target.parent / RECIPE).is_file()
+    advice = f"try  asr export {target}" if in_run else "to export it, put it into its run's folder"
+    print(f"{target}: the mean of {names}; {advice}")

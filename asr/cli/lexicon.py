@@ -11,6 +11,7 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import complain
 from asr.cli.outputs import Guard
+from asr.decode.lexicon import Pronunciations
 from asr.errors import AsrError
 from asr.lm.binary import MAGICS, load_model
 from asr.lm.g2p import Pronouncer, train
@@ -61,6 +62,9 @@ def build(
         # "'cause" would otherwise be the most usual pronunciation of "cause".
         spelled.sort(key=lambda entry: entry[0] != entry[1])
         entries = [(word, spoken) for word, _, spoken in spelled if len(word.split()) == 1]
+        if parted := [written for word, written, _ in spelled if len(word.split()) != 1]:
+            named = ", ".join(parted[:SHOWN])
+            complain(f"left out {len(parted):,} that are no single words: {named}; see --as-is")
     if not entries:
         raise AsrError(f"{', '.join(dictionaries)}: no words with pronunciations")
     wanted = [] if files is None else read_words(files, as_is)
@@ -107,9 +111,11 @@ def say(
     The output is a dictionary that `build` reads.
     """
     opened, pronouncer = Lexicon.load(lexicon), cache(Pronouncer.load)
+    form = Pronunciations(opened).form
     unspoken = []
     for given in words:
-        for word in [given] if opened.pronunciations(given) else normalize(given).split() or [given]:
+        parts = [given] if opened.pronunciations(form(given)) else normalize(given).split() or [given]
+        for word in map(form, parts):
             spoken, source = opened.pronunciations(word), "lexicon"
             if not spoken:
                 spoken, source = pronouncer(g2p).say_all(word, count), "rules"

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Source = Annotated[Path, Argument(metavar="SRC")]
 Output = Annotated[Path, Argument(metavar="OUT")]
 Download = Annotated[bool, Option("--download", help="First download it into SRC, as far as it is not there.")]
-Language = Annotated[str, Option(help="Language of the texts. English: numbers are spelled out.")]
+Language = Annotated[
+    str, Option(help="Language of the texts. English: numbers are spelled out; texts with prices are left out.")
+]
 
 
 class CorpusGroup(TyperGroup):

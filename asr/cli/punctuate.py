@@ -27,7 +27,7 @@ def punctuate(
     """Write any text with marks, capitals and numbers.
 
     Marks and capitals that it has are dropped first; words with digits or symbols stay as they are. Blank lines part
-    paragraphs; each becomes a line. The text may be compressed and of any size.
+    paragraphs; each becomes a line. The text may be compressed (gzip, xz) and of any size.
     """
     Guard([source], force).check(output)
     own = None if tagger is None else Tagger(tagger)

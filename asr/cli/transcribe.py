@@ -216,14 +216,15 @@ def output_paths(files: dict[str, Path], folder: Path | None, output: str | None
             check_writable(Path(output))
         return {name: {formats[0]: Path(output)} for name in files} if output else {}
     stems = Counter(relative.with_suffix("") for relative in files.values())
+    stems.update({*files.values()})  # whole names, such as x.mp3 beside x.mp3.wav
     targets: Targets = {}
+    written: dict[Path, str] = {}
     for name, relative in files.items():
         stem = relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix("")
         targets[name] = {format: folder / f"{stem}.{format}" for format in formats}
-    paths = Counter(path for chosen in targets.values() for path in chosen.values())
-    twice = [path for path, count in paths.items() if count > 1]
-    if twice:
-        raise AsrError(f"two of the files would both be written to {twice[0]}; transcribe them in separate commands")
+        for path in targets[name].values():
+            if (other := written.setdefault(path, name)) != name:
+                raise AsrError(f"{path}: {other} and {name} would both be written there; transcribe them apart")
     check_writable(folder / "new", make_folder=True)
     return targets
 

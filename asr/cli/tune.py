@@ -12,10 +12,17 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain
 from asr.data.manifest import read_manifest
-from asr.decode.build import NO_LM, DecoderOptions
+from asr.decode.build import NO_LM, DecoderOptions, make_decoder
 from asr.errors import AsrError
 from asr.files import replacing
-from asr.model.bundle import Bundle, find_language_model, load_bundle, packaged_language_models, write_config
+from asr.model.bundle import (
+    Bundle,
+    find_language_model,
+    load_bundle,
+    packaged_language_models,
+    packaged_models,
+    write_config,
+)
 from asr.model.checksums import SUMS, write_checksums
 from asr.recognize.offline import Recognizer
 
@@ -47,7 +54,12 @@ def tune(
     from asr.evaluate.priors import measure_priors
     from asr.evaluate.tune import Sample, Tuner
 
+    if not folder.exists() and str(folder) in packaged_models():
+        packaged = load_bundle(str(folder)).path
+        raise AsrError(f"{folder}: a packaged model stays as it is; copy its folder, {packaged}, and tune the copy")
     bundle, entries = load_bundle(folder.absolute()), read_manifest(manifest)
+    if rescore:  # opened now, before hours of work
+        make_decoder(DecoderOptions("beam", lm=NO_LM, rescore=rescore, lexicon=lexicon), bundle)
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
     if priors is not None:
         log_priors = measure_priors(recognizer, [entry.source for entry in read_manifest(priors)])

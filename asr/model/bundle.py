@@ -197,6 +197,8 @@ def require_inside(folder: Path, name: str, kind: str = "bundle") -> Path:
             if problem := stand_in(file.read(512)):
                 raise BundleError(f"{path}: holds {problem}")
         return path
+    if not folder.exists():
+        raise BundleError(f"{folder}: no such folder; name that of a {kind}")
     raise BundleError(f"{folder}: incomplete, {name} is missing; copy the {kind} again or export it again")
 
 

@@ -45,9 +45,9 @@ class Endpoint:
     max_utterance: float = 20.0
 
     def __post_init__(self) -> None:
-        values = (self.after_speech, self.before_speech, self.max_utterance)
-        if not all(isinstance(value, int | float | np.number) and 0 < value < np.inf for value in values):
-            raise ArgumentError(f"after_speech, before_speech and max_utterance must be above 0 seconds, not {self}")
+        for name, value in vars(self).items():
+            if not (isinstance(value, int | float | np.number) and 0 < value < np.inf):
+                raise ArgumentError(f"{name}: {value!r:.40}; give seconds, above 0")
 
 
 def level(frame: np.ndarray) -> float:

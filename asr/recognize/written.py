@@ -124,9 +124,9 @@ def _dotted(texts: Sequence[str], forms: Sequence[str], breaks: set[int]) -> Ite
 
 
 def _capitalized(text: str) -> str:
-    """With a capital, if it has none, where a digit does not come before it."""
+    """With a capital, if it has none, where a digit does not come before it; a path stays."""
     first = next((place for place, character in enumerate(text) if character.isalnum()), None)
-    if first is None or text != text.lower():
+    if first is None or text[0] in "/\\" or text != text.lower():
         return text
     return text[:first] + text[first].title() + text[first + 1 :]
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -102,6 +102,10 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if distributed.is_main() and [path.name for path in folder.iterdir()] == ["lock"]:  # nothing came of it
+            with suppress(OSError):
+                (folder / "lock").unlink()
+                folder.rmdir()
 
 
 def export_checkpoint(source: Path, output: Path | None) -> None:

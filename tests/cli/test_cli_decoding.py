@@ -106,11 +106,20 @@ def test_a_language_model_that_is_none_is_one_clear_line(transcribe: Command, do
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
 
 
-@pytest.mark.parametrize("name", ["nowhere", ".", "doubtful.wav"])
-def test_a_recurrent_model_that_is_none_is_one_clear_line(transcribe: Command, doubtful: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("nowhere", "nowhere: no such folder; name that of a recurrent language model"),
+        (".", "config.json is missing; copy the recurrent language model again"),
+        ("doubtful.wav", "config.json is missing; copy the recurrent language model again"),
+    ],
+)
+def test_a_recurrent_model_that_is_none_is_one_clear_line(
+    transcribe: Command, doubtful: Path, name: str, problem: str
+) -> None:
     result = transcribe(doubtful, "--decoder", "beam", "--rescore", doubtful.parent / name)
     assert (result.code, result.out, len(result.errors)) == (1, "", 1)
-    assert "config.json is missing; copy the recurrent language model again" in result.err
+    assert problem in result.err
 
 
 def test_a_hotword_that_cannot_be_spelled_is_one_clear_line(transcribe: Command, doubtful: Path) -> None:

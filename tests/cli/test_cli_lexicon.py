@@ -69,10 +69,17 @@ def test_every_way_in_gives_the_same_lexicon(run: Command, text: Path, tmp_path:
 def test_words_are_normalized_but_do_not_displace_those_that_are_spelled_so(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("'cause\tK AH Z\ncause\tK AO Z\nA.M.\tEY EH M\nZoë\tZ OW IY\n", encoding="utf-8")
-    out_of(run, "build", path, "--output", tmp_path / "words.lex")
+    result = run("lexicon", "build", path, "--output", tmp_path / "words.lex")
+    assert result.errors == ["asr: left out 1 that are no single words: A.M.; see --as-is"]
     assert [*Lexicon.load(tmp_path / "words.lex")] == [("cause", "koz"), ("cause", "kuz"), ("zoë", "zOj")]
     out_of(run, "build", path, "--as-is", "--output", tmp_path / "as-is.lex")
     assert [*Lexicon.load(tmp_path / "as-is.lex")] == [*Lexicon.load(path)]
+
+
+def test_a_word_is_said_in_any_case(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("BLORQ\tF UW\nMcKay\tM AH K EY\n")
+    said = out_of(run, "say", "blorq", "BLORQ", "McKay", "--lexicon", tmp_path / "words.txt")
+    assert [line.partition("\t")[2] for line in said.splitlines()] == [*["F UW  # lexicon"] * 2, "M AH K EY  # lexicon"]
 
 
 def test_words_of_a_list_come_first_and_are_pronounced_by_rules(run: Command, text: Path, tmp_path: Path) -> None:

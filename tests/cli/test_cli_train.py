@@ -33,7 +33,9 @@ def test_what_is_no_run_cannot_be_resumed(run: Command, tmp_path: Path, name: st
     assert "name the folder of a run" in line
 
 
-def test_an_average_replaces_neither_its_checkpoints_nor_what_is_there(run: Command, finished: Path) -> None:
+def test_an_average_replaces_neither_its_checkpoints_nor_what_is_there(
+    run: Command, finished: Path, tmp_path: Path
+) -> None:
     kept = sorted(finished.glob("epoch-*.safetensors"))
     before = [path.read_bytes() for path in kept]
     result = run("average", finished, "--output", kept[0], "--force")
@@ -44,6 +46,9 @@ def test_an_average_replaces_neither_its_checkpoints_nor_what_is_there(run: Comm
     assert (result.code, result.out) == (1, "")
     assert "exists; " in result.err
     assert (finished / "averaged.safetensors").read_bytes() == b"older"
-    assert run("average", finished, "--force").code == 0
+    result = run("average", finished, "--force")
+    assert (result.code, f"try  asr export {finished / 'averaged.safetensors'}" in result.out) == (0, True)
+    elsewhere = run("average", finished, "--output", tmp_path / "mean.safetensors")
+    assert elsewhere.out.endswith("; to export it, put it into its run's folder\n")
     assert (finished / "averaged.safetensors").read_bytes() != b"older"
     assert [path.read_bytes() for path in kept] == before

@@ -112,11 +112,13 @@ def test_files_of_one_stem_keep_their_suffixes(transcribe: Command, tmp_path: Pa
     talk = carrier.save(tmp_path / "in/talk.wav", "wave")
     talk.with_suffix(".wave").write_bytes(carrier.save(tmp_path / "x.wav", "other").read_bytes())
     carrier.save(tmp_path / "in/talk.v1.wav", "version")
+    carrier.save(tmp_path / "in/talk.wav.wav", "twice")
     transcribe(tmp_path / "in", "--output-dir", tmp_path / "out")
     assert written(tmp_path / "out") == {
         "talk.wav.txt": "wave\n",
         "talk.wave.txt": "other\n",
         "talk.v1.txt": "version\n",
+        "talk.wav.wav.txt": "twice\n",
     }
 
 
@@ -126,7 +128,8 @@ def test_files_of_one_name_are_refused_before_anything_is_written(
     result = transcribe(folder / "one.wav", folder / "below/deeper/one.wav", "--output-dir", tmp_path / "out")
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
-    assert str(tmp_path / "out/one.wav.txt") in line
+    assert line.startswith(f"asr: {tmp_path / 'out/one.wav.txt'}: ")
+    assert line.endswith("/one.wav would both be written there; transcribe them apart")
     assert not (tmp_path / "out").exists()
 
 

@@ -147,11 +147,15 @@ def test_tuning_needs_no_torch(bundle: Path, manifest: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["en-bilstm", "dev.jsonl"], "en-bilstm': neither a folder"),
+        (["en-bilstm", "dev.jsonl"], "a packaged model stays as it is; copy its folder, "),
+        (["nowhere", "dev.jsonl"], "nowhere': neither a folder"),
         (["bundle", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--priors", "none.jsonl"], "none.jsonl: cannot read the manifest"),
         (["bundle", "dev.jsonl", "--lm", "nowhere"], "no language model 'nowhere'"),
-        (["bundle", "dev.jsonl", "--rescore", "nowhere"], "nowhere: incomplete, config.json is missing"),
+        (
+            ["bundle", "dev.jsonl", "--rescore", "nowhere"],
+            "nowhere: no such folder; name that of a recurrent language model",
+        ),
     ],
 )
 def test_failures_are_one_line(

@@ -111,7 +111,7 @@ def test_one_of_two_models_is_all_of_a_mixture_if_the_text_is_its_own() -> None:
     assert tune(models, {"text": ["a b c", "b c a"]})[0] > 0.95
 
 
-@pytest.mark.parametrize("weights", [[0.5], [0.5, 0.6], [1.5, -0.5], [0.2, 0.3, 0.5]])
+@pytest.mark.parametrize("weights", [[0.5], [0.5, 0.6], [1.5, -0.5], [0.2, 0.3, 0.5], [math.nan, 1.0], [math.nan] * 2])
 def test_wrong_weights_are_one_line(weights: list[float]) -> None:
     models = [estimate(["a b"], 2)[0], estimate(["b a"], 2)[0]]
     with pytest.raises(LanguageModelError, match="give 2, one for each model, that sum to 1"):

@@ -1,5 +1,6 @@
 """Text in every form and from every place, read once: files, pipes, process substitution, standard input."""
 
+import bz2
 import gzip
 import io
 import lzma
@@ -54,6 +55,7 @@ def test_sentences_are_read_from_plain_and_compressed_files_without_blank_lines(
         (gzip.compress(b"some words", mtime=0)[:-9], "truncated or damaged"),
         (lzma.compress(b"some words")[:-20], "truncated or damaged"),
         (gzip.compress(b"some words", mtime=0)[:12] + b"!" * 9, "truncated or damaged"),
+        (bz2.compress(b"some words"), "packed in another way than gzip and xz; unpack it first"),
         (None, "cannot be read"),
     ],
 )

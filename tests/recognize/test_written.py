@@ -342,6 +342,8 @@ def test_streams_of_a_batcher_have_the_case_of_their_own_hotwords(
         ("THERE IS ADA stop she", "There is Ada stop. She."),
         ("Hello , “John”!  (And) -- ada—smith", "Hello john and Ada Smith."),
         ("one\n\n\ntwo three\r\n\r\nfour", "One.\n\n23.\n\nFour."),
+        ("-5 (-3.5) .5 5-10, '-7' -no", "-5 -3.5 .5 5-10 -7 no."),
+        (r"/etc/passwd is \\here /one/ *two*", r"/etc/passwd is \\here 12."),
         ("it's AT&T's $25, 3.5% U.S. COVID-19", "It's AT&T's $25 3.5% U.S. COVID-19."),
         ("don’t\tgo\x1b[31m", "Don't go[31m."),
         ("\u4f60\u597d \u0645\u0631\u062d\u0628\u0627 ада", "\u4f60\u597d \u0645\u0631\u062d\u0628\u0627 ада."),

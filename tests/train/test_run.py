@@ -280,6 +280,15 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path):
         pass
 
 
+def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path):
+    with pytest.raises(RecipeError), alone(tmp_path / "run"):
+        raise RecipeError("nope.jsonl: cannot read the manifest")
+    assert not (tmp_path / "run").exists()
+    with alone(tmp_path / "run"):
+        (tmp_path / "run/recipe.yaml").touch()
+    assert (tmp_path / "run/recipe.yaml").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="file/run: cannot be made"), alone(tmp_path / "file/run"):

@@ -49,10 +49,12 @@ class Prepared:
 
     def __str__(self) -> str:
         line = f"{self.manifest}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
-        if self.left_out:
-            line += f"; {len(self.left_out):,} left out, without a text that says what was spoken: {self.left_out[0]}"
-            line += ", …" * (len(self.left_out) > 1)
-        return line
+        return f"{line}; {_without_text(self.left_out)}" if self.left_out else line
+
+
+def _without_text(ids: Sequence[str]) -> str:
+    more = ", …" * (len(ids) > 1)
+    return f"{len(ids):,} left out, without a text that says what was spoken: {ids[0]}{more}"
 
 
 def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) -> list[Prepared]:
@@ -72,6 +74,8 @@ def prepare(corpus: Corpus, source: Path, output: Path, download: bool = False) 
         raise RecipeError(f"{source}: not found; it should hold {corpus.origin}")
     with _translate_errors(f"{root}: cannot be read", f"mend it or unpack it again; it should hold {corpus.origin}"):
         splits = {split: list(entries) for split, entries in corpus.read(root.absolute(), output).items()}
+    for split, entries in splits.items():
+        _check(split, entries)
     output.mkdir(parents=True, exist_ok=True)
     return [_write(output / f"{split}.jsonl", entries) for split, entries in splits.items()]
 
@@ -138,33 +142,45 @@ def _groups(entries: Sequence[Entry], rule: Callable[[Entry], str | None]) -> di
 
 
 def _check_ids(entries: Iterable[Entry]) -> None:
-    for name, count in Counter(entry.id for entry in entries).most_common(1):
-        if count > 1:
-            raise RecipeError(f'the id "{name}" would be there twice; name each recording once')
+    recordings: dict[str, Path] = {}
+    for entry in entries:
+        if entry.id in recordings:
+            raise RecipeError(
+                f'{recordings[entry.id]} and {entry.audio}: the id "{entry.id}" would be there twice; '
+                "name each recording once"
+            )
+        recordings[entry.id] = entry.audio
+
+
+def _check(split: str, entries: Sequence[Entry]) -> None:
+    """RecipeError for what cannot become a manifest; nothing is written then."""
+    used = [entry for entry in entries if entry.text]
+    if not used:
+        left_out = _without_text([entry.id for entry in entries]) if entries else "the source has none"
+        raise RecipeError(f"{split}: no utterances found: {left_out}; check the source")
+    if missing := [entry.audio for entry in used if not os.path.isfile(entry.audio)]:
+        raise RecipeError(
+            f"{missing[0]}: no such recording, {len(missing):,} of {len(used):,} in {split} are missing; unpack the"
+            " archive again, or mend the list"
+        )
+    _check_ids(used)
+    for entry in used:
+        try:
+            f"{entry.id}{entry.audio}{entry.speaker}".encode()
+        except UnicodeEncodeError as error:
+            raise RecipeError(f"{entry.audio!a}: a name that is not UTF-8; rename the file") from error
 
 
 def _write(path: Path, entries: list[Entry]) -> Prepared:
     """The manifest at `path`, whole or not at all."""
     used = [entry for entry in entries if entry.text]
-    left_out = [entry.id for entry in entries if not entry.text]
-    if not used:
-        raise RecipeError(f"{path.stem}: no utterances found, {len(left_out):,} left out; check the source")
-    if missing := [entry.audio for entry in used if not os.path.isfile(entry.audio)]:
-        raise RecipeError(
-            f"{missing[0]}: no such recording, {len(missing):,} of {len(used):,} in {path.stem} are missing; unpack the"
-            " archive again, or mend the list"
-        )
-    _check_ids(used)
     total = 0.0
-    try:
-        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
-            for entry in used:
-                seconds = entry.seconds or entry.duration or duration(entry.audio)
-                total += seconds or 0.0
-                file.write(_line(entry, seconds, path.parent))
-    except UnicodeEncodeError as error:
-        raise RecipeError(f"{entry.audio!a}: a name that is not UTF-8; rename the file") from error
-    return Prepared(path, len(used), total, left_out)
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        for entry in used:
+            seconds = entry.seconds or entry.duration or duration(entry.audio)
+            total += seconds or 0.0
+            file.write(_line(entry, seconds, path.parent))
+    return Prepared(path, len(used), total, [entry.id for entry in entries if not entry.text])
 
 
 def _line(entry: Entry, seconds: float | None, folder: Path) -> str:

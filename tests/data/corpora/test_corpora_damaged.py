@@ -124,7 +124,7 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
         ("audio,text\na.wav,well, yes\n", "list.csv:2: not one line with an audio and a text"),
         ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: not one line with an audio and a text"),
         ("audio,text\na.wav,hello\nb.wav,you\n", "nothing could be set aside"),
-        ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'the id "a" would be there twice'),
+        ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'a.wav: the id "a" would be there twice'),
         ("audio,text\na.wav,hello\na.wav,hello\n", "would be there twice"),
         ("audio,text\n", "too few different"),
         (b"audio,text\na.wav,h\xe9llo\n", "it should hold a CSV file in UTF-8"),
@@ -135,7 +135,17 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, content: str | bytes, mention
     table = tmp_path / "list.csv"
     table.write_bytes(content if isinstance(content, bytes) else content.encode())
     problem(lambda: prepare(csv_corpus("en"), table, tmp_path), mentioned)
-    assert {path.name for path in tmp_path.iterdir()} <= {"a.wav", "list.csv", "train.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "list.csv"}
+
+
+def test_nothing_is_written_if_one_of_the_manifests_would_be_empty(tmp_path: Path):
+    for name in "abcd":
+        record(tmp_path / f"{name}.wav")
+    table = tmp_path / "list.csv"
+    table.write_text("audio,text,speaker\na.wav,you,bob\nb.wav,me,bob\nc.wav,it was $5,al\nd.wav,all,bob\n")
+    left_out = "dev: no utterances found: 1 left out, without a text that says what was spoken: c; check the source"
+    assert problem(lambda: prepare(csv_corpus("en"), table, tmp_path / "out")) == left_out
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_leaves_older_manifests_as_they_are(tmp_path: Path):
