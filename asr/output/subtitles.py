@@ -1,15 +1,13 @@
 """Subtitles: words cut into cues, and the times of the cues."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from asr.output.transcript import CLAUSE_END, SEGMENT_PAUSE, TITLES, Segment, Word, ends_sentence
 
-CUE_MINIMUM = 1000  # milliseconds; a shorter cue cannot be read
+CUE_MINIMUM = 1000  # milliseconds, where the next cue leaves room; a shorter cue is hard to read
 READING_SPEED = 17  # characters a second, of an adult (Netflix's guideline)
-LATEST = 1000  # milliseconds for which a cue of a whole recording waits until the one before it was read
 LONGER = 1000  # milliseconds for which a cue may stay after its words, so that it can be read
 
 
@@ -57,34 +55,49 @@ class Cue:
 def subtitle_cues(
     segments: Sequence[Segment], free_from: int = 0, until: float | None = None, layout: Layout = LAYOUT
 ) -> list[Cue]:
-    """The subtitles of segments: in order, never overlapping, each for at least a second, none before `free_from` (ms).
+    """The subtitles of segments: in order, never overlapping, none before `free_from` (ms).
 
     Of channels that were recognized apart, each has its own, which may overlap the others.
 
-    A line is longer than the layout's only when a single word is. Of the possible cuts, the best gives each cue its
+    A line is longer than the layout's only when a single word is. Of the possible cuts, the best gives each cue a
     second before the next one's words begin; then has no pauses inside cues; then cuts at ends of sentences, or at
-    clauses and shorter pauses, into cues equally full, without single words. Where words are too fast for that, cues
-    are delayed; of a whole recording by two seconds at most, and then they are shorter. A cue stays until it could be
-    read, up to a second longer than its words, if the next one leaves room.
+    clauses and shorter pauses, into cues equally full, without single words. A cue begins with its words. It stays for
+    a second, and until it could be read up to a second longer than its words, but never after the next one begins:
+    where words are too fast for the layout, cues are shorter.
 
     until: seconds at which the recording ends, as then does the last cue; None while it may go on: the last cue ends
-    with its words.
+    with its words or after a second, and the first one of the next call may have to wait for it (`free_from`).
     """
     cues = []
     for channel in sorted({segment.channel for segment in segments}, key=lambda channel: channel or 0):
         own = (segment for segment in segments if segment.channel == channel)
         groups = _cut([word for segment in own for word in segment.written_words], layout)
-        spans = [(group[0].start, group[-1].end) for group in groups]
-        times = in_order(spans, CUE_MINIMUM, free_from, math.inf if until is None else LATEST)
-        if until is not None:
-            times = _moved_back(times, [to_milliseconds(start) for start, _ in spans], to_milliseconds(until))
-        for number, (group, (start, end)) in enumerate(zip(groups, times, strict=True)):
-            room = times[number + 1][0] if number + 1 < len(times) else end if until is None else to_milliseconds(until)
-            characters = sum(len(word.text) + 1 for word in group) - 1
-            readable = min(start + 1000 * characters // READING_SPEED, to_milliseconds(group[-1].end) + LONGER, room)
-            end = max(end, readable)
+        for group, (start, end) in zip(groups, _times(groups, free_from, until), strict=True):
             cues.append(Cue(start, end, tuple(_wrap(group, layout)), channel, group))
     return sorted(cues, key=lambda cue: cue.start)
+
+
+def _times(groups: Sequence[Sequence[Word]], free_from: int, until: float | None) -> list[tuple[int, int]]:
+    """Start and end of the cue of each group in whole milliseconds, none shorter than one."""
+    begins = [to_milliseconds(group[0].start) for group in groups]
+    ends = [to_milliseconds(group[-1].end) for group in groups]
+    if until is None:
+        last = max([max([free_from, *begins]) + CUE_MINIMUM, *ends])
+    else:
+        last = to_milliseconds(until)
+        begins = [max(0, min(begin, last - len(begins) + number)) for number, begin in enumerate(begins)]
+    begins.append(last)
+    times = []
+    for number, group in enumerate(groups):
+        start = max(begins[number], free_from)
+        # Cues that begin at one time (their words are not spoken) or before `free_from` share the time until the next.
+        later = next((later for later in range(number + 1, len(begins)) if begins[later] > start), len(groups))
+        room = max(1, (begins[later] - start) // (later - number))
+        characters = sum(len(word.text) + 1 for word in group) - 1
+        readable = min(start + 1000 * characters // READING_SPEED, ends[number] + LONGER)
+        free_from = min(max(ends[number], start + CUE_MINIMUM, readable), start + room)
+        times.append((start, free_from))
+    return times
 
 
 def _cut(words: Sequence[Word], layout: Layout) -> list[Sequence[Word]]:
@@ -169,38 +182,6 @@ def _wrap(words: Sequence[Word], layout: Layout) -> list[str]:
 
     best = min((lines for lines in ways if len(lines) == fewest), key=cost)
     return [" ".join(line) for line in best]
-
-
-def in_order(
-    spans: Sequence[tuple[float, float]], minimum: int, free_from: int = 0, latest: float = math.inf
-) -> list[tuple[int, int]]:
-    """Spans in seconds → in whole milliseconds, in order, none shorter than `minimum`, none before `free_from`.
-
-    Times may touch, cross or be equal. A span ends where the next begins, or has the minimum and the next one waits.
-    latest: milliseconds; a span that has waited longer is as much shorter.
-    """
-    starts = [to_milliseconds(start) for start, _ in spans]
-    times = []
-    for number, (_, end) in enumerate(spans):
-        start = max(starts[number], free_from)
-        free_from = to_milliseconds(end)
-        if number + 1 < len(spans):
-            free_from = min(free_from, starts[number + 1])
-        free_from = max(free_from, start + 1, round(min(start, starts[number] + latest) + minimum))
-        times.append((start, free_from))
-    return times
-
-
-def _moved_back(times: Sequence[tuple[int, int]], spoken: Sequence[int], until: int) -> list[tuple[int, int]]:
-    """The times, none of which ends after `until`: first the delay is cut, then the length."""
-    moved = []
-    for (start, end), begin in zip(reversed(times), reversed(spoken), strict=True):
-        if end > until:
-            start = max(0, min(start, until - 1, max(begin, until - (end - start))))
-            end = max(until, start + 1)
-        until = start
-        moved.append((start, end))
-    return moved[::-1]
 
 
 def to_milliseconds(seconds: float) -> int:

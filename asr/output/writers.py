@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from asr.errors import ArgumentError
-from asr.output.subtitles import LAYOUT, Cue, Layout, in_order, subtitle_cues, to_milliseconds
+from asr.output.subtitles import LAYOUT, Cue, Layout, subtitle_cues, to_milliseconds
 from asr.output.transcript import Phone, Segment, Transcript, Word
 
 
@@ -260,11 +260,13 @@ def _intervals(items: Sequence[Word | Phone]) -> list[tuple[int, int, str]]:
     """Start, end (milliseconds) and text of each item, and of the gaps before and between them."""
     intervals: list[tuple[int, int, str]] = []
     now = 0
-    for (start, end), item in zip(in_order([(item.start, item.end) for item in items], minimum=1), items, strict=True):
+    limits = [*(to_milliseconds(item.start) for item in items[1:]), *(to_milliseconds(item.end) for item in items[-1:])]
+    for item, limit in zip(items, limits, strict=True):
+        start = max(now, to_milliseconds(item.start))
         if start > now:
             intervals.append((now, start, ""))
-        intervals.append((start, end, item.text))
-        now = end
+        now = max(start + 1, min(to_milliseconds(item.end), limit))
+        intervals.append((start, now, item.text))
     return intervals
 
 

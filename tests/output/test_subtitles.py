@@ -39,6 +39,7 @@ def speech(draw: st.DrawFn) -> list[Word]:
 # Times that are anywhere, in any order, and may end before they begin.
 anything = st.lists(st.builds(Word, TEXTS, st.floats(-1, 20), st.floats(-1, 20), st.just(1.0)), max_size=30)
 any_words = st.one_of(speech(), anything)
+layouts = st.builds(Layout, st.integers(10, 50), st.integers(1, 3))
 
 
 @given(any_words)
@@ -56,29 +57,26 @@ def test_a_cue_has_at_most_two_lines_of_42_characters(words: list[Word]) -> None
 
 
 @given(any_words, st.integers(0, 30_000))
-def test_cues_last_a_second_and_never_overlap(words: list[Word], free_from: int) -> None:
-    for cue in cues_of(words, free_from):
-        assert cue.start >= free_from
-        assert cue.end - cue.start >= CUE_MINIMUM == 1000
-        free_from = cue.end
+def test_cues_never_overlap_and_last_a_second_or_until_the_next(words: list[Word], free_from: int) -> None:
+    cues = cues_of(words, free_from)
+    for cue, following in pairwise(cues):
+        assert free_from <= cue.start < cue.end <= following.start
+        assert cue.end >= min(cue.start + CUE_MINIMUM, following.start)
+    assert CUE_MINIMUM == 1000
 
 
-@given(speech())
-def test_a_cue_begins_with_its_words_or_when_the_one_before_has_had_its_second(words: list[Word]) -> None:
-    last: Cue | None = None
-    number = 0
-    for cue in cues_of(words):
-        begins = round(1000 * words[number].start)
-        number += count_words(cue, words[number:])
-        ends = round(1000 * words[number - 1].end)
-        if cue.start != begins:
-            assert last is not None
-            assert cue.start == last.end == last.start + CUE_MINIMUM
-            assert cue.start > begins
-        # It stays to its last word, unless it came late or the next one is waiting.
-        assert cue.end >= min(ends, cue.start + CUE_MINIMUM)
-        last = cue
-    assert number == len(words)
+@given(speech(), layouts, st.one_of(st.none(), st.floats(0, 2)))
+def test_a_cue_begins_with_its_words_and_stays_to_their_end(
+    words: list[Word], layout: Layout, silence: float | None
+) -> None:
+    until = words[-1].end + silence if words and silence is not None else None
+    cues = subtitle_cues(split_segments(words), until=until, layout=layout)
+    assert [word for cue in cues for word in cue.words] == words
+    last = 10**9 if until is None else round(1000 * until)
+    for number, cue in enumerate(cues, 1):
+        room = cues[number].start if number < len(cues) else last
+        assert cue.start == round(1000 * cue.words[0].start)
+        assert min(room, max(cue.start + CUE_MINIMUM, round(1000 * cue.words[-1].end))) <= cue.end <= room
 
 
 def count_words(cue: Cue, words: list[Word]) -> int:
@@ -157,9 +155,21 @@ def test_a_word_that_would_not_have_its_second_is_shown_with_a_neighbour() -> No
     assert [(cue.start, cue.end, cue.lines) for cue in cues] == [(0, 1000, ("yes no",)), (4900, 5900, ("so",))]
 
 
-def test_a_cue_waits_for_the_second_of_one_that_cannot_take_its_words() -> None:
+def test_cues_of_words_too_fast_for_them_are_short_and_not_late() -> None:
     cues = cues_of(in_turn(*[("x" * 42, 0, 0.125)] * 8))
-    assert [(cue.start, cue.end) for cue in cues] == [(0, 1000), (1000, 2000), (2000, 3000), (3000, 4000)]
+    assert [(cue.start, cue.end) for cue in cues] == [(0, 250), (250, 500), (500, 750), (750, 1750)]
+
+
+def test_cues_that_begin_at_one_time_share_the_time_until_the_next() -> None:
+    words = [Word(text, 2.0, 2.0, 0, spoken=False) for text in ("not", "spoken")] + [Word("spoken", 2.8, 3.2, 1)]
+    cues = subtitle_cues(split_segments(words), until=10.0, layout=Layout(6, 1))
+    assert [(cue.start, cue.end) for cue in cues] == [(2000, 2400), (2400, 2800), (2800, 3800)]
+
+
+def test_cues_before_the_time_that_is_free_share_the_time_until_the_next() -> None:
+    words = in_turn(("eleven", 0.5, 0.4), ("twelve", 0, 0.5), ("thirteen", 0, 1.2))
+    cues = subtitle_cues(split_segments(words), free_from=1000, layout=Layout(10, 1))
+    assert [(cue.start, cue.end) for cue in cues] == [(1000, 1200), (1200, 1400), (1400, 2600)]
 
 
 def test_words_at_one_time_are_one_cue() -> None:
@@ -247,5 +257,5 @@ def test_narrow_cues_of_fast_speech_stay_with_the_words_and_end_with_the_recordi
     words = [Word("quickly" if number % 2 else "now", 0.3 * number, 0.3 * number + 0.25, 1) for number in range(200)]
     cues = subtitle_cues(split_segments(words), 0, 60.0, Layout(line_width=width, lines=1))
     assert all(cue.end <= 60_000 for cue in cues)
-    assert all(cue.start - 1000 * cue.words[0].start <= 2000 for cue in cues)
+    assert all(cue.start == round(1000 * cue.words[0].start) for cue in cues)
     assert all(before.end <= after.start for before, after in pairwise(cues))

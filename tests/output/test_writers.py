@@ -260,10 +260,8 @@ def test_live_subtitles_are_numbered_ordered_readable_and_complete(transcript: T
     assert texts_of(srt) == [text.replace("-->", "→") for text in expected]
     assert texts_of(vtt) == expected
     assert [cue[:2] for cue in srt] == [cue[:2] for cue in vtt]
-    free_from = 0
-    for start, end, _ in vtt:
-        assert free_from <= start <= end - CUE_MINIMUM
-        free_from = end
+    for (start, end, _), (following, _, _) in pairwise(vtt):
+        assert min(start + CUE_MINIMUM, following) <= end <= following
 
 
 @settings(deadline=None)
