@@ -1,7 +1,7 @@
 """What is to be done: the recordings of all sources, in parts that are written one by one.
 
 The plan stands in the output, `plan.jsonl`: the settings in its first line, then one part a line. A job that goes on
-takes it up; recordings that are new become new parts.
+takes it up; recordings that are new become new parts, and those whose file was replaced are found by size and version.
 """
 
 import io
@@ -38,6 +38,7 @@ class Recording:
     path: str
     name: str
     size: int = 0  # bytes; 0 if unknown
+    version: str = ""  # when it was changed, or its ETag in a bucket; empty if unknown
     seconds: float | None = None  # that its header promises, if it is here
     offset: float = 0.0
     duration: float | None = None
@@ -97,13 +98,16 @@ def _expand(source: str, on_error: Callable[[AsrError], object]) -> Iterator[Rec
         yield from (_local(path, path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path))
     elif os.path.isdir(source):
         yield from (_local(str(path), str(path.relative_to(source))) for path in find_audio(source, on_error))
+    elif not os.path.exists(source):  # else what appears there later would be planned as this recording
+        raise AsrError(f"{source}: no such file or folder; check the path")
     else:
         yield _local(source, Path(source).name)
 
 
 def _local(path: str, name: str) -> Recording:
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
-    return Recording(os.path.abspath(path), _safe(name), size, duration(path))
+    about = os.stat(path) if os.path.isfile(path) else None
+    size, version = (about.st_size, str(about.st_mtime_ns)) if about else (0, "")
+    return Recording(os.path.abspath(path), _safe(name), size, version, duration(path))
 
 
 def _list_bucket(source: str) -> Iterator[Recording]:
@@ -117,7 +121,8 @@ def _list_bucket(source: str) -> Iterator[Recording]:
     for path, about in sorted(found.items()):
         if path.lower().endswith(AUDIO_SUFFIXES) and about.get("type", "file") == "file":
             name = path.removeprefix(inside.rstrip("/") + "/") if path != inside and not pattern else Path(path).name
-            yield Recording(f"{protocol}://{path}", _safe(name), int(about.get("size") or 0))
+            version = str(about.get("ETag") or about.get("etag") or about.get("mtime"))
+            yield Recording(f"{protocol}://{path}", _safe(name), int(about.get("size") or 0), version)
 
 
 def _read_manifest(source: str) -> Iterator[Recording]:
@@ -182,11 +187,14 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
     written, parts = store.read(PLAN), list[Part]()
     if written is not None:
         first, parts = _read_plan(written, f"{store.path}/{PLAN}")
-        if different := [name for name in settings if first.get(name) != settings[name]]:
-            raise AsrError(
-                f"{store.path}: was begun with another {different[0].replace('_', ' ')} "
-                f"({first.get(different[0])}, not {settings[different[0]]}); choose another output"
-            )
+        if first.keys() != settings.keys():
+            raise AsrError(f"{store.path}: was begun by another version of asr; choose another output")
+        if different := [
+            f"--{name.replace('_', '-')} {_shown(first[name])}, not {_shown(settings[name])}"
+            for name in settings
+            if first[name] != settings[name]
+        ]:
+            raise AsrError(f"{store.path}: was begun with {' and '.join(different)}; choose another output")
     known = {recording.key for part in parts for recording in part.recordings}
     names = {recording.name for part in parts for recording in part.recordings}
     new = []
@@ -201,9 +209,28 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
     if new or written is None:
         for group in _groups(new, share_long):
             parts.append(Part(_number(parts), tuple(group)))
-        rows = [{"part": part.name, "recordings": [asdict(item) for item in part.recordings]} for part in parts]
-        store.write(PLAN, "".join(f"{json.dumps(row)}\n" for row in [settings, *rows]).encode())
+        write_plan(store, settings, parts)
     return parts
+
+
+def write_plan(store: Store, settings: dict[str, Any], parts: Iterable[Part]) -> None:
+    rows = [{"part": part.name, "recordings": [asdict(item) for item in part.recordings]} for part in parts]
+    store.write(PLAN, "".join(f"{json.dumps(row)}\n" for row in [settings, *rows]).encode())
+
+
+def find_changed(parts: Iterable[Part], recordings: Iterable[Recording]) -> dict[Key, Recording]:
+    """The recordings of a plan whose file is another one by now, as they are now; not those that are gone."""
+    found, now = dict[Key, Recording](), {recording.key: recording for recording in recordings}
+    for old in (recording for part in parts for recording in part.recordings):
+        new = now.get(old.key, old)
+        if new.version and (new.size, new.version) != (old.size, old.version):
+            found[old.key] = replace(new, name=old.name)
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A setting as the value of an option."""
+    return one_line(" ".join(map(str, value)) if isinstance(value, list) else value or "unset", 60)
 
 
 def _read_plan(written: bytes, name: str) -> tuple[dict[str, Any], list[Part]]:
@@ -211,7 +238,7 @@ def _read_plan(written: bytes, name: str) -> tuple[dict[str, Any], list[Part]]:
     hints, parts = get_type_hints(Recording), list[Part]()
     try:
         first, *rest = map(json.loads, written.decode().splitlines())
-        settings = {"style": "spoken", **first}  # version 0.2 did not write the style
+        settings = {**first}  # TypeError if it is no object
         for row in rest:
             recordings = tuple(Recording(**item) for item in row["recordings"])
             wrong = [key for item in row["recordings"] for key in item if not isinstance(item[key], hints[key])]

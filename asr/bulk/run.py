@@ -4,14 +4,14 @@ import io
 import json
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import asr
 from asr.bulk.cluster import connect, run_on_cluster
-from asr.bulk.plan import Key, Part, Recording, list_recordings, make_plan
+from asr.bulk.plan import Key, Part, Recording, find_changed, list_recordings, make_plan, write_plan
 from asr.bulk.store import Store, is_url
 from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
 from asr.errors import AsrError, one_line
@@ -70,7 +70,7 @@ def transcribe_all(
     on_error: Callable[[object], object] = lambda problem: None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
 ) -> Progress:
-    """Transcribe all recordings of the sources that the output does not have yet. Returns what was done.
+    """Transcribe recordings of the sources that the output lacks, or that were replaced since. Returns what was done.
 
     Args:
         sources: files, folders, patterns, manifests, addresses.
@@ -83,14 +83,21 @@ def transcribe_all(
     Raises AsrError if nothing can be done: no recordings, no access, other settings than the output was begun with.
     """
     bundle, store, suffix = load_bundle(settings.model), Store(settings.output), "parquet" if parquet else "jsonl"
-    described = {"model": settings.model, "decoder": repr(settings.decoding), "formats": list(settings.formats)}
-    described |= {"rows": suffix, "style": settings.style}
+    described = _describe(settings, suffix)
     recordings = list_recordings(sources, on_error)
     processors = connect(cluster) if cluster else usable_cores()
     workers = workers or processors
     share_long = workers > 1 and not bundle.config.streaming
     writer = Writer(store, suffix)
-    parts = writer.begin(make_plan(store, recordings, described, share_long), retry_errors)
+    plan = make_plan(store, recordings, described, share_long)
+    changed = find_changed(plan, recordings)
+    plan = [replace(part, recordings=tuple(changed.get(item.key, item) for item in part.recordings)) for part in plan]
+    if changed:  # texts and log-probabilities of what is no longer there
+        store.remove(PIECES)
+    for item in changed.values():
+        for format in settings.formats:
+            store.remove(f"files/{item.name}.{format}")
+    parts = writer.begin(plan, changed, retry_errors)
     pieces, others = make_jobs(parts, workers, share_long)
     todo = [recording for part in parts for recording in part.recordings]
     progress = Progress(len(todo), sum(map(_weight, todo)))
@@ -108,8 +115,19 @@ def transcribe_all(
             writer.add(job.part, job.recordings, rows)
             on_progress(progress)
     store.remove(PIECES)
-    writer.finish(progress, described)
+    if changed:  # not before: a job that goes on after a kill has to find them again
+        write_plan(store, described, plan)
+    progress.errors_in_output = writer.finish(described)
     return progress
+
+
+def _describe(settings: Settings, rows: str) -> dict[str, Any]:
+    """Settings that rows and files depend on, named as the options of `asr bulk`, as JSON holds them."""
+    decoding = asdict(settings.decoding)
+    second_pass = None if decoding.pop("second_pass") else "none"
+    described = {"model": settings.model, "decoder": decoding.pop("name"), **decoding, "second_pass": second_pass}
+    described |= {"format": sorted(set(settings.formats)), "rows": rows, "style": settings.style}
+    return json.loads(json.dumps(described, default=str))
 
 
 def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[list[Job], list[Job]]:
@@ -191,20 +209,20 @@ class Writer:
         self.parts: dict[str, Part] = {}
         self.rows: dict[str, dict[Key, Row]] = {}
         self.written: set[str] = set()
+        self.totals: dict[str, Totals] = {}
 
-    def begin(self, parts: Iterable[Part], retry_errors: bool) -> list[Part]:
-        """The parts that are missing, and if errors are tried again those with errors, with just these recordings."""
-        there, failed = set(self.store.names()), set(self.store.names("errors"))
+    def begin(self, parts: Iterable[Part], changed: Collection[Key], retry_errors: bool) -> list[Part]:
+        """What is left to do: parts with the recordings that have no row, are changed, or have an error to retry."""
+        there = set(self.store.names())
         left = []
         for part in parts:
-            rows: dict[Key, Row] = {}
-            if f"part-{part.name}.{self.suffix}" in there:
-                if not retry_errors or f"{part.name}.jsonl" not in failed:
-                    continue
-                rows = self.read(part)
-            self.parts[part.name], self.rows[part.name] = part, rows
-            missing = tuple(recording for recording in part.recordings if recording.key not in rows)
-            left.append(Part(part.name, missing))
+            rows = self.read(part) if f"part-{part.name}.{self.suffix}" in there else {}
+            kept = {key: row for key, row in rows.items() if key not in changed and not (retry_errors and row["error"])}
+            if len(kept) == len(part.recordings):
+                self.totals[part.name] = _totals(kept.values())
+                continue
+            self.parts[part.name], self.rows[part.name] = part, kept
+            left.append(Part(part.name, tuple(item for item in part.recordings if item.key not in kept)))
         return left
 
     def add(self, part: str, recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
@@ -214,15 +232,13 @@ class Writer:
         if len(found) < len(self.parts[part].recordings):
             return
         ordered = [found[item.key] for item in self.parts[part].recordings]
-        errors = [{"path": row["path"], "error": row["error"]} for row in ordered if row["error"]]
-        if errors or self.store.exists(f"errors/{part}.jsonl"):  # before the part, which says that it is done
-            self.store.write(f"errors/{part}.jsonl", _lines(errors))
         self.store.write(f"part-{part}.{self.suffix}", _table(ordered) if self.suffix == "parquet" else _lines(ordered))
         self.written.add(part)
+        self.totals[part] = _totals(ordered)
         del self.rows[part], self.parts[part]
 
     def read(self, part: Part) -> dict[Key, Row]:
-        """The rows without an error of a part that is written."""
+        """The rows of a part that is written."""
         name = f"part-{part.name}.{self.suffix}"
         content = self.store.read(name) or b""
         try:
@@ -232,28 +248,39 @@ class Writer:
                 rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
             else:
                 rows = [json.loads(line) for line in content.splitlines()]
-            return {item.key: row for item, row in zip(part.recordings, rows, strict=True) if not row["error"]}
+            _totals(rows)  # raises if a row lacks what it needs
+            return {item.key: row for item, row in zip(part.recordings, rows, strict=True)}
         except Exception as error:  # of JSON, Parquet, or other rows than were written
             raise AsrError(
                 f"{self.store.path}/{name}: damaged ({one_line(error)}); remove it to have its recordings done again"
             ) from None
 
-    def finish(self, progress: Progress, described: dict[str, Any]) -> None:
-        """errors.jsonl, of all parts, and summary.json, of this run."""
-        names = [name for name in self.store.names("errors") if name.endswith(".jsonl")]  # a kill leaves others
-        errors = b"".join(self.store.read(f"errors/{name}") or b"" for name in names)
-        self.store.write("errors.jsonl", errors)
-        progress.errors_in_output = errors.count(b"\n")
+    def finish(self, described: dict[str, Any]) -> int:
+        """Write errors.jsonl and summary.json, of all parts, also of earlier runs. Returns the number of errors."""
+        totals = [self.totals[part] for part in sorted(self.totals)]
+        errors = [row for part in totals for row in part.errors]
+        self.store.write("errors.jsonl", _lines(errors))
         summary = described | {
-            "recordings": progress.done,
-            "errors": progress.errors,
-            "hours": round(progress.seconds / 3600, 3),
-            "seconds": round(progress.elapsed, 1),
-            "times_real_time": round(progress.seconds / progress.elapsed, 1),
-            "errors_in_output": progress.errors_in_output,
+            "recordings": sum(part.recordings for part in totals),
+            "errors": len(errors),
+            "hours": round(sum(part.hours for part in totals), 3),
             "version": asr.__version__,
         }
         self.store.write("summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+        return len(errors)
+
+
+class Totals(NamedTuple):
+    """Of the rows of a part, for errors.jsonl and summary.json."""
+
+    recordings: int
+    hours: float
+    errors: list[Row]
+
+
+def _totals(rows: Collection[Row]) -> Totals:
+    errors = [{"path": row["path"], "error": row["error"]} for row in rows if row["error"]]
+    return Totals(len(rows), sum(row["duration"] for row in rows) / 3600, errors)
 
 
 def _lines(rows: Iterable[Row]) -> bytes:

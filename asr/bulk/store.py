@@ -89,10 +89,11 @@ class Store:
     def _try(self, what: str, action: Any) -> Any:
         try:
             return action() if self._local else patiently(action)
-        except FileNotFoundError:
-            raise
         except Exception as error:  # each bucket's library has errors of its own
-            advice = "make room" if is_disk_full(error) else "check the address and the access"
+            if isinstance(error, FileNotFoundError) and what != "write":
+                raise
+            place = "folder" if self._local else "address"
+            advice = "make room" if is_disk_full(error) else f"check the {place} and the access, or name another"
             raise AsrError(f"{self.path}: cannot {what}: {one_line(error)}; {advice}") from None
 
 

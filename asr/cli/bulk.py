@@ -59,9 +59,9 @@ def bulk(
 
     The output gets parts of up to 200 rows (path, text, spoken, segments, words, confidence, duration, error, problem,
     model, version; spoken only beside a written text; problem: too quiet, distorted or without speech), errors.jsonl
-    and summary.json. A part is there whole or not at all; the same command again does what is missing. A recording that
-    cannot be read, or twice ends the process that reads it, is a row with an error. The exit code is 1 as long as the
-    output has errors.
+    and summary.json. A part is there whole or not at all; the same command again does what is missing, and recordings
+    whose file was replaced. A recording that cannot be read, or twice ends the process that reads it, is a row with an
+    error. The exit code is 1 as long as the output has errors.
     """
     *sources, output = paths
     if not sources or not all(paths):  # an empty one is an unset variable of a shell

@@ -110,8 +110,134 @@ def test_again_does_what_is_new(recordings: Path, tmp_path: Path, monkeypatch: p
     assert len(results(out)) == 4
     assert len(rows(out)) == 7
     assert transcribe_all([str(folder)], settings(out), workers=1).done == 0
-    with pytest.raises(AsrError, match="was begun with another decoder"):
-        transcribe_all([str(folder)], replace(settings(out), decoding=DecoderOptions("beam")))
+
+
+def test_a_source_that_is_missing_is_refused_before_anything_is_written(recordings: Path, tmp_path: Path) -> None:
+    sources, out = [str(recordings / "a.wav"), str(tmp_path / "later")], tmp_path / "out"
+    with pytest.raises(AsrError, match="later: no such file or folder; check the path"):
+        transcribe_all(sources, settings(out), workers=1)
+    assert not out.exists()
+    (tmp_path / "later").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "later")
+    done = transcribe_all(sources, settings(out), workers=1)
+    assert (done.done, done.errors_in_output) == (2, 0)
+
+
+def test_a_missing_row_of_a_list_is_an_error_until_its_file_is_there(recordings: Path, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "list.txt", tmp_path / "out"
+    manifest.write_text(f"{recordings / 'a.wav'}\n{tmp_path / 'later.flac'}\n")
+    for _ in range(2):
+        assert transcribe_all([str(manifest)], settings(out), workers=1).errors_in_output == 1
+    assert "no such file" in rows(out)[str(tmp_path / "later.flac")]["error"]
+    shutil.copy(SAMPLE, tmp_path / "later.flac")
+    done = transcribe_all([str(manifest)], settings(out), workers=1)
+    assert (done.done, done.errors_in_output) == (1, 0)
+
+
+class Interruption(Exception):
+    """What ends a run early."""
+
+
+def test_replaced_recordings_are_done_again(recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
+    folder, out, chosen = tmp_path / "in", tmp_path / "out", settings(tmp_path / "out", formats=("txt",))
+    shutil.copytree(recordings, folder)
+    transcribe_all([str(folder)], chosen, workers=1)
+    before = rows(out)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    soundfile.write(folder / "a.wav", samples[: 2 * rate], rate)
+    same_size = folder / "d.wav"
+    same_size.write_bytes((recordings / "d.wav").read_bytes()[:44].ljust(same_size.stat().st_size, b"\0"))
+    (folder / "b.flac").write_bytes(b"no sound at all" * 99)
+    (folder / "c.ogg").unlink()  # its text is kept
+
+    def interrupt(progress: run.Progress) -> None:
+        if progress.done:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        transcribe_all([str(folder)], chosen, workers=1, on_progress=interrupt)
+    done = transcribe_all([str(folder)], chosen, workers=1)
+    assert (done.done, done.errors_in_output) == (3, 1)
+    after = rows(out)
+    changed = {Path(path).relative_to(folder).as_posix() for path in before if after[path] != before[path]}
+    assert changed == {"a.wav", "b.flac", "d.wav"}
+    assert after[str(folder / "a.wav")]["text"] == recognizer.transcribe(str(folder / "a.wav")).written
+    assert "not an audio file" in after[str(folder / "b.flac")]["error"]
+    assert not (out / "files" / "b.flac.txt").exists()
+    assert transcribe_all([str(folder)], chosen, workers=1).done == 0
+
+
+def test_pieces_of_a_recording_that_was_replaced_are_not_used(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(samples, 12), rate)
+
+    def interrupt(progress: run.Progress) -> None:
+        if progress.weight:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        transcribe_all([str(path)], settings(tmp_path / "out"), workers=2, on_progress=interrupt)
+    assert list((tmp_path / "out" / "pieces").iterdir())
+    soundfile.write(path, np.tile(samples[: 2 * rate], 30), rate)
+    transcribe_all([str(path)], settings(tmp_path / "out"), workers=2)
+    assert rows(tmp_path / "out")[str(path)]["text"] == recognizer.transcribe(str(path)).written
+
+
+def test_the_order_of_formats_is_no_other_setting(recordings: Path, tmp_path: Path) -> None:
+    for formats in (("txt", "srt"), ("srt", "txt")):
+        transcribe_all([str(recordings / "a.wav")], settings(tmp_path / "out", formats=formats), workers=1)
+    with pytest.raises(AsrError, match="was begun with --format srt txt, not txt; choose another output"):
+        transcribe_all([str(recordings / "a.wav")], settings(tmp_path / "out", formats=("txt",)))
+
+
+@pytest.mark.parametrize(
+    ("decoding", "message"),
+    [
+        (DecoderOptions("beam"), "--decoder greedy, not beam"),
+        (DecoderOptions("greedy", beam_width=8), "--beam-width 32, not 8"),
+        (DecoderOptions("beam", lm="en-lm"), "--decoder greedy, not beam and --lm unset, not en-lm"),
+        (DecoderOptions("greedy", lexicon=Path("a.lex")), "--lexicon unset, not a.lex"),
+        (DecoderOptions("greedy", second_pass=False), "--second-pass unset, not none"),
+    ],
+)
+def test_the_options_that_differ_are_named(tmp_path: Path, decoding: DecoderOptions, message: str) -> None:
+    store, recordings = Store(str(tmp_path)), [Recording("a.wav", "a")]
+    plan.make_plan(store, recordings, run._describe(settings(tmp_path), "jsonl"), False)
+    with pytest.raises(AsrError) as raised:
+        plan.make_plan(store, recordings, run._describe(settings(tmp_path, decoding=decoding), "jsonl"), False)
+    assert str(raised.value) == f"{tmp_path}: was begun with {message}; choose another output"
+
+
+def test_an_output_of_another_version_is_refused(tmp_path: Path) -> None:
+    store, recordings = Store(str(tmp_path)), [Recording("a.wav", "a")]
+    plan.make_plan(store, recordings, {"model": "m", "decoder": "DecoderOptions(name='beam')"}, False)
+    with pytest.raises(AsrError, match="was begun by another version of asr; choose another output"):
+        plan.make_plan(store, recordings, {"model": "m", "decoder": "beam", "beam_width": 8}, False)
+
+
+def test_summary_is_of_the_output_whatever_the_last_run_did(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "PART_RECORDINGS", 2)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(recordings, folder)
+    (folder / "bad.wav").write_bytes(b"no sound at all" * 99)
+    transcribe_all([str(folder)], settings(out), workers=1)
+    undisturbed = {name: (out / name).read_bytes() for name in ("summary.json", "errors.jsonl")}
+    summary = json.loads(undisturbed["summary.json"])
+    assert (summary["recordings"], summary["errors"]) == (7, 1)
+    assert summary["hours"] == round(sum(row["duration"] for row in rows(out).values()) / 3600, 3) > 0
+    assert (summary["decoder"], summary["beam_width"], summary["format"]) == ("greedy", 32, [])
+    for gone in ((), ("part-00001.jsonl",), ("summary.json", "errors.jsonl")):
+        for name in gone:
+            (out / name).unlink()
+        transcribe_all([str(folder)], settings(out), workers=1)
+        assert {name: (out / name).read_bytes() for name in undisturbed} == undisturbed
 
 
 def test_manifests_and_patterns(recordings: Path, recognizer: Recognizer, tmp_path: Path) -> None:
@@ -436,6 +562,9 @@ def test_bucket_that_throttles(recordings: Path, recognizer: Recognizer, tmp_pat
         name: recognizer.transcribe(str(recordings / name)).written for name in names
     }
     assert bucket.cat_file("talks/out/files/below/a.wav.txt").decode().strip()
+    bucket.put(str(recordings / "b.flac"), "talks/in/a.wav")
+    done = transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",)), workers=1)
+    assert (done.done, done.errors_in_output) == (1, 1)
     assert transcribe_all(["s3://talks/in"], settings("s3://talks/out", formats=("txt",))).done == 0
     with pytest.raises(AsrError, match=r"s3://nobody/in: (cannot be listed|no recordings)"):
         transcribe_all(["s3://nobody/in"], settings(tmp_path / "x"))
@@ -585,23 +714,15 @@ def test_a_plan_goes_on_whatever_the_names_are(tmp_path: Path) -> None:
     assert plan.make_plan(store, recordings, {"model": "m"}, False)
 
 
-@pytest.mark.parametrize("content", [b"", b"5\n", b'{"error": null}\n{}\n', b"\xff"])
+ROW = b'{"path": "a.wav", "duration": 1.5, "error": null}\n'
+
+
+@pytest.mark.parametrize("content", [b"", b"5\n", b'{"error": null}\n', ROW * 2, b"\xff"])
 def test_a_damaged_part_is_named(tmp_path: Path, content: bytes) -> None:
     store, part = Store(str(tmp_path)), plan.Part("00000", (Recording("a.wav", "a.wav"),))
     store.write("part-00000.jsonl", content)
-    store.write("errors/00000.jsonl", b"{}\n")
     with pytest.raises(AsrError, match=r"part-00000\.jsonl: damaged \(.*\); remove it"):
-        run.Writer(store, "jsonl").begin([part], retry_errors=True)
-
-
-def test_what_a_killed_write_left_is_no_error(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    store.write("errors/00000.jsonl", b'{"path": "a.wav", "error": "b"}\n')
-    (tmp_path / "errors" / "00001.jsonl.partial").write_bytes(b'{"path"')
-    progress = run.Progress(1, 1.0)
-    run.Writer(store, "jsonl").finish(progress, {})
-    assert progress.errors_in_output == 1
-    assert (tmp_path / "errors.jsonl").read_bytes() == b'{"path": "a.wav", "error": "b"}\n'
+        run.Writer(store, "jsonl").begin([part], (), retry_errors=False)
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,6 +733,14 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(AsrError, match="No space left on device; make room"):
         Store(str(tmp_path)).write("part-00000.jsonl", b"")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, in which no folder can be made")
+def test_an_output_that_cannot_be_made_is_told(recordings: Path) -> None:
+    with pytest.raises(
+        AsrError, match=r"^/proc/no: cannot write: .*; check the folder and the access, or name another$"
+    ):
+        transcribe_all([str(recordings / "a.wav")], settings("/proc/no"), workers=1)
 
 
 @pytest.mark.parametrize("paths", [("", "out"), ("in", ""), ("out",)])
@@ -654,7 +783,6 @@ def test_rows_have_both_forms(carrier_bundle: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_output_in_another_style_is_refused(tmp_path: Path) -> None:
     store, recordings = Store(str(tmp_path)), [Recording("a.wav", "a")]
-    plan.make_plan(store, recordings, {"model": "m"}, False)  # by a version without styles
     plan.make_plan(store, recordings, {"model": "m", "style": "spoken"}, False)
-    with pytest.raises(AsrError, match="another style"):
+    with pytest.raises(AsrError, match="was begun with --style spoken, not written"):
         plan.make_plan(store, recordings, {"model": "m", "style": "written"}, False)

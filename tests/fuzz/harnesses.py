@@ -214,14 +214,13 @@ def bulk(dice: random.Random, folder: Path) -> None:
     from asr.bulk.run import Writer
     from asr.bulk.store import Store
 
-    store, plain = Store(str(folder / "out")), [Recording("a.wav", "a.wav", 9, 1.5), Recording("b.wav", "b.wav")]
+    store, plain = Store(str(folder / "out")), [Recording("a.wav", "a.wav", 9, "1", 1.5), Recording("b.wav", "b.wav")]
     suffix = dice.choice((".jsonl", ".txt", ".parquet", PLAN, "part-00000.jsonl", "part-00000.parquet"))
     if suffix.startswith("part"):
-        row = {"path": "a.wav", "text": "the cat", "words": [], "error": None}
+        row = {"path": "a.wav", "text": "the cat", "words": [], "duration": 1.5, "error": None}
         content = json.dumps(row).encode() + b"\n" + json_text(dice, row) if suffix.endswith("l") else parquet()
         store.write(suffix, content if dice.random() < 0.5 else damage(dice, content))
-        store.write("errors/00000.jsonl", b"{}\n")
-        Writer(store, suffix.rpartition(".")[2]).begin([Part("00000", tuple(plain))], retry_errors=True)
+        Writer(store, suffix.rpartition(".")[2]).begin([Part("00000", tuple(plain))], (), retry_errors=True)
     elif suffix == PLAN:
         make_plan(store, plain, {"model": "m"}, share_long=False)
         settings, *parts = map(json.loads, (store.read(PLAN) or b"").splitlines())
