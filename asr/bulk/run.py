@@ -22,6 +22,7 @@ from asr.output.writers import json_line
 JOB_RECORDINGS = 16  # short recordings are recognised together; a process that dies costs no more than these
 JOB_BYTES = 8_000_000
 BYTES_PER_SECOND = 16_000  # of a recording whose length is not known: a guess, for the time left
+SUMMED = ("path", "error", "duration")  # columns of rows that errors.jsonl and summary.json are made from
 
 
 @dataclass
@@ -216,12 +217,13 @@ class Writer:
         there = set(self.store.names())
         left = []
         for part in parts:
-            rows = self.read(part) if f"part-{part.name}.{self.suffix}" in there else {}
-            kept = {key: row for key, row in rows.items() if key not in changed and not (retry_errors and row["error"])}
+            rows = self.read(part, SUMMED) if f"part-{part.name}.{self.suffix}" in there else {}
+            kept = {key for key, row in rows.items() if key not in changed and not (retry_errors and row["error"])}
             if len(kept) == len(part.recordings):
-                self.totals[part.name] = _totals(kept.values())
+                self.totals[part.name] = _totals(rows.values())
                 continue
-            self.parts[part.name], self.rows[part.name] = part, kept
+            self.parts[part.name] = part
+            self.rows[part.name] = {key: row for key, row in self.read(part).items() if key in kept} if kept else {}
             left.append(Part(part.name, tuple(item for item in part.recordings if item.key not in kept)))
         return left
 
@@ -237,15 +239,15 @@ class Writer:
         self.totals[part] = _totals(ordered)
         del self.rows[part], self.parts[part]
 
-    def read(self, part: Part) -> dict[Key, Row]:
-        """The rows of a part that is written."""
+    def read(self, part: Part, columns: Sequence[str] | None = None) -> dict[Key, Row]:
+        """The rows of a part that is written; of Parquet only these columns are read."""
         name = f"part-{part.name}.{self.suffix}"
         content = self.store.read(name) or b""
         try:
             if self.suffix == "parquet":
                 import pyarrow.parquet
 
-                rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+                rows = pyarrow.parquet.read_table(io.BytesIO(content), columns=columns).to_pylist()
             else:
                 rows = [json.loads(line) for line in content.splitlines()]
             _totals(rows)  # raises if a row lacks what it needs
