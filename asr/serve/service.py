@@ -164,7 +164,8 @@ class Service:
         try:
             yield stream
         except BaseException as error:
-            outcome = getattr(error, "code", type(error).__name__)
+            code = getattr(error, "code", type(error).__name__)
+            outcome = code if isinstance(code, str) else "left"  # a WebSocket's number, of a client that closed it
             raise
         finally:
             self.streams.remove(stream)

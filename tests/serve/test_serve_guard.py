@@ -152,6 +152,14 @@ def test_the_log_has_texts_only_if_asked(serve: Serve, caplog: pytest.LogCapture
     assert "tell" not in line
 
 
+def test_the_log_says_in_words_that_a_client_left(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="asr.serve")
+    with serve() as running, connect(running.url("/vosk", "ws")) as client:
+        client.send(pcm(carrier.speech("one two", 5)))
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "asr.serve"]
+    assert json.loads(line)["outcome"] == "left"
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGE"]
 )

@@ -12,6 +12,7 @@ from tiny_corpus import write_audio, write_manifest
 
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe
 from asr.train.export import Trained
+from asr.train.pretrained import load_trained
 from asr.train.run import KINDS, run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*/*.yaml"))
@@ -68,6 +69,22 @@ def small_tagger(folder: Path) -> list[str]:
 
 def test_there_are_recipes():
     assert {path.parent.name for path in RECIPES} >= {"starter", "librispeech", "digits", "own_data"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["init_from=en-gru", "model.cell=gru", "model.bidirectional=false", "model.lookahead=8", "model.layers=8"],
+    ],
+)
+def test_the_template_fits_the_packaged_models(overrides: list[str]):
+    """As README.md and recipes/own_data/README.md have it."""
+    recipe = load_recipe(RECIPES[0].parents[1] / "own_data/bilstm.yaml", overrides)
+    assert isinstance(recipe, AcousticRecipe)
+    packaged = load_trained(recipe.init_from)
+    assert packaged.config == replace(recipe.model, dropout=packaged.config.dropout)
+    assert packaged.has_tokenizer(recipe.tokenizer)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=names)

@@ -309,8 +309,10 @@ navigator.mediaDevices?.addEventListener("devicechange", listDevices);
 listDevices();
 
 const models = await fetch("v1/models", { headers });
-if (models.status === 401) say("This server wants a token: open its address with #token=… at the end.");
-else if (models.ok) {
+if (models.status === 401) {
+  say("This server wants a token: open its address with #token=… at the end.");
+  $("listen").disabled = true;
+} else if (models.ok) {
   const { data, language } = await models.json();
   $("language").textContent = `${language}, ${data.map((model) => model.id).join(", ")}`;
 }
