@@ -1,5 +1,6 @@
 """What the `ffmpeg` program says on standard error with -v level+info: its complaints, and the tracks of its input."""
 
+import os
 import re
 from typing import IO
 
@@ -22,8 +23,8 @@ HARMLESS = re.compile(
 
 
 def read_messages(messages: IO[bytes]) -> str:
-    messages.seek(0)
-    return messages.read(MOST_BYTES).decode(errors="replace")
+    # Without a seek: a program that still writes has the same place in the file, and would write over its messages.
+    return os.pread(messages.fileno(), MOST_BYTES, 0).decode(errors="replace")
 
 
 def complaints(said: str) -> list[str]:

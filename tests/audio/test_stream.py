@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from test_recordings import film, sounding
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
+from asr.audio.complaints import complaints, read_messages
 from asr.audio.resample import SAMPLE_RATE, Resampler
 from asr.audio.sources import Excerpt, read
 from asr.audio.stream import AudioStream
 from asr.errors import AudioError
+from asr.files import temporary_file
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -154,3 +157,11 @@ def test_audio_tracks_are_listed_and_one_that_is_missing_is_named(tmp_path, addr
 def test_nothing_on_standard_input(tmp_path, monkeypatch):
     (tmp_path / "nothing").touch()
     assert str(piped(tmp_path / "nothing", monkeypatch)[1]) == "standard input: empty (0 bytes); give it audio"
+
+
+def test_reading_the_messages_does_not_move_the_place_where_the_program_writes():
+    with temporary_file() as messages:
+        os.write(messages.fileno(), b"[ogg @ 0x1] [error] CRC mismatch!\n")
+        os.lseek(messages.fileno(), 4, os.SEEK_SET)
+        assert complaints(read_messages(messages)) == ["CRC mismatch!"]
+        assert os.lseek(messages.fileno(), 0, os.SEEK_CUR) == 4

@@ -316,7 +316,7 @@ def test_a_wrong_prune_is_wrong_usage(run: Command, text: Path, tmp_path: Path, 
         (["mix", "en-lm", "en-lm", "--output", "text.txt", "--tune", "empty.txt"], "text.txt: exists; "),
         (["info", "missing.lm"], "missing.lm: cannot be read"),
         (["info", "text.txt"], "text.txt: not a language model"),
-        (["generate", "missing"], "missing: incomplete, config.json is missing"),
+        (["generate", "missing"], "missing: no such folder; name that of a recurrent language model"),
         (["generate", "text.txt"], "text.txt: incomplete, config.json is missing"),
     ],
 )

@@ -177,10 +177,9 @@ def test_nothing_lasts_longer_than_its_rule(stretches: list[tuple[float, bool, i
 @pytest.mark.parametrize("field", ["after_speech", "before_speech", "max_utterance"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rule_that_is_no_time_is_refused_in_one_line(field: str, value: float):
-    with pytest.raises(ArgumentError, match=r"above 0 seconds") as caught:
+    with pytest.raises(ArgumentError) as caught:
         Endpoint(**{field: value})
-    assert "\n" not in str(caught.value)
-    assert f"{field}={value}" in str(caught.value)
+    assert str(caught.value) == f"{field}: {value}; give seconds, above 0"
 
 
 SQUARE_WAVE = np.resize(np.array([1, -1], dtype=np.float32), 640)

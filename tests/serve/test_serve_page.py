@@ -91,6 +91,19 @@ def text(page: Any) -> str:
 
 
 @pytest.mark.usefixtures("written_words")
+def test_without_the_token_the_page_says_so_and_waits_for_it(browser: Any, port: int) -> None:
+    with program(port):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector("#listen:disabled")
+        assert "wants a token" in page.text_content("#status")
+        page.goto(f"http://127.0.0.1:{port}/#token=secret")
+        page.wait_for_selector("#listen:enabled")
+        page.wait_for_selector("#language:has-text('en-bilstm')")
+        context.close()
+
+
 def test_captions_are_what_was_spoken(browser: Any, port: int, microphone: Path) -> None:
     samples, rate = soundfile.read(microphone, dtype="int16")
     recognizer = StreamingRecognizer("en-gru", second_pass="en-bilstm", threads=1)

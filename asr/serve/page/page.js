@@ -312,6 +312,7 @@ const models = await fetch("v1/models", { headers });
 if (models.status === 401) {
   say("This server wants a token: open its address with #token=… at the end.");
   $("listen").disabled = true;
+  addEventListener("hashchange", () => location.reload()); // a browser does not load a page again for another #
 } else if (models.ok) {
   const { data, language } = await models.json();
   $("language").textContent = `${language}, ${data.map((model) => model.id).join(", ")}`;
