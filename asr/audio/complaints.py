@@ -23,7 +23,7 @@ HARMLESS = re.compile(
 
 
 def read_messages(messages: IO[bytes]) -> str:
-    # Without a seek: a program that still writes has the same place in the file, and would write over its messages.
+    # No seek: the file offset is shared with the program, which may still write, and would write over its messages.
     return os.pread(messages.fileno(), MOST_BYTES, 0).decode(errors="replace")
 
 

@@ -25,7 +25,7 @@ Source = Annotated[Path, Argument(metavar="SRC")]
 Output = Annotated[Path, Argument(metavar="OUT")]
 Download = Annotated[bool, Option("--download", help="First download it into SRC, as far as it is not there.")]
 Language = Annotated[
-    str, Option(help="Language of the texts. English: numbers are spelled out; texts with prices are left out.")
+    str, Option(help="Language of the texts. English: numbers are spelled out, ambiguous texts left out.")
 ]
 
 

@@ -37,7 +37,7 @@ class Words:
 
 def mix(models: Sequence[NgramModel], weights: Sequence[float]) -> NgramModel:
     """Interpolate models. LanguageModelError if the weights are not one for each that sum to 1."""
-    if len(weights) != len(models) or not (min(weights) >= 0 and abs(sum(weights) - 1) <= TOLERANCE):  # NaN neither
+    if len(weights) != len(models) or not (min(weights) >= 0 and abs(sum(weights) - 1) <= TOLERANCE):  # NaN is neither
         given = ",".join(f"{weight:g}" for weight in weights)
         raise LanguageModelError(f"weights {given}: give {len(models)}, one for each model, that sum to 1")
     words, mappings = unite(models)

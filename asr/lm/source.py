@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ BUFFER = 1 << 16  # bytes
 MAX_LINE = 1 << 26
 CACHED = 1 << 18  # words; some 50 MB
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"  # the first bytes of compressed files, whatever their names say
-UNREAD = b"BZh", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf"  # of bzip2, zstd, zip, 7z
+UNSUPPORTED = re.compile(rb"BZh[1-9]1A|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf")  # of bzip2, zstd, zip, 7z
 
 
 class _NormalizedWords(dict[str, str]):
@@ -63,8 +64,8 @@ def open_source(path: Path | str, on_read: Callable[[int], None] | None = None) 
             # A second buffer: that of a pipe itself peeks at no more than was written first, perhaps one byte.
             whole: Any = io.BufferedReader(file if on_read is None else _Reported(file, on_read), BUFFER)
             first = whole.peek(len(XZ))
-            if first.startswith(UNREAD):
-                raise LanguageModelError(f"{path}: packed in another way than gzip and xz; unpack it first")
+            if UNSUPPORTED.match(first):
+                raise LanguageModelError(f"{path}: compressed, but not by gzip or xz; decompress it first")
             if first.startswith(GZIP):
                 yield gzip.GzipFile(fileobj=whole)  # type: ignore[misc]
             else:

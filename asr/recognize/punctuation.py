@@ -16,8 +16,9 @@ UNITS = "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|
 # What parts words without a space: dashes, and hyphens of numbers ("twenty-five", but "a twenty-five-year-old").
 DASHES = re.compile(rf"[—–…]|--+|\.\.+|(?<=ty)-(?=(?:{UNITS})(?![\w-]))", re.IGNORECASE)
 ABBREVIATION = re.compile(r"([^\W\d_]\.)+[^\W\d_]")  # without its last full stop
-OUTER = ".,;:!?¿¡\"'`()[]{}<>«»“”„‚|*_-/\\"  # characters at the ends of words that are no part of them, but for
-NUMBER_BEGINS, PATH_BEGINS = re.compile(r"-?\.?$"), re.compile(r"[/\\]*$")  # these before a digit, before a path
+OUTER = ".,;:!?¿¡\"'`()[]{}<>«»“”„‚|*_-/\\"  # characters at the ends of words that are no part of them
+# Where a word begins: at the sign or point of a number, the slashes of a path (not of /emphasis/), any other character.
+BEGIN = re.compile(rf"-?\.?\d|(?<![/\\])[/\\]++\w(?!.*[/\\]\W*$)|[^{re.escape(OUTER)}]")
 
 
 def punctuate(words: str | Iterable[str | Word], language: str = "en", tagger: Tagger | None = None) -> str:
@@ -94,10 +95,8 @@ def _is_blank(space: str) -> bool:
 def _plain(token: str) -> str:
     """A word in small letters without the marks around it, or as it is if it is more than letters."""
     bare = CONTROL.sub("", token).translate(APOSTROPHES)
-    word = bare.strip(OUTER)
-    if word and not bare.endswith(("/", "\\")):
-        begins = NUMBER_BEGINS if word[0].isdigit() else PATH_BEGINS
-        word = begins.search(bare[: bare.index(word)])[0] + word  # type: ignore[index]  # it matches nothing, too
+    begin = BEGIN.search(bare)
+    word = bare[begin.start() :].rstrip(OUTER) if begin else ""
     if ABBREVIATION.fullmatch(word):
         return f"{word}."
     return word.lower() if LETTERS.fullmatch(word) else word

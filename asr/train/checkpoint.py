@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, prefixes: str | tuple[str, ...] = "") -> tuple[d
     try:
         with safe_open(path, "pt") as file:
             if "progress" not in (file.metadata() or {}):
-                raise RecipeError(f"{path}: weights alone, as in a bundle, no checkpoint; name one in a run's folder")
+                raise RecipeError(f"{path}: holds weights only, as a bundle does; name a checkpoint in a run's folder")
             progress = json.loads(file.metadata()["progress"])
             check_progress(progress)
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)

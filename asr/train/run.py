@@ -102,8 +102,8 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if distributed.is_main() and [path.name for path in folder.iterdir()] == ["lock"]:  # nothing came of it
-            with suppress(OSError):
+        with suppress(OSError):  # the folder may be gone
+            if distributed.is_main() and [path.name for path in folder.iterdir()] == ["lock"]:  # nothing came of it
                 (folder / "lock").unlink()
                 folder.rmdir()
 

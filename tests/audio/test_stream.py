@@ -159,7 +159,7 @@ def test_nothing_on_standard_input(tmp_path, monkeypatch):
     assert str(piped(tmp_path / "nothing", monkeypatch)[1]) == "standard input: empty (0 bytes); give it audio"
 
 
-def test_reading_the_messages_does_not_move_the_place_where_the_program_writes():
+def test_reading_the_messages_leaves_the_file_offset_to_the_program():
     with temporary_file() as messages:
         os.write(messages.fileno(), b"[ogg @ 0x1] [error] CRC mismatch!\n")
         os.lseek(messages.fileno(), 4, os.SEEK_SET)

@@ -55,7 +55,7 @@ def test_sentences_are_read_from_plain_and_compressed_files_without_blank_lines(
         (gzip.compress(b"some words", mtime=0)[:-9], "truncated or damaged"),
         (lzma.compress(b"some words")[:-20], "truncated or damaged"),
         (gzip.compress(b"some words", mtime=0)[:12] + b"!" * 9, "truncated or damaged"),
-        (bz2.compress(b"some words"), "packed in another way than gzip and xz; unpack it first"),
+        (bz2.compress(b"some words"), "compressed, but not by gzip or xz; decompress it first"),
         (None, "cannot be read"),
     ],
 )
@@ -154,3 +154,8 @@ def test_marks_of_a_model_in_a_text_are_one_line(tmp_path: Path, mark: str) -> N
     (tmp_path / "text").write_text(f"a <b> c\nmore {mark} words\n")
     with pytest.raises(LanguageModelError, match=f":2: the text has {mark} in it"):
         list(read_sentences([tmp_path / "text"]))
+
+
+def test_a_text_may_begin_with_the_letters_of_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("BZhang spoke\nPK too\n")
+    assert [*read_sentences([tmp_path / "text"])] == ["bzhang spoke", "pk too"]

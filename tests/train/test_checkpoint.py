@@ -181,7 +181,7 @@ def test_weights_without_progress_are_no_checkpoint(tmp_path: Path):
     from safetensors.torch import save_file
 
     save_file({"model.0.weight": torch.zeros(4, 3)}, tmp_path / "weights.safetensors")
-    assert "weights alone, as in a bundle, no checkpoint" in one_line(tmp_path / "weights.safetensors", make()[0])
+    assert "holds weights only, as a bundle does" in one_line(tmp_path / "weights.safetensors", make()[0])
 
 
 def test_an_older_checkpoint_can_take_the_place_of_one_that_is_damaged(path: Path):
