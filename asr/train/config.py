@@ -101,9 +101,9 @@ class Recipe:
     output: str = "runs"  # the run's folder is OUTPUT/NAME
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 1
     epochs: Count = 20
-    # auto is bfloat16 (autocast) on CUDA and on processors that multiply it (AMX tiles, AVX-512 BF16), where it is
-    # fast, and float32 on other processors, where bfloat16 is slower. float16 with a scaled loss (Micikevicius et al.
-    # 2018) is for older CUDA; its first updates may be skipped until the scale fits.
+    # auto is bfloat16 (autocast) on CUDA and on processors that multiply it faster (AMX tiles, AMD's AVX-512 BF16), and
+    # float32 on others. float16 with a scaled loss (Micikevicius et al. 2018) is for older CUDA; its first updates may
+    # be skipped until the scale fits.
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: Threads = 0  # CPU threads, 0 leaves the choice to torch
     checkpoint_minutes: NotNegative = 10.0  # time between checkpoints; one is also saved after each epoch and at a stop

@@ -509,10 +509,17 @@ def test_precision_is_what_the_recipe_says_unless_automatic(monkeypatch: pytest.
     assert choose_precision("bfloat16", device) == "bfloat16"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
-    for amx, avx in ((False, False), (True, False), (False, True)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
-        assert choose_precision("auto", device) == ("bfloat16" if amx or avx else "float32")
+    for name, amx, avx, precision in (
+        ("AMD EPYC", False, False, "float32"),
+        ("AMD EPYC", False, True, "bfloat16"),
+        ("Intel Xeon", False, True, "float32"),
+        ("Intel Xeon", True, True, "bfloat16"),
+    ):
+        found = {"cpu_name": name, "amx_tile": amx, "avx512_bf16": avx}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert choose_precision("auto", device) == precision
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})
+    assert choose_precision("auto", device) == "float32"
 
 
 def test_validation_is_float32_and_without_dropout(recipe: AcousticRecipe):
