@@ -49,12 +49,14 @@ from asr.train.task import Epoch, Say, Task
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
 FIRST_EPOCHS = 5  # in which a model may well write only blanks
+HEARD_UTTERANCES = 200  # of the training data that are measured like the dev data, or as many as these if fewer
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
+    train_wer: float | None = None  # the same of some training utterances, unchanged; None in runs of older versions
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
@@ -71,7 +73,8 @@ class AcousticEpoch(Epoch):
         too_short = f"  too short for their text: {self.too_short}" if self.too_short else ""
         more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
         found = f"  attention loss {self.attention_loss:.3f}, {self.attention_accuracy:.1%} right"
-        return f"WER {self.dev_wer:6.2%}{more}{found * (self.attention_loss > 0)}{too_short}"
+        heard = f"  of training data {self.train_wer:6.2%}" if self.train_wer is not None else ""
+        return f"WER {self.dev_wer:6.2%}{more}{heard}{found * (self.attention_loss > 0)}{too_short}"
 
     @property
     def advice(self) -> str:
@@ -219,31 +222,33 @@ class AcousticTask(Task):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Any]:
-        """Loss per token and greedy word errors of the dev data, in float32."""
+        """Loss per token of the dev data, greedy word errors of these and of training data, in float32."""
         assert isinstance(model, AcousticModel)
         model.eval()
-        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
         wers: dict[str, float] = {}
         measured: list[tuple[float, float, int]] = []  # seconds, loss, tokens of each utterance of the first dev set
         attended: list[tuple[float, int, int]] = []  # loss, right and all tokens of the attention decoder
         only_blanks = True
         with Saturation(model) as saturation:
             for number, name in enumerate((self.recipe.data.dev, *self.recipe.data.more_dev)):
-                utterances = []
+                utterances: list[Utterance] = []
                 for batch in self.data.dev(number):
                     saturation.lengths = output_lengths(batch.lengths)
                     log_probs, encoded, lengths = model(batch.waveforms.to(self.device), batch.lengths)
-                    seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
+                    written = self._written(batch, log_probs, lengths)
                     if not number:
                         if model.attention is not None and batch.letters is not None:
                             attended.append(attention_results(model.attention, encoded, lengths, batch.letters))
                         losses = ctc_loss(log_probs, lengths, *batch.targets)[0].tolist()
+                        seconds = (utterance.seconds for utterance in written)
                         measured += zip(seconds, losses, ctc_tokens(batch).tolist(), strict=True)
-                    rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
-                    texts = [greedy_text(decoder, row[:length]) for row, length in rows]
-                    only_blanks = only_blanks and not any(texts)
-                    utterances += list(map(Utterance, batch.ids, batch.texts, texts, seconds))
+                    utterances += written
+                only_blanks = only_blanks and not any(utterance.hypothesis for utterance in utterances)
                 wers[name] = evaluate(utterances).wer
+        heard: list[Utterance] = []
+        for batch in self.data.heard(min(HEARD_UTTERANCES, len(measured))):
+            log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
+            heard += self._written(batch, log_probs, lengths)
         letters = max(1, sum(tokens for *_, tokens in attended))
         attention_loss = sum(loss for loss, *_ in attended) / letters
         dev_loss = sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured))
@@ -252,11 +257,19 @@ class AcousticTask(Task):
             "attention_loss": attention_loss,
             "attention_accuracy": sum(right for _, right, _ in attended) / letters,
             "dev_wer": wers.pop(self.recipe.data.dev),
+            "train_wer": evaluate(heard).wer,
             "more_wer": wers,
             "only_blanks": only_blanks,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
+
+    def _written(self, batch: Batch, log_probs: Tensor, lengths: Tensor) -> list[Utterance]:
+        decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
+        rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+        texts = [greedy_text(decoder, row[:length]) for row, length in rows]
+        seconds = [length / SAMPLE_RATE for length in batch.lengths.tolist()]
+        return list(map(Utterance, batch.ids, batch.texts, texts, seconds))
 
 
 def ctc_tokens(batch: Batch) -> Tensor:
