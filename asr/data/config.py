@@ -139,7 +139,7 @@ class AugmentConfig:
     codec_share: Share = 0.3
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
     # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`, and rooms, noise and codecs
-    # with them.
+    # with them. A run with `init_from` has all of them from the beginning.
     frequency_masks: CountOrZero = 2
     frequency_width: CountOrZero = 20  # bands at most
     time_masks_per_second: NotNegative = 0.3

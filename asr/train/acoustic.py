@@ -202,7 +202,7 @@ class AcousticTask(Task):
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
         below = self.recipe.augment.mask_below_wer
-        learning = any(epoch.dev_wer < below for epoch in curve)
+        learning = below > 0 and (bool(self.recipe.init_from) or any(epoch.dev_wer < below for epoch in curve))
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return self.data.train(len(curve) + 1, done, gain_only=below > 0 and not learning)
 

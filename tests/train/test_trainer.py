@@ -575,11 +575,17 @@ def test_a_model_larger_than_the_memory_is_one_line(recipe: AcousticRecipe):
         make_trainer(recipe)
 
 
-@pytest.mark.parametrize(("below", "epochs"), [(0.0, [False, False]), (1.0, [True, False])])
-def test_noise_waits_for_the_masks_unless_there_are_none(
-    recipe: AcousticRecipe, below: float, epochs: list[bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("below", "fine_tuned", "epochs"),
+    [(0.0, False, [False, False]), (1.0, False, [True, False]), (1.0, True, [False, False])],
+)
+def test_noise_waits_for_the_masks_unless_there_are_none_or_the_model_has_learned_already(
+    recipe: AcousticRecipe, below: float, fine_tuned: bool, epochs: list[bool], monkeypatch: pytest.MonkeyPatch
 ):
     recipe.augment.mask_below_wer, recipe.epochs = below, 2
+    if fine_tuned:
+        make_trainer(recipe).run()
+        recipe.init_from, recipe.name = str(recipe.folder), "fine-tuned"
     trainer, clean = make_trainer(recipe), []
     train, validate = trainer.task.data.train, trainer.task.validate
 
