@@ -30,6 +30,11 @@ _SCORED_CHARACTERS = _ScoredCharacters()
 _WITHOUT_FORMAT = _WithoutFormat()
 
 
+def lowered(text: str) -> str:
+    """Lower case, with a Turkish İ as i: Unicode would keep its dot as a second character, which no alphabet has."""
+    return text.replace("İ", "i").lower()
+
+
 def normalize(text: str) -> str:
     """The one rule that references and hypotheses pass through before they are compared.
 
@@ -42,7 +47,7 @@ def normalize(text: str) -> str:
     Numbers, abbreviations and spelling variants are left alone: `10`, `ten` and `Mr` differ from `ten`, `10`
     and `mister`. The rule is idempotent.
     """
-    text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES).translate(_WITHOUT_FORMAT)).lower()
+    text = lowered(unicodedata.normalize("NFKC", text.translate(APOSTROPHES).translate(_WITHOUT_FORMAT)))
     # Again: some letters, such as H with a line below, have a composed form only in lower case.
     text = unicodedata.normalize("NFKC", text).translate(_SCORED_CHARACTERS)
     words = (word.strip("'") for word in text.split())

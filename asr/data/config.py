@@ -1,5 +1,6 @@
 """The sections of a recipe that describe its data: manifests, texts, tokens, augmentation."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
@@ -105,6 +106,9 @@ class TokenizerConfig:
     # is left out.
     unknown: Unknown = "error"
     lexicon: str = "en-lexicon"  # how words are pronounced: a packaged name, or a dictionary (word, tab, ARPAbet)
+
+    def __post_init__(self) -> None:
+        self.alphabet = unicodedata.normalize("NFC", self.alphabet)  # as texts are
 
     @property
     def spelling(self) -> Spelling:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
-from asr.normalize import APOSTROPHES
+from asr.normalize import APOSTROPHES, lowered
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -82,9 +82,9 @@ def spoken_words(text: str, language: str = "en") -> str:
         letters = unicodedata.normalize("NFD", text.translate(LETTERS))
         text = "".join(character for character in letters if unicodedata.category(character) != "Mn")
     elif language in ("tr", "az"):
-        text = text.replace("I", "ı").replace("İ", "i").lower()  # two letters there, with a dot and without one
+        text = lowered(text.replace("I", "ı"))  # two letters there, with a dot and without one
     else:
-        text = text.lower()
+        text = lowered(text)
     if any(_is_unsure(character, language) for character in text):
         return ""
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)

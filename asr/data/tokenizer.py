@@ -16,11 +16,11 @@ from asr.model.bundle import find_inside
 from asr.model.phones import LETTERS
 from asr.model.tokens import BLANK, BLANK_ID, WORD_START, Tokens
 from asr.nn.config import AttentionConfig, validated
-from asr.normalize import APOSTROPHES
+from asr.normalize import APOSTROPHES, lowered
 
 TOKENIZER_MODEL, PHONES_MODEL = "tokenizer.model", "phones.model"  # of the first and the second head, in a run's folder
 ATTENTION_MODEL = "second_pass.model"  # of the attention decoder
-CASES: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
+CASES: dict[str, Callable[[str], str]] = {"lower": lowered, "upper": str.upper, "keep": str}
 
 
 class TextRule:
@@ -40,7 +40,8 @@ class TextRule:
 
     def __call__(self, text: str, where: str) -> str:
         """The text as it will be learned. RecipeError, which names `where`, for a character that is not dropped."""
-        text = unicodedata.normalize("NFC", self.fold(text).translate(APOSTROPHES))
+        text = self.fold(unicodedata.normalize("NFC", text.translate(APOSTROPHES)))
+        text = unicodedata.normalize("NFC", text)  # again: some letters have a composed form only in lower case
         text = " ".join(text.split())
         unknown = [character for character in text if character not in self.alphabet]
         if self.takes_all or not unknown:

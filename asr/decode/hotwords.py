@@ -1,5 +1,6 @@
 """Hotwords: words and phrases, names above all, that beam search is to prefer."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
@@ -7,7 +8,7 @@ from itertools import islice, product
 from asr.decode.lexicon import Pronunciations
 from asr.errors import ArgumentError
 from asr.model.tokens import CONTROL, Tokens
-from asr.normalize import APOSTROPHES
+from asr.normalize import APOSTROPHES, lowered
 from asr.output.transcript import TITLES
 
 # Where no boost is given. A long word is rarely recognised by accident and has more letters that may be misrecognised.
@@ -67,13 +68,17 @@ def _split_hotwords(hotwords: Hotwords) -> list[tuple[str, object, str]]:
                 f"hotwords: {hotwords!r:.80} is neither text, a list of phrases, nor a mapping from phrases to boosts"
             ) from None
         items = [(phrase, number if colon else None, item.strip()) for item, phrase, colon, number in parted]
-    return [(" ".join(str(phrase).translate(APOSTROPHES).split()), boost, item) for phrase, boost, item in items]
+    return [(_composed(str(phrase)), boost, item) for phrase, boost, item in items]
+
+
+def _composed(phrase: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", phrase.translate(APOSTROPHES)).split())
 
 
 def hotword_cases(hotwords: Hotwords) -> dict[tuple[str, ...], tuple[str, ...]]:
     """The words of phrases as they are spoken, in lower case, and as they were given, of those that have capitals."""
     phrases = [phrase for phrase, _, _ in _split_hotwords(hotwords)]
-    return {(*_spoken(phrase).lower().split(),): (*phrase.split(),) for phrase in phrases if phrase != phrase.lower()}
+    return {(*lowered(_spoken(phrase)).split(),): (*phrase.split(),) for phrase in phrases if phrase != lowered(phrase)}
 
 
 def _spoken(phrase: str) -> str:
@@ -92,7 +97,7 @@ def _checked(boost: object, item: str) -> float:
 
 
 def _spelled(phrase: str, tokens: Tokens) -> str:
-    for form in (phrase, phrase.lower(), phrase.upper()):
+    for form in (phrase, lowered(phrase), phrase.upper()):
         if form and tokens.letters >= {*form} - {" "}:
             return form
     letters = "".join(sorted(tokens.letters))

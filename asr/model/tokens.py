@@ -12,6 +12,7 @@ from typing import Any
 
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
+from asr.normalize import lowered
 
 BLANK_ID = 0
 BLANK = "<blank>"
@@ -69,7 +70,7 @@ class Tokens:
 
     def spell(self, text: str, tokenizer: Mapping[str, Any]) -> list[str]:
         """How a text is spelled by a model with these settings of its tokenizer; a piece may be no token."""
-        fold = {"lower": str.lower, "upper": str.upper}.get(tokenizer.get("case", ""), str)
+        fold = {"lower": lowered, "upper": str.upper}.get(tokenizer.get("case", ""), str)
         pieces = [piece for word in fold(text).split() for piece in self.pieces(word)]
         return pieces if tokenizer.get("kind") == "bpe" else pieces[1:]  # characters: `▁` between words only
 

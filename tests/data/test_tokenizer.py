@@ -134,6 +134,17 @@ def test_an_unknown_character_is_an_error_with_place_text_and_character(text: st
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("text", ["İSTANBUL", "I\u0307stanbul"])
+def test_a_dotted_capital_i_is_one_letter_in_lower_case(text: str):
+    assert TextRule(TokenizerConfig())(text, "here") == "istanbul"
+
+
+def test_an_alphabet_of_letters_and_accents_has_the_composed_letters():
+    config = TokenizerConfig(alphabet="o\u0308l")
+    assert TextRule(config)("Öl", "here") == "öl"
+    assert {"ö", "l"} <= set(CharacterTokenizer(config).tokens.symbols)
+
+
 def test_the_case_is_folded_before_the_alphabet_is_asked():
     with pytest.raises(RecipeError, match="'A' in “A”"):
         TextRule(TokenizerConfig(case="keep"))("A", "here")

@@ -30,6 +30,11 @@ def test_they_take_the_case_of_the_tokens():
     assert parse_hotwords("Ivanhoe", UPPER) == {"IVANHOE": 15.0}
 
 
+def test_a_dotted_capital_i_is_spelled_and_written_as_it_was_given():
+    assert parse_hotwords("İstanbul, I\u0307zmir:2", LOWER) == {"istanbul": 18.0, "izmir": 2.0}
+    assert hotword_cases("İstanbul") == {("istanbul",): ("İstanbul",)}
+
+
 def test_titles_are_spoken_as_words_and_written_as_they_were_given():
     assert parse_hotwords("Dr. Who, mrs. Hudson:9", LOWER) == {"doctor who": 21.0, "missus hudson": 9.0}
     assert hotword_cases("Dr. Who, iPhone, ms. x") == {("doctor", "who"): ("Dr.", "Who"), ("iphone",): ("iPhone",)}

@@ -52,6 +52,7 @@ def noisy_set(count: int, seed: int = 0) -> list[Utterance]:
         ("ﬁne ＡＢＣ", "fine abc"),
         ("cafe\u0301", "café"),
         ("H\u0331", "ẖ"),
+        ("İl I\u0307l", "il il"),
         ("daŉ", "da'n"),
         ("co\u00adoperate", "cooperate"),
         ("नमस्ते", "नमस्ते"),
