@@ -45,10 +45,12 @@ class Prepared:
     manifest: Path
     utterances: int
     seconds: float  # of those whose length is known
+    unmeasured: int  # utterances whose length is not known, as of most mp3 files
     left_out: list[str]
 
     def __str__(self) -> str:
         line = f"{self.manifest}: {self.utterances:,} utterances, {self.seconds / 3600:.2f} h"
+        line += f" and {self.unmeasured:,} of unknown length" * bool(self.unmeasured)
         return f"{line}; {_without_text(self.left_out)}" if self.left_out else line
 
 
@@ -103,6 +105,8 @@ def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> 
     gives way to the next one; without keys: the speaker, then the text.
     """
     entries = list(entries)
+    if not entries:
+        return {"train": entries}
     _check_ids(entries)
     least, most = (max(1, round(share * len(entries))) for share in DEV_SHARE)
     for rule in keys or (lambda entry: entry.speaker, lambda entry: entry.text or None):
@@ -174,13 +178,14 @@ def _check(split: str, entries: Sequence[Entry]) -> None:
 def _write(path: Path, entries: list[Entry]) -> Prepared:
     """The manifest at `path`, whole or not at all."""
     used = [entry for entry in entries if entry.text]
-    total = 0.0
+    total, unmeasured = 0.0, 0
     with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for entry in used:
             seconds = entry.seconds or entry.duration or duration(entry.audio)
             total += seconds or 0.0
+            unmeasured += not seconds
             file.write(_line(entry, seconds, path.parent))
-    return Prepared(path, len(used), total, [entry.id for entry in entries if not entry.text])
+    return Prepared(path, len(used), total, unmeasured, [entry.id for entry in entries if not entry.text])
 
 
 def _line(entry: Entry, seconds: float | None, folder: Path) -> str:

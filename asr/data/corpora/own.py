@@ -11,7 +11,7 @@ from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import COLUMNS, Entry, read_table
 from asr.data.text import language_of, spoken_words
-from asr.errors import RecipeError
+from asr.errors import RecipeError, one_line
 
 AN4_LINE = re.compile(r"(.*?)\s*\(([^()\s]+)\)")  # <s> RUBOUT G M </s> (an251-fash-b)
 AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
@@ -47,7 +47,8 @@ def _listed(table: Path, language: str, names: Mapping[str, str]) -> Iterator[En
         else:
             missing.append(entry.audio)
     if missing:
-        log.warning("%s: no such recording, %d in %s are left out", missing[0], len(missing), table)
+        advice = "paths count from the table's folder"
+        log.warning("%s: no such recording, %d in %s are left out; %s", missing[0], len(missing), table, advice)
 
 
 def _beside(folder: Path, language: str) -> Iterator[Entry]:
@@ -56,7 +57,10 @@ def _beside(folder: Path, language: str) -> Iterator[Entry]:
         raise RecipeError(f"{folder}: no audio in it; put recordings there, and their texts beside them")
     for audio in found:
         written = audio.with_suffix(".txt")
-        text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""
+        try:
+            text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{written}: not a text in UTF-8 ({one_line(error)}); save it as that") from error
         name = audio.relative_to(folder).with_suffix("")
         speaker = name.parts[0] if len(name.parts) > 1 else None
         yield Entry(name.as_posix(), audio, spoken_words(text, language), None, speaker)

@@ -196,7 +196,8 @@ def test_missing_recordings_of_a_table_are_told_of_and_left_out(tmp_path: Path, 
         record(tmp_path / f"{number}.wav")
     results = prepare(csv_corpus("en"), write(tmp_path / "list.csv", "\n".join(rows) + "\n"), tmp_path / "out")
     assert sum(result.utterances for result in results) == 6
-    assert caplog.messages == [f"{tmp_path}/6.wav: no such recording, 2 in {tmp_path / 'list.csv'} are left out"]
+    left_out = f"{tmp_path}/6.wav: no such recording, 2 in {tmp_path / 'list.csv'} are left out"
+    assert caplog.messages == [f"{left_out}; paths count from the table's folder"]
 
 
 def test_other_languages_keep_letters_but_numbers_are_not_guessed(tmp_path: Path):

@@ -110,6 +110,12 @@ def test_a_folder_without_audio_and_a_language_that_is_none_are_one_line(tmp_pat
     problem(lambda: prepare(folder_corpus("klingon"), tmp_path / "src", tmp_path / "out"), "'klingon' is no language")
 
 
+def test_a_text_in_another_encoding_is_named(tmp_path: Path):
+    record(tmp_path / "src/ada/a.wav")
+    (tmp_path / "src/ada/a.txt").write_bytes("Öl".encode("latin-1"))
+    problem(lambda: prepare(folder_corpus("de"), tmp_path / "src", tmp_path / "out"), "a.txt: not a text in UTF-8")
+
+
 def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
     write(tmp_path / "src/Aaron-20080318-kdl.tgz", "")
     problem(lambda: prepare(CORPORA["voxforge"], tmp_path / "src", tmp_path / "out"), "1 .tgz files; unpack them")
@@ -126,7 +132,8 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
         ("audio,text\na.wav,hello\nb.wav,you\n", "nothing could be set aside"),
         ("audio,text\na.wav,hello\na.wav,you\na.wav,there\n", 'a.wav: the id "a" would be there twice'),
         ("audio,text\na.wav,hello\na.wav,hello\n", "would be there twice"),
-        ("audio,text\n", "too few different"),
+        ("audio,text\n", "no utterances found: the source has none"),
+        ("audio,text\nb.wav,hello\n", "no utterances found: the source has none"),
         (b"audio,text\na.wav,h\xe9llo\n", "it should hold a CSV file in UTF-8"),
     ],
 )
