@@ -18,7 +18,7 @@ from asr.data.config import TokenizerConfig
 from asr.data.manifest import Entry, read_manifest
 from asr.data.pronunciation import PhoneSpeller
 from asr.data.tokenizer import TextRule
-from asr.errors import AudioError, RecipeError, one_line
+from asr.errors import AudioError, RecipeError, one_line, printable
 
 # Letters a second. Of the starter recipe's 11,913 utterances the slowest, spelled letters, have 1, the fastest 19.
 SLOWEST, FASTEST = 0.8, 25.0
@@ -62,6 +62,7 @@ class Report:
     utterances: int
     seconds: float
     findings: list[Finding]
+    unknown: str = ""  # all characters outside the alphabet
 
     @property
     def counts(self) -> Counter[str]:
@@ -84,6 +85,8 @@ class Report:
                 first = next(finding for finding in self.findings if finding.kind == kind)
                 lines.append(f"{self.counts[kind]:>9,}  {kind:<15} {kinds[kind]}")
                 lines.append(f"{'':9}  {'':<15} first: {first.manifest}: {first.id}: {first.detail}")
+                if kind == "alphabet":
+                    lines.append(f"{'':9}  {'':<15} all of them: {printable(self.unknown)}")
         return "\n".join(lines)
 
 
@@ -95,6 +98,7 @@ class Utterance:
     entry: Entry
     is_dev: bool
     text: str = ""
+    unknown: frozenset[str] = frozenset()  # characters of it outside the alphabet
     seconds: float = 0.0
     digest: str = ""  # equal for equal samples, whatever the file's name and format; empty if it cannot be read
 
@@ -129,7 +133,9 @@ def check(
                 on_progress(utterance.entry.audio, utterance.seconds)
     findings += _shared_with_dev(utterances)
     findings += _repeated_audio(utterances)
-    return Report(len(utterances), sum(utterance.seconds for utterance in utterances), findings)
+    unknown = frozenset[str]().union(*(utterance.unknown for utterance in utterances))
+    seconds = sum(utterance.seconds for utterance in utterances)
+    return Report(len(utterances), seconds, findings, "".join(sorted(unknown)))
 
 
 def _read(manifest: Path, findings: list[Finding]) -> list[Entry]:
@@ -165,6 +171,7 @@ def _check_texts(
         rule.dropped.clear()
         utterance.text = rule(utterance.entry.text, utterance.entry.id)
         if rule.dropped:
+            utterance.unknown = frozenset(rule.dropped)
             unknown = " ".join(sorted(rule.dropped))
             yield utterance.finding("alphabet", f"{unknown} in “{one_line(utterance.entry.text)}”")
         elif not utterance.text:

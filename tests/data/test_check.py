@@ -171,6 +171,11 @@ def test_the_alphabet_and_the_case_are_the_tokenizers(tmp_path: Path, good: list
     assert finding.detail == "ö in “Öl’s”"
 
 
+def test_all_characters_outside_the_alphabet_are_listed_once(tmp_path: Path, good: list):
+    lines = [good[0] | {"text": "Öl, Öle"}, good[1] | {"text": "İÜ"}]
+    assert "all of them: ,öü\n" in f"{checked(tmp_path, lines)}\n"
+
+
 def test_the_table_and_the_json_tell_the_same(tmp_path: Path, good: list):
     report = checked(tmp_path, [*good, {"id": "x", "audio": "x.wav", "text": TEXT}, {"audio": "y.wav", "text": "7"}])
     told = json.loads(json.dumps(report.as_json()))
