@@ -66,7 +66,7 @@ def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, 
         loss, result, rate, norm, layers, speed = figure.subplots(2, 3).flat
         draw(loss, "loss, nats per token", "train_loss", "loss")
         draw(loss, "loss, nats per token", "dev_loss")
-        loss.legend()
+        loss.legend(loc="upper right")
         draw(result, label, measure, color="C1")
         if any(getattr(epoch, "train_wer", None) is not None for epoch in epochs):
             draw(result, label, "train_wer", color="C0")
@@ -84,7 +84,7 @@ def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, 
             layers.plot(steps["step"], steps[name], color=color, label=name.removeprefix("layers."), linewidth=0.8)
         if names:
             layers.set_yscale("log")
-            layers.legend(fontsize=6)
+            layers.legend(loc="upper right", fontsize=6)
         else:
             layers.text(0.5, 0.5, "not recorded", ha="center", transform=layers.transAxes)
         for axes in figure.axes:
