@@ -103,7 +103,7 @@ class ModelConfig:
     """Fields of every config.json. ValueError for one of another type or beyond its limits."""
 
     name: str
-    language: str
+    language: str  # its code, of which the region is left out when it is read: sv for sv-SE
     description: str
     license: str
     model: dict[str, Any]  # size and shape, see `asr.nn.config`
@@ -112,6 +112,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "language", self.language.replace("_", "-").split("-")[0].lower())
         if not all(isinstance(value, int | float) for value in self.metrics.values()):
             raise ValueError("metrics are not all numbers")
 

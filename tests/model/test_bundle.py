@@ -57,6 +57,12 @@ def test_config_round_trip_keeps_every_field(tmp_path: Path, folder: Path) -> No
     assert load_bundle(folder).config == config
 
 
+@pytest.mark.parametrize("written", ["sv-SE", "sv_SE", "SV", "sv"])
+def test_a_language_is_known_without_its_region(folder: Path, written: str) -> None:
+    change(folder, language=written)
+    assert load_bundle(folder).config.language == "sv"
+
+
 def test_keys_of_a_later_version_are_ignored(folder: Path) -> None:
     change(folder, colour="blue", extra={"a": 1})
     assert load_bundle(folder).config == carrier.CONFIG
