@@ -226,3 +226,8 @@ def test_setting_aside_takes_whole_groups_and_does_not_depend_on_the_order(group
     assert len(dev) <= max(smallest, round(0.1 * len(entries)))
     again = hold_out(entries[::-1], lambda entry: entry.speaker)
     assert {entry.id for entry in again["dev"]} == {entry.id for entry in dev}
+
+
+def test_recordings_of_unknown_length_are_told_of():
+    line = "train.jsonl: 3 utterances, 1.00 h and 2 of unknown length"
+    assert str(Prepared(Path("train.jsonl"), 3, seconds=3600.0, unmeasured=2, left_out=[])) == line
