@@ -70,7 +70,7 @@ def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, 
         draw(result, label, measure, color="C1")
         if any(getattr(epoch, "train_wer", None) is not None for epoch in epochs):
             draw(result, label, "train_wer", color="C0")
-            result.legend()
+            result.legend(loc="upper right")
         draw(rate, "learning rate", "learning_rate", "learning_rate")
         clipped = f", {steps['clipped'].mean():.0%} clipped" if "clipped" in steps else ""
         draw(norm, f"gradient norm{clipped}", "gradient_norm", "gradient_norm")
