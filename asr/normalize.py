@@ -1,4 +1,4 @@
-"""The form in which texts are compared, aligned and learned: lower case, without punctuation."""
+"""The form in which texts are compared, aligned and learned, and that of language codes."""
 
 import unicodedata
 
@@ -28,6 +28,11 @@ class _WithoutFormat(dict[int, str | None]):
 
 _SCORED_CHARACTERS = _ScoredCharacters()
 _WITHOUT_FORMAT = _WithoutFormat()
+
+
+def primary_language(code: str) -> str:
+    """The language of a code, without its region: sv of sv-SE and sv_SE."""
+    return code.lower().replace("_", "-").partition("-")[0]
 
 
 def lowered(text: str) -> str:

@@ -27,6 +27,7 @@ from asr.files import read_text
 from asr.model.bundle import Bundle, load_bundle
 from asr.model.session import MAX_THREADS
 from asr.model.tagger import find_tagger
+from asr.normalize import primary_language
 from asr.output import transcript
 from asr.output.subtitles import LAYOUT, Layout
 from asr.output.writers import FORMATS, LIVE_FORMATS
@@ -279,7 +280,7 @@ def load_model(model: str, language: str | None) -> Bundle:
     """The bundle of a packaged name or a folder. AsrError if there is none, or for a language that it does not know."""
     bundle = load_bundle(model)
     known = language_name(bundle)
-    spoken = (language or known).lower().replace("_", "-").split("-")[0]  # de of de-AT
+    spoken = primary_language(language or known)
     if spoken not in (known.lower(), bundle.config.language):
         raise AsrError(f"{bundle.config.name}: {known} only; for '{language}' name another model with --model")
     return bundle

@@ -15,6 +15,7 @@ from asr.lm.g2p import Pronouncer
 from asr.lm.lexicon import Lexicon
 from asr.model.bundle import LEXICON, PACKAGED, PRONOUNCER
 from asr.model.phones import LETTERS
+from asr.normalize import primary_language
 
 SHOWN = 5  # words that a message names
 
@@ -120,7 +121,7 @@ def make_speller(tokenizer: TokenizerConfig, second: PhonesConfig, language: str
 
 def suits(lexicon: str, language: str) -> bool:
     """Whether a lexicon is for a language: a packaged one of it, or a file, whatever that holds."""
-    return _language(lexicon) in ("", language.partition("-")[0])
+    return _language(lexicon) in ("", primary_language(language))
 
 
 def _language(lexicon: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
-from asr.normalize import APOSTROPHES, lowered
+from asr.normalize import APOSTROPHES, lowered, primary_language
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -140,7 +140,7 @@ def without_noises(transcript: str) -> str:
 
 def language_of(name: str) -> str:
     """The language of a code like en, sv-SE or zh_TW. RecipeError if it is none."""
-    language = re.split("[-_]", name)[0].lower()
+    language = primary_language(name)
     if not LANGUAGE.fullmatch(language):
         raise RecipeError(f"'{name}' is no language; name it by its code, such as en, de or sv-SE")
     return language

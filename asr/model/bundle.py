@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 from asr.errors import ArgumentError, BundleError, LanguageModelError, one_line, printable
 from asr.files import open_input, read_text, stand_in
 from asr.model.tokens import Tokens
+from asr.normalize import primary_language
 
 FORMAT = 1  # of a config.json; raised when an old `asr` could not run a new model
 PACKAGED = Path(__file__).parents[1] / "pretrained"
@@ -103,7 +104,7 @@ class ModelConfig:
     """Fields of every config.json. ValueError for one of another type or beyond its limits."""
 
     name: str
-    language: str  # its code, of which the region is left out when it is read: sv for sv-SE
+    language: str  # its code; a region in the file is left out
     description: str
     license: str
     model: dict[str, Any]  # size and shape, see `asr.nn.config`
@@ -112,7 +113,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "language", self.language.replace("_", "-").split("-")[0].lower())
+        object.__setattr__(self, "language", primary_language(self.language))
         if not all(isinstance(value, int | float) for value in self.metrics.values()):
             raise ValueError("metrics are not all numbers")
 

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 
 from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AsrError
+from asr.normalize import primary_language
 from asr.output.events import Event, Final
 from asr.recognize.batcher import BatchedStream, Batcher
 from asr.recognize.offline import Recognizer
@@ -144,7 +145,7 @@ class Service:
     def check_language(self, spoken: str) -> None:
         """RefusedError for a language, by its code or English name, that the models do not know."""
         code, name = self.language
-        base = spoken.lower().replace("_", "-").split("-")[0]
+        base = primary_language(spoken)
         if base not in ("", "auto", code, name):
             raise RefusedError(400, "unsupported_language", f"{spoken!r:.40}: the model knows {name} only", "language")
 

@@ -49,14 +49,14 @@ from asr.train.task import Epoch, Say, Task
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
 NORMALISATION_UTTERANCES = 500  # enough for the mean and deviation of 80 bands
 FIRST_EPOCHS = 5  # in which a model may well write only blanks
-HEARD_UTTERANCES = 200  # of the training data that are measured like the dev data, or as many as these if fewer
+MEASURED_UTTERANCES = 200  # of the training data after each epoch; not more than there are dev utterances
 LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apart
 
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     dev_wer: float  # fraction, greedy
-    train_wer: float | None = None  # the same of some training utterances, unchanged; None in runs of older versions
+    train_wer: float | None = None  # the same of some training utterances, unchanged; None in curves of older versions
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
@@ -73,8 +73,8 @@ class AcousticEpoch(Epoch):
         too_short = f"  too short for their text: {self.too_short}" if self.too_short else ""
         more = "".join(f"  {Path(name).stem} {wer:6.2%}" for name, wer in self.more_wer.items())
         found = f"  attention loss {self.attention_loss:.3f}, {self.attention_accuracy:.1%} right"
-        heard = f"  of training data {self.train_wer:6.2%}" if self.train_wer is not None else ""
-        return f"WER {self.dev_wer:6.2%}{more}{heard}{found * (self.attention_loss > 0)}{too_short}"
+        train = f"  on training data {self.train_wer:6.2%}" if self.train_wer is not None else ""
+        return f"WER {self.dev_wer:6.2%}{more}{train}{found * (self.attention_loss > 0)}{too_short}"
 
     @property
     def advice(self) -> str:
@@ -235,20 +235,20 @@ class AcousticTask(Task):
                 for batch in self.data.dev(number):
                     saturation.lengths = output_lengths(batch.lengths)
                     log_probs, encoded, lengths = model(batch.waveforms.to(self.device), batch.lengths)
-                    written = self._written(batch, log_probs, lengths)
+                    recognised = self._recognise(batch, log_probs, lengths)
                     if not number:
                         if model.attention is not None and batch.letters is not None:
                             attended.append(attention_results(model.attention, encoded, lengths, batch.letters))
                         losses = ctc_loss(log_probs, lengths, *batch.targets)[0].tolist()
-                        seconds = (utterance.seconds for utterance in written)
+                        seconds = (utterance.seconds for utterance in recognised)
                         measured += zip(seconds, losses, ctc_tokens(batch).tolist(), strict=True)
-                    utterances += written
+                    utterances += recognised
                 only_blanks = only_blanks and not any(utterance.hypothesis for utterance in utterances)
                 wers[name] = evaluate(utterances).wer
-        heard: list[Utterance] = []
-        for batch in self.data.heard(min(HEARD_UTTERANCES, len(measured))):
+        train: list[Utterance] = []
+        for batch in self.data.train_unchanged(min(MEASURED_UTTERANCES, len(measured))):
             log_probs, _, lengths = model(batch.waveforms.to(self.device), batch.lengths)
-            heard += self._written(batch, log_probs, lengths)
+            train += self._recognise(batch, log_probs, lengths)
         letters = max(1, sum(tokens for *_, tokens in attended))
         attention_loss = sum(loss for loss, *_ in attended) / letters
         dev_loss = sum(loss for _, loss, _ in measured) / max(1, sum(tokens for _, _, tokens in measured))
@@ -257,14 +257,14 @@ class AcousticTask(Task):
             "attention_loss": attention_loss,
             "attention_accuracy": sum(right for _, right, _ in attended) / letters,
             "dev_wer": wers.pop(self.recipe.data.dev),
-            "train_wer": evaluate(heard).wer,
+            "train_wer": evaluate(train).wer,
             "more_wer": wers,
             "only_blanks": only_blanks,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }
 
-    def _written(self, batch: Batch, log_probs: Tensor, lengths: Tensor) -> list[Utterance]:
+    def _recognise(self, batch: Batch, log_probs: Tensor, lengths: Tensor) -> list[Utterance]:
         decoder = GreedyDecoder(self.tokens, FRAME_SECONDS, pronunciations=self.pronunciations)
         rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
         texts = [greedy_text(decoder, row[:length]) for row, length in rows]

@@ -187,9 +187,9 @@ class CorpusData:
         """The dev set of this number (from 0), unchanged, in batches of similar length."""
         return self._unchanged(*self.dev_sets[number])
 
-    def heard(self, count: int) -> Iterator[Batch]:
-        """`count` training utterances, always the same ones, as if they were a dev set."""
-        return self._unchanged(self.corpus, self._chosen(count))
+    def train_unchanged(self, count: int) -> Iterator[Batch]:
+        """`count` training utterances, always the same ones, as `dev` gives a dev set."""
+        return self._unchanged(self.corpus, self._drawn(count))
 
     def _unchanged(self, corpus: AudioCorpus, utterances: Sequence[CorpusUtterance]) -> Iterator[Batch]:
         ordered = sorted(utterances, key=lambda row: (row.samples, row.id))
@@ -199,12 +199,12 @@ class CorpusData:
             parts = [[Part(row, 1.0, 1.0)] for row in rows]
             yield self._batch(parts, [row.id for row in rows], self._waveforms(corpus, rows), [r.samples for r in rows])
 
-    def _chosen(self, count: int) -> list[CorpusUtterance]:
+    def _drawn(self, count: int) -> list[CorpusUtterance]:
         return random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
 
     def sample(self, count: int) -> Iterator[Batch]:
         """`count` training utterances, at their volumes, in noise and rooms, to estimate the features' statistics."""
-        for row in sorted(self._chosen(count), key=lambda row: row.samples):
+        for row in sorted(self._drawn(count), key=lambda row: row.samples):
             yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment)
 
     def _draw(self, number: int) -> Iterator[list[Row]]:

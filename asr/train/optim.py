@@ -98,7 +98,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     # Without AMX, Intel's processors multiply bfloat16 no faster than float32: an LSTM took 1.5 times as long.
     cpu: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not have it
-    fast = cpu.get("amx_tile") or (cpu.get("avx512_bf16") and not cpu.get("cpu_name", "").startswith("Intel"))
+    fast = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and not cpu.get("cpu_name", "").startswith("Intel"))
     return "bfloat16" if fast else "float32"
 
 

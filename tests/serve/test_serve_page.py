@@ -90,7 +90,6 @@ def text(page: Any) -> str:
     return " ".join(page.locator("#segments .word").all_inner_texts())
 
 
-@pytest.mark.usefixtures("written_words")
 def test_without_the_token_the_page_says_so_and_waits_for_it(browser: Any, port: int) -> None:
     with program(port):
         context = browser.new_context()
@@ -104,6 +103,7 @@ def test_without_the_token_the_page_says_so_and_waits_for_it(browser: Any, port:
         context.close()
 
 
+@pytest.mark.usefixtures("written_words")
 def test_captions_are_what_was_spoken(browser: Any, port: int, microphone: Path) -> None:
     samples, rate = soundfile.read(microphone, dtype="int16")
     recognizer = StreamingRecognizer("en-gru", second_pass="en-bilstm", threads=1)

@@ -71,7 +71,7 @@ def test_the_curve_has_the_word_error_rate_of_each_set(recipe: AcousticRecipe, m
         assert epoch.train_wer == epoch.dev_wer  # the first dev set is the training data
     assert read_curve(recipe.folder) == json.loads(json.dumps([asdict(epoch) for epoch in curve]))
     last = [line for line in said(trainer).splitlines() if line.startswith("epoch ")][-1]
-    assert all(name in last for name in ("harder", "easier", f"of training data {curve[-1].train_wer:6.2%}"))
+    assert all(name in last for name in ("harder", "easier", f"on training data {curve[-1].train_wer:6.2%}"))
     recipe.epochs = 4
     resumed = make_trainer(recipe, resume=True).run()
     assert resumed[:3] == curve

@@ -515,7 +515,7 @@ def test_precision_is_what_the_recipe_says_unless_automatic(monkeypatch: pytest.
         ("Intel Xeon", False, True, "float32"),
         ("Intel Xeon", True, True, "bfloat16"),
     ):
-        found = {"cpu_name": name, "amx_tile": amx, "avx512_bf16": avx}
+        found = {"cpu_name": name, "amx_bf16": amx, "avx512_bf16": avx}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
         assert choose_precision("auto", device) == precision
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})

@@ -12,6 +12,7 @@ from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import COLUMNS, Entry, read_table
 from asr.data.text import language_of, spoken_words
 from asr.errors import RecipeError, one_line
+from asr.files import read_text
 
 AN4_LINE = re.compile(r"(.*?)\s*\(([^()\s]+)\)")  # <s> RUBOUT G M </s> (an251-fash-b)
 AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
@@ -58,7 +59,7 @@ def _beside(folder: Path, language: str) -> Iterator[Entry]:
     for audio in found:
         written = audio.with_suffix(".txt")
         try:
-            text = written.read_text(encoding="utf-8-sig") if written.is_file() else ""
+            text = read_text(written, "utf-8-sig") if written.is_file() else ""
         except UnicodeDecodeError as error:
             raise RecipeError(f"{written}: not a text in UTF-8 ({one_line(error)}); save it as that") from error
         name = audio.relative_to(folder).with_suffix("")
