@@ -125,16 +125,6 @@ class RecurrentLayer(nn.Module):
         finally:
             cell._flat_weights = weights  # type: ignore[assignment]
 
-    def make_identity(self) -> None:
-        """Set the weights of the candidate (g, n, or all of a plain RNN) to 0: h is 0, x is passed on until they learn.
-
-        The other gates keep theirs, without which there would be no gradient.
-        """
-        for cell in (self.forward_cell, self.backward_cell):
-            for parameter in cell.parameters() if cell is not None else ():
-                gates = parameter.detach().split(self.norm.weight.numel())  # in torch's order: i, f, g, o or r, z, n
-                gates[min(2, len(gates) - 1)].zero_()
-
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Unidirectional `forward` from a state on: x (B, T, size) → the same, next state.
 

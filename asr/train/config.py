@@ -58,7 +58,8 @@ class ObjectiveConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) and a schedule of the learning rate: linear warm-up, then
+    """AdamW (Loshchilov & Hutter 2019), or Muon for the matrices of recurrent layers (`asr.train.optim`), and a schedule
+    of the learning rate: linear warm-up, then
 
     cosine: half a cosine to 1 % of the peak.
     constant: the peak, then 1 − √ of the share of the decay that is done, to 1 % of it (warm-up, stable, decay: Hu et
@@ -66,6 +67,7 @@ class OptimizerConfig:
     constant.safetensors: another run goes on from there (`init_from`).
     """
 
+    algorithm: Literal["adamw", "muon"] = "adamw"
     learning_rate: Positive = 1.5e-3  # at the peak
     weight_decay: NotNegative = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"

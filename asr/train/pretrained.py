@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +23,6 @@ from asr.model.bundle import find_inside, load_bundle, packaged_models, require_
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.config import AcousticConfig, validated
 from asr.nn.ctc_model import AcousticModel
-from asr.nn.recurrent import RecurrentLayer
 from asr.train.checkpoint import ATTENTION, PHONES, fill_model, read_weights
 from asr.train.config import AcousticRecipe, load_recipe
 from asr.train.runs import BEST, RECIPE
@@ -54,8 +52,8 @@ class TrainedModel:
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
         """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
 
-        Recurrent layers that `model` has above its own pass on what they get until they learn: the deeper model begins
-        with the same outputs ("Net2Net", Chen et al. 2016). The second head and the attention decoder are taken where
+        Recurrent layers that `model` has above its own begin as copies of its uppermost ones (Gong et al. 2019, "Efficient
+        training of BERT by progressively stacking"). The second head and the attention decoder are taken where
         they have the same size, so where `give_tokenizers` gave their tokens too.
         """
         same = tokens.symbols == self.tokenizer.tokens.symbols
@@ -69,8 +67,9 @@ class TrainedModel:
             if (same or not name.startswith(HEAD)) and (name in own and own[name].shape == value.shape)
         }
         model.load_state_dict(own | taken)
-        for layer in list(model.recurrent.layers)[self.config.layers :]:
-            cast(RecurrentLayer, layer).make_identity()
+        layers, below = model.recurrent.layers, self.config.layers
+        for number in range(below, len(layers)):
+            layers[number].load_state_dict(layers[number - min(below, len(layers) - below)].state_dict())
         return same
 
     def give_tokenizers(self, recipe: AcousticRecipe) -> None:

@@ -76,9 +76,7 @@ class Trainer:
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
             self.task = task(recipe, self.device, self.log.say)
         self.model = self.task.model
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), weight_decay=recipe.optimizer.weight_decay, fused=True
-        )  # `update` sets the rate
+        self.optimizer = optim.make_optimizer(self.model, recipe.optimizer)  # `update` sets the rate
         self.average = optim.MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.best_weights = self.average.module if self.average else self.model  # are validated, kept, exported
         optim.check_kernels(self.best_weights, self.device)
