@@ -58,8 +58,11 @@ class ObjectiveConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019), or Muon for the matrices of recurrent layers (`asr.train.optim`), and a schedule
-    of the learning rate: linear warm-up, then
+    """The algorithm and a schedule of the learning rate.
+
+    adamw: Loshchilov & Hutter 2019. muon: for the matrices of recurrent layers, see `asr.train.optim.Muon`.
+
+    A linear warm-up, then
 
     cosine: half a cosine to 1 % of the peak.
     constant: the peak, then 1 − √ of the share of the decay that is done, to 1 % of it (warm-up, stable, decay: Hu et

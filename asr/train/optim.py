@@ -82,10 +82,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
 class Muon(torch.optim.AdamW):
     """Muon for the matrices of recurrent layers, AdamW for all other parameters, both at the same learning rate.
 
-    A matrix is updated by the moving average of its gradient with all singular values brought to about 1 by Newton's and
-    Schulz's iteration (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; its coefficients),
-    times 0.2 √(longer side): as large as an update by AdamW (Liu et al. 2025, "Muon is scalable for LLM training").
-    In float32, which CPUs multiply faster than the bfloat16 of `torch.optim.Muon`.
+    The update of a matrix is the moving average of its gradients with all singular values brought to about 1 (Jordan et
+    al. 2024, "Muon: An optimizer for hidden layers in neural networks"), times 0.2 √(longer side), which makes it as
+    large as one of AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"). It is computed in float32, which
+    CPUs multiply faster than the bfloat16 of `torch.optim.Muon`.
     """
 
     def __init__(self, model: nn.Module, weight_decay: float):
@@ -119,7 +119,10 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix with the same singular vectors, and singular values between 0.7 and 1.2."""
+    """A matrix with the same singular vectors, and singular values between about 0.7 and 1.2.
+
+    Five Newton-Schulz iterations with the coefficients of Jordan et al. 2024.
+    """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.t() if tall else matrix
     x = x / (x.norm() + 1e-7)

@@ -52,9 +52,9 @@ class TrainedModel:
     def begin(self, model: AcousticModel, tokens: Tokens) -> bool:
         """Give its weights to `model`, those of the output layer only if it has the same tokens. Returns whether.
 
-        Recurrent layers that `model` has above its own begin as copies of its uppermost ones (Gong et al. 2019, "Efficient
-        training of BERT by progressively stacking"). The second head and the attention decoder are taken where
-        they have the same size, so where `give_tokenizers` gave their tokens too.
+        Recurrent layers that `model` has above its own begin as copies of its uppermost ones (Gong et al. 2019,
+        "Efficient training of BERT by progressively stacking"). The second head and the attention decoder are taken
+        where they have the same size, so where `give_tokenizers` gave their tokens too.
         """
         same = tokens.symbols == self.tokenizer.tokens.symbols
         own, theirs = model.state_dict(), self.model().state_dict()

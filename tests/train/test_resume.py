@@ -43,6 +43,7 @@ def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     make = MAKERS.get(request.param)
     chosen = make(folder) if make else acoustic_recipe(write_corpus(folder))
     chosen.ema_decay, chosen.keep_last = 0.9, 2
+    chosen.optimizer.algorithm = "muon" if request.param == "language" else "adamw"
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
         chosen.model.layers, chosen.model.variational_dropout, chosen.model.weight_dropout = 2, True, 0.2
         chosen.objective = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.01)
