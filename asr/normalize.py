@@ -7,6 +7,11 @@ import unicodedata
 APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′＇`´", "'"))
 
 
+# Letters that do not decompose into a letter of a to z and a mark.
+LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+TATWEEL = "\u0640"  # makes an Arabic word wider
+
+
 class _ScoredCharacters(dict[int, str | None]):
     """For str.translate: what scoring makes of a code point, worked out once for each."""
 
@@ -19,10 +24,10 @@ class _ScoredCharacters(dict[int, str | None]):
 
 
 class _WithoutFormat(dict[int, str | None]):
-    """For str.translate: drops invisible format characters, such as the soft hyphen, and keeps the rest."""
+    """For str.translate: drops invisible format characters, such as the soft hyphen, and tatweel."""
 
     def __missing__(self, code: int) -> str | None:
-        self[code] = None if unicodedata.category(chr(code)) == "Cf" else chr(code)
+        self[code] = None if unicodedata.category(chr(code)) == "Cf" or chr(code) == TATWEEL else chr(code)
         return self[code]
 
 
@@ -35,6 +40,17 @@ def primary_language(code: str) -> str:
     return code.lower().replace("_", "-").partition("-")[0]
 
 
+def without_format(text: str) -> str:
+    """Without characters that only shape what is seen, such as the soft hyphen and Arabic's tatweel."""
+    return text.translate(_WITHOUT_FORMAT)
+
+
+def without_accents(text: str) -> str:
+    """A text in lower case in a to z as far as its letters are such with marks, or are written so: ö is o, ß is ss."""
+    letters = unicodedata.normalize("NFKD", text.translate(LETTERS))
+    return "".join(character for character in letters if unicodedata.category(character) != "Mn")
+
+
 def lowered(text: str) -> str:
     """Lower case, with a Turkish İ as i: Unicode would keep its dot as a second character, which no alphabet has."""
     return text.replace("İ", "i").lower()
@@ -43,7 +59,7 @@ def lowered(text: str) -> str:
 def normalize(text: str) -> str:
     """The one rule that references and hypotheses pass through before they are compared.
 
-    1. Typographic apostrophes become `'`; invisible format characters (soft hyphen, joiners) go.
+    1. Typographic apostrophes become `'`; what only shapes the writing (soft hyphen, joiners, tatweel) goes.
     2. Unicode NFKC, so that composed and decomposed accents, ligatures and full-width forms are equal.
     3. Lower case.
     4. Hyphens, all other punctuation and symbols become spaces; an apostrophe stays only inside a word.
@@ -52,7 +68,7 @@ def normalize(text: str) -> str:
     Numbers, abbreviations and spelling variants are left alone: `10`, `ten` and `Mr` differ from `ten`, `10`
     and `mister`. The rule is idempotent.
     """
-    text = lowered(unicodedata.normalize("NFKC", text.translate(APOSTROPHES).translate(_WITHOUT_FORMAT)))
+    text = lowered(unicodedata.normalize("NFKC", without_format(text.translate(APOSTROPHES))))
     # Again: some letters, such as H with a line below, have a composed form only in lower case.
     text = unicodedata.normalize("NFKC", text).translate(_SCORED_CHARACTERS)
     words = (word.strip("'") for word in text.split())

@@ -104,6 +104,8 @@ def read_table(table: Path, names: Mapping[str, str] = COLUMNS) -> Iterator[Entr
     """
     with table.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
+        if header.startswith("{"):
+            raise RecipeError(f"{table}: JSON Lines, no table with columns; a manifest is used as it is, in data.train")
         file.seek(0)
         yield from _rows(csv.DictReader(file, delimiter=max("\t;,", key=header.count)), table, names)
 

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asr.errors import RecipeError
-from asr.normalize import APOSTROPHES, lowered, primary_language
+from asr.normalize import APOSTROPHES, lowered, primary_language, without_accents, without_format
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
 
-# Letters that do not decompose into a letter of a to z and a mark.
-LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 SPOKEN_SIGNS = "@#%°"  # of unknown pronunciation, as are currency and mathematical signs
 # More than four digits without commas may be a telephone number or a post code.
 NUMBER = re.compile(r"(0|[1-9]\d{0,3}|[1-9]\d{0,2}(?:,\d{3})+)(?:(\.\d+)|(st|nd|rd|th))?(%?)")
@@ -72,15 +70,13 @@ def spoken_words(text: str, language: str = "en") -> str:
     uncertain is guessed: a text with another number (12:30, 1990s, 90210), with currency, or in English with letters of
     another script, an abbreviation (Dr., e.g.) or a Roman number, gives "".
     """
-    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # no soft hyphens
-    text = unicodedata.normalize("NFKC", visible.translate(APOSTROPHES))
+    text = unicodedata.normalize("NFKC", without_format(text).translate(APOSTROPHES))
     if language == "en":
         # In capitals a Roman number cannot be told from a word.
         if ABBREVIATION.search(text) or (ROMAN.search(text) and not text.isupper()):
             return ""
         text = " ".join(map(_spelled, text.lower().split())).replace("&", " and ")
-        letters = unicodedata.normalize("NFD", text.translate(LETTERS))
-        text = "".join(character for character in letters if unicodedata.category(character) != "Mn")
+        text = without_accents(text)
     elif language in ("tr", "az"):
         text = lowered(text.replace("I", "ı"))  # two letters there, with a dot and without one
     else:

@@ -7,7 +7,6 @@ of such sentences is estimated, and a beam search finds the likeliest pairs with
 """
 
 import math
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import chain
@@ -21,6 +20,7 @@ from asr.lm.lexicon import Entry
 from asr.lm.ngram import NgramModel
 from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import LETTERS
+from asr.normalize import without_accents
 
 ORDER = 6  # pairs in the longest n-grams; 8 are no better
 THRESHOLD = 1e-7  # of pruning: half of the n-grams go, 0.2 % more words are wrong
@@ -77,11 +77,11 @@ class Pronouncer:
     def say_all(self, word: str, n: int) -> list[str]:
         """The `n` likeliest pronunciations of a word, or fewer; none of one of more than 200 letters.
 
-        Accents that are not in the dictionary are ignored.
+        Letters that are not in the dictionary are read without accents, ß as ss.
         """
         if len(word) > LONGEST:
             return []
-        word = "".join(char if char in self._letters else _plain(char) for char in word)
+        word = "".join(char if char in self._letters else without_accents(char) for char in word)
         found = self._search(word, False)
         if len(word) > 1 and CONSONANTS.issuperset(word):
             found.insert(0, "".join(chain.from_iterable(self._search(letter, False)[:1] for letter in word)))
@@ -162,8 +162,3 @@ def _add(log_probs: dict[Key, float], key: Key, log_prob: float) -> None:
         low, high = sorted((before, log_prob))
         log_prob = high + math.log1p(math.exp(low - high))
     log_probs[key] = log_prob
-
-
-def _plain(char: str) -> str:
-    """A letter without its accents."""
-    return "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))

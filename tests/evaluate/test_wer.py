@@ -55,6 +55,7 @@ def noisy_set(count: int, seed: int = 0) -> list[Utterance]:
         ("İl I\u0307l", "il il"),
         ("daŉ", "da'n"),
         ("co\u00adoperate", "cooperate"),
+        ("س\u0640\u0640لام", "سلام"),  # made wider by tatweel
         ("नमस्ते", "नमस्ते"),
         ("3.5 % & 7", "3 5 7"),
         (" \t\n ", ""),

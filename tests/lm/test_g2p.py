@@ -16,7 +16,7 @@ from asr.errors import LanguageModelError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
 from asr.lm.g2p import Pronouncer, train
-from asr.model.bundle import PACKAGED
+from asr.model.bundle import PACKAGED, PRONOUNCER
 
 # Few enough that no hypothesis leaves the beam: then the search is exact.
 PAIRS = st.lists(st.sampled_from(("a|A", "a|e", "b|b", "b|", "ab|b", "a|Ab")), min_size=1, max_size=4).map(" ".join)
@@ -142,3 +142,11 @@ def test_the_packaged_rules_say_names() -> None:
     assert pronouncer.say("xkcd") == "ekskEsjdj"
     assert pronouncer.say("zoë") == "zO"
     assert pronouncer.spell("dunstEpul") == "dunstaple"
+
+
+@pytest.mark.parametrize(
+    ("word", "alike"), [("straße", "strasse"), ("søren", "soren"), ("łódź", "lodz"), ("naïve", "naive")]
+)
+def test_letters_that_the_dictionary_has_not_are_read_as_the_ones_they_are_written_as(word: str, alike: str):
+    pronouncer = Pronouncer.load(PACKAGED / "en-lexicon" / PRONOUNCER)
+    assert pronouncer.say(word) == pronouncer.say(alike)

@@ -64,6 +64,12 @@ def read_ljspeech(root: Path, output: Path) -> Splits:
 def read_commonvoice(root: Path, output: Path) -> Splits:
     """Common Voice (Ardila et al. 2020), whose splits share no speakers. The folder's name is the language."""
     language = language_of(root.name)
+    if missing := [name for name in ("train.tsv", "dev.tsv", "test.tsv") if not (root / name).is_file()]:
+        raise RecipeError(
+            f"{root}: no {', '.join(missing)}; unpack one language of a release of Common Voice. Another table, put"
+            f" beside the clips, is read by `asr prepare csv {root}/clips/TABLE.tsv OUT --language {root.name}"
+            " --audio-column path --text-column sentence --speaker-column client_id`"
+        )
     options: dict[str, Any] = {"languages": root.name, "num_jobs": min(8, os.cpu_count() or 1)}
     text = lambda said: spoken_words(said.text, language)  # noqa: E731
     with TemporaryDirectory(prefix="asr-") as folder:  # for Lhotse's own manifests
@@ -71,9 +77,9 @@ def read_commonvoice(root: Path, output: Path) -> Splits:
     splits = {name.rpartition("-")[2]: list(clips) for name, clips in found.items()}  # en-train
     for split, clips in splits.items():
         with (root / f"{split}.tsv").open("rb") as table:
-            missing = sum(1 for _ in table) - 1 - len(clips)
-        if missing:
-            logger.warning("%s: %s clips of %s.tsv are not there, and left out", root, missing, split)
+            lost = sum(1 for _ in table) - 1 - len(clips)
+        if lost:
+            logger.warning("%s: %s clips of %s.tsv are not there, and left out", root, lost, split)
     return dict(splits)
 
 

@@ -56,6 +56,9 @@ def _beside(folder: Path, language: str) -> Iterator[Entry]:
     found = find_audio(folder)
     if not found:
         raise RecipeError(f"{folder}: no audio in it; put recordings there, and their texts beside them")
+    texts = {audio.with_suffix(".txt") for audio in found}
+    if alone := sorted(path for path in folder.rglob("*.txt") if path not in texts):
+        log.warning("%s: no recording beside it, %d such texts in %s are left out", alone[0], len(alone), folder)
     for audio in found:
         written = audio.with_suffix(".txt")
         try:

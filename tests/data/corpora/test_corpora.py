@@ -139,11 +139,15 @@ def test_speech_commands_keeps_its_lists_and_digits_are_a_part_of_it(tmp_path: P
     assert all([entry.text for entry in entries] == ["seven"] for entries in manifests(results).values())
 
 
-def test_a_folder_has_texts_beside_recordings_and_speakers_for_folders(tmp_path: Path):
+def test_a_folder_has_texts_beside_recordings_and_speakers_for_folders(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     for speaker in ("ada", "bob", "cyd"):
         own_folder(tmp_path / "src", "One, two.", "3 apples", "Naïve!", speaker=speaker)
     record(tmp_path / "src/ada/untold.wav")
+    write(tmp_path / "src/ada/silent.txt", "Nobody said this.")
     results = prepare(folder_corpus("en"), tmp_path / "src", tmp_path / "src/out")
+    assert f"{tmp_path}/src/ada/silent.txt: no recording beside it, 1 such texts in {tmp_path}/src are" in caplog.text
     splits = manifests(results)
     assert [len(splits["train"]), len(splits["dev"])] == [6, 3]
     assert not speakers(splits["train"]) & speakers(splits["dev"])

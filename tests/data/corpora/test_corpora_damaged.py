@@ -15,7 +15,7 @@ import torchaudio.datasets.speechcommands
 from corpus_trees import TREES, commonvoice, librispeech, own_folder, record, speechcommands, write
 
 from asr.data.corpora import CORPORA, csv_corpus, folder_corpus, prepare
-from asr.data.manifest import read_manifest
+from asr.data.manifest import COLUMNS, read_manifest
 from asr.errors import AsrError
 
 
@@ -99,6 +99,20 @@ def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
     )
 
 
+def test_a_lone_table_of_common_voice_is_told_how_it_is_read(tmp_path: Path):
+    commonvoice(tmp_path / "en", "Hello.")
+    for split in ("dev", "test"):
+        (tmp_path / f"en/{split}.tsv").unlink()
+    table = (tmp_path / "en/train.tsv").rename(tmp_path / "en/clips/validated.tsv")
+    problem(
+        lambda: prepare(CORPORA["commonvoice"], tmp_path / "en", tmp_path / "out"),
+        "en: no train.tsv, dev.tsv, test.tsv; unpack",
+        "clips/TABLE.tsv OUT --language en --audio-column path --text-column sentence --speaker-column client_id`",
+    )
+    columns = COLUMNS | {"audio": "path", "text": "sentence", "speaker": "client_id"}
+    assert sum(split.utterances for split in prepare(csv_corpus("en", columns), table, tmp_path / "out")) == 2
+
+
 def test_a_folder_of_common_voice_is_named_as_its_language(tmp_path: Path):
     commonvoice(tmp_path / "english", "Hello.")
     problem(lambda: prepare(CORPORA["commonvoice"], tmp_path / "english", tmp_path / "out"), "'english' is no language")
@@ -126,6 +140,10 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
     [
         ("audio,words\na.wav,hello\n", "no column text (found: audio, words)"),
         ("", "no column audio (found: )"),
+        (
+            '{"audio": "a.wav", "text": "hello"}\n',
+            "list.csv: JSON Lines, no table with columns",
+        ),
         ("audio,text\na.wav\n", "list.csv:2: not one line with an audio and a text"),
         ("audio,text\na.wav,well, yes\n", "list.csv:2: not one line with an audio and a text"),
         ('audio,text\na.wav,"well\na.wav,yes\na.wav,no\n', "list.csv:4: not one line with an audio and a text"),
