@@ -39,6 +39,7 @@ from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
 from asr.train.config import AcousticRecipe
+from asr.train.crf import Bigrams
 from asr.train.loader import CorpusData
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
@@ -117,7 +118,13 @@ class AcousticTask(Task):
                 "tokenizer as they are there"
             )
         taught_by = None if teacher is None else teacher.model().to(device)
-        self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight, recipe.attention)
+        self.objective = Objective(
+            recipe.objective,
+            taught_by,
+            recipe.phones.weight,
+            recipe.attention,
+            self.bigrams and self.bigrams.to(device),
+        )
         self.epoch_amount = self.data.seconds * recipe.data.passes
         self.epoch_batches = self.data.batches * recipe.data.passes
         self.carried: dict[str, Tensor] = {}
@@ -142,7 +149,7 @@ class AcousticTask(Task):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
-            texts = filter(None, (entry.spelled(recipe.tokenizer.spelling) for entry in chosen))
+            texts = [text for entry in chosen if (text := entry.spelled(recipe.tokenizer.spelling))]
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
             if speller and recipe.tokenizer.spelling == "phones":
                 # Without rules for words that are in no lexicon, which take milliseconds each.
@@ -158,6 +165,10 @@ class AcousticTask(Task):
                 config = attention_tokenizer(recipe.attention, recipe.tokenizer)
                 written = filter(None, map(TextRule(config), (entry.text for entry in chosen), repeat("")))
                 letters = make_tokenizer(config, written, recipe.folder / ATTENTION_MODEL, "attention")
+        tokenizer = self.tokenizer
+        self.bigrams = (
+            Bigrams.estimate(map(tokenizer.encode, texts), len(tokenizer.tokens)) if recipe.objective.crf else None
+        )
         ids = {entry.id for entry in chosen}
         self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say, letters)
 

@@ -11,6 +11,7 @@ from asr.nn.attention import attention_loss
 from asr.nn.config import AttentionConfig
 from asr.nn.ctc_model import AcousticModel, Augment, ctc_loss
 from asr.train.config import ObjectiveConfig
+from asr.train.crf import Bigrams, log_partition
 
 
 class Objective:
@@ -18,6 +19,7 @@ class Objective:
 
     teacher: for distillation, a model with the same tokens; it stays as it is. phones: weight of the second head.
     attention: of the decoder whose loss is weighed against all the others (Watanabe et al. 2017, equation 8).
+    bigrams: of tokens, for CTC-CRF.
     """
 
     def __init__(
@@ -26,11 +28,13 @@ class Objective:
         teacher: AcousticModel | None = None,
         phones: float = 0.0,
         attention: AttentionConfig | None = None,
+        bigrams: Bigrams | None = None,
     ):
         self.config = config
         self.teacher = teacher
         self.phones = phones
         self.attention = attention or AttentionConfig()
+        self.bigrams = bigrams
         if teacher is not None:
             teacher.eval()
 
@@ -45,13 +49,16 @@ class Objective:
         encoded, frames = model.encode(waveforms, batch.lengths, augment, views, layer)
         log_probs = model.log_probs(encoded[-1])
         loss, usable = ctc_loss(log_probs, frames, *targets)
+        here = frames.to(device, non_blocking=True)
+        if self.bigrams is not None:
+            text = self.bigrams.log_prob(*(x.to(device, non_blocking=True) for x in targets))
+            loss = loss + config.crf * (log_partition(log_probs, here, self.bigrams) - text)
         loss = loss * (1 - config.intermediate - config.smoothing - config.distillation - self.phones)
         if layer is not None:
             lower = model.log_probs(encoded[0])
             loss = loss + config.intermediate * ctc_loss(lower, frames, *targets)[0]
         if self.phones:
             loss = loss + self.phones * self._phone_loss(model, encoded[-1], frames, batch, views)
-        here = frames.to(device, non_blocking=True)
         if config.smoothing:
             loss = loss + config.smoothing * smoothing(log_probs, here)
         if self.teacher is not None:
