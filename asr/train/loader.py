@@ -212,14 +212,16 @@ class CorpusData:
         recipe = self.recipe
         count = recipe.accumulate * distributed.count()
         rows = [[self._perturbed(utterance, number)] for utterance in self.utterances]
-        if number > 1 and recipe.augment.join_share:  # the first pass begins with the shortest
+        shortest_first = number == 1 and not recipe.init_from
+        if recipe.augment.join_share and not shortest_first:
             rows = join(rows, recipe.augment, f"{recipe.seed} {number}")
         frames = [math.ceil(sum(part.samples for part in row) / SAMPLES_PER_FRAME) for row in rows]
         if self.device.type == "cuda":  # to which its batch is padded
             frames = [padded_frames(count + recipe.model.lookahead) for count in frames]
         lengths = [SAMPLES_PER_FRAME * count for count in frames]
         seconds = count * recipe.data.batch_seconds
-        for update in plan(lengths, seconds * SAMPLE_RATE, count * recipe.data.max_batch, (recipe.seed, number)):
+        limits = seconds * SAMPLE_RATE, count * recipe.data.max_batch
+        for update in plan(lengths, *limits, (recipe.seed, number), shortest_first):
             for part in range(count):
                 yield [rows[index] for index in update[part::count]]
 
@@ -299,19 +301,21 @@ def join(rows: list[Row], config: AugmentConfig, seed: str) -> list[Row]:
     return alone + joined
 
 
-def plan(lengths: Sequence[int], limit: float, count: int, seed: tuple[int, int]) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int], limit: float, count: int, seed: tuple[int, int], shortest_first: bool = False
+) -> list[list[int]]:
     """Indices of utterances of `lengths` samples, batch by batch; seed: of the run, and the number of the pass.
 
-    A batch has at most `count` rows and, padded, `limit` samples. The first pass goes from the shortest utterance to
-    the longest: short ones have few possible alignments, so the model leaves the blank-only plateau sooner (Amodei et
-    al. 2016, "SortaGrad"). Later ones batch utterances of similar length, in random order.
+    A batch has at most `count` rows and, padded, `limit` samples, of utterances of similar length. Batches come in random
+    order, or shortest first, as in the first pass of a new model: short utterances have few possible alignments, so it
+    leaves the blank-only plateau sooner (Amodei et al. 2016, "SortaGrad").
     """
     draw = np.random.default_rng(seed)
     shuffled = draw.permutation(len(lengths))
     rounded = np.asarray(lengths)[shuffled] // BUCKET
     order = shuffled[np.argsort(rounded, kind="stable")]
     batches = [order[begin:end].tolist() for begin, end in cut([lengths[i] for i in order], limit, count)]
-    if seed[1] > 1:
+    if not shortest_first:
         draw.shuffle(batches)
     return batches
 
