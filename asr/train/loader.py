@@ -306,9 +306,9 @@ def plan(
 ) -> list[list[int]]:
     """Indices of utterances of `lengths` samples, batch by batch; seed: of the run, and the number of the pass.
 
-    A batch has at most `count` rows and, padded, `limit` samples, of utterances of similar length. Batches come in random
-    order, or shortest first, as in the first pass of a new model: short utterances have few possible alignments, so it
-    leaves the blank-only plateau sooner (Amodei et al. 2016, "SortaGrad").
+    A batch has at most `count` rows and, padded, `limit` samples, of utterances of similar length. Batches come in
+    random order, or shortest first, as in the first pass of a new model: short utterances have few possible alignments,
+    so it leaves the blank-only plateau sooner (Amodei et al. 2016, "SortaGrad").
     """
     draw = np.random.default_rng(seed)
     shuffled = draw.permutation(len(lengths))

@@ -149,6 +149,17 @@ def test_joined_utterances_are_text_after_text_and_sound_after_sound(sound_recip
     assert all("+" not in name for name in by_id(list(data.train(1))))  # which begins with the shortest
 
 
+def test_the_first_pass_begins_with_the_shortest_unless_the_model_is_trained_already(sound_recipe: AcousticRecipe):
+    sound_recipe.data.max_batch = 1
+    for trained, passes in (("", [True, False]), ("en-bilstm", [False, False])):
+        sound_recipe.init_from = trained
+        data = load_data(sound_recipe)
+        for number, shortest_first in enumerate(passes, 1):
+            frames = [-(-int(batch.lengths) // FRAME) for batch in data.train(number)]
+            lengths = [FRAME * count // loader_module.BUCKET for count in frames]
+            assert (lengths == sorted(lengths)) == shortest_first
+
+
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1), seconds=st.floats(0.1, 5), speed=st.sampled_from([0.9, 1.0]))
 @settings(max_examples=30)
 def test_joining_loses_nothing_and_keeps_to_the_limit(seed: int, share: float, seconds: float, speed: float):
@@ -418,17 +429,17 @@ def test_spans_cover_all_rows_within_the_limits_and_are_as_long_as_can_be(length
         assert end == len(lengths) or not fits(begin, end + 1)
 
 
-@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10), st.integers(0, 2**32 - 1), st.integers(1, 5))
+@given(lengths_drawn, st.integers(1, 100_000), st.integers(1, 10), st.integers(0, 2**32 - 1), st.booleans())
 def test_a_plan_has_every_utterance_once_within_the_limits_the_same_every_time(
-    lengths: list[int], limit: int, count: int, seed: int, number: int
+    lengths: list[int], limit: int, count: int, seed: int, shortest_first: bool
 ):
-    batches = plan(lengths, limit, count, (seed, number))
+    batches = plan(lengths, limit, count, (seed, 1), shortest_first)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= count
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= limit
-    assert plan(lengths, limit, count, (seed, number)) == batches
-    if number == 1:
+    assert plan(lengths, limit, count, (seed, 1), shortest_first) == batches
+    if shortest_first:
         order = [lengths[index] // loader_module.BUCKET for batch in batches for index in batch]
         assert order == sorted(order)
 

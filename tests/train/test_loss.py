@@ -16,6 +16,7 @@ from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
 from asr.nn.ctc_model import AcousticConfig, AcousticModel, ctc_loss
 from asr.train.config import AcousticRecipe, ObjectiveConfig
+from asr.train.crf import Bigrams, log_partition
 from asr.train.loss import Objective, consistency, distillation, smoothing
 
 VOCABULARY = 5
@@ -163,8 +164,9 @@ def test_the_intermediate_loss_is_ctc_of_the_model_without_the_layers_above():
 def test_all_terms_add_up_to_the_formula():
     model, teacher, batch = make_model(), make_model(seed=9), make_batch()
     config = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.05, distillation=0.25, teacher="x", delay=2)
+    config.crf, bigrams = 0.9, Bigrams.estimate([[1, 2], [2, 3, 3]], VOCABULARY)
     torch.manual_seed(5)
-    losses = Objective(config, teacher)(model, batch, SpecAugment(MASKS))
+    losses = Objective(config, teacher, bigrams=bigrams)(model, batch, SpecAugment(MASKS))
     losses.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())
@@ -178,6 +180,7 @@ def test_all_terms_add_up_to_the_formula():
     targets = batch.targets.ids.repeat(2, 1), batch.targets.lengths.repeat(2)
     expected = (
         0.4 * ctc_loss(log_probs, frames, *targets)[0]
+        + 0.4 * 0.9 * (log_partition(log_probs, frames, bigrams) - bigrams.log_prob(*targets))
         + 0.3 * ctc_loss(lower, frames, *targets)[0]
         + 0.05 * smoothing(log_probs, frames)
         + 0.25 * distillation(log_probs, taught, frames, 2)

@@ -46,7 +46,7 @@ def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     chosen.optimizer.algorithm = "muon" if request.param == "language" else "adamw"
     if isinstance(chosen, AcousticRecipe):  # with all that draws or is carried on
         chosen.model.layers, chosen.model.variational_dropout, chosen.model.weight_dropout = 2, True, 0.2
-        chosen.objective = ObjectiveConfig(intermediate=0.3, consistency=0.2, smoothing=0.01)
+        chosen.objective = ObjectiveConfig(crf=0.5, intermediate=0.3, consistency=0.2, smoothing=0.01)
     threads = torch.get_num_threads()
     make_trainer(chosen).run()
     torch.set_num_threads(threads)
