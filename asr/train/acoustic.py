@@ -34,7 +34,7 @@ from asr.errors import RecipeError, one_line
 from asr.evaluate.wer import Utterance, evaluate
 from asr.model.bundle import LEXICON
 from asr.nn.attention import AttentionDecoder, teacher_forced
-from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, ctc_loss, output_lengths
+from asr.nn.ctc_model import SAMPLES_PER_FRAME, AcousticModel, output_lengths
 from asr.nn.frontend import SAMPLE_RATE
 from asr.nn.graphs import RecurrentGraphs
 from asr.train import distributed
@@ -61,12 +61,15 @@ class AcousticEpoch(Epoch):
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
+    ranked_by_loss: bool = False  # the greedy decoder lacks the n-grams that CTC-CRF counts on
     attention_loss: float = 0.0  # nats per token of the attention decoder on the dev data
     attention_accuracy: float = 0.0  # share of these tokens that it finds likeliest after the true ones
 
     @property
     def rank(self) -> tuple[float, ...]:
         """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss."""
+        if self.ranked_by_loss:
+            return (self.dev_loss,)
         return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss
 
     @property
@@ -250,7 +253,7 @@ class AcousticTask(Task):
                     if not number:
                         if model.attention is not None and batch.letters is not None:
                             attended.append(attention_results(model.attention, encoded, lengths, batch.letters))
-                        losses = ctc_loss(log_probs, lengths, *batch.targets)[0].tolist()
+                        losses = self.objective.text_loss(log_probs, lengths, batch.targets)[0].tolist()
                         seconds = (utterance.seconds for utterance in recognised)
                         measured += zip(seconds, losses, ctc_tokens(batch).tolist(), strict=True)
                     utterances += recognised
@@ -271,6 +274,7 @@ class AcousticTask(Task):
             "train_wer": evaluate(train).wer,
             "more_wer": wers,
             "only_blanks": only_blanks,
+            "ranked_by_loss": self.recipe.objective.crf > 0,
             "loss_by_seconds": loss_by_seconds(measured),
             "saturation": saturation.shares(),
         }

@@ -42,7 +42,9 @@ class ObjectiveConfig:
     (1 − intermediate − smoothing − distillation) · CTC + each weight · its term, as in asr/train/loss.py.
     """
 
-    crf: Share = 0.0  # share of CTC-CRF in CTC: how much of its denominator counts (Xiang & Ou 2019, who take 0.9)
+    # Share of CTC-CRF in the CTC term: how much of its denominator counts (Xiang & Ou 2019, who take 0.9). For decoding
+    # with a language model; the best epoch is then the one with the least loss on the dev data.
+    crf: Share = 0.0
     intermediate: Share = 0.0  # CTC of a lower layer, through the same output layer (Lee & Watanabe 2021, who take 0.3)
     intermediate_layer: CountOrZero = 0  # number of this layer, counted from 1; 0 is the middle one
     # Agreement of two copies of each utterance with other masks and dropout (Yao et al. 2024, "CR-CTC", who take 0.2

@@ -48,11 +48,8 @@ class Objective:
         targets = batch.targets.repeat(views)
         encoded, frames = model.encode(waveforms, batch.lengths, augment, views, layer)
         log_probs = model.log_probs(encoded[-1])
-        loss, usable = ctc_loss(log_probs, frames, *targets)
         here = frames.to(device, non_blocking=True)
-        if self.bigrams is not None:
-            text = self.bigrams.log_prob(*(x.to(device, non_blocking=True) for x in targets))
-            loss = loss + config.crf * (log_partition(log_probs, here, self.bigrams) - text)
+        loss, usable = self.text_loss(log_probs, frames, targets)
         loss = loss * (1 - config.intermediate - config.smoothing - config.distillation - self.phones)
         if layer is not None:
             lower = model.log_probs(encoded[0])
@@ -70,6 +67,15 @@ class Objective:
         if weight := self.attention.weight:
             loss = (1 - weight) * loss + weight * self._attention_loss(model, encoded[-1], here, batch, views)
         return torch.where(usable, loss, 0.0).unflatten(0, (views, -1)).mean(0)
+
+    def text_loss(self, log_probs: Tensor, frames: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """`ctc_loss`, or as much CTC-CRF in it as asked for."""
+        loss, usable = ctc_loss(log_probs, frames, *targets)
+        if self.bigrams is not None:
+            here, *texts = (each.to(log_probs.device, non_blocking=True) for each in (frames, *targets))
+            log_prob = self.bigrams.log_prob(*texts) - log_partition(log_probs, here, self.bigrams)
+            loss = loss - self.config.crf * torch.where(usable, log_prob, 0.0)
+        return loss, usable
 
     def layer(self, model: AcousticModel) -> int | None:
         """Of the intermediate CTC."""

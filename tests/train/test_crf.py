@@ -96,5 +96,6 @@ def test_a_run_learns_by_it_and_goes_on_from_its_checkpoint(recipe: AcousticReci
     recipe.objective.crf, recipe.epochs = 0.9, 3
     curve = make_trainer(recipe).run()
     assert curve[-1].train_loss < curve[0].train_loss
+    assert [epoch.rank for epoch in curve] == [(epoch.dev_loss,) for epoch in curve]  # not by the greedy decoder
     recipe.epochs = 4
     assert len(make_trainer(recipe, resume=True).run()) == 4
