@@ -125,7 +125,7 @@ class AugmentConfig:
     gain_db: Annotated[list[float], interval(-60, 20), BeforeValidator(_symmetric)] = field(
         default_factory=lambda: [-6.0, 6.0]
     )
-    # From the second pass on (the first begins with the shortest) utterances are joined to longer ones.
+    # Utterances are joined to longer ones, but not in the first pass of a new model, which begins with the shortest.
     join_share: Share = 0.0  # utterances that are joined with others, drawn per epoch
     join_seconds: NotNegative = 10.0  # length of a joined utterance, at most
     # A room, then noise, then a codec. Each happens to its share of the utterances, drawn per utterance and epoch, and

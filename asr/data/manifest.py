@@ -96,6 +96,10 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
     return entries
 
 
+class UnquotedTable(csv.excel):
+    quoting = csv.QUOTE_NONE
+
+
 def read_table(table: Path, names: Mapping[str, str] = COLUMNS) -> Iterator[Entry]:
     """The utterances of a CSV file in UTF-8, a row for each; audio is absolute or relative to the table.
 
@@ -105,9 +109,12 @@ def read_table(table: Path, names: Mapping[str, str] = COLUMNS) -> Iterator[Entr
     with table.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         if header.startswith("{"):
-            raise RecipeError(f"{table}: JSON Lines, no table with columns; a manifest is used as it is, in data.train")
+            raise RecipeError(f"{table}: JSON Lines, not a table; name it .jsonl, and for training in data.train")
         file.seek(0)
-        yield from _rows(csv.DictReader(file, delimiter=max("\t;,", key=header.count)), table, names)
+        # Common Voice's tables have quotation marks that nothing closes, and none that mean anything.
+        dialect = UnquotedTable if "client_id" in header.split("\t") else csv.excel
+        rows = csv.DictReader(file, dialect=dialect, delimiter=max("\t;,", key=header.count))
+        yield from _rows(rows, table, names)
 
 
 def _rows(rows: csv.DictReader, table: Path, names: Mapping[str, str]) -> Iterator[Entry]:

@@ -67,7 +67,7 @@ class AcousticEpoch(Epoch):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss."""
+        """Mean WER of the dev sets, then, as on the blank-only plateau, the dev loss; with CTC-CRF that alone."""
         if self.ranked_by_loss:
             return (self.dev_loss,)
         return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss
@@ -121,13 +121,11 @@ class AcousticTask(Task):
                 "tokenizer as they are there"
             )
         taught_by = None if teacher is None else teacher.model().to(device)
-        self.objective = Objective(
-            recipe.objective,
-            taught_by,
-            recipe.phones.weight,
-            recipe.attention,
-            self.bigrams and self.bigrams.to(device),
-        )
+        bigrams = None
+        if recipe.objective.crf:
+            spelled = (self.tokenizer.encode(utterance.spelled) for utterance in self.data.utterances)
+            bigrams = Bigrams.estimate(spelled, len(self.tokens)).to(device)
+        self.objective = Objective(recipe.objective, taught_by, recipe.phones.weight, recipe.attention, bigrams)
         self.epoch_amount = self.data.seconds * recipe.data.passes
         self.epoch_batches = self.data.batches * recipe.data.passes
         self.carried: dict[str, Tensor] = {}
@@ -152,7 +150,7 @@ class AcousticTask(Task):
                     (recipe.folder / name).unlink(missing_ok=True)
                 if source is not None:
                     source.give_tokenizers(recipe)
-            texts = [text for entry in chosen if (text := entry.spelled(recipe.tokenizer.spelling))]
+            texts = filter(None, (entry.spelled(recipe.tokenizer.spelling) for entry in chosen))
             self.tokenizer: Tokenizer = make_tokenizer(recipe.tokenizer, texts, recipe.folder / TOKENIZER_MODEL)
             if speller and recipe.tokenizer.spelling == "phones":
                 # Without rules for words that are in no lexicon, which take milliseconds each.
@@ -168,10 +166,6 @@ class AcousticTask(Task):
                 config = attention_tokenizer(recipe.attention, recipe.tokenizer)
                 written = filter(None, map(TextRule(config), (entry.text for entry in chosen), repeat("")))
                 letters = make_tokenizer(config, written, recipe.folder / ATTENTION_MODEL, "attention")
-        tokenizer = self.tokenizer
-        self.bigrams = (
-            Bigrams.estimate(map(tokenizer.encode, texts), len(tokenizer.tokens)) if recipe.objective.crf else None
-        )
         ids = {entry.id for entry in chosen}
         self.data = CorpusData(recipe, self.tokenizer, self.phones, train, ids, dev, self.device, self.say, letters)
 
@@ -216,7 +210,9 @@ class AcousticTask(Task):
 
     def start_epoch(self, curve: list[AcousticEpoch], done: int) -> Iterator[Batch]:
         below = self.recipe.augment.mask_below_wer
-        learning = below > 0 and (bool(self.recipe.init_from) or any(epoch.dev_wer < below for epoch in curve))
+        # A model that learns by CTC-CRF may never have a low error rate without n-grams.
+        learned = any(not epoch.only_blanks if epoch.ranked_by_loss else epoch.dev_wer < below for epoch in curve)
+        learning = below > 0 and (bool(self.recipe.init_from) or learned)
         self.augment = SpecAugment(self.recipe.augment) if learning else None
         return self.data.train(len(curve) + 1, done, gain_only=below > 0 and not learning)
 

@@ -42,8 +42,8 @@ class ObjectiveConfig:
     (1 − intermediate − smoothing − distillation) · CTC + each weight · its term, as in asr/train/loss.py.
     """
 
-    # Share of CTC-CRF in the CTC term: how much of its denominator counts (Xiang & Ou 2019, who take 0.9). For decoding
-    # with a language model; the best epoch is then the one with the least loss on the dev data.
+    # Weight of CTC-CRF's log Z − log P(l) beside CTC (asr/train/crf.py; Xiang & Ou 2019). For decoding with a language
+    # model: without one more words are wrong. The best epoch is the one with the least loss on `data.dev`.
     crf: Share = 0.0
     intermediate: Share = 0.0  # CTC of a lower layer, through the same output layer (Lee & Watanabe 2021, who take 0.3)
     intermediate_layer: CountOrZero = 0  # number of this layer, counted from 1; 0 is the middle one
@@ -137,7 +137,7 @@ class AcousticRecipe(Recipe):
     kind: Literal["acoustic"] = "acoustic"
     # Fine-tuning: a packaged name, a bundle's or a run's folder. Weights and normalisation of the features are taken
     # from there; the tokens and the output layer too, if the tokenizer's settings are the same. Further layers
-    # (`model.layers`) begin as the identity.
+    # (`model.layers`) begin as copies of its uppermost ones.
     init_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -154,6 +154,9 @@ class AcousticRecipe(Recipe):
             raise ValueError(f"model.lookahead={model.lookahead} is for a live model; set model.bidirectional to false")
         if augment.join_share and augment.join_seconds > data.max_seconds:
             raise ValueError(f"augment.join_seconds={augment.join_seconds} is over data.max_seconds={data.max_seconds}")
+        if objective.crf and "bpe" in self.tokenizer.kind and self.tokenizer.vocabulary > 2000:
+            problem = "objective.crf sums over all pairs of tokens; set tokenizer.vocabulary to 2000 or less, not"
+            raise ValueError(f"{problem} {self.tokenizer.vocabulary}")
         layer = objective.intermediate_layer
         if objective.intermediate and not 1 <= (layer or model.layers // 2) < model.layers:
             raise ValueError(

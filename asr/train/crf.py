@@ -7,8 +7,8 @@ the probability of its text by an n-gram model of tokens, and p(l) is its share 
     log p(l) = log p_CTC(l) + log P(l) − log Z,    Z = Σₗ p_CTC(l) P(l)
 
 Z has all texts that the recogniser could confuse l with, as in maximum mutual information training (Povey et al. 2016,
-"Purely sequence-trained neural networks for ASR based on lattice-free MMI"). Since the n-grams know which tokens follow
-which, the model has only to learn how they sound.
+"Purely sequence-trained neural networks for ASR based on lattice-free MMI"). Which tokens
+follow which the n-grams know, so the model need not learn it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asr.model.tokens import BLANK_ID
 
-PRIOR = 20.0  # occurrences that the unigrams weigh as, of a hierarchical Dirichlet model (MacKay & Peto 1995)
+PRIOR = 20.0  # weight of the unigrams in each row, in occurrences (MacKay & Peto 1995, "A hierarchical Dirichlet …")
 
 
 class Bigrams(NamedTuple):
@@ -64,23 +64,23 @@ def log_partition(log_probs: Tensor, lengths: Tensor, bigrams: Bigrams) -> Tenso
     The forward algorithm in probabilities, scaled at each frame. A state is the last token, and whether the frame has
     it or a blank: after a blank the same token can come again, without one it goes on.
     """
-    scale = log_probs.float().amax(dim=2, keepdim=True)
-    frames = (log_probs.float() - scale).exp()
-    different = bigrams.next_probs - bigrams.next_probs.diagonal().diag()
-    same = bigrams.next_probs.diagonal()
-    token = torch.zeros_like(frames[:, 0])  # of paths whose last frame has the last token
-    blank = torch.zeros_like(token)
-    blank[:, 0] = 1.0
-    log_scale = torch.zeros_like(scale[:, 0, 0])
-    logs = []
-    for frame, frame_scale in zip(frames.unbind(1), scale.unbind(1), strict=True):
-        both = token + blank
-        token, blank = (
-            frame * (both @ different + blank * same + token),
-            frame[:, BLANK_ID : BLANK_ID + 1] * both,
-        )
-        total = (token + blank).sum(1, keepdim=True)
-        token, blank = token / total, blank / total
-        log_scale = log_scale + (total.log() + frame_scale).squeeze(1)
-        logs.append(log_scale + ((token + blank) @ bigrams.end_probs).log())
-    return torch.stack(logs, dim=1).gather(1, (lengths - 1).unsqueeze(1)).squeeze(1)
+    with torch.autocast(log_probs.device.type, enabled=False):
+        log_probs = log_probs.float()
+        scale = log_probs.detach().amax(dim=2, keepdim=True)
+        same = bigrams.next_probs.diagonal()
+        different = bigrams.next_probs - same.diag()
+        token = torch.zeros_like(log_probs[:, 0])  # of paths whose last frame has the last token
+        blank = torch.zeros_like(token)
+        blank[:, 0] = 1.0
+        either, states, totals = blank, [], []
+        for frame in (log_probs - scale).exp().unbind(1):
+            token = frame * (either @ different + blank * same + token)
+            blank = frame[:, BLANK_ID : BLANK_ID + 1] * either
+            total = (token + blank).sum(1, keepdim=True)
+            token, blank = token / total, blank / total
+            either = token + blank
+            states.append(either)
+            totals.append(total)
+        log_scale = (torch.cat(totals, dim=1).log() + scale.squeeze(2)).cumsum(1)
+        ends = (torch.stack(states, dim=1) @ bigrams.end_probs).log()
+        return (log_scale + ends).gather(1, (lengths - 1).unsqueeze(1)).squeeze(1)

@@ -101,6 +101,8 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if count() > 1:
         gradients = []
         for parameter in parameters:
+            if not parameter.requires_grad:
+                continue  # without a gradient the optimizer leaves it as it is
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)

@@ -104,7 +104,11 @@ def read_run(folder: Path) -> Run:
         damage.append(str(error))
     kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
     measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
-    best = min(measured, key=lambda epoch: (epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)), default=None)
+
+    def rank(epoch: dict[str, Any]) -> tuple[float, float]:
+        return 0.0 if epoch.get("ranked_by_loss") else epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)
+
+    best = min(measured, key=rank, default=None)
     damage += [problem for path in sorted(folder.glob("*.safetensors")) if (problem := checkpoint_damage(path))]
     if curve and not (folder / LAST).is_file():
         damage.append(f"{folder / LAST}: missing; the run cannot go on without it")

@@ -144,9 +144,7 @@ def test_the_packaged_rules_say_names() -> None:
     assert pronouncer.spell("dunstEpul") == "dunstaple"
 
 
-@pytest.mark.parametrize(
-    ("word", "alike"), [("straße", "strasse"), ("søren", "soren"), ("łódź", "lodz"), ("naïve", "naive")]
-)
+@pytest.mark.parametrize(("word", "alike"), [("straße", "strasse"), ("søren", "soren"), ("łódź", "lodz")])
 def test_letters_that_the_dictionary_has_not_are_read_as_the_ones_they_are_written_as(word: str, alike: str):
     pronouncer = Pronouncer.load(PACKAGED / "en-lexicon" / PRONOUNCER)
     assert pronouncer.say(word) == pronouncer.say(alike)

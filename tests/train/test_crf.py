@@ -90,6 +90,15 @@ def test_impossible_frames_leave_the_sum_finite():
     assert total.item() == pytest.approx(text_log_prob(bigrams, [1]).item(), abs=1e-3)
     assert sure.grad is not None
     assert sure.grad.isfinite().all()
+    # 2,000 nats less are no number in float32 without its logarithm.
+    assert log_partition(sure - 5, torch.tensor([400]), bigrams).item() == pytest.approx(total.item() - 2000, abs=0.01)
+
+
+def test_under_autocast_it_is_computed_in_float32():
+    bigrams, log_probs = Bigrams.estimate([[1, 2], [1]], VOCABULARY), random_log_probs(2, 0)
+    expected = log_partition(log_probs, torch.tensor([5, 4]), bigrams)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(log_partition(log_probs, torch.tensor([5, 4]), bigrams), expected)
 
 
 def test_a_run_learns_by_it_and_goes_on_from_its_checkpoint(recipe: AcousticRecipe):

@@ -16,7 +16,7 @@ from tiny_runs import assert_equal_checkpoints, make_trainer, repeatable, said, 
 
 from asr.errors import RecipeError
 from asr.train.config import AcousticRecipe, LanguageRecipe, save_recipe
-from asr.train.distributed import processes
+from asr.train.distributed import processes, sum_gradients
 from asr.train.runs import read_curve
 
 pytestmark = [
@@ -112,6 +112,17 @@ def test_processes_killed_told_to_stop_and_resumed_go_on_bit_for_bit(recipe: Aco
     alone = make_trainer(recipe, resume=True)
     assert len(alone.run()) == 4
     assert "processes" not in said(alone)
+
+
+def test_frozen_weights_have_no_gradient_by_which_they_would_decay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("asr.train.distributed.count", lambda: 2)
+    monkeypatch.setattr("asr.train.distributed.sum_up", lambda value: value.mul_(2))
+    frozen, idle, used = (torch.nn.Parameter(torch.ones(2), requires_grad=learns) for learns in (False, True, True))
+    used.grad = torch.ones(2)
+    sum_gradients([frozen, idle, used])
+    assert frozen.grad is None
+    assert idle.grad is not None
+    assert [idle.grad.tolist(), used.grad.tolist()] == [[0, 0], [2, 2]]
 
 
 def test_a_language_model_is_refused(language_recipe: LanguageRecipe, monkeypatch: pytest.MonkeyPatch):

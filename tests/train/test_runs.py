@@ -48,6 +48,15 @@ def test_of_equal_epochs_the_one_with_the_lowest_loss_is_the_best(tmp_path: Path
     assert read_run(folder).best_epoch == 3
 
 
+def test_epochs_of_ctc_crf_are_ranked_by_their_loss(tmp_path: Path):
+    folder = make_run(tmp_path / "a")
+    epochs = [{"epoch": n, "step": n, "minutes": n, "dev_wer": n / 4, "dev_loss": 3.0 - n} for n in (1, 2)]
+    (folder / "curve.jsonl").write_text(
+        "".join(json.dumps(epoch | {"ranked_by_loss": True}) + "\n" for epoch in epochs)
+    )
+    assert read_run(folder).best_epoch == 2
+
+
 def test_the_best_of_a_language_model_is_its_lowest_perplexity(tmp_path: Path):
     run = read_run(make_run(tmp_path / "lm", 300.0, 120.5, kind="language"))
     assert (run.kind, run.best, run.best_epoch) == ("language", 120.5, 2)

@@ -57,8 +57,10 @@ def _beside(folder: Path, language: str) -> Iterator[Entry]:
     if not found:
         raise RecipeError(f"{folder}: no audio in it; put recordings there, and their texts beside them")
     texts = {audio.with_suffix(".txt") for audio in found}
-    if alone := sorted(path for path in folder.rglob("*.txt") if path not in texts):
-        log.warning("%s: no recording beside it, %d such texts in %s are left out", alone[0], len(alone), folder)
+    alone = sorted(path for path in folder.rglob("*.txt") if path not in texts and not path.name.startswith("."))
+    if alone:
+        advice = "give a text the name of its recording"
+        log.warning("%s: no recording of this name, texts left out: %d in %s; %s", alone[0], len(alone), folder, advice)
     for audio in found:
         written = audio.with_suffix(".txt")
         try:

@@ -147,7 +147,9 @@ def test_a_folder_has_texts_beside_recordings_and_speakers_for_folders(
     record(tmp_path / "src/ada/untold.wav")
     write(tmp_path / "src/ada/silent.txt", "Nobody said this.")
     results = prepare(folder_corpus("en"), tmp_path / "src", tmp_path / "src/out")
-    assert f"{tmp_path}/src/ada/silent.txt: no recording beside it, 1 such texts in {tmp_path}/src are" in caplog.text
+    assert (
+        f"{tmp_path}/src/ada/silent.txt: no recording of this name, texts left out: 1 in {tmp_path}/src;" in caplog.text
+    )
     splits = manifests(results)
     assert [len(splits["train"]), len(splits["dev"])] == [6, 3]
     assert not speakers(splits["train"]) & speakers(splits["dev"])

@@ -100,7 +100,7 @@ def test_a_chapter_without_its_transcripts_is_named(tmp_path: Path):
 
 
 def test_a_lone_table_of_common_voice_is_told_how_it_is_read(tmp_path: Path):
-    commonvoice(tmp_path / "en", "Hello.")
+    commonvoice(tmp_path / "en", '"Hello, he said')
     for split in ("dev", "test"):
         (tmp_path / f"en/{split}.tsv").unlink()
     table = (tmp_path / "en/train.tsv").rename(tmp_path / "en/clips/validated.tsv")
@@ -142,7 +142,7 @@ def test_archives_that_wait_to_be_unpacked_are_told_of(tmp_path: Path):
         ("", "no column audio (found: )"),
         (
             '{"audio": "a.wav", "text": "hello"}\n',
-            "list.csv: JSON Lines, no table with columns",
+            "list.csv: JSON Lines, not a table; name it .jsonl",
         ),
         ("audio,text\na.wav\n", "list.csv:2: not one line with an audio and a text"),
         ("audio,text\na.wav,well, yes\n", "list.csv:2: not one line with an audio and a text"),
