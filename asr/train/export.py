@@ -68,6 +68,7 @@ from asr.train.task import Epoch, best_epoch
 INT8_MAX_WER_LOSS = 0.003
 INT8_MAX_PERPLEXITY_RISE = 0.01
 INT8_MAX_F1_LOSS = 0.003
+CRF_PRIOR_SCALE = 0.6  # of the priors in a bundle trained by CTC-CRF, where greedy decoding of en-gru had fewest errors
 FROM_SHARDS = 500  # recordings of a set of shards, by which priors are measured
 BEAM = f"beam {BEAM_WIDTH}"
 # What a bundle may hold, also after `asr tune`; a folder with other files is somebody's own.
@@ -107,7 +108,8 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
         phones = recipe.phones.vocabulary if recipe.phones.weight else 0
         model = AcousticModel(recipe.model, vocabulary, phones, recipe.attention)
         progress = load_weights(run.checkpoint, model)
-        graphs = write_graphs(model, folder, partial(export_onnx, encoded=model.attention is not None))
+        export = partial(export_onnx, encoded=model.attention is not None)
+        graphs = write_graphs(model, folder, export)
         if model.attention is not None:
             BpeTokenizer((folder / ATTENTION_MODEL).read_bytes()).tokens.save(folder / second_pass.TOKENS)
             export_attention(model.attention, folder / second_pass.GRAPH)
@@ -123,6 +125,12 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
             lexicon=lexicon,
         )
         write_config(folder, config)
+        if recipe.objective.crf:
+            # The n-grams of CTC-CRF kept rare tokens rare. Where no language model decodes, the priors do so; where
+            # one does, the priors are divided out again, as those of every model.
+            log_priors = torch.tensor(measure_training_priors(folder, recipe.data.train))
+            model.head.bias.detach().add_(log_priors, alpha=CRF_PRIOR_SCALE)
+            graphs = write_graphs(model, folder, export)
         console.print("measuring the bundle on the dev data")
         measured, chosen, graph = measure_graphs(folder, graphs, recipe.data.dev, config.streaming)
         config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from asr.errors import RecipeError
+from asr.model.bundle import load_bundle
 from asr.train.checkpoint import (
     average_checkpoints,
     find_checkpoints,
@@ -22,7 +23,7 @@ from asr.train.checkpoint import (
     write_checkpoint,
 )
 from asr.train.config import AcousticRecipe
-from asr.train.export import bundle_folder
+from asr.train.export import CRF_PRIOR_SCALE, bundle_folder
 from asr.train.run import export_checkpoint, run_recipe
 from asr.train.runs import Record
 
@@ -85,6 +86,20 @@ def test_the_averaged_model_becomes_a_bundle_that_says_so(run: Path):
     averaged = load_file(run / "averaged.safetensors")
     for name, value in weights.items():
         torch.testing.assert_close(value, averaged[f"model.{name}"].to(value.dtype), rtol=0, atol=0)
+
+
+def test_the_bundle_of_ctc_crf_has_the_priors_that_its_n_grams_had(finished_run: Path, run: Path):
+    recipe = run / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("  crf: 0.0\n", "  crf: 0.9\n"), encoding="utf-8")
+    assert "crf: 0.9" in recipe.read_text(encoding="utf-8")
+    export_checkpoint(run, run / "crf")
+    before, after = (load_file(folder / "weights.safetensors") for folder in (finished_run / "bundle", run / "crf"))
+    moved = after.pop("head.bias").float() - before.pop("head.bias").float()
+    priors = load_bundle(finished_run / "bundle").config.log_priors
+    torch.testing.assert_close(moved, CRF_PRIOR_SCALE * torch.tensor(priors), rtol=0, atol=0.02)
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert load_bundle(run / "crf").config.log_priors != priors  # measured again
 
 
 def best_epoch(run: Path) -> int:
