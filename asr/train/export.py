@@ -127,13 +127,15 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
         write_config(folder, config)
         if recipe.objective.crf:
             # The n-grams of CTC-CRF kept rare tokens rare. Where no language model decodes, the priors do so; where
-            # one does, the priors are divided out again, as those of every model.
-            log_priors = torch.tensor(measure_training_priors(folder, recipe.data.train))
-            model.head.bias.detach().add_(log_priors, alpha=CRF_PRIOR_SCALE)
+            # one does, they are divided out again.
+            config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))
+            config = replace(config, decoder=replace(config.decoder, prior_scale=CRF_PRIOR_SCALE))
+            model.head.bias.detach().add_(torch.tensor(config.log_priors), alpha=CRF_PRIOR_SCALE)
             graphs = write_graphs(model, folder, export)
         console.print("measuring the bundle on the dev data")
         measured, chosen, graph = measure_graphs(folder, graphs, recipe.data.dev, config.streaming)
-        config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))
+        if not recipe.objective.crf:
+            config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))
         greedy, beam = (measured.rates[f"{chosen}, {decoder}"] for decoder in ("greedy", BEAM))
         metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
         write_config(folder, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
