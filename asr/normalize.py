@@ -5,8 +5,6 @@ import unicodedata
 # For str.translate, as typesetters and keyboards write them: right and left quote, reversed quote, modifier letters,
 # prime, full width, backtick, acute.
 APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′＇`´", "'"))
-
-
 # Letters that do not decompose into a letter of a to z and a mark.
 LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 TATWEEL = "\u0640"  # makes an Arabic word wider

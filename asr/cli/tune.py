@@ -43,6 +43,9 @@ def tune(
     priors: Annotated[
         Path | None, Option(metavar="MANIFEST", help="Training data, to measure the priors of a bundle without them.")
     ] = None,
+    keep_weights: Annotated[
+        bool, Option("--keep-weights", help="Only calibrate, with the weights in the bundle.")
+    ] = False,
     threads: options.Threads = 0,
 ) -> None:
     """Find a bundle's best decoding weights and calibration.
@@ -72,10 +75,11 @@ def tune(
     own = bundle.config.decoder.lm
     choice = lm or [own if own in ("", *packaged_language_models()) else str(folder / own)]
     models = [name for name in choice if name not in ("", NO_LM)]
-    tuned = Tuner(bundle, samples, complain, lexicon).tune(models, str(rescore) if rescore else None)
+    tuned = Tuner(bundle, samples, complain, lexicon, keep_weights).tune(models, str(rescore) if rescore else None)
     named = [part for name in lm or [] for part in ("--lm", name)] + (["--rescore", str(rescore)] if rescore else [])
     named += ["--lexicon", str(lexicon)] if lexicon else []
     named += ["--priors", str(priors)] if priors else []
+    named += ["--keep-weights"] if keep_weights else []
     section = f"{HEADING}\n\n    {shlex.join(['asr', 'tune', str(folder), str(manifest), *named])}\n\n{tuned.card}"
     print(section, end="")
     config = dataclasses.replace(tuned.config, lm=bundled(bundle, tuned.config.lm))

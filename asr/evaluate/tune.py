@@ -70,6 +70,7 @@ class Tuner:
     samples: Sequence[Sample]
     say: Callable[[str], object]  # called with a line for each step
     lexicon: Path | None = None  # added to the bundle's own
+    keep_weights: bool = False  # measure and calibrate only
 
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
@@ -98,7 +99,7 @@ class Tuner:
             rows.append(self.measure(config, options, f"{name}: {second_pass_weights(config, RESCORING_STEPS)}"))
         calibrated |= {"rescored_confidence": rows[-1]} if rescore else {}
         lines: dict[str, Any] = {name: fit(row.odds, row.correct) for name, row in calibrated.items()}
-        card = describe(config, rows, self.start_errors(rows[-1]), attention)
+        card = describe(config, rows, self.start_errors(rows[-1]), attention, not self.keep_weights)
         return Tuned(replace(config, **lines), default.result.wer, card)
 
     def decoder(self, config: DecoderConfig, options: DecoderOptions) -> Decoder:
@@ -145,7 +146,8 @@ class Tuner:
             self.say(f"{config.lm}: {weights}, prior_scale {config.prior_scale}: WER {result:.2%}")
             return result
 
-        return climb(config, wer, STEPS | (PRIOR_STEPS if self.bundle.config.log_priors else {}))
+        steps = STEPS | (PRIOR_STEPS if self.bundle.config.log_priors else {})
+        return climb(config, wer, {} if self.keep_weights else steps)
 
     def search_second_pass(
         self, config: DecoderConfig, options: DecoderOptions, steps: Mapping[str, float]
@@ -171,7 +173,7 @@ class Tuner:
             self.say(f"{options.lm}, rescored: {second_pass_weights(config, steps)}: WER {result:.2%}")
             return result
 
-        return climb(config, wer, steps)[1]
+        return climb(config, wer, {} if self.keep_weights else steps)[1]
 
     def start_errors(self, measured: Measured) -> np.ndarray:
         """Seconds between the start of each correct word and that of forced alignment of the spoken text."""
@@ -245,8 +247,12 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / max(len(correct), 1))
 
 
-def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray, attention: bool) -> str:
-    """The results in Markdown. starts: errors of word starts, in seconds; attention: whether it has a decoder."""
+def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray, attention: bool, chosen: bool) -> str:
+    """The results in Markdown.
+
+    starts: errors of word starts, in seconds; attention: whether it has a decoder; chosen: whether the weights were
+    chosen on these samples.
+    """
     weights = "No language model."
     if config.lm:
         weights = f"`{config.lm}`: weight {config.lm_weight:g}; in nats {config.word_bonus:g} for a word, "
@@ -260,8 +266,11 @@ def describe(config: DecoderConfig, rows: Sequence[Measured], starts: np.ndarray
         wer, cer, (low, high) = row.result.wer, row.result.cer, row.result.interval
         results += f"| {row.name} | {wer:.2%} | {low:.2%} – {high:.2%} | {cer:.2%} | {error:.3f} |\n"
     milliseconds, close = (1000 * starts.mean(), (starts < CLOSE).mean()) if len(starts) else (0.0, 0.0)
+    origin = "These weights were given, not chosen on this data."
+    if chosen:
+        origin = "The weights were chosen on the same data, so the figures with a language model flatter it a little."
     return f"""{weights}
-The weights were chosen on the same data, so the figures with a language model flatter it a little.
+{origin}
 
 | decoder | WER | 95 % interval | CER | calibration error |
 | --- | --- | --- | --- | --- |

@@ -61,13 +61,13 @@ class AcousticEpoch(Epoch):
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
     more_wer: dict[str, float] = field(default_factory=dict)  # of `data.more_dev`, by manifest
     only_blanks: bool = False  # whether all dev texts are empty
-    ranked_by_loss: bool = False  # the greedy decoder lacks the n-grams that CTC-CRF counts on
+    ranked_by_loss: bool = False  # with CTC-CRF: the greedy decoder has no n-grams, so its WER says little
     attention_loss: float = 0.0  # nats per token of the attention decoder on the dev data
     attention_accuracy: float = 0.0  # share of these tokens that it finds likeliest after the true ones
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Mean WER of the dev sets, then, as on the blank-only plateau, the dev loss; with CTC-CRF that alone."""
+        """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss. With CTC-CRF the loss."""
         if self.ranked_by_loss:
             return (self.dev_loss,)
         return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss

@@ -7,8 +7,8 @@ the probability of its text by an n-gram model of tokens, and p(l) is its share 
     log p(l) = log p_CTC(l) + log P(l) − log Z,    Z = Σₗ p_CTC(l) P(l)
 
 Z has all texts that the recogniser could confuse l with, as in maximum mutual information training (Povey et al. 2016,
-"Purely sequence-trained neural networks for ASR based on lattice-free MMI"). Which tokens
-follow which the n-grams know, so the model need not learn it.
+"Purely sequence-trained neural networks for ASR based on lattice-free MMI"). The n-grams know which tokens follow
+which, so the model need not learn it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asr.model.tokens import BLANK_ID
 
-PRIOR = 20.0  # weight of the unigrams in each row, in occurrences (MacKay & Peto 1995, "A hierarchical Dirichlet …")
+PRIOR = 20.0  # weight of the unigrams in each row, in occurrences (MacKay & Peto 1995)
 
 
 class Bigrams(NamedTuple):

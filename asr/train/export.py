@@ -126,8 +126,8 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
         )
         write_config(folder, config)
         if recipe.objective.crf:
-            # The n-grams of CTC-CRF kept rare tokens rare. Where no language model decodes, the priors do so; where
-            # one does, they are divided out again.
+            # In training the n-grams made rare tokens unlikely. Without a language model the priors do so; with one,
+            # they are divided out again.
             config = replace(config, log_priors=measure_training_priors(folder, recipe.data.train))
             config = replace(config, decoder=replace(config.decoder, prior_scale=CRF_PRIOR_SCALE))
             model.head.bias.detach().add_(torch.tensor(config.log_priors), alpha=CRF_PRIOR_SCALE)

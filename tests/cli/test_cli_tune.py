@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import carrier
@@ -16,7 +17,7 @@ from asr.decode.build import make_decoder
 from asr.errors import AsrError
 from asr.lm.binary import save_model
 from asr.lm.estimate import estimate
-from asr.model.bundle import load_bundle
+from asr.model.bundle import load_bundle, write_config
 from asr.recognize.offline import Recognizer
 
 TEXTS = ("a map", "the map", "a nap on the map", "map")
@@ -65,6 +66,22 @@ def test_weights_calibration_metrics_and_the_card_are_written(
         assert card.count(row) == 1
     again = run("tune", bundle, manifest, "--lm", lm)
     assert (again.code, again.out) == (0, result.out)
+
+
+def test_weights_that_are_kept_are_measured_and_confidences_calibrated(
+    run: Command, bundle: Path, manifest: Path, lm: Path
+) -> None:
+    config = load_bundle(bundle).config
+    given = replace(config.decoder, lm_weight=0.2, word_bonus=-3.0)
+    write_config(bundle, replace(config, decoder=given))
+    result = run("tune", bundle, manifest, "--lm", lm, "--keep-weights")
+    assert result.code == 0
+    assert len(result.errors) == 1  # one decoding, no search
+    assert "These weights were given, not chosen on this data." in result.out
+    assert f"    asr tune {bundle} {manifest} --lm {lm} --keep-weights\n" in result.out
+    tuned = load_bundle(bundle).config.decoder
+    assert (tuned.lm_weight, tuned.word_bonus, tuned.lm) == (0.2, -3.0, "words.lm")
+    assert tuned.beam_confidence != (1.0, 0.0) != tuned.greedy_confidence
 
 
 def test_the_bundles_own_language_model_stays_unless_none_is_asked_for(

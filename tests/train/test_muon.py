@@ -1,4 +1,4 @@
-"""Muon: its update is torch's, of matrices of recurrent layers alone, and a run learns, stops and goes on with it."""
+"""Muon: its update is torch's, of matrices of recurrent layers alone, and a run learns with it."""
 
 import copy
 
