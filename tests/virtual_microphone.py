@@ -49,7 +49,8 @@ class VirtualMicrophone:
         silence = np.zeros((rate // 10, *samples.shape[1:]))
         file = self.folder / f"played-{len(self.players)}.wav"
         soundfile.write(file, np.concatenate([samples, silence]), rate, subtype="FLOAT")
-        command = ["paplay", "--device=played", "--latency-msec=100", str(file)]
+        # So much is buffered: a player that waited longer for a busy processor would leave silence in the middle.
+        command = ["paplay", "--device=played", "--latency-msec=1000", str(file)]
         self.players.append(subprocess.Popen(command, env=self.environment))
         if wait:
             assert self.players[-1].wait() == 0, f"paplay could not play {source}"

@@ -182,6 +182,22 @@ def test_a_consumer_at_half_speed_gets_all_that_was_captured_until_stop(tmp_path
     assert signal_to_noise(heard, played) > CLEAN
 
 
+def test_a_player_that_waits_for_the_processor_leaves_no_gap_in_the_virtual_microphone(tmp_path):
+    played = speech(3.0)
+    with virtual_microphone(tmp_path) as microphone, capture(microphone) as running:
+        microphone.play(played, wait=False)
+        (player,) = microphone.players
+        time.sleep(1.0)
+        player.send_signal(signal.SIGSTOP)
+        time.sleep(0.4)
+        player.send_signal(signal.SIGCONT)
+        assert player.wait() == 0
+        time.sleep(0.5)  # on its way through PulseAudio
+        assert running.stop() == (0, None)
+        heard = running.samples()
+    assert signal_to_noise(heard, played) > CLEAN
+
+
 def test_a_device_that_dies_is_an_error_after_all_that_was_captured(tmp_path):
     played = speech(5.0)
     with virtual_microphone(tmp_path) as microphone, capture(microphone, "pause = 0.5") as running:
