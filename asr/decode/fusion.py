@@ -256,15 +256,6 @@ class Fusion:
         ]
         return choices or [Choice(next(iter(words), None), unknown, False)]
 
-    def complete(self, pronunciation: str) -> bool:
-        """Whether there are words that are pronounced so."""
-        return self.choices(pronunciation)[0].text is not None
-
-    def write(self, pronunciation: str) -> str:
-        """Letters for a pronunciation that no word has."""
-        assert self.pronunciations is not None
-        return self.pronunciations.write(pronunciation)
-
     def _lookahead(self, context: int, word: str, words: range) -> float:
         """The highest score that the word in progress may come to have."""
         if self.model is None or not word:

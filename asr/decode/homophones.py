@@ -38,6 +38,8 @@ class HomophoneWriter:
     def __init__(self, fusion: Fusion, prune: float):
         self.fusion = fusion
         self.prune = prune
+        assert fusion.pronunciations is not None
+        self._write = fusion.pronunciations.write
         self._spelled: list[str] = []
         self._paths = [[Path(None, "", 0.0, fusion.start().context, "")]]  # after each of them, best first
 
@@ -47,7 +49,7 @@ class HomophoneWriter:
         growing: more may follow: the last word is left out as long as no word is pronounced so.
         """
         spelled = [word.text for word in words]
-        if growing and spelled and not self.fusion.complete(spelled[-1]):
+        if growing and spelled and self.fusion.choices(spelled[-1])[0].text is None:
             spelled.pop()
         same = 0
         for before, now in zip(self._spelled, spelled, strict=False):
@@ -63,7 +65,7 @@ class HomophoneWriter:
         score, written = path.score, []
         for word, pronunciation in zip(reversed(words[: len(spelled)]), reversed(spelled), strict=True):
             assert path is not None
-            written.append(replace(word, text=path.text or self.fusion.write(pronunciation)))
+            written.append(replace(word, text=path.text or self._write(pronunciation)))
             path = path.previous
         return tuple(reversed(written)), score
 

@@ -1,6 +1,5 @@
 """How words are spelled in tokens: with their letters, or with the phones of their pronunciations."""
 
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
@@ -14,7 +13,7 @@ from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import CACHED, FEW, MISSING, ROOT, Level, NgramModel
 from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import arpabet
-from asr.normalize import APOSTROPHES
+from asr.normalize import APOSTROPHES, without_accents
 
 UNUSABLE = 0.5  # share of a language model's words that cannot be spelled, above which it is refused
 VARIANTS = 3  # pronunciations of a word that no lexicon has
@@ -65,7 +64,7 @@ class Pronunciations:
     def of(self, word: str) -> list[str]:
         """The pronunciations of a word, most usual first; none if it has none and the rules cannot read it."""
         found = self.lexicon.pronunciations(self.form(word))
-        small = plain(word).lower()
+        small = without_accents(word).lower()
         readable = all(char.isalpha() or char in self.letters for char in small)  # the rules pass over digits
         if found or self._pronouncer is None or not readable:
             return found
@@ -107,7 +106,7 @@ class PronouncedModel(NgramModel):
         self._ids = id_of_entry.data
         values = np.where(id_of_entry >= 0, self._values("log_prob", 1 + id_of_entry), np.float32(NEVER))
         self._unigram_values = values.data
-        self._continuations: dict[int, Continuations] = {}
+        self._continue = lru_cache(CONTEXTS)(self._find_continuations)
 
     def __len__(self) -> int:
         """The number of entries, <unk> among them."""
@@ -135,7 +134,7 @@ class PronouncedModel(NgramModel):
     def _compute_best(self, state: int, begin: int, end: int) -> float:
         if not state:
             return _highest(self._unigram_values[begin:end])
-        entries, values = self._continuations.get(state) or self._continue(state)
+        entries, values = self._continue(state)
         best = self._backoff(state) + self.best(self._suffix(state), begin, end)
         first = bisect_left(entries, begin)
         if first == len(entries) or entries[first] >= end:  # usual, and then sooner known than by a second search
@@ -145,7 +144,7 @@ class PronouncedModel(NgramModel):
     def shorten(self, state: int, begin: int, end: int) -> tuple[float, int]:
         cost = 0.0
         while state and self._child(state, self.vocabulary.unknown) == MISSING:
-            entries, _ = self._continuations.get(state) or self._continue(state)
+            entries, _ = self._continue(state)
             first = bisect_left(entries, begin)
             if first < len(entries) and entries[first] < end:
                 break
@@ -153,7 +152,7 @@ class PronouncedModel(NgramModel):
             state = self._suffix(state)
         return cost, state
 
-    def _continue(self, state: int) -> Continuations:
+    def _find_continuations(self, state: int) -> Continuations:
         """The continuations of a context, in Python where there are few, which is then faster."""
         nodes = slice(*self._children(state))
         words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
@@ -165,20 +164,15 @@ class PronouncedModel(NgramModel):
             each = zip(words.tolist(), log_probs.tolist(), strict=True)
             found = [(entry, log_prob) for word, log_prob in each for entry in self._entries_of(word)]
             found.sort()
-            continued: Continuations = [entry for entry, _ in found], [log_prob for _, log_prob in found]
-        else:
-            begins = np.asarray(self._begins)[words]
-            counts = np.asarray(self._ends)[words] - begins
-            ends = np.cumsum(counts)
-            # Consecutive places from each word's first one on.
-            places = np.arange(ends[-1]) + np.repeat(begins - ends + counts, counts)
-            entries = np.asarray(self._entries)[places]
-            order = np.argsort(entries)
-            continued = entries[order].data, np.repeat(log_probs, counts)[order].data
-        self._continuations[state] = continued
-        if len(self._continuations) > CONTEXTS:
-            self._continuations = {}
-        return continued
+            return [entry for entry, _ in found], [log_prob for _, log_prob in found]
+        begins = np.asarray(self._begins)[words]
+        counts = np.asarray(self._ends)[words] - begins
+        ends = np.cumsum(counts)
+        # Consecutive places from each word's first one on.
+        places = np.arange(ends[-1]) + np.repeat(begins - ends + counts, counts)
+        entries = np.asarray(self._entries)[places]
+        order = np.argsort(entries)
+        return entries[order].data, np.repeat(log_probs, counts)[order].data
 
     def _entries_of(self, word: int) -> Sequence[int]:
         return self._entries[self._begins[word] : self._ends[word]]
@@ -215,13 +209,8 @@ def spellable(model: NgramModel, letters: Set[str], name: str) -> NgramModel:
 def _folded(word: str, letters: Set[str]) -> str | None:
     """The word, changed as little as is enough to spell it with the letters; None if nothing is enough."""
     quoted = word.translate(APOSTROPHES)
-    forms = (form for base in (word, quoted, plain(quoted)) for form in (base, base.lower(), base.upper()))
+    forms = (form for base in (word, quoted, without_accents(quoted)) for form in (base, base.lower(), base.upper()))
     return next((form for form in forms if letters >= {*form}), None)
-
-
-def plain(word: str) -> str:
-    """The word without accents and other marks on its letters."""
-    return "".join(char for char in unicodedata.normalize("NFKD", word) if not unicodedata.combining(char))
 
 
 def _rename(model: NgramModel, words: list[str]) -> NgramModel:

@@ -14,12 +14,12 @@ import numpy as np
 from asr.decode.base import Hypothesis, Rescorer
 from asr.decode.beam import BeamDecoder, BeamState
 from asr.decode.greedy import GreedyDecoder, GreedyState
-from asr.decode.lexicon import plain
 from asr.decode.word_times import shift
 from asr.errors import LanguageModelError
 from asr.lm.neural import NeuralModel
 from asr.model.second_pass import AttentionModel
 from asr.model.tokens import BLANK_ID, WORD_START
+from asr.normalize import without_accents
 
 # The beam's hypotheses differ in their last seconds only, so long audio is rescored part by part. After so many seconds
 # of blanks the words before them are final, however the beam goes on.
@@ -64,7 +64,7 @@ class LanguageModelScorer:
             return self.model.encode(text)
         except LanguageModelError:
             return self.model.encode(
-                "".join(char for char in plain(text) if char.lower() in self.letters or char == " ")
+                "".join(char for char in without_accents(text) if char.lower() in self.letters or char == " ")
             )
 
 
@@ -77,7 +77,7 @@ class AttentionScorer:
     def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray:
         if encoded is None:
             return np.zeros(len(hypotheses))
-        return self.model.score([plain(hypothesis.text) for hypothesis in hypotheses], encoded)
+        return self.model.score([without_accents(hypothesis.text) for hypothesis in hypotheses], encoded)
 
 
 class WeightedRescorer:

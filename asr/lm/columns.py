@@ -73,7 +73,6 @@ class Ngrams:
         self.adjusted = Column(folder / "adjusted", "u4")  # count that probabilities are estimated from
         self.prob = Column(folder / "prob", "f8")  # of the word after the context
         self.backoff = Column(folder / "backoff", "f8")  # weight of the order below after this n-gram
-        self.kept = Column(folder / "kept", "?")  # whether it is in the model
         self.node = Column(folder / "node", "u4")  # it or its longest suffix in the model
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ MEMORY = 2_000_000_000  # bytes
 THREADS = 2  # that count; each has its share of the memory
 RESERVED = 0.3  # share of the memory for the program and for the words
 ROW_BYTES = 120  # memory for an n-gram at work, measured
-STAGES = {"reading": 4.0, "counting": 3.0, "merging": 1.5, "smoothing": 1.0, "selecting": 0.1, "writing": 0.3}  # times
+STAGES = {"reading": 4.0, "counting": 3.0, "merging": 1.5, "smoothing": 1.0, "writing": 0.3}  # times
 
 
 def estimate(
@@ -73,8 +73,7 @@ def estimate(
     known = Vocabulary(words.text[:], words.starts[:])
     count_all(words, ends, known.sentence_end, levels, rows, steps)
     fallbacks = smooth_all(levels, cutoffs, known.sentence_start, rows, steps)
-    steps.run("selecting", [ngrams.kept for ngrams in levels], partial(select, levels, cutoffs, rows))
-    counts, arrays = write_model(len(words), levels, rows, steps)
+    counts, arrays = write_model(len(words), levels, cutoffs, rows, steps)
     model = NgramModel(counts, {"text": words.text.mapped(), "starts": words.starts.mapped()} | arrays)
     return Pruner(model).prune(threshold) if threshold > 0 else model, fallbacks
 
@@ -197,27 +196,20 @@ def estimate_discounts(tally: Sequence[int]) -> tuple[float, float, float] | Non
     return discounts if all(0 < taken <= number for number, taken in enumerate(discounts, start=1)) else None
 
 
-def select(levels: Sequence[Ngrams], cutoffs: Sequence[int], rows: int) -> None:
-    """Write which n-grams are in the model: those above the cut-offs."""
-    for ngrams, cutoff in zip(levels, cutoffs, strict=True):
-        for begin in range(0, len(ngrams), rows):
-            ngrams.kept.append((ngrams.count[begin : begin + rows] > cutoff) | (ngrams is levels[0]))
-
-
 def write_model(
-    words: int, levels: Sequence[Ngrams], rows: int, steps: Steps
+    words: int, levels: Sequence[Ngrams], cutoffs: Sequence[int], rows: int, steps: Steps
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     """The number of n-grams of each order that are kept, and the arrays of a model of them, mapped from files."""
     dtypes = {"words": "u2" if words <= 1 << 16 else "u4", "first": "u4", "suffixes": "u4"}
     dtypes |= dict.fromkeys(["log_probs", "backoffs", "log_prob_table", "backoff_table"], "f4") | {"members": "u4"}
     model = {name: Column(steps.folder / name, dtype) for name, dtype in dtypes.items()}
     outputs = [*model.values(), *(ngrams.node for ngrams in levels)]
-    counts = steps.run("writing", outputs, partial(fill_model, levels, model, rows))
+    counts = steps.run("writing", outputs, partial(fill_model, levels, [-1, *cutoffs[1:]], model, rows))
     return counts, {name: column.mapped() for name, column in model.items()}
 
 
-def fill_model(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) -> list[int]:
-    """Write the arrays of `asr.lm.ngram`. Returns how many n-grams of each order are kept."""
+def fill_model(levels: Sequence[Ngrams], cutoffs: Sequence[int], model: dict[str, Column], rows: int) -> list[int]:
+    """Write the arrays of `asr.lm.ngram`, of the n-grams above the cut-offs. Returns how many of each order are."""
     for name in ("words", "log_probs", "backoffs"):
         model[name].append(np.zeros(1))
     child = 1 + len(levels[0])  # the first of the next context
@@ -226,7 +218,7 @@ def fill_model(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) ->
     below = None
     for order, ngrams in enumerate(levels, start=1):
         for part, contexts, context, number in pieces(ngrams, below, rows):
-            kept = ngrams.kept[part]
+            kept = ngrams.count[part] > cutoffs[order - 1]
             nodes = sum(counts) + np.cumsum(kept)
             counts[order - 1] += int(kept.sum())
             model["words"].append(ngrams.word[part][kept])
@@ -234,7 +226,7 @@ def fill_model(levels: Sequence[Ngrams], model: dict[str, Column], rows: int) ->
             if order < len(levels):
                 model["backoffs"].append(np.log(ngrams.backoff[part][kept]))
             if below is not None:
-                children = np.bincount(context[kept], minlength=number)[below.kept[contexts]]
+                children = np.bincount(context[kept], minlength=number)[below.count[contexts] > cutoffs[order - 2]]
                 model["first"].append(child + np.cumsum(children))
                 child += int(kept.sum())
             if below is not None and order < len(levels):

@@ -9,6 +9,7 @@ of such sentences is estimated, and a beam search finds the likeliest pairs with
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -55,7 +56,7 @@ class Pronouncer:
             by_phones[phones].append((number, letters))
         self._by_letters, self._by_phones = dict(by_letters), dict(by_phones)
         self._letters, self._phones = ({*chain.from_iterable(side)} for side in (by_letters, by_phones))
-        self._cache: dict[tuple[int, str, bool], list[tuple[float, int, str]]] = {}
+        self._successors = lru_cache(CACHED)(self._find_successors)
 
     @classmethod
     def load(cls, path: Path | str) -> "Pronouncer":
@@ -131,17 +132,10 @@ class Pronouncer:
                     break
                 _add(extended, (following, written + other), total)
 
-    def _successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
+    def _find_successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
         """Log-prob, next state and other side of each pair with the piece, likeliest first."""
-        key = state, piece, spelling
-        found = self._cache.get(key)
-        if found is None:
-            pairs = (self._by_phones if spelling else self._by_letters).get(piece, [])
-            scored = ((*self._model.score(state, number), other) for number, other in pairs)
-            found = self._cache[key] = sorted(scored, reverse=True)
-            if len(self._cache) > CACHED:
-                self._cache = {}
-        return found
+        pairs = (self._by_phones if spelling else self._by_letters).get(piece, [])
+        return sorted(((*self._model.score(state, number), other) for number, other in pairs), reverse=True)
 
 
 def train(entries: Iterable[Entry]) -> Pronouncer:

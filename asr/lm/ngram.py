@@ -21,6 +21,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class NgramModel:
             below = np.cumsum(is_member) - is_member
             self._below = below.astype(np.uint16).data  # for each word the members before it
             self._ranks = np.where(is_member, below, MEMBERS).astype(np.uint16).data  # and its own place among them
-        self._best: dict[int, float] = {}
+        self.best = lru_cache(CACHED)(self._compute_best)
 
     @classmethod
     def of(cls, words: Sequence[bytes], levels: Sequence[Level]) -> "NgramModel":
@@ -113,20 +114,11 @@ class NgramModel:
         node = 1 + self.vocabulary.sentence_start
         return node if self._matters(node) else ROOT
 
-    def best(self, state: int, begin: int, end: int) -> float:
-        """The highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
+    def _compute_best(self, state: int, begin: int, end: int) -> float:
+        """`best`: the highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
 
         Not exact, since words with an n-gram of their own also count as if they had none.
         """
-        cached, key = self._best, ((state << 32) + begin << 32) + end
-        best = cached.get(key)
-        if best is None:
-            best = cached[key] = self._compute_best(state, begin, end)
-            if len(cached) > CACHED:
-                self._best = {}
-        return best
-
-    def _compute_best(self, state: int, begin: int, end: int) -> float:
         if not state:
             first, last = begin + 1, end + 1
         else:

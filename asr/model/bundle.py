@@ -26,15 +26,6 @@ from asr.normalize import primary_language
 
 FORMAT = 1  # of a config.json; raised when an old `asr` could not run a new model
 PACKAGED = Path(__file__).parents[1] / "pretrained"
-OLD_NAMES = {  # of fields, in version 0.1
-    "bands": "n_mels",
-    "directions": "bidirectional",
-    "lanes": "batch_size",
-    "licence": "license",
-    "size": "hidden_size",
-    "span": "bptt_length",
-    "variational": "variational_dropout",
-}
 LANGUAGE_MODEL = "ngrams.lm"  # a packaged language model is a folder with this file and its MODEL_CARD.md
 LEXICON = "lexicon.lex"  # and a packaged lexicon one with this file
 PRONOUNCER = "g2p.lm"  # and this one, beside a lexicon: how words are pronounced that it does not have
@@ -263,29 +254,13 @@ def read_config(folder: Path, config: type[Config], kind: str) -> Config:
         values = json.loads(read_text(path))
         if values["format"] > FORMAT:
             raise BundleError(f"{folder}: made by a newer asr ({kind} format {values['format']}); update asr")
-        values, known = current_names(values), dataclasses.fields(config)  # type: ignore[arg-type]
+        known = dataclasses.fields(config)  # type: ignore[arg-type]
         needed = (item for item in known if item.default is item.default_factory is dataclasses.MISSING)
         if missing := [item.name for item in needed if item.name not in values]:
             raise ValueError(f"it has no {', '.join(missing)}")
         return config(**{item.name: values[item.name] for item in known if item.name in values})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: not the config of a {kind} ({one_line(error)})") from error
-
-
-def current_names(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json, with their present names."""
-    return dict(
-        current_field(name, current_names(value) if isinstance(value, dict) else value)
-        for name, value in values.items()
-    )
-
-
-def current_field(key: str, value: Any) -> tuple[str, Any]:
-    """The present name and value of a field of a bundle or a recipe; `key` may name its section: model.size."""
-    section, dot, name = key.rpartition(".")
-    if name == "directions":
-        value = value == 2 if value in (1, 2) else value
-    return f"{section}{dot}{OLD_NAMES.get(name, name)}", value
 
 
 def write_config(folder: Path, config: Any) -> None:

@@ -26,6 +26,13 @@ class Frames(NamedTuple):
         """Copies of some of them: a view would keep those of a whole batch."""
         return Frames(self.log_probs[rows].copy(), None if self.encoded is None else self.encoded[rows].copy())
 
+    @staticmethod
+    def join(parts: Sequence["Frames"], tokens: int) -> "Frames":
+        """Parts of one waveform, one after the other; none are no frames of so many tokens."""
+        encoded = [part.encoded for part in parts if part.encoded is not None]
+        log_probs = np.concatenate([np.zeros((0, tokens), dtype=np.float32), *(part.log_probs for part in parts)])
+        return Frames(log_probs, np.concatenate(encoded) if encoded else None)
+
 
 class _Graph:
     """A bundle and its open graph. Holds no state between calls; threads may share one."""
@@ -113,18 +120,11 @@ class StreamingEngine(_Graph):
         for stream, chunk in zip(streams, chunks, strict=True):
             stream.pending = np.concatenate([stream.pending, chunk.astype(np.float32, copy=False)])
             stream.samples += len(chunk)
-        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
-        log_probs: list[list[np.ndarray]] = [[empty] for _ in streams]
-        encoded: list[list[np.ndarray]] = [[] for _ in streams]
+        found: list[list[Frames]] = [[] for _ in streams]
         while ready := [row for row, stream in enumerate(streams) if len(stream.pending) >= self.frame_samples]:
             for row, frames in zip(ready, self._step([streams[row] for row in ready]), strict=True):
-                log_probs[row].append(frames.log_probs)
-                if frames.encoded is not None:
-                    encoded[row].append(frames.encoded)
-        return [
-            Frames(np.concatenate(rows), np.concatenate(vectors) if vectors else None)
-            for rows, vectors in zip(log_probs, encoded, strict=True)
-        ]
+                found[row].append(frames)
+        return [Frames.join(parts, len(self.bundle.tokens)) for parts in found]
 
     def _step(self, streams: Sequence[Stream]) -> list[Frames]:
         """Run as many frames as all of the streams have."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from statistics import fmean as mean
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ from asr.train.loader import CorpusData
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
 from asr.train.report.saturation import Saturation
-from asr.train.runs import LAST
+from asr.train.runs import LAST, rank_acoustic
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
@@ -67,10 +66,7 @@ class AcousticEpoch(Epoch):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss. With CTC-CRF the loss."""
-        if self.ranked_by_loss:
-            return (self.dev_loss,)
-        return mean([self.dev_wer, *self.more_wer.values()]), self.dev_loss
+        return rank_acoustic(vars(self))
 
     @property
     def outcome(self) -> str:

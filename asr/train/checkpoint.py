@@ -222,11 +222,7 @@ class Saver:
             raise RecipeError(f"{last}: {batches} batches made an update, now {self.batches} would; set accumulate")
         try:
             trainer.curve = [validated(trainer.task.epoch_type, epoch) for epoch in progress["curve"]]
-            stats = progress.get("stats") or progress.get("running")  # its name in older versions
-            # Still older ones saved whole epochs only.
-            trainer.stats = (
-                validated(EpochStats, stats) if stats else EpochStats(trainer.curve[-1].step, trainer.curve[-1].minutes)
-            )
+            trainer.stats = validated(EpochStats, progress["stats"])
             if state := progress.get("scaler"):  # of float16, which may not be what the run goes on with
                 trainer.scaler.load_state_dict(state)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:

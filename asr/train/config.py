@@ -4,7 +4,6 @@ A YAML file says what differs from the defaults, `a.b=value` on the command line
 """
 
 import difflib
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,6 @@ from asr.data.config import AugmentConfig, DataConfig, PhonesConfig, TextConfig,
 from asr.data.pronunciation import suits
 from asr.errors import RecipeError, one_line
 from asr.files import read_text, replacing
-from asr.model.bundle import current_field
 from asr.nn.config import (
     AcousticConfig,
     AttentionConfig,
@@ -31,8 +29,6 @@ from asr.nn.config import (
     TaggerConfig,
     Threads,
 )
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -220,8 +216,6 @@ RESUMABLE = (
     *("data.ngram", "description", "license", "attribution", "keep_last", "budget_minutes"),
     "accumulate",  # times the processes it is the same: `Trainer` sees to that
 )
-# Of earlier versions, which had a second way to load the data, and language models over an acoustic model's tokens.
-WITHOUT_EFFECT = ("data.in_memory", "data.workers", "data.buckets", "data.tokenizer_from")
 
 
 class _Loader(yaml.SafeLoader):
@@ -266,13 +260,7 @@ def load_recipe(path: Path, overrides: list[str]) -> AnyRecipe:
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for where, given in sources:
-        for name, value in given.items():
-            key, value = current_field(name, value)
-            if key != name:
-                log.warning("%s: %s is now %s", where, name, key)
-            if key in WITHOUT_EFFECT:
-                log.warning("%s: %s has no effect any more; take it out", where, key)
-                continue
+        for key, value in given.items():
             if key not in known:
                 raise RecipeError(f"{where}: {_unknown(key, value, known)}")
             origin[key] = where
@@ -330,8 +318,7 @@ def _explain(error: ValidationError, origin: dict[str, str], path: Path) -> str:
 
 def check_resumed(recipe: Recipe, saved: Path) -> None:
     """RecipeError if `recipe` differs from the one a run began with in more than what may change."""
-    before = dict(current_field(key, value) for key, value in _read(saved).items())
-    before = _flat(asdict(type(recipe)())) | before  # fields may be newer than the run
+    before = _flat(asdict(type(recipe)())) | _read(saved)  # fields may be newer than the run
     for key, new in _flat(asdict(recipe)).items():
         if key not in RESUMABLE and (old := before[key]) != new:
             raise RecipeError(f"{saved}: {key} was {old}, not {new}; a run goes on as it began, set name for another")

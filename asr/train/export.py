@@ -378,9 +378,8 @@ def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
     if "averaged" in progress:
         return f"the mean of {', '.join(progress['averaged'])}"
-    stats = progress.get("stats") or progress.get("running", {})  # its name in older versions
-    epoch, batches = len(progress["curve"]), stats.get("batches", 0)
-    if batches:
+    epoch = len(progress["curve"])
+    if batches := progress.get("stats", {}).get("batches", 0):
         return f"the weights after {epoch} epochs and {batches:,} batches"
     best = bool(curve) and epoch == best_epoch(curve).epoch
     return f"epoch {epoch}, the best on dev" if best else f"epoch {epoch}"

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from asr.errors import RecipeError, describe_os_error
+from asr.errors import AsrError, RecipeError, describe_os_error
 from asr.nn.config import validated
 from asr.signals import ended_by_signals
 from asr.train import distributed
@@ -59,7 +59,11 @@ def resume_run(folder: Path, overrides: list[str]) -> None:
         recipe = replace(recipe, output=str(folder.parent))
     if recipe.name != folder.name:
         raise RecipeError(f"{folder}: holds the run '{recipe.name}'; rename the folder to that")
-    train(recipe, load_record(folder, recipe).command, resume=True)
+    try:
+        command = Record.load(folder).command
+    except AsrError:  # it is written anew
+        command = f"asr train {folder / RECIPE}"
+    train(recipe, command, resume=True)
 
 
 def train(recipe: AnyRecipe, command: str, resume: bool) -> None:
@@ -117,7 +121,7 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
     recipe, console = load_own_recipe(run, []), make_console()
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
     curve = load_curve(run, KINDS[recipe.kind].task.epoch_type)
-    KINDS[recipe.kind].make_bundle(Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
+    KINDS[recipe.kind].make_bundle(Trained(recipe, curve, Record.load(run), checkpoint), target, console)
     say_where(recipe, target, console)
 
 
@@ -125,13 +129,6 @@ def load_own_recipe(run: Path, overrides: list[str]) -> AnyRecipe:
     if not (run / RECIPE).is_file():
         raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
     return load_recipe(run / RECIPE, overrides)
-
-
-def load_record(run: Path, recipe: AnyRecipe) -> Record:
-    try:
-        return Record.load(run)
-    except FileNotFoundError:  # trained by an older version
-        return Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
 
 
 def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 from asr.errors import AsrError, one_line
@@ -38,7 +39,7 @@ class Record:
 
     @classmethod
     def load(cls, folder: Path) -> "Record":
-        """FileNotFoundError where an older version trained, AsrError if it is damaged."""
+        """AsrError if it is missing or damaged."""
         try:
             values = json.loads(read_text(folder / RECORD))
             record = cls(**{item.name: values[item.name] for item in fields(cls)})
@@ -46,8 +47,6 @@ class Record:
             if record.kind not in MEASURES:
                 raise ValueError(f"kind {record.kind!r}")
             return record
-        except FileNotFoundError:
-            raise
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged(folder / RECORD, error) from error
 
@@ -59,7 +58,7 @@ class Run:
     folder: Path
     kind: str
     epochs: int  # done
-    planned: int | None  # None where an older version trained
+    planned: int | None  # None where run.json is damaged
     best: float | None  # WER, a fraction, or perplexity
     best_epoch: int | None
     step: int
@@ -94,8 +93,6 @@ def read_run(folder: Path) -> Run:
     record, curve = None, []
     try:
         record = Record.load(folder)
-    except FileNotFoundError:
-        pass
     except AsrError as error:
         damage.append(str(error))
     try:
@@ -104,11 +101,7 @@ def read_run(folder: Path) -> Run:
         damage.append(str(error))
     kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
     measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
-
-    def rank(epoch: dict[str, Any]) -> tuple[float, float]:
-        return 0.0 if epoch.get("ranked_by_loss") else epoch[MEASURES[kind]], epoch.get("dev_loss", 0.0)
-
-    best = min(measured, key=rank, default=None)
+    best = min(measured, key=rank_acoustic if kind == "acoustic" else lambda epoch: epoch[MEASURES[kind]], default=None)
     damage += [problem for path in sorted(folder.glob("*.safetensors")) if (problem := checkpoint_damage(path))]
     if curve and not (folder / LAST).is_file():
         damage.append(f"{folder / LAST}: missing; the run cannot go on without it")
@@ -126,6 +119,14 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def rank_acoustic(epoch: dict[str, Any]) -> tuple[float, ...]:
+    """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss. With CTC-CRF the loss."""
+    loss = epoch.get("dev_loss", 0.0)
+    if epoch.get("ranked_by_loss"):
+        return (loss,)
+    return mean([epoch["dev_wer"], *epoch.get("more_wer", {}).values()]), loss
+
+
 def read_curve(folder: Path) -> list[dict[str, Any]]:
     """The epochs of a run; none where it has just begun. AsrError if the file is damaged."""
     path = folder / CURVE
@@ -133,9 +134,10 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in read_text(path).splitlines()]
         for line in lines:
             measures = {"dev_loss", *MEASURES.values()} & line.keys()
-            for name in ("epoch", "step", "minutes", *measures):
-                if not isinstance(line[name], int | float) or abs(line[name]) > LARGEST:  # NaN is a result, too
-                    raise ValueError(f"{name} is {line[name]!r:.40}, not a number up to {LARGEST:g}")
+            numbers = {name: line[name] for name in ("epoch", "step", "minutes", *measures)} | line.get("more_wer", {})
+            for name, value in numbers.items():
+                if not isinstance(value, int | float) or abs(value) > LARGEST:  # NaN is a result, too
+                    raise ValueError(f"{name} is {value!r:.40}, not a number up to {LARGEST:g}")
         return lines
     except FileNotFoundError:
         return []

@@ -24,7 +24,7 @@ from asr.train.checkpoint import (
 )
 from asr.train.config import AcousticRecipe
 from asr.train.export import CRF_PRIOR_SCALE, bundle_folder
-from asr.train.run import export_checkpoint, run_recipe
+from asr.train.run import export_checkpoint
 from asr.train.runs import Record
 
 
@@ -216,26 +216,6 @@ def export_and_die(run: Path, bundle: Path, renames: int) -> None:
         os.replace = shutil.rmtree = killed
 
 
-def test_a_run_of_version_0_1_is_exported_and_goes_on(finished_run: Path, tmp_path: Path):
-    run = shutil.copytree(finished_run, tmp_path / "finished")
-    text = (run / "recipe.yaml").read_text(encoding="utf-8")
-    for new, old in (
-        ("license:", "licence:"),
-        ("hidden_size: 16", "size: 16"),
-        ("n_mels:", "bands:"),
-        ("bidirectional: true", "directions: 2"),
-    ):
-        assert new in text
-        text = text.replace(new, old)
-    (run / "recipe.yaml").write_text(text, encoding="utf-8")
-    export_checkpoint(run, tmp_path / "exported")
-    for file in (finished_run / "bundle").iterdir():
-        assert (tmp_path / "exported" / file.name).read_bytes() == file.read_bytes()
-    (tmp_path / "old.yaml").write_text(text, encoding="utf-8")
-    run_recipe(tmp_path / "old.yaml", [f"output={tmp_path}", "epochs=4"], resume=True)
-    assert len((run / "curve.jsonl").read_text(encoding="utf-8").splitlines()) == 4
-
-
 def test_an_epoch_that_is_not_the_best_says_which_it_is_and_leaves_the_runs_bundle(run: Path):
     before = card(run / "bundle")
     epoch = next(epoch for epoch in (2, 3) if epoch != best_epoch(run))
@@ -258,14 +238,6 @@ def test_the_moving_average_is_what_is_exported_and_averaged(run: Path):
     best = load_file(run / "best.safetensors")
     for name, value in load_file(run / "averaged.safetensors").items():
         torch.testing.assert_close(value, (weights[name] * 1.4 + best[name]) / 3)
-
-
-def test_a_run_of_an_older_version_can_be_exported(run: Path):
-    (run / "run.json").unlink()
-    shutil.rmtree(run / "bundle")
-    export_checkpoint(run, None)
-    assert f"    asr train {run / 'recipe.yaml'}\n" in card(run / "bundle")
-    assert "- on a machine that was not recorded\n" in card(run / "bundle")
 
 
 def one_line(problem: pytest.ExceptionInfo[RecipeError]) -> str:

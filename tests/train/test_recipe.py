@@ -390,56 +390,6 @@ def test_any_text_and_number_survives_being_saved(
     assert load_recipe(path, []) == recipe
 
 
-OLD = """
-kind: acoustic
-licence: CC0
-model: {directions: 1, size: 20, bands: 40, variational: true}
-"""
-
-
-def test_what_loaded_data_in_earlier_versions_is_read_with_a_line_of_advice_each(
-    path: Path, caplog: pytest.LogCaptureFixture
-):
-    recipe = load(path, "data: {workers: 4, buckets: 10}", "data.in_memory=true")
-    assert recipe.data.max_batch == 80
-    assert caplog.messages == [
-        f"{path}: data.workers has no effect any more; take it out",
-        f"{path}: data.buckets has no effect any more; take it out",
-        "'data.in_memory=true': data.in_memory has no effect any more; take it out",
-    ]
-
-
-def test_old_names_are_read_with_a_line_of_advice_each(path: Path, caplog: pytest.LogCaptureFixture):
-    recipe = load(path, OLD, "model.size=24")
-    assert recipe.license == "CC0"
-    assert (recipe.model.bidirectional, recipe.model.hidden_size, recipe.model.n_mels) == (False, 24, 40)
-    assert caplog.messages == [
-        f"{path}: licence is now license",
-        f"{path}: model.directions is now model.bidirectional",
-        f"{path}: model.size is now model.hidden_size",
-        f"{path}: model.bands is now model.n_mels",
-        f"{path}: model.variational is now model.variational_dropout",
-        "'model.size=24': model.size is now model.hidden_size",
-    ]
-    assert load(path, "", "model.directions=2").model.bidirectional is True
-    recipe = load(path, "kind: language\ndata: {lanes: 7, span: 9}")
-    assert (recipe.data.batch_size, recipe.data.bptt_length) == (7, 9)
-
-
-def test_a_wrong_value_of_an_old_name_is_an_error(path: Path):
-    assert message(path, "", "model.size=0").startswith("'model.size=0': model.hidden_size is 0; it should be")
-    assert message(path, "model: {directions: 3}").startswith(f"{path}: model.bidirectional is 3; it should be")
-
-
-def test_a_run_that_began_with_old_names_goes_on(path: Path):
-    recipe = load(path, OLD)
-    path.write_text(OLD + "data: {train: [train.jsonl], dev: dev.jsonl}", encoding="utf-8")
-    check_resumed(recipe, path)
-    recipe.model.hidden_size = 21
-    with pytest.raises(RecipeError, match=r"model\.hidden_size was 20, not 21; a run goes on as it began"):
-        check_resumed(recipe, path)
-
-
 def test_a_run_keeps_its_fields_but_those_that_do_not_change_what_is_learned(path: Path):
     recipe = load(path)
     save_recipe(recipe, path)

@@ -57,6 +57,27 @@ def test_epochs_of_ctc_crf_are_ranked_by_their_loss(tmp_path: Path):
     assert read_run(folder).best_epoch == 2
 
 
+def test_epochs_are_ranked_over_all_dev_sets_as_in_training(tmp_path: Path):
+    folder = make_run(tmp_path / "a")
+    epochs = [
+        {"epoch": 1, "step": 1, "minutes": 1, "dev_wer": 0.2, "dev_loss": 1.0, "more_wer": {"more.jsonl": 0.9}},
+        {"epoch": 2, "step": 2, "minutes": 2, "dev_wer": 0.3, "dev_loss": 1.0, "more_wer": {"more.jsonl": 0.5}},
+    ]
+    (folder / "curve.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    assert read_run(folder).best_epoch == 2
+    (folder / "curve.jsonl").write_text(json.dumps(epochs[0] | {"more_wer": {"more.jsonl": "low"}}))
+    assert "more.jsonl is 'low', not a number" in read_run(folder).damage[0]
+
+
+def test_a_run_without_its_record_says_so_and_is_told_by_its_curve(tmp_path: Path):
+    folder = make_run(tmp_path / "old", 200.0, kind="language")
+    (folder / "run.json").unlink()
+    run = read_run(folder)
+    assert (run.kind, run.planned, run.best) == ("language", None, 200.0)
+    assert len(run.damage) == 1
+    assert f"asr train --resume {folder} writes it anew" in run.damage[0]
+
+
 def test_the_best_of_a_language_model_is_its_lowest_perplexity(tmp_path: Path):
     run = read_run(make_run(tmp_path / "lm", 300.0, 120.5, kind="language"))
     assert (run.kind, run.best, run.best_epoch) == ("language", 120.5, 2)
@@ -65,13 +86,6 @@ def test_the_best_of_a_language_model_is_its_lowest_perplexity(tmp_path: Path):
 def test_a_run_that_has_just_begun_has_no_best(tmp_path: Path):
     run = read_run(make_run(tmp_path / "new"))
     assert (run.epochs, run.best, run.step, run.damage) == (0, None, 0, ())
-
-
-def test_a_run_of_an_older_version_is_told_by_its_curve(tmp_path: Path):
-    folder = make_run(tmp_path / "old", 200.0, kind="language")
-    (folder / "run.json").unlink()
-    run = read_run(folder)
-    assert (run.kind, run.planned, run.best, run.damage) == ("language", None, 200.0, ())
 
 
 def test_the_latest_is_last_and_what_is_no_run_is_passed_over(tmp_path: Path):

@@ -4,15 +4,14 @@ import errno
 import json
 import math
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_corpus import write_audio, write_manifest
@@ -109,39 +108,6 @@ def test_a_finished_run_resumed_trains_no_more(recipe: AcousticRecipe):
     before = (recipe.folder / "last.safetensors").read_bytes()
     assert make_trainer(recipe, resume=True).run() == curve
     assert (recipe.folder / "last.safetensors").read_bytes() == before
-
-
-def test_a_run_goes_on_from_a_checkpoint_that_knows_whole_epochs_only(recipe: AcousticRecipe):
-    straight = make_trainer(recipe).run()
-    recipe.name, recipe.epochs = "older", 1
-    make_trainer(recipe).run()
-    last = recipe.folder / "last.safetensors"
-    with safe_open(last, "pt") as file:
-        progress = json.loads(file.metadata()["progress"])
-    older = {"curve": [epoch for epoch in progress["curve"] if epoch.pop("skipped") == 0], "tokens": progress["tokens"]}
-    tensors = {name: value for name, value in load_file(last).items() if not name.startswith("carried.")}
-    save_file(tensors, last, metadata={"progress": json.dumps(older)})
-    recipe.epochs = 3
-    # The schedule of one epoch was another, so only what is counted is the same.
-    resumed = make_trainer(recipe, resume=True).run()
-    assert [epoch.step for epoch in resumed] == [epoch.step for epoch in straight]
-
-
-def test_a_run_goes_on_from_a_checkpoint_with_the_older_name_of_its_statistics(
-    recipe: AcousticRecipe, monkeypatch: pytest.MonkeyPatch
-):
-    recipe.checkpoint_minutes = 0.0
-    with monkeypatch.context() as patch:
-        stop_in_epoch(patch, 2)
-        with pytest.raises(Stopped):
-            make_trainer(recipe).run()
-    last = recipe.folder / "last.safetensors"
-    with safe_open(last, "pt") as file:
-        progress = json.loads(file.metadata()["progress"])
-    older = {"running" if name == "stats" else name: value for name, value in progress.items()}
-    assert "running" in older
-    save_file(load_file(last), last, metadata={"progress": json.dumps(older)})
-    assert asdict(make_trainer(recipe, resume=True).stats) == progress["stats"]
 
 
 def test_a_run_that_exists_is_refused_without_resume_and_left_alone(recipe: AcousticRecipe):
