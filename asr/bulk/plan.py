@@ -23,6 +23,7 @@ from asr.files import open_input
 PLAN = "plan.jsonl"
 PART_RECORDINGS = 200
 PART_BYTES = 256_000_000  # of recordings: some hours
+BYTES_PER_SECOND = 16_000  # of a recording whose header is not here: a guess
 LONG_SECONDS = 1200.0  # from here on several processes share a recording, which then is a part of its own
 MANIFESTS = (".jsonl", ".parquet", ".txt", ".lst")
 COLUMNS = ("audio", "path", "file", "url")  # one of them names the recording in a manifest
@@ -47,6 +48,11 @@ class Recording:
     def key(self) -> Key:
         return self.path, self.offset, self.duration
 
+    @property
+    def length(self) -> float:
+        """Seconds, by its size where the header is not here; 0 if that is not known either."""
+        return self.duration or self.seconds or self.size / BYTES_PER_SECOND
+
     def excerpt(self, source: str) -> Excerpt:
         """Its part of the source, which is the recording or a copy of it. ArgumentError if there can be none."""
         end = None if self.duration is None else self.offset + self.duration
@@ -66,7 +72,7 @@ class Part:
 
 
 def is_long(recording: Recording) -> bool:
-    return recording.duration is None and not recording.offset and (recording.seconds or 0.0) > LONG_SECONDS
+    return recording.duration is None and not recording.offset and recording.length > LONG_SECONDS
 
 
 def list_recordings(sources: Sequence[str], on_error: Callable[[AsrError], object]) -> list[Recording]:

@@ -5,7 +5,7 @@ import json
 import queue
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from asr.output.writers import json_line
 
 JOB_RECORDINGS = 16  # short recordings are recognised together; a process that dies costs no more than these
 JOB_BYTES = 8_000_000
-BYTES_PER_SECOND = 16_000  # of a recording whose length is not known: a guess, for the time left
 SUMMED = ("path", "error", "duration")  # columns of rows that errors.jsonl and summary.json are made from
 
 
@@ -147,7 +146,7 @@ def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[li
 
 
 def _weight(recording: Recording) -> float:
-    return recording.duration or recording.seconds or recording.size / BYTES_PER_SECOND or 1.0
+    return recording.length or 1.0
 
 
 def _count(progress: Progress, row: Row, on_error: Callable[[object], object]) -> None:
@@ -184,20 +183,12 @@ def _run_here(settings: Settings, count: int, jobs: Iterable[Job]) -> Iterator[t
         finally:
             idle.put(worker)
 
-    pending: set[Future[tuple[Job, list[Row]]]] = set()
     with ThreadPoolExecutor(count) as threads:
         try:
-            for job in jobs:
-                pending.add(threads.submit(do, job))
-                while len(pending) >= 2 * count:
-                    ready, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in ready)
-            while pending:
-                ready, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in ready)
+            for future in as_completed([threads.submit(do, job) for job in jobs]):
+                yield future.result()
         finally:
-            for future in pending:
-                future.cancel()
+            threads.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 worker.close()
 

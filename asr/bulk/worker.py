@@ -60,7 +60,7 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        return sum(item.duration or item.seconds or UNKNOWN_SECONDS for item in self.recordings)
+        return sum(item.duration or item.seconds or max(item.length, UNKNOWN_SECONDS) for item in self.recordings)
 
     def split(self) -> "Iterator[Job]":
         """A job for each recording."""
@@ -222,7 +222,7 @@ def _compute_piece(job: Job, piece: int) -> list[Row]:
     if _store.exists(f"{name}.json"):
         return []
     # Every piece is read from the recording's start, so that its samples are those of one reading, whatever the format.
-    windows = int((recording.seconds or 0.0) / WINDOW_SECONDS) + 1
+    windows = int(recording.length / WINDOW_SECONDS) + 1
     size = -(-windows // job.pieces)
     stop = None if piece == job.pieces - 1 else (piece + 1) * size
     with local_file(recording.path) as source:
@@ -257,6 +257,6 @@ def _decode_pieces(job: Job) -> Row:
 
 def cut(part: str, recording: Recording, workers: int) -> tuple[Sequence[Job], Job]:
     """A long recording as pieces for several processes, and the decoding of them, which comes after."""
-    pieces = max(1, min(workers, int((recording.seconds or 0.0) / PIECE_SECONDS)))
+    pieces = max(1, min(workers, int(recording.length / PIECE_SECONDS)))
     jobs = [Job(part, (recording,), piece, pieces) for piece in range(pieces)]
     return jobs, Job(part, (recording,), None, pieces)

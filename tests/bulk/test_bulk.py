@@ -296,6 +296,30 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert done.errors == 1
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "DOUBLE"])  # their sizes promise twice and eight times their length
+def test_long_recordings_in_a_bucket_are_shared_by_their_size(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtype: str
+) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    (tmp_path / "bucket").mkdir()
+    soundfile.write(tmp_path / "bucket" / "long.wav", np.tile(samples, 20), rate, subtype=subtype)
+    weights = list[float]()
+    done = transcribe_all(
+        [f"file://{tmp_path}/bucket/"],
+        settings(tmp_path / "out"),
+        workers=3,
+        on_progress=lambda progress: weights.append(progress.weight),
+    )
+    assert (done.done, done.errors) == (1, 0)
+    assert len(weights) == 5  # the beginning, 3 pieces, and their decoding
+    (row,) = rows(tmp_path / "out").values()
+    expected = recognizer.transcribe(tmp_path / "bucket" / "long.wav")
+    assert row["words"] == [word.to_dict() for word in expected.words]
+    assert row["duration"] == pytest.approx(expected.duration, abs=1e-3)
+
+
 def test_rows_say_what_is_too_quiet_distorted_or_without_speech(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
