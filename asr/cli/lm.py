@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
 Output = Annotated[Path, Option("--output", "-o", help="File to write; ARPA if named .arpa or .arpa.gz.")]
-Small = Annotated[bool, Option("--small", help="16 bits for a number, not 32; scores differ by up to 1e-4.")]
+Small = Annotated[
+    bool, Option("--small", help="8 bits for a number, not 32; the perplexity stays the same.")
+]
 AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's case and punctuation.")]
 NAMED = "Packaged language model, or a file of `asr lm build`, or ARPA, plain or gzip."
 Ngrams = Annotated[str, Argument(help=NAMED)]
@@ -250,7 +252,7 @@ def save(model: NgramModel, output: Path, small: bool, size: int | None) -> Ngra
         from asr.lm.prune import Pruner
 
         model = Pruner(model).to_size(size)
-    model = model.quantized() if small else model
+    model = model.packed() if small else model
     save_model(model, output)
     return model
 

@@ -11,8 +11,9 @@ from the first word on: a context is one node). Arrays, by node:
     backoffs   natural log of its back-off weight
     suffixes   its longest proper suffix in the model; only from 3-grams on, that of a 2-gram is its last word
 
-With tables, log-probs and back-off weights are the places of their values there, in 16 or 8 bits. `members` are the
-words that end n-grams of two words or more, where the others would only make each n-gram larger; else it is empty.
+With tables, log-probs and back-off weights are the places of their values there, in 8 bits (16 in older files).
+`members` are the words that end n-grams of two words or more, where the others would only make each n-gram larger;
+else it is empty.
 
 A file (`asr.lm.binary`) holds these arrays and the vocabulary's.
 """
@@ -286,16 +287,6 @@ class NgramModel:
                 first = self.arrays["first"]
                 contexts = np.repeat(np.arange(count), first[begin + 1 : end + 1] - first[begin:end])
 
-    def quantized(self) -> "NgramModel":
-        """This model with 16 bits a number. The error is at most half of 1 / 65,536 of the range of the numbers."""
-        if self._quantized:
-            return self
-        self.check()
-        arrays = dict(self.arrays)
-        for kind in ("log_prob", "backoff"):
-            arrays[f"{kind}s"], arrays[f"{kind}_table"] = quantize(self.arrays[f"{kind}s"])
-        return NgramModel(self.counts, arrays)
-
     def packed(self) -> "NgramModel":
         """This model with 8 bits a number (see `cluster`), and 16 bits a word if that is enough."""
         if self._quantized and len(self.arrays["log_prob_table"]) <= SMALL_CODES:
@@ -345,22 +336,6 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     places = np.empty_like(sorting)
     places[sorting] = np.searchsorted(keys, wanted[sorting])
     return places
-
-
-def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """16-bit codes of numbers, and the table of their values; exact if there are at most 65,536 different numbers.
-
-    Otherwise the table has multiples of a step, 0 among them, none in the gaps between the numbers.
-    """
-    table = np.unique(values).astype(np.float64)
-    if len(table) <= CODES:
-        return np.searchsorted(table, values).astype(np.uint16), table.astype(np.float32)
-    step = (table[-1] - table[0]) / (CODES - 2)
-    while np.count_nonzero(np.diff(np.round(table / (0.9 * step)))) < CODES:
-        step *= 0.9
-    multiples = np.unique(np.round(table / step))
-    codes = np.searchsorted(multiples, np.round(values.astype(np.float64) / step))
-    return codes.astype(np.uint16), (multiples * step).astype(np.float32)
 
 
 def cluster(values: np.ndarray, rounds: int = 30) -> tuple[np.ndarray, np.ndarray]:

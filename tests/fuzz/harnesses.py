@@ -71,7 +71,7 @@ DIGITS = (
 @cache
 def models() -> list[NgramModel]:
     plain, _ = estimate(TEXT, 4)
-    return [plain, plain.quantized(), plain.packed(), estimate(TEXT, 2)[0]]
+    return [plain, plain.packed(), estimate(TEXT, 2)[0]]
 
 
 def audio(dice: random.Random, folder: Path) -> None:

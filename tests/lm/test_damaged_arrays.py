@@ -28,7 +28,7 @@ WORDS = ["the", "cat", "sat", "on", "a", "dog", "ran", "mat", "<unk>", "</s>"]
 
 def models() -> dict[str, NgramModel]:
     plain, _ = estimate(TEXT, 4)
-    return {"float": plain, "16": plain.quantized(), "8": plain.packed(), "bigrams": estimate(TEXT, 2)[0]}
+    return {"float": plain, "8": plain.packed(), "bigrams": estimate(TEXT, 2)[0]}
 
 
 MODELS = models()

@@ -16,7 +16,7 @@ from sentence_score import score_text
 
 from asr.errors import LanguageModelError
 from asr.lm.binary import MAGIC, load_model, save_model
-from asr.lm.ngram import CODES, MISSING, ROOT, NgramModel, quantize
+from asr.lm.ngram import MISSING, ROOT, NgramModel
 
 TOLERANCE = 1e-5
 LN10 = math.log(10)
@@ -109,12 +109,11 @@ def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
     model = load_model(arpa.write(folder / "plain.arpa"))
     (folder / "compressed").write_bytes(gzip.compress(arpa.text().encode()))
     save_model(model, folder / "binary")
-    save_model(model.quantized(), folder / "quantized")  # exact: so few numbers have a code each
-    save_model(model.packed(), folder / "packed")
+    save_model(model.packed(), folder / "packed")  # exact: so few numbers have a code each
     save_model(model, folder / "written.arpa")
-    save_model(load_model(folder / "quantized"), folder / "written.arpa.gz")
+    save_model(load_model(folder / "packed"), folder / "written.arpa.gz")
     assert (folder / "written.arpa.gz").read_bytes().startswith(b"\x1f\x8b")
-    for name in ("compressed", "binary", "quantized", "packed", "written.arpa", "written.arpa.gz"):
+    for name in ("compressed", "binary", "packed", "written.arpa", "written.arpa.gz"):
         other = load_model(folder / name)
         assert other.counts == model.counts
         for level, expected in zip(other.levels(), model.levels(), strict=True):
@@ -178,8 +177,8 @@ def test_a_shortened_context_differs_by_one_number_for_all_the_words_it_is_for(
 def test_the_best_of_a_range_bounds_the_scores_of_a_coarsely_quantized_model_too(folder: Path, arpa: Arpa) -> None:
     model = load_model(arpa.write(folder / "coarse.arpa"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asr.lm.ngram.CODES", 8)
-        quantized = model.quantized()
+        patch.setattr("asr.lm.ngram.SMALL_CODES", 8)
+        quantized = model.packed()
     ranges = list(combinations(range(len(quantized.vocabulary) + 1), 2))
     for state in {state_after(quantized, words) for length in range(3) for words in product(WORDS, repeat=length)}:
         for begin, end in ranges:
@@ -208,16 +207,6 @@ def test_capital_unk_is_unk(tmp_path: Path) -> None:
     assert score_text(load_model(path), "unheard", bos=False, eos=False) == pytest.approx(-3 * LN10)
 
 
-def test_codes_keep_numbers_within_a_hundred_thousandth_of_their_range_and_zero_as_it_is() -> None:
-    generator = np.random.default_rng(0)
-    values = np.concatenate([[-228.0, 0.0, 1.0], -10 * generator.random(300_000)]).astype(np.float32)
-    codes, table = quantize(values)
-    assert (codes.dtype, table.dtype) == (np.uint16, np.float32)
-    assert len(table) <= CODES
-    assert np.abs(table[codes] - values).max() < 11e-5  # the gap down to -228 costs nothing
-    assert (table[codes][values == 0] == 0).all()
-
-
 def test_a_model_with_more_words_than_16_bits_can_name(tmp_path: Path) -> None:
     words = [f"w{number:06}" for number in range(70_000)]
     ngrams = {(word,): (-5.0, -0.5) for word in ("<unk>", "<s>", "</s>", *words)}
@@ -242,7 +231,7 @@ def test_the_file_is_mapped_for_reading_and_not_copied(small: NgramModel, tmp_pa
 def test_an_older_file_stays_while_an_open_model_uses_it(small: NgramModel, tmp_path: Path) -> None:
     save_model(small, tmp_path / "small.lm")
     opened = load_model(tmp_path / "small.lm")
-    save_model(small.quantized(), tmp_path / "small.lm")
+    save_model(small.packed(), tmp_path / "small.lm")
     assert score_text(opened, "a b") == score_text(small, "a b")
     assert [path.name for path in tmp_path.glob("small.lm*")] == ["small.lm"]
 
