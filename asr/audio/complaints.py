@@ -10,9 +10,12 @@ from asr.errors import one_line
 MOST_BYTES = 1 << 24  # of messages that are looked at
 LOGGED = ("-hide_banner", "-nostats", "-v", "level+info")
 LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )*\[(?:error|fatal|panic)\] (.+)$", re.M)
+# Of other formats, too, but also where a part of a file of several recordings ends.
+CORRUPT = re.compile(r"^\[mpegts @ \w+\] \[warning\] (Packet corrupt \(stream = (\d+),.*)$", re.M)
 OTHER_STREAM = re.compile(r"^\[info\]   Stream #.*?: (?:Video|Subtitle|Data|Attachment): (\w+)", re.M)
 AUDIO_STREAM = re.compile(
-    r"^\[info\]   Stream #\d+:\d+(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)(?:.*\n\[info\]    .*)*",
+    r"^\[info\]   Stream #\d+:(\d+)(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)"
+    r"(?:.*\n\[info\]    .*)*",
     re.M,
 )
 # Of whole recordings: tags, pictures, chapters and edit lists that cannot be read, another way to reach a server.
@@ -28,21 +31,31 @@ def read_messages(messages: IO[bytes]) -> str:
 
 
 def complaints(said: str) -> list[str]:
-    """The errors among ffmpeg's messages, but for harmless ones, and those of pictures and of encryption (tls)."""
+    """The errors among ffmpeg's messages, but for harmless ones, and those of pictures and of encryption (tls).
+
+    Then the packets of audio that did not come whole, of which it only warns.
+    """
     others = ("tls", *OTHER_STREAM.findall(said))
-    return [text for where, text in LINE.findall(said) if not where.startswith(others) and not HARMLESS.search(text)]
+    errors = [text for where, text in LINE.findall(said) if not where.startswith(others) and not HARMLESS.search(text)]
+    audio = {match[1] for match in AUDIO_STREAM.finditer(_input(said))}
+    return errors + [text for text, stream in CORRUPT.findall(said) if stream in audio]
 
 
 def tracks(said: str) -> Container:
     """The input that ffmpeg describes before it begins: its audio tracks, without times, and its length."""
-    described = said.partition("\n[info] Stream mapping:")[0]
+    described = _input(said)
     length = re.search(r"^\[info\]   Duration: (\d+):(\d\d):([\d.]+)", described, re.M)
     seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else None
     return Container("", tuple(_track(match) for match in AUDIO_STREAM.finditer(described)), seconds)
 
 
+def _input(said: str) -> str:
+    """The messages up to the end of what they say about the input."""
+    return said.partition("\n[info] Stream mapping:")[0]
+
+
 def _track(match: re.Match[str]) -> Track:
     title = re.search(r"^\[info\]       title +: (.+)$", match[0], re.M)
-    words = [match[1] if match[1] != "und" else "", title and title[1], match[2], match[3]]
+    words = [match[2] if match[2] != "und" else "", title and title[1], match[3], match[4]]
     about = one_line(" ".join(filter(None, words)))
     return Track(0.0, None, 0, "(default)" in match[0].partition("\n")[0], about)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from asr.errors import ArgumentError, AsrError, AudioError, one_line
 from asr.files import open_input, temporary_file, walk
@@ -20,6 +22,7 @@ AUDIO_SUFFIXES = (
     ".sph", ".gsm", ".mka", ".weba", ".mpga", ".m4r", ".3ga", ".dts", ".eac3", ".ra", ".mpc", ".dsf", ".tak", ".shn",
     ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".3gp",
     ".3g2", ".ogv", ".ogm", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".rm", ".rmvb", ".dv", ".divx",
+    ".qt", ".mpe", ".mp1", ".f4a", ".bwf", ".nut", ".wtv", ".tod",
 )  # fmt: skip
 COPY_BYTES = 2**20  # at a time, of what is not a plain file
 OPEN_FILES = "/proc/self/fd"  # on Linux, where a file can be opened again without a name
@@ -59,7 +62,7 @@ def plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
     with ExitStack() as stack:
         stream: IO[bytes]
         if isinstance(source, str | os.PathLike) and str(source) != STANDARD_INPUT:
-            path, name = Path(source), one_line(str(source), 4096)
+            path, name = as_path(source), one_line(str(source), 4096)
             if not str(source):  # an unset variable; Path("") would be the current folder
                 raise ArgumentError("source: an empty name; name a file")
             stream = stack.enter_context(_open(path, name))
@@ -77,6 +80,14 @@ def plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
         else:
             stream, name = source, one_line(getattr(source, "name", "file object"), 4096)
         yield temporary_copy(stream, name, stack), name
+
+
+def as_path(source: str | os.PathLike[str]) -> Path:
+    """The path of a file, which may be given as an address (file:///…, RFC 8089)."""
+    address = (
+        re.match("file://(?:localhost)?(/.*)", source, re.IGNORECASE | re.DOTALL) if isinstance(source, str) else None
+    )
+    return Path(unquote(address[1]) if address else source)
 
 
 def _open(path: Path, name: str) -> IO[bytes]:

@@ -37,6 +37,7 @@ RESTARTS = {
     b"0&\xb2u": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",  # ASF
 }
 ANOTHER = b"|".join([*RESTARTS.values(), rb"ID3[\2-\4]\0", rb"OggS\0\x02"])
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # of the object with the length of the file
 MOST_BLOCKS = 100_000  # that are looked at, or a hostile file would keep this busy
 
 
@@ -205,6 +206,9 @@ def is_cut_short(path: Path) -> bool:
             return any(end > size for kind, end in ends if head[:4] == b"caff" or kind == b"data")
         if head[:4] == b"wvpk" or head[8:12] == b"AVI ":
             return size < 8 + int.from_bytes(head[4:8], "little")
+        if head[:4] == b"0&\xb2u":
+            place = head.find(ASF_PROPERTIES)  # the length is 0 where it was not known
+            return place > 0 and size < int.from_bytes(head[place + 40 : place + 48], "little")
         if head[:8] == b"NIST_1A\n":
             return _sphere_bytes(head) > size
         if head[:19] == b"Creative Voice File":

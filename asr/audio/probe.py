@@ -24,6 +24,8 @@ FORMATS = (
 SELF_CONTAINED = ("-protocol_whitelist", "file,subfile", "-format_whitelist", ",".join(FORMATS))
 RAW = ("mp3", "aac", "ac3", "eac3", "dts")  # frames without timestamps, whose length ffprobe guesses from the bit rate
 PROBE_SECONDS = 30  # a file that takes longer is left to the decoder
+# Formats whose tracks are said to be as long as the whole file, or to last from its beginning.
+WITHOUT_TRACK_LENGTHS = ("asf", "avi")
 LATEST_START = 86_400.0  # seconds; a later start is a broken header
 
 
@@ -81,11 +83,12 @@ def _probe(path: str, _modified: int, _size: int) -> Container | None:
     audio = [stream for stream in found.get("streams", ()) if stream.get("codec_type") == "audio"]
     if not whole:
         return None
-    tracks = tuple(_track(stream, begin) for stream in audio)
-    return Container(whole.get("format_name", ""), tracks, _seconds(whole.get("duration")))
+    form = whole.get("format_name", "")
+    tracks = tuple(_track(stream, begin, form not in WITHOUT_TRACK_LENGTHS) for stream in audio)
+    return Container(form, tracks, _seconds(whole.get("duration")))
 
 
-def _track(stream: dict[str, Any], begin: float) -> Track:
+def _track(stream: dict[str, Any], begin: float, has_length: bool) -> Track:
     start = (_seconds(stream.get("start_time")) or begin) - begin
     tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
     channels = int(stream.get("channels", 0))
@@ -93,7 +96,7 @@ def _track(stream: dict[str, Any], begin: float) -> Track:
     words = [tags.get("language", ""), tags.get("title", ""), stream.get("codec_name", ""), layout]
     return Track(
         start if 0 < start <= LATEST_START else 0.0,
-        _seconds(stream.get("duration")),
+        _seconds(stream.get("duration")) if has_length else None,
         channels,
         bool(stream.get("disposition", {}).get("default")),
         one_line(" ".join(filter(None, words))),

@@ -1,6 +1,7 @@
 """Resampling of any rate and number of channels to 16 kHz mono, chunk by chunk."""
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ LOUDEST = 1e6  # full scale is 1; a value beyond this is damage, and its square 
 UNUSABLE = 0.1  # of the samples beyond it or no numbers: more are of another format than the one that was read
 
 CANCELLED = 0.1  # of the energy that channels without any relation keep when they are mixed: less is of inverted ones
+RELATED = 0.5  # of it: where as much is left, a stream whose channels cancelled each other is mixed again
+HUNDREDTHS = 50  # of a second, by which a stream is judged
 
 
 def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
@@ -47,37 +50,45 @@ def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the str
 class Mixer:
     """The channels of a stream to one, as `choose` does it, however the stream is cut.
 
-    The choice for a hundredth of a second depends on all of the stream before it; the first one is of all channels.
+    The choice for a hundredth of a second depends on the half second before it, of which the loudest sound counts most;
+    in digital silence it stays. A stream begins with all channels. One choice follows the other between two samples,
+    without a transition: what was mixed before has cancelled.
     """
 
     def __init__(self) -> None:
-        self._energies = np.zeros(0)  # of the channels so far
-        self._mixed = 0.0  # and of their sum
-        self._frames = 0
+        self._recent: deque[tuple[np.ndarray, float]] = deque(maxlen=HUNDREDTHS)  # energies
+        self._begun = np.zeros((0, 0), dtype=np.float32)  # frames of the present hundredth
         self._channel: int | None = None  # from 1, the one that is taken
 
     def push(self, frames: np.ndarray, rate: int) -> np.ndarray:
         """Float frames (n,) or (n, channels) at `rate` hertz → (n,)."""
         if frames.ndim == 1 or frames.shape[1] == 1:
             return frames.reshape(-1)
-        if len(self._energies) != frames.shape[1]:
-            self._energies, self._mixed, self._channel = np.zeros(frames.shape[1]), 0.0, None
+        frames = _without_damage(frames)
+        if self._begun.shape[1] != frames.shape[1]:
+            self._begun, self._channel = frames[:0], None
+            self._recent.clear()
         parts, size = [frames[:0, 0]], rate // 100
         while len(frames):
-            piece, frames = np.split(frames, [size - self._frames % size])
-            piece = _without_damage(piece)
+            piece, frames = np.split(frames, [size - len(self._begun)])
             parts.append(_mean(piece if self._channel is None else piece[:, self._channel - 1]))
-            energies, mixed = _energies(piece)
-            self._energies, self._mixed = self._energies + energies, self._mixed + mixed
-            self._frames += len(piece)
-            if self._frames % size == 0:
-                self._channel = _loud_channel(self._energies, self._mixed)
+            self._begun = np.concatenate([self._begun, piece])
+            if len(self._begun) == size:
+                self._recent.append(_energies(self._begun))
+                self._begun = self._begun[:0]
+                self._choose()
         return np.concatenate(parts)
 
+    def _choose(self) -> None:
+        energies = np.sum([channels for channels, _ in self._recent], axis=0)
+        if energies.any():
+            mixed = sum(together for _, together in self._recent)
+            self._channel = _loud_channel(energies, mixed, CANCELLED if self._channel is None else RELATED)
 
-def _loud_channel(energies: np.ndarray, mixed: float) -> int | None:
+
+def _loud_channel(energies: np.ndarray, mixed: float, least: float = CANCELLED) -> int | None:
     """The first loud channel, from 1, where the sum of all has so little energy that they cancel each other."""
-    if mixed >= CANCELLED * energies.sum():
+    if mixed >= least * energies.sum():
         return None
     return int((energies >= energies.max() / 2).argmax()) + 1  # of several, the same one in all pieces of a stream
 

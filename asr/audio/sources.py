@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from asr.audio.ffmpeg import DECODE_VALUES, TRUNCATION, ffmpeg_frames
-from asr.audio.files import AudioFile, plain_file, temporary_copy
+from asr.audio.files import AudioFile, as_path, plain_file, temporary_copy
 from asr.audio.headers import (
     UNDECLARED_BYTES,
     another_begins,
@@ -137,9 +137,9 @@ def read_blocks(source: Source, block_seconds: float = 10.0, sample_rate: int | 
     video has silence before it.
 
     Args:
-        source: the path of an audio file, an address that ffmpeg opens (http://…), "-" for standard input, the bytes
-            of an audio file, a binary file object, or samples as `as_samples` takes them; or an `Excerpt` of one of
-            these. What is not a plain file (a pipe) is first copied to the disk.
+        source: the path of an audio file, also as file:///…, an address that ffmpeg opens (http://…), "-" for
+            standard input, the bytes of an audio file, a binary file object, or samples as `as_samples` takes them; or
+            an `Excerpt` of one of these. What is not a plain file (a pipe) is first copied to the disk.
         sample_rate: of samples, in hertz; a file has its own.
 
     Raises, while iterating: ArgumentError. AudioError: at once when the file cannot be read at all or has no samples,
@@ -293,7 +293,7 @@ def duration(source: str | Path) -> float | None:
 
 
 def _described(source: str | Path, track: int | None = None) -> tuple[int, float | None]:
-    path = Path(source)
+    path = as_path(source)
     with suppress(RuntimeError, TypeError, ValueError, OSError):
         if path.is_file():  # opening a pipe would swallow its start
             with SoundFile(str(path)) as sound:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 
@@ -23,9 +23,10 @@ from asr.audio.resample import usable
 from asr.errors import AudioError, one_line
 from asr.files import temporary_file
 
-ADDRESS = re.compile(r"(?:https?|rtsps?|rtmps?|rtp|udp|tcp|srt|mmsh?)://", re.IGNORECASE)
+ADDRESS = re.compile(r"(?:https?|rtsps?|rtmps?|rtp|udp|tcp|srt|mms[ht]?|ftp)://", re.IGNORECASE)
 # Not "file": a playlist from the network must not read files.
-PROTOCOLS = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,srt,mmsh,crypto,httpproxy"
+PROTOCOLS = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,srt,mmsh,mmst,ftp,crypto,httpproxy"
+PCM = {8: "u8", 16: "s16le", 24: "s24le", 32: "s32le"}  # samples of a wav, by their bits, as ffmpeg calls them
 SAMPLE_FORMATS = ("s16le", "s16be", "s8", "u8", "s24le", "s32le", "f32le", "mulaw", "alaw")
 AT_ONCE = ("-probesize", "32768", "-analyzeduration", "0")  # do not wait for more to judge by
 # ffmpeg takes the start of the audio alone for that of an mpegts or hls, unless the offset of its input is another.
@@ -72,8 +73,8 @@ class AudioStream:
         if piped and not head:
             raise AudioError(f"{self.name}: empty (0 bytes); give it audio")
         self._joint, self._failures = JOINTS.get(head[:3], (b"(?!)", 0))
-        end = None if self._raw else _wav_end(head)
-        command = [program, *LOGGED, "-nostdin", *AT_ONCE, *OFFSET, *self._input(end is not None)]
+        wav = None if self._raw else _read_wav(head)
+        command = [program, *LOGGED, "-nostdin", *AT_ONCE, *OFFSET, *self._input(wav)]
         command += ["-map", f"0:a:{(self._track or 1) - 1}", "-af", CLOCK.format(longest=LATEST_START) + ":first_pts=0"]
         command += ["-c:a", "pcm_f32be", "-flush_packets", "1", "-f", "au", "-"]
         self._messages = temporary_file()
@@ -87,7 +88,7 @@ class AudioStream:
         assert self._process.stdout is not None
         self._pipe: IO[bytes] = self._process.stdout
         if self._process.stdin is not None:
-            pieces = _pieces(sys.stdin.fileno(), head, end)
+            pieces = _pieces(sys.stdin.fileno(), head, wav)
             threading.Thread(target=self._copy, args=(pieces, self._process.stdin), daemon=True).start()
         header = self._read(24)
         if len(header) < 24:
@@ -101,17 +102,18 @@ class AudioStream:
             log.warning("%s: track 1 is read; %s", self.name, list_tracks(found))
         return self
 
-    def _input(self, is_wav: bool) -> list[str]:
+    def _input(self, wav: "Wav | None") -> list[str]:
         """Options for ffmpeg, to open the source."""
         if is_address(self._source):
             # By TCP no packet is lost, and firewalls let it in.
             place = ["-rtsp_flags", "prefer_tcp"] if self._source.lower().startswith("rtsp") else []
-            return [*place, "-protocol_whitelist", PROTOCOLS, "-i", self._source]
+            address = re.sub("^mms:", "mmsh:", self._source, flags=re.IGNORECASE)  # ffmpeg's name for it
+            return [*place, "-protocol_whitelist", PROTOCOLS, "-i", address]
         piped = self._source == "-"
         if self._raw is not None:
-            form = ["-f", self._raw[1], "-ar", str(self._raw[0]), "-ac", "1"]
-        else:  # Without playlists nothing else is opened; a wav is read to its end, whatever its header says.
-            form = ["-f", "wav", "-ignore_length", "1"] if is_wav else ["-format_whitelist", ",".join(FORMATS)]
+            form = _raw_form(self._raw[1], self._raw[0], 1)
+        else:  # without playlists nothing else is opened
+            form = wav.form if wav else ["-format_whitelist", ",".join(FORMATS)]
         place = ["-protocol_whitelist", "pipe" if piped else "file"]  # without "file" for a pipe, for the same reason
         return [*form, *place, "-i", "pipe:0" if piped else f"file:{self._source}"]
 
@@ -174,18 +176,41 @@ class AudioStream:
         return AudioError(f"{self.name}: no audio that ffmpeg can read ({self._said()}); check the address or file")
 
 
-def _wav_end(head: bytes) -> int | None:
-    """Where the audio of a wav that begins so ends by its header; None of anything else."""
+def _raw_form(format: str, rate: int, channels: int) -> list[str]:
+    """Options for ffmpeg to read samples without a header, as soon as there are any."""
+    return ["-f", format, "-ar", str(rate), "-ac", str(channels), "-probesize", "32"]
+
+
+class Wav(NamedTuple):
+    """How ffmpeg reads a wav to its end, whatever its header says about that."""
+
+    form: list[str]  # options
+    begin: int  # bytes that ffmpeg is not given
+    end: int  # of the audio by the header
+
+
+def _read_wav(head: bytes) -> Wav | None:
+    """None of anything but a wav."""
     if not re.match(rb"(RIFF|RF64)....WAVE", head, re.S):
         return None
-    found = chunks(io.BytesIO(head), len(head))
-    return next((begin + length + length % 2 for kind, begin, length in found if kind == b"data"), None)
+    found = {kind: (begin, length) for kind, begin, length in chunks(io.BytesIO(head), len(head))}
+    if b"data" not in found:
+        return None
+    (begin, length), (about, size) = found[b"data"], found.get(b"fmt ", (0, 0))
+    end = begin + length + length % 2
+    if size >= 16:
+        tag, channels, rate, _, width, bits = struct.unpack_from("<HHIIHH", head, about)
+        # ffmpeg would wait for 64 KiB of them, to see whether they are S/PDIF.
+        if tag == 1 and bits in PCM and channels and rate and width == channels * bits // 8:
+            return Wav(_raw_form(PCM[bits], rate, channels), begin, end)
+    return Wav(["-f", "wav", "-ignore_length", "1"], 0, end)
 
 
-def _pieces(source: int, head: bytes, end: int | None) -> Iterator[bytes]:
-    """What comes from a pipe, without chunks that follow byte `end` of a wav; audio that does is part of it."""
+def _pieces(source: int, head: bytes, wav: Wav | None) -> Iterator[bytes]:
+    """What comes from a pipe, without chunks that follow the audio of a wav; audio that does is part of it."""
     # Not from `sys.stdin`, which a thread that waits there would lock while the interpreter ends.
-    data, place = head, 0
+    place, end = (wav.begin, wav.end) if wav else (0, None)
+    data = head[place:] or os.read(source, READ_BYTES)
     while data:
         if end is not None and place + len(data) > end:
             audio = end - place

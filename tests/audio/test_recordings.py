@@ -54,6 +54,31 @@ def test_a_gap_in_the_timestamps_is_silence(tmp_path, suffix, codec):
     assert np.abs(samples[round(2.3 * SAMPLE_RATE) : round(3.7 * SAMPLE_RATE)]).max() == 0
 
 
+@pytest.mark.parametrize(("suffix", "codecs"), [("wmv", ("wmv2", "wmav2")), ("avi", ("mpeg4", "libmp3lame"))])
+@pytest.mark.parametrize("delay", [0.0, 4.0])
+def test_a_video_that_is_longer_than_its_audio_is_whole_and_half_of_it_is_not(tmp_path, suffix, codecs, delay):
+    talk, path = save(tmp_path / "talk.wav", mixture(5.0)), tmp_path / f"film.{suffix}"
+    picture = ("-f", "lavfi", "-i", "testsrc=d=10:s=64x64:r=5")
+    run_ffmpeg(*picture, "-itsoffset", str(delay), "-i", talk, "-c:v", codecs[0], "-c:a", codecs[1], path)
+    samples, error = collect(path)
+    assert error is None
+    late = delay if suffix == "wmv" else 0.0  # ffprobe takes the audio of every avi to begin at once
+    assert len(samples) == pytest.approx((5.0 + late) * SAMPLE_RATE, abs=0.25 * SAMPLE_RATE)
+    whole = path.read_bytes()
+    for share in (0.5, 0.7):
+        path.write_bytes(whole[: round(share * len(whole))])
+        assert_one_line(collect(path)[1], f"film.{suffix}: truncated")
+
+
+def test_a_wma_that_ends_between_two_packets_is_truncated(tmp_path):
+    path = tmp_path / "talk.wma"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(20.0)), path)
+    content = path.read_bytes()
+    packets = [match.start() for match in re.finditer(rb"\x82\0\0", content)]
+    path.write_bytes(content[: packets[len(packets) // 2]])
+    assert_one_line(collect(path)[1], "talk.wma: truncated")
+
+
 def test_an_impossible_start_time_is_passed_over(tmp_path, monkeypatch):
     stream = {"codec_type": "audio", "start_time": "1e12", "channels": 1}
     printed = json.dumps({"streams": [stream], "format": {"start_time": "0"}}).encode()
@@ -367,6 +392,65 @@ def test_damage_that_a_demuxer_passes_over_is_said(tmp_path, suffix, codec, dama
     assert_one_line(collect(path)[1], f"talk.{suffix}: truncated or damaged")
 
 
+@pytest.mark.parametrize("codec", ["aac", "mp2", "ac3"])
+@pytest.mark.parametrize("damage", [b"", b"?" * 376], ids=["lost", "overwritten"])
+def test_packets_that_a_transport_stream_lost_are_said(tmp_path, codec, damage):
+    path = tmp_path / "talk.ts"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(10.0, 48000), 48000), "-c:a", codec, path)
+    assert collect(path)[1] is None
+    content = path.read_bytes()
+    packets = [place for place in range(0, len(content), 188) if content[place + 1] & 0x5F == 1]  # of audio, not first
+    lost = packets[len(packets) // 2]
+    lost += 188 * (content[lost + 188 + 1] & 0x40 > 0)
+    path.write_bytes(content[:lost] + damage + content[lost + 376 :])
+    assert_one_line(collect(path)[1], "talk.ts: truncated or damaged")
+
+
+def test_packets_of_pictures_that_a_transport_stream_lost_are_no_damage():
+    said = """[mpegts @ 0x1] [warning] Packet corrupt (stream = 0, dts = 302888).
+[mpegts @ 0x1] [warning] Packet corrupt (stream = 1, dts = 276480).
+[info]   Stream #0:0[0x100]: Video: mpeg2video (Main), yuv420p
+[info]   Stream #0:1[0x101](eng): Audio: mp2, 44100 Hz, mono, fltp, 384 kb/s
+[info] Stream mapping:
+[info]   Stream #0:0: Audio: pcm_f32be, 44100 Hz, mono, flt
+"""
+    assert complaints(said) == ["Packet corrupt (stream = 1, dts = 276480)."]
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.65, 0.8])
+@pytest.mark.parametrize(("suffix", "codec"), [("mka", "flac"), ("mkv", "ac3")])
+def test_a_wrong_checksum_in_a_container_is_said(tmp_path, suffix, codec, place):
+    path = tmp_path / f"talk.{suffix}"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(10.0, 48000), 48000), "-c:a", codec, path)
+    assert collect(path)[1] is None
+    content = bytearray(path.read_bytes())
+    middle = round(place * len(content))
+    content[middle : middle + 30] = np.random.default_rng(1).bytes(30)
+    path.write_bytes(content)
+    assert_one_line(collect(path)[1], f"talk.{suffix}: truncated or damaged")
+
+
+HEALTHY = {
+    "ts": ("mpeg2video", "mp2"), "m2ts": ("mpeg2video", "ac3"), "mpg": ("mpeg2video", "mp2"),
+    "vob": ("mpeg2video", "ac3"),
+    "mkv": ("mpeg4", "flac"), "mp4": ("mpeg4", "aac"), "mov": ("mpeg4", "alac"), "webm": ("libvpx", "libopus"),
+    "avi": ("mpeg4", "libmp3lame"), "wmv": ("wmv2", "wmav2"), "flv": ("flv", "libmp3lame"), "3gp": ("mpeg4", "aac"),
+    "nut": ("mpeg4", "libvorbis"), "wtv": ("mpeg2video", "ac3"), "ogv": ("libtheora", "libvorbis"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", HEALTHY)
+def test_whole_videos_are_no_damage_alone_or_joined(tmp_path, suffix):
+    video, audio = HEALTHY[suffix]
+    talk, path = save(tmp_path / "talk.wav", mixture(5.0, 44100), 44100), tmp_path / f"film.{suffix}"
+    picture = ("-f", "lavfi", "-i", "testsrc=d=8:s=176x144:r=25")
+    run_ffmpeg(*picture, "-i", talk, "-c:v", video, "-c:a", audio, "-ar", "48000", path)
+    assert collect(path)[1] is None
+    if suffix in ("ts", "m2ts", "mpg"):
+        path.write_bytes(2 * path.read_bytes())
+        assert collect(path)[1] is None
+
+
 def test_complaints_about_pictures_and_tags_are_no_damage():
     said = """[info]   Stream #0:0: Video: h264 (High), yuv420p, 128x96
 [info]   Stream #0:1(eng): Audio: aac (LC), 16000 Hz, mono, fltp (default)
@@ -477,6 +561,21 @@ def test_videos_are_found_and_typescript_is_not(tmp_path):
     for name in ("a.mts", "b.M2TS", "c.vob", "d.3g2"):
         (tmp_path / name).write_bytes(b"?")
     assert [path.name for path in find_audio(tmp_path)] == ["a.mts", "b.M2TS", "c.vob", "d.3g2", "film.ts", "talk.wav"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("qt", ("-f", "mov")), ("mpe", ("-f", "mpeg", "-ar", "44100")), ("mp1", ("-f", "mp2")), ("f4a", ("-f", "mp4")),
+        ("bwf", ("-f", "wav")), ("nut", ()), ("wtv", ("-c:a", "ac3")), ("tod", ("-f", "mpegts")),
+    ],
+)  # fmt: skip
+def test_further_names_of_recordings_are_found_and_read(tmp_path, suffix, options):
+    path = tmp_path / f"talk.{suffix}"
+    (tmp_path / "source").mkdir()
+    run_ffmpeg("-i", save(tmp_path / "source/talk.wav", mixture(2.0)), *options, path)
+    assert path in find_audio(tmp_path)
+    assert len(read(path)) == pytest.approx(2 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
 
 
 def test_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch):

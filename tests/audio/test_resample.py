@@ -4,7 +4,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.audio.resample import SAMPLE_RATE, Mixer, Resampler
 from asr.errors import AudioError
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
@@ -121,3 +121,48 @@ def test_what_cannot_be_audio_is_silence(damage):
     heard = Resampler(16_000).push(samples)
     assert heard[500] == 0
     assert np.array_equal(np.delete(heard, 500), np.delete(samples, 500))
+
+
+# Channels of a stream
+
+
+def mix(stereo: np.ndarray, cuts: list[int] | None = None, rate: int = SAMPLE_RATE) -> np.ndarray:
+    mixer = Mixer()
+    parts = np.split(stereo, sorted(cut % (len(stereo) + 1) for cut in cuts or []))
+    return np.concatenate([mixer.push(part, rate) for part in parts])
+
+
+def in_phase_then_inverted() -> np.ndarray:
+    """2 s of loud music on both channels, 2 s of quieter speech that is inverted on the right, and music again."""
+    loud, quiet = 3 * tone(2.0, SAMPLE_RATE), 0.3 * tone(2.0, SAMPLE_RATE)
+    return np.concatenate([np.stack([loud, loud], 1), np.stack([quiet, -quiet], 1), np.stack([loud, loud], 1)])
+
+
+def test_inverted_channels_after_loud_ones_in_phase_are_heard_within_half_a_second():
+    stereo = in_phase_then_inverted()
+    mono = mix(stereo)
+    second = SAMPLE_RATE
+    np.testing.assert_array_equal(mono[round(2.51 * second) : 4 * second], stereo[round(2.51 * second) : 4 * second, 0])
+    np.testing.assert_allclose(mono[: 2 * second], stereo[: 2 * second, 0], atol=1e-6)
+    np.testing.assert_allclose(mono[4 * second :], stereo[4 * second :, 0], atol=1e-6)
+
+
+def test_a_stream_that_was_inverted_is_mixed_again():
+    speech, other = tone(1.0, SAMPLE_RATE), noise(2.0, SAMPLE_RATE, 2)
+    mono = mix(np.concatenate([np.stack([speech, -speech], 1), other]))
+    np.testing.assert_allclose(
+        mono[round(1.51 * SAMPLE_RATE) :], other.mean(axis=1)[round(0.51 * SAMPLE_RATE) :], atol=1e-6
+    )
+
+
+def test_digital_silence_changes_no_choice():
+    speech, pause = tone(1.0, SAMPLE_RATE), np.zeros((2 * SAMPLE_RATE, 2), dtype=np.float32)
+    inverted = np.stack([speech, -speech], 1)
+    np.testing.assert_array_equal(mix(np.concatenate([inverted, pause, inverted]))[3 * SAMPLE_RATE :], speech)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 10**6), max_size=30))
+def test_any_way_of_cutting_a_stream_mixes_it_the_same_way(cuts):
+    stereo = in_phase_then_inverted()
+    np.testing.assert_array_equal(mix(stereo, cuts), mix(stereo))

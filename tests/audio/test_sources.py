@@ -13,6 +13,7 @@ import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from asr.audio import files, sources
 from asr.audio.files import AUDIO_SUFFIXES, find_audio
 from asr.audio.resample import SAMPLE_RATE
-from asr.audio.sources import as_samples, duration, read, read_blocks
+from asr.audio.sources import as_samples, count_channels, duration, read, read_blocks
 from asr.errors import AudioError
 
 LOSSLESS = [
@@ -414,6 +415,15 @@ def test_samples_equal_a_file_of_them(tmp_path):
 
 def test_missing_file(tmp_path):
     assert_one_line(collect(tmp_path / "talk.wav")[1], "talk.wav: no such file")
+
+
+@pytest.mark.parametrize("begin", ["file://", "FILE://localhost"])
+def test_a_file_may_be_given_as_an_address(tmp_path, begin):
+    path = save(tmp_path / "a talk #1 50%.wav", mixture(1.0, channels=2))
+    address = begin + quote(str(path))
+    np.testing.assert_array_equal(read(address), read(path))
+    assert (duration(address), count_channels(address)) == (1.0, 2)
+    assert_one_line(collect(f"{begin}/no/such.wav")[1], f"{begin}/no/such.wav: no such file")
 
 
 def test_folder_instead_of_a_file(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from test_recordings import film, sounding
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
@@ -55,6 +56,26 @@ def piped(
         except AudioError as error:
             return np.concatenate(heard), error
     return np.concatenate([*heard, resampler.flush()]), None
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+def test_a_wav_is_heard_as_soon_as_it_comes(tmp_path, subtype, monkeypatch):
+    samples = mixture(2.0)
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.stack([samples, samples / 2], axis=1), SAMPLE_RATE, subtype=subtype)
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as stdin, os.fdopen(write_end, "wb", buffering=0) as writer:
+        monkeypatch.setattr("sys.stdin", stdin)
+        content = path.read_bytes()
+        writer.write(content[:8000])
+        with AudioStream("-") as stream:
+            blocks = iter(stream)
+            first = next(blocks)  # would wait for ever for what is written after it
+            assert 500 < len(first) <= 4000
+            threading.Thread(target=lambda: (writer.write(content[8000:]), writer.close())).start()
+            heard = np.concatenate([first, *blocks])
+    expected, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_allclose(heard, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "ts", "mp4"])
@@ -165,3 +186,18 @@ def test_reading_the_messages_leaves_the_file_offset_to_the_program():
         os.lseek(messages.fileno(), 4, os.SEEK_SET)
         assert complaints(read_messages(messages)) == ["CRC mismatch!"]
         assert os.lseek(messages.fileno(), 0, os.SEEK_CUR) == 4
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "mms", "mmsh", "mmst"])
+def test_an_address_of_a_server_is_no_file(scheme):
+    error = collect(f"{scheme}://127.0.0.1:9/talk.wma")[1]
+    assert_one_line(error, f"{scheme}://127.0.0.1:9/talk.wma: no audio that ffmpeg can read", "Connection refused")
+
+
+def test_packets_that_a_transport_stream_lost_are_said(tmp_path, monkeypatch):
+    path = tmp_path / "talk.ts"
+    run_ffmpeg("-i", save(tmp_path / "talk.wav", mixture(10.0)), "-c:a", "aac", path)
+    content = path.read_bytes()
+    middle = len(content) // 2 // 188 * 188
+    path.write_bytes(content[:middle] + content[middle + 188 * 4 :])
+    assert_one_line(piped(path, monkeypatch)[1], "broke off or is damaged")
