@@ -6,12 +6,14 @@ The body goes to the disk as it comes; a client that goes away ends the work tha
 import asyncio
 import json
 import math
+import os
 import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message
 
+from asr.audio.files import OPEN_FILES
 from asr.errors import ArgumentError, AudioError, one_line
 from asr.output.transcript import Segment, Transcript
 from asr.output.writers import render
@@ -135,6 +138,15 @@ async def _receive_form(request: Request, service: Service) -> FormData:
         raise RefusedError(408, "timeout", "the recording did not come in time") from None
 
 
+def _on_disk(file: UploadFile) -> Any:
+    """The path of an upload; where an open file has no path, a file object, of which the recognizer makes a copy."""
+    if not os.path.isdir(OPEN_FILES):
+        return SimpleNamespace(name=file.filename or "file", read=file.file.read)
+    path = Path(f"/proc/{os.getpid()}/fd/{file.file.fileno()}")  # `fileno` moves what is still in memory to the disk
+    file.file.flush()
+    return path
+
+
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
@@ -151,6 +163,7 @@ class Job:
         self.language = service.language[1]
         self._service, self._client, self._cancelled = service, client, threading.Event()
         self._loop = asyncio.get_running_loop()
+        self._source = _on_disk(options.file)
         # Each as soon as it can no longer change, where they are streamed; None at the end.
         self.segments: asyncio.Queue[Segment | None] = asyncio.Queue()
         self._future = service.workers.submit(self._recognize)
@@ -158,12 +171,10 @@ class Job:
 
     def _recognize(self) -> Transcript:
         began, options = time.perf_counter(), self.options
-        # A file object's name stands in messages.
-        source: Any = SimpleNamespace(name=one_line(options.file.filename or "file"), read=options.file.file.read)
         on_segment = self._on_segment if options.stream else None
         try:
             (recognition,) = options.recognizer.transcribe_all(
-                [source], self._on_progress, hotwords=options.hotwords or None, on_segment=on_segment
+                [self._source], self._on_progress, hotwords=options.hotwords or None, on_segment=on_segment
             )
             if recognition.error is not None:
                 raise recognition.error
@@ -171,7 +182,8 @@ class Job:
         except ArgumentError as error:
             raise RefusedError(400, "invalid_value", str(error), "hotwords") from None
         except AudioError as error:
-            raise RefusedError(400, "invalid_audio", str(error), "file") from None
+            message = str(error).replace(str(self._source), one_line(options.file.filename or "file"))
+            raise RefusedError(400, "invalid_audio", message, "file") from None
         finally:
             self._service.metrics.busy.labels("file").inc(time.perf_counter() - began)
 

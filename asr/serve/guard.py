@@ -42,7 +42,7 @@ class Guard:
             self._check(scope)
             await self._app(scope, receive, send_with_headers)
         except RefusedError as error:
-            self._service.metrics.rejected.labels(error.code).inc()
+            self._service.count_refusal(error)
             if scope["type"] == "websocket":
                 await WebSocket(scope, receive, send_with_headers).send_denial_response(error.response())
             else:

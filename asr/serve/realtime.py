@@ -105,7 +105,7 @@ class Realtime(Conversation):
         if isinstance(transcription, dict):
             texts = ((name, transcription.get(name)) for name in ("model", "language", "prompt"))
             known = {name: text for name, text in texts if isinstance(text, str)}
-            self.stream.check_language(known.get("language", ""))
+            self.stream.service.check_language(known.get("language", ""))
             self._transcription = known
 
     async def update(self, update: Update) -> None:

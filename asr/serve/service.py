@@ -149,6 +149,13 @@ class Service:
         if base not in ("", "auto", code, name):
             raise RefusedError(400, "unsupported_language", f"{spoken!r:.40}: the model knows {name} only", "language")
 
+    def count_refusal(self, error: Exception) -> str:
+        """Count a client that was refused or was too slow. Returns the error's code, "failed" if it is the server's."""
+        code = "idle" if isinstance(error, TimeoutError) else getattr(error, "code", "failed")
+        if code != "failed":
+            self.metrics.rejected.labels(code).inc()
+        return code
+
     def _check_room(self, status: int, count: int, kind: str) -> None:
         if self.stopping:
             raise RefusedError(503, "stopping", "the server is ending; try again later")
@@ -210,15 +217,12 @@ class ClientStream:
         self.finals: list[str] = []
         self.seconds = 0.0  # of audio that were fed
         self.ended = False  # nothing more is taken
-        self._service = service
+        self.service = service
         self._batched: BatchedStream | None = None  # from the first chunk on
         self._waiting: deque[float] = deque()  # when the chunks came that are not decoded yet
         self._decoded = 0  # chunks
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._progress = asyncio.Event()
-
-    def check_language(self, spoken: str) -> None:
-        self._service.check_language(spoken)
 
     async def feed(self, samples: np.ndarray, rate: int) -> None:
         """Add int16 samples (n,) or (n, channels); waits while the model is far behind.
@@ -230,14 +234,14 @@ class ClientStream:
         try:
             if self._batched is None:
                 self._batched = await self._open()
-                self._service.batched[self._batched] = self
+                self.service.batched[self._batched] = self
             self._batched.feed(samples, rate)
         except ArgumentError as error:
             raise RefusedError(422, "invalid_value", str(error)) from None
         self._waiting.append(time.monotonic())
-        seconds, limit = len(samples) / rate, self._service.settings.max_seconds
+        seconds, limit = len(samples) / rate, self.service.settings.max_seconds
         self.seconds += seconds
-        self._service.metrics.audio.labels("live").inc(seconds)
+        self.service.metrics.audio.labels("live").inc(seconds)
         if self.seconds > limit:
             raise RefusedError(413, "too_long", f"a stream may have {limit:g} s; begin another one")
         while self._batched is not None and self._batched.backlog > MAX_BACKLOG:
@@ -245,7 +249,7 @@ class ClientStream:
             await self._progress.wait()
 
     async def _open(self) -> BatchedStream:
-        batcher = self._service.batcher
+        batcher = self.service.batcher
         if not self.hotwords:
             return batcher.open()
         # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
@@ -275,7 +279,7 @@ class ClientStream:
     def deliver(self, update: Update) -> None:
         now = time.monotonic()
         for _ in range(len(self._waiting) if update.done else update.feeds - self._decoded):
-            self._service.metrics.latency.observe(now - self._waiting.popleft())
+            self.service.metrics.latency.observe(now - self._waiting.popleft())
         self._decoded = update.feeds
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)
@@ -301,7 +305,7 @@ class ClientStream:
 
     def _forget(self) -> None:
         if self._batched is not None:
-            self._service.batched.pop(self._batched, None)
+            self.service.batched.pop(self._batched, None)
             self._batched.cancel()
         self._batched, self._decoded = None, 0
         self._waiting.clear()

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -13,6 +13,7 @@ from asr.errors import AsrError
 from asr.serve.service import ClientStream, RefusedError, Service, Update
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = TypeVar("Message")
 CLOSE_SECONDS = 2.0  # for a client that does not read any more
 CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_REFUSED, CLOSE_FAILED = 1000, 1001, 1008, 1011  # RFC 6455, section 7.4.1
 
@@ -50,6 +51,15 @@ def parse_json(text: str) -> dict[str, Any]:
     return message
 
 
+async def next_message(message: Awaitable[Message], limit: float | None) -> Message:
+    """A message when it has come; RefusedError if none does for `limit` seconds, None for any time."""
+    try:
+        async with asyncio.timeout(limit):
+            return await message
+    except TimeoutError:
+        raise RefusedError(408, "idle", f"nothing came for {limit:g} s; connect again") from None
+
+
 async def until_first(*awaitables: Awaitable[Any]) -> None:
     """Wait for the first of them to end, cancel the others, and raise what it raised."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
@@ -78,11 +88,7 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
         while True:
             async with sending:  # nothing is read from a client that does not read
                 await asyncio.sleep(0)
-            try:
-                async with asyncio.timeout(None if stream.ended else limit):
-                    message = await websocket.receive()
-            except TimeoutError:
-                raise RefusedError(408, "idle", f"nothing came for {limit:g} s; connect again") from None
+            message = await next_message(websocket.receive(), None if stream.ended else limit)
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
             data = message.get("bytes")
@@ -109,9 +115,7 @@ async def converse(websocket: WebSocket, protocol: str, kind: type[Conversation]
     except (AsrError, TimeoutError) as error:
         if websocket.application_state is WebSocketState.CONNECTING:
             raise
-        code = CLOSE_REFUSED if isinstance(error, RefusedError | TimeoutError) else CLOSE_FAILED
-        if code == CLOSE_REFUSED:
-            service.metrics.rejected.labels(getattr(error, "code", "idle")).inc()
+        code = CLOSE_FAILED if service.count_refusal(error) == "failed" else CLOSE_REFUSED
     with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: the client closed it meanwhile
         async with asyncio.timeout(CLOSE_SECONDS):
             await websocket.close(code)

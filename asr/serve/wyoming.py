@@ -22,7 +22,7 @@ from asr.audio.sources import MAX_CHANNELS
 from asr.errors import AsrError
 from asr.output.events import Final
 from asr.serve.service import ClientStream, RefusedError, Service
-from asr.serve.sockets import until_first
+from asr.serve.sockets import next_message, until_first
 
 MAX_BYTES = 1_000_000  # of the data or the audio of an event
 
@@ -62,21 +62,14 @@ class Connection:
         except asyncio.CancelledError:  # the server ends; asyncio would log it
             pass
         except (AsrError, TimeoutError, OSError) as error:
-            code = "idle" if isinstance(error, TimeoutError) else getattr(error, "code", "failed")
-            if code != "failed":
-                self._service.metrics.rejected.labels(code).inc()
+            code = self._service.count_refusal(error)
             with suppress(OSError, TimeoutError):
                 await self._write(Event("error", {"text": str(error), "code": code}))
         finally:
             self._writer.close()
 
     async def _read(self) -> Event | None:
-        limit = self._service.settings.idle_seconds
-        try:
-            async with asyncio.timeout(limit):
-                return await read_event(self._reader)
-        except TimeoutError:
-            raise RefusedError(408, "idle", f"nothing came for {limit:g} s; connect again") from None
+        return await next_message(read_event(self._reader), self._service.settings.idle_seconds)
 
     async def _write(self, event: Event | Eventable) -> None:
         async with asyncio.timeout(self._service.settings.idle_seconds):

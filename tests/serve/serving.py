@@ -1,6 +1,10 @@
-"""A server as `asr serve` starts it, inside the test's process, on a free port of this machine."""
+"""A server as `asr serve` starts it, inside the test's process or in one of its own, on a free port of this machine."""
 
+import io
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import carrier
 import numpy as np
 import pytest
+import soundfile
 
 from asr.decode.build import DecoderOptions
 from asr.recognize.batcher import Batcher
@@ -56,6 +62,20 @@ def running(service: "Service", wyoming: socket.socket | None = None) -> Iterato
             assert not thread.is_alive()
 
 
+@contextmanager
+def program(*options: str | Path, addresses: int = 1) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """`asr serve` as a process of its own, and the ports that it said it listens at."""
+    command = [sys.executable, "-c", "from asr.cli.main import main; main()", "serve", *map(str, options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(addresses)]
+        found = [re.fullmatch(r"asr: listening at \w+://.*:(\d+)/\n", line) for line in lines]
+        try:
+            yield process, [int(address[1]) for address in found if address is not None]
+        finally:
+            process.kill()
+
+
 def make_service(
     recognizer: Recognizer, live: Path, decoder: DecoderOptions, second_pass: Recognizer | None, **limits: object
 ) -> "Service":
@@ -83,3 +103,10 @@ def metric(running: Running, name: str) -> float:
 def pcm(samples: np.ndarray) -> bytes:
     """16-bit audio as clients send it."""
     return (samples * 32768).clip(-32768, 32767).astype("<i2").tobytes()
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """A 16-bit wav file of the rate of `carrier.speech`."""
+    data = io.BytesIO()
+    soundfile.write(data, samples, carrier.RATE, format="WAV", subtype="PCM_16")
+    return data.getvalue()

@@ -1,19 +1,20 @@
 """Files over HTTP as OpenAI's API takes them, by its own client library and without it."""
 
-import io
 import json
+import os
+import re
 import socket as sockets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import carrier
 import numpy as np
 import pytest
-import soundfile
-from serving import Running, Serve
+from serving import Running, Serve, program, wav
 
 httpx = pytest.importorskip("httpx", reason="pip install 'recurrent-asr[dev]'")
 pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
@@ -26,14 +27,8 @@ PATH = "/v1/audio/transcriptions"
 SPEECH = np.concatenate([carrier.speech("one two", 5), carrier.speech("", 40), carrier.speech(" three", 5)])
 
 
-def wav(samples: np.ndarray = SPEECH) -> bytes:
-    data = io.BytesIO()
-    soundfile.write(data, samples, carrier.RATE, format="WAV", subtype="PCM_16")
-    return data.getvalue()
-
-
 def post(running: Running, audio: bytes | None = None, path: str = PATH, **fields: Any) -> Any:
-    files = {"file": ("talk.wav", wav() if audio is None else audio)}
+    files = {"file": ("talk.wav", wav(SPEECH) if audio is None else audio)}
     return httpx.post(running.url(path), files=files, data=fields, timeout=60, trust_env=False)
 
 
@@ -49,7 +44,7 @@ def error(response: Any, status: int) -> dict[str, Any]:
 
 
 def test_every_format_is_that_of_the_recognizer(server: Running, carrier_recognizer: Recognizer) -> None:
-    transcript = carrier_recognizer.transcribe(wav())
+    transcript = carrier_recognizer.transcribe(wav(SPEECH))
     assert transcript.text == "one two three"
     usage = {"type": "duration", "seconds": round(transcript.duration, 3)}
     assert post(server).json() == {"text": transcript.text, "usage": usage}
@@ -114,6 +109,38 @@ def test_text_comes_in_events_as_it_is_recognized(
     assert [word for event in deltas for word in event["words"]] == done["words"]
 
 
+def test_the_first_text_comes_before_the_last_audio_is_recognized(
+    carrier_bundle: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openai = pytest.importorskip("openai", reason="pip install 'recurrent-asr[dev]'")
+    audio = wav(np.concatenate([carrier.speech(f" word{'abcdefgh'[n % 8]} two", 200) for n in range(8)]))
+    recognizer = Recognizer(carrier_bundle, DecoderOptions("greedy"), batch_size=1, threads=1)
+    run, gate, windows = recognizer.engine.run, threading.Event(), 0
+
+    def count(waveforms: Any) -> Any:
+        nonlocal windows
+        windows += 1
+        return run(waveforms)
+
+    monkeypatch.setattr(recognizer.engine, "run", count)
+    text, last = recognizer.transcribe(audio).text, windows
+    windows = 0
+
+    def wait(waveforms: Any) -> Any:
+        assert windows < last - 1 or gate.wait(30), "nothing was read before the last window"
+        return count(waveforms)
+
+    monkeypatch.setattr(recognizer.engine, "run", wait)
+    with serve(recognizer=recognizer) as running, httpx.Client(trust_env=False) as http:
+        client = openai.OpenAI(base_url=running.url("/v1"), api_key="none", http_client=http, max_retries=0)
+        events = client.audio.transcriptions.create(file=("talk.wav", audio), model="whisper-1", stream=True)
+        deltas = [next(events).delta]
+        gate.set()
+        *others, done = events
+    assert "".join([*deltas, *(event.delta for event in others)]) == text == done.text
+    assert windows == last > 1
+
+
 # Clients
 
 
@@ -127,10 +154,10 @@ def openai_client(server: Running) -> Any:
 def test_the_openai_client(openai_client: Any, tmp_path: Path) -> None:
     create = openai_client.audio.transcriptions.create
     path = tmp_path / "talk.wav"
-    path.write_bytes(wav())
+    path.write_bytes(wav(SPEECH))
     with path.open("rb") as file:
         assert create(file=file, model="whisper-1").text == "one two three"
-    upload = ("talk.wav", wav())
+    upload = ("talk.wav", wav(SPEECH))
     verbose = create(
         file=upload, model="whisper-1", response_format="verbose_json", timestamp_granularities=["word", "segment"]
     )
@@ -138,7 +165,9 @@ def test_the_openai_client(openai_client: Any, tmp_path: Path) -> None:
     assert " ".join(segment.text for segment in verbose.segments) == verbose.text
     assert verbose.language == "english"
     assert verbose.duration == pytest.approx(len(SPEECH) / carrier.RATE, abs=0.01)
+    assert create(file=upload, model="whisper-1", response_format="text").split() == ["one", "two", "three"]
     assert create(file=upload, model="whisper-1", response_format="srt").startswith("1\n00:00:")
+    assert create(file=upload, model="whisper-1", response_format="vtt").startswith("WEBVTT\n\n00:00:")
     events = [*create(file=upload, model="gpt-4o-transcribe", stream=True)]
     assert events[-1].type == "transcript.text.done"
     assert "".join(event.delta for event in events[:-1]) == events[-1].text == "one two three"
@@ -160,7 +189,7 @@ def test_errors_of_the_openai_client(openai_client: Any) -> None:
     with pytest.raises(openai.BadRequestError, match="the file is empty, or did not come whole"):
         create(file=("talk.wav", b""), model="whisper-1")
     with pytest.raises(openai.BadRequestError, match="choose json, text"):
-        create(file=("talk.wav", wav()), model="whisper-1", response_format="diarized_json")
+        create(file=("talk.wav", wav(SPEECH)), model="whisper-1", response_format="diarized_json")
 
 
 # Faults
@@ -186,13 +215,13 @@ def test_forms_that_cannot_be(server: Running) -> None:
     cases = [
         {"data": {"model": "whisper-1"}},
         {"files": {"file": ("talk.wav", b"")}},
-        {"files": [("file", ("a.wav", wav())), ("file", ("b.wav", wav()))]},
-        {"files": {"other": ("talk.wav", wav())}},
+        {"files": [("file", ("a.wav", wav(SPEECH))), ("file", ("b.wav", wav(SPEECH)))]},
+        {"files": {"other": ("talk.wav", wav(SPEECH))}},
         {"content": b"text", "headers": {"content-type": kind}},
         {"content": b"text", "headers": {"content-type": f"{kind}; boundary=x"}},
         {"content": b"--x\r\nnonsense", "headers": {"content-type": f"{kind}; boundary=x"}},
         {"content": b"", "headers": {"content-type": f"{kind}; boundary=x"}},
-        {"files": {"file": ("talk.wav", wav()), "model": (None, "x" * 200_000)}},
+        {"files": {"file": ("talk.wav", wav(SPEECH)), "model": (None, "x" * 200_000)}},
     ]
     for case in cases:
         error(httpx.post(url, trust_env=False, **case), 400)  # type: ignore[arg-type]
@@ -202,7 +231,7 @@ def test_forms_that_cannot_be(server: Running) -> None:
 
 
 def test_damaged_recordings_are_refused(server: Running) -> None:
-    found = error(post(server, wav()[:30]), 400)
+    found = error(post(server, wav(SPEECH)[:30]), 400)
     assert found["code"] == "invalid_audio"
 
 
@@ -222,8 +251,59 @@ def test_a_file_that_is_too_large(serve: Serve) -> None:
             pass
         else:
             error(response, 413)
-        assert post(running, wav()[:9000]).status_code in (200, 400)
+        assert post(running, wav(SPEECH)[:9000]).status_code in (200, 400)
         assert running.service.files == 0
+
+
+@pytest.fixture
+def needs_proc() -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("there is no /proc here, which tells of open files and memory")
+
+
+@pytest.mark.usefixtures("needs_proc")
+def test_thirty_megabytes_of_nonsense(carrier_bundle: Path, streaming_carrier_bundle: Path) -> None:
+    nonsense = np.random.default_rng(0).bytes(30_000_000)
+
+    def memory(field: str) -> int:
+        """Bytes of the server."""
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return 1024 * int(re.findall(rf"{field}:\s*(\d+) kB", status)[0])
+
+    def send(data: bytes) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{port}{PATH}"
+        return error(httpx.post(url, files={"file": ("talk.wav", data)}, timeout=60, trust_env=False), 400)
+
+    models = ["--model", carrier_bundle, "--live-model", streaming_carrier_bundle, "--decoder", "greedy"]
+    with program("--port", "0", *models) as (process, (port,)):
+        send(nonsense[:100_000])  # what is loaded for the first file stays
+        before = memory("VmRSS")
+        found = send(nonsense)
+        assert memory("VmHWM") - before < len(nonsense) // 2
+    assert found["code"] == "invalid_audio"
+    assert re.match(r"talk\.wav: not an audio file", found["message"])
+
+
+@pytest.mark.usefixtures("needs_proc")
+def test_an_upload_is_stored_once(carrier_bundle: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(carrier_bundle, DecoderOptions("greedy"), batch_size=1, threads=1)
+    run, audio = recognizer.engine.run, wav(np.concatenate([np.zeros(60 * carrier.RATE, dtype=np.float32), SPEECH]))
+    copies: list[int] = []
+
+    def look(waveforms: Any) -> Any:
+        """Count the open files of that size; at the first of several windows the recording is not read to its end."""
+        status = []
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                status.append(os.stat(int(number)))
+        copies.append(len({item.st_ino for item in status if item.st_size == len(audio)}))
+        return run(waveforms)
+
+    monkeypatch.setattr(recognizer.engine, "run", look)
+    with serve(recognizer=recognizer) as running:
+        assert post(running, audio).json()["text"] == "one two three"
+    assert copies == [1] * len(copies)
+    assert len(copies) > 2
 
 
 def test_a_recording_that_is_too_long(serve: Serve) -> None:
@@ -326,9 +406,8 @@ def test_the_end_of_the_server_answers_files_that_are_not_done(
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.usefixtures("needs_proc")
 def test_what_is_uploaded_is_closed_when_it_was_read(server: Running) -> None:
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("open files are not listed here")
     post(server)
     before = len([*Path("/proc/self/fd").iterdir()])
     for _ in range(10):

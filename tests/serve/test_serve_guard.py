@@ -65,6 +65,32 @@ def test_a_token_for_sockets(serve: Serve) -> None:
         assert handshake(running, additional_headers={"Authorization": "Bearer plain-1"}) == 101
 
 
+def test_a_browser_sends_its_token_as_a_subprotocol(serve: Serve) -> None:
+    path = "/v1/realtime?intent=transcription"
+    with serve(token="plain-1") as running:
+        for sent in ("openai-insecure-api-key.plain-2", "openai-insecure-api-key.", "openai-insecure-api-key"):
+            assert handshake(running, path, subprotocols=["realtime", sent]) == 401
+        assert handshake(running, path, subprotocols=["realtime"]) == 401
+        right = ["realtime", "openai-insecure-api-key.plain-1", "openai-beta.realtime-v1"]
+        with connect(running.url(path, "ws"), subprotocols=right) as client:
+            assert client.subprotocol == "realtime"
+            assert json.loads(client.recv(30))["type"] == "session.created"
+
+
+def test_health_while_the_server_ends(serve: Serve) -> None:
+    with serve() as running:
+        assert get(running, "/healthz").json() == {"status": "ok"}
+        running.service.files = 1  # which it waits for
+        running.server.should_exit = True
+        deadline = time.monotonic() + 30
+        while not running.service.stopping and time.monotonic() < deadline:
+            time.sleep(0.02)
+        ending = get(running, "/healthz")
+        refused = handshake(running)
+        running.service.files = 0
+    assert (ending.status_code, ending.json(), refused) == (503, {"status": "stopping"}, 503)
+
+
 def test_pages_of_other_servers_are_refused(serve: Serve) -> None:
     with serve(allow_origin=("https://example.org",)) as running:
         host = f"127.0.0.1:{running.port}"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import carrier
@@ -183,6 +184,27 @@ def test_texts_are_those_of_a_streaming_recognizer(serve: Serve, live_bundle: An
             found.append(answer(socket))
     assert [item["transcript"] for item in found if "transcript" in item] == [final.text for final in finals]
     assert "".join(item["delta"] for item in found if "delta" in item) == "".join(final.text for final in finals)
+
+
+def test_without_a_session_the_rate_is_that_of_openai(serve: Serve, live_bundle: Path) -> None:
+    rate, engine = 24_000, StreamingEngine(load_bundle(live_bundle), threads=1)
+    samples = np.frombuffer(pcm(np.concatenate([live_model.speech(), np.zeros(rate), live_model.speech()])), "<i2")
+    texts = []
+    for hertz in (rate, RATE):
+        recognizer = StreamingRecognizer(engine, GREEDY)
+        events = [*recognizer.accept(samples, hertz), *recognizer.finish()]
+        texts.append([item.text for item in events if isinstance(item, Final)])
+    found: list[dict[str, Any]] = []
+    with serve(live=live_bundle) as running, connect(running.url(PATH, "ws"), max_size=None) as socket:
+        created = answer(socket)
+        append(socket, samples / 32768, 4800)
+        socket.send(event("input_audio_buffer.commit"))
+        while sum(item["type"].endswith("completed") for item in found) < len(texts[0]):
+            found.append(answer(socket))
+    assert created["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": rate}
+    assert [item["transcript"] for item in found if "transcript" in item] == texts[0] != texts[1]
+    seconds = sum(item["usage"]["seconds"] for item in found if "usage" in item)
+    assert seconds == pytest.approx(len(samples) / rate, abs=0.01)
 
 
 def test_the_openai_client(server: Running) -> None:

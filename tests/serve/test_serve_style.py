@@ -15,7 +15,7 @@ import rule_tagger
 httpx = pytest.importorskip("httpx", reason="pip install 'recurrent-asr[dev]'")
 pytest.importorskip("websockets", reason="pip install 'recurrent-asr[serve]'")
 
-from serving import Running, make_service, pcm, running  # noqa: E402
+from serving import Running, make_service, pcm, running, wav  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from asr.decode.build import DecoderOptions  # noqa: E402
@@ -38,13 +38,7 @@ def server(carrier_bundle: Path, streaming_carrier_bundle: Path) -> Iterator[Run
 
 
 def post(server: Running, **fields: Any) -> Any:
-    import io
-
-    import soundfile
-
-    data = io.BytesIO()
-    soundfile.write(data, AUDIO, carrier.RATE, format="WAV", subtype="PCM_16")
-    files = {"file": ("talk.wav", data.getvalue())}
+    files = {"file": ("talk.wav", wav(AUDIO))}
     url = server.url("/v1/audio/transcriptions")
     return httpx.post(url, files=files, data=fields, timeout=60, trust_env=False)
 

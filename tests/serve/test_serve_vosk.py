@@ -1,5 +1,6 @@
 """Live audio as vosk-server takes it: clients that send one message and wait for one."""
 
+import asyncio
 import gc
 import json
 import os
@@ -28,6 +29,7 @@ from asr.recognize.streaming import LiveStream
 
 websockets = pytest.importorskip("websockets", reason="pip install 'recurrent-asr[serve]'")
 from serving import GREEDY, Running, Serve, metric, pcm  # noqa: E402
+from websockets.asyncio.client import connect as connect_async  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.frames import Close  # noqa: E402
 from websockets.sync.client import ClientConnection, connect  # noqa: E402
@@ -268,6 +270,25 @@ def frame(kind: int, content: bytes) -> bytes:
     return bytes([0x80 | kind, 0xFE]) + len(content).to_bytes(2, "big") + bytes(4) + content
 
 
+def test_half_a_frame_ends_the_stream(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="asr.serve")
+    with serve() as running:
+        for cut in (1, 3, 6, 8, 1600):  # bytes: within the header, its length and its mask, and within the audio
+            with sockets.create_connection(("127.0.0.1", running.port), timeout=LIMIT) as raw:
+                raw.sendall(HANDSHAKE)
+                found = raw.recv(4096)
+                raw.sendall(frame(2, pcm(SPEECH)[:3200]))
+                while b'"partial"' not in found:
+                    found += raw.recv(4096)
+                raw.sendall(frame(2, bytes(3200))[:cut])
+            wait_until_gone(running)
+        with client(running) as socket:
+            assert texts(speak(socket, pcm(SPEECH))) == ["one two", "three"]
+    outcomes = [json.loads(item.getMessage())["outcome"] for item in caplog.records if item.name == "asr.serve"]
+    assert outcomes == 5 * ["left"] + ["finished"]
+    assert not [record for record in caplog.records if record.exc_info or record.levelname in ("WARNING", "ERROR")]
+
+
 def test_a_thousand_sessions_leave_no_memory_behind(serve: Serve) -> None:
     """Every second one is broken off."""
     audio = pcm(carrier.speech("one", 5))
@@ -373,6 +394,32 @@ def test_too_many_streams_are_refused(serve: Serve) -> None:
         assert refused.value.response.status_code == 503
         assert b"too_many_streams" in refused.value.response.body
         assert metric(running, 'asr_rejected_total{kind="too_many_streams"}') == 1
+
+
+def test_of_two_hundred_connections_those_beyond_the_limit_are_refused(serve: Serve) -> None:
+    async def ask(url: str) -> tuple[list[Any], list[Any]]:
+        """Connections that are open, and what refused the others."""
+        results = await asyncio.gather(*(connect_async(url) for _ in range(200)), return_exceptions=True)
+        opened = [item for item in results if not isinstance(item, BaseException)]
+        for item in opened:
+            await item.send(bytes(320))
+        for item in opened:
+            assert "partial" in json.loads(await asyncio.wait_for(item.recv(), LIMIT))
+        for item in opened:
+            item.transport.abort()
+        return opened, [item for item in results if isinstance(item, BaseException)]
+
+    with serve() as running:
+        limit = running.service.settings.max_streams
+        opened, refused = asyncio.run(ask(running.url("/vosk", "ws")))
+        assert (len(opened), len(refused)) == (limit, 200 - limit)
+        assert {item.response.status_code for item in refused} == {503}
+        errors = [json.loads(item.response.body)["error"] for item in refused]
+        assert {error["code"] for error in errors} == {"too_many_streams"}
+        assert {error["message"] for error in errors} == {f"{limit} streams are under way; try again later"}
+        wait_until_gone(running)
+        with client(running) as socket:
+            assert texts(speak(socket, pcm(SPEECH))) == ["one two", "three"]
 
 
 def test_a_stream_that_is_too_long_ends(serve: Serve) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import carrier
 import numpy as np
 import pytest
-from serving import GREEDY, make_service, pcm, running
+from serving import GREEDY, make_service, pcm, program, running
 
 from asr.recognize.offline import Recognizer
 
@@ -126,6 +126,22 @@ def test_the_end_of_the_server_is_no_failure_of_an_open_connection(
         for _ in iter(lambda: client.recv(4096), b""):
             pass
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_the_port_of_the_command(carrier_bundle: Path, streaming_carrier_bundle: Path) -> None:
+    async def talk(port: int) -> tuple[Info, list[Any]]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Describe().event())
+            info = Info.from_event(await asyncio.wait_for(client.read_event(), LIMIT))
+            return info, await transcribe(client, SPEECH)
+
+    models = ["--model", carrier_bundle, "--live-model", streaming_carrier_bundle, "--decoder", "greedy"]
+    with program("--port", "0", "--wyoming-port", "0", *models, addresses=2) as (process, (_, port)):
+        info, events = asyncio.run(talk(port))
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+    assert [model.name for program in info.asr for model in program.models] == [carrier.CONFIG.name]
+    assert Transcript.from_event(events[-2]).text == "one two three"
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind(port: int) -> None:
