@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +12,17 @@ import typer
 from typer import Argument, Option
 
 from asr.audio.files import STANDARD_INPUT, find_audio
-from asr.audio.sources import Excerpt, duration
+from asr.audio.sources import Excerpt
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
+from asr.cli.prepare import Columns
+from asr.cli.transcribe import Targets, without_existing, without_kept
 from asr.data.manifest import read_manifest, read_table
-from asr.data.text import read_aloud
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError, one_line
 from asr.lm.source import open_source
-from asr.normalize import normalize
-from asr.output.transcript import Transcript, Word, split_segments
+from asr.output.transcript import Word, split_segments
 from asr.output.writers import render
 from asr.recognize.align import MIN_CONFIDENCE
 from asr.recognize.align import align as align_text
@@ -47,7 +46,11 @@ def align(
     ] = None,
     format: options.WordFormats = None,
     force: options.Force = False,
+    skip_existing: Annotated[
+        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
+    ] = False,
     part: options.Part,
+    columns: Columns,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     lexicon: options.Lexicon = None,
@@ -62,10 +65,10 @@ def align(
     """Write when each word of a known text is spoken.
 
     Words keep their case and punctuation; numbers, prices and abbreviations are read aloud by the rules of the
-    language. Words that are not spoken are reported and marked ("spoken": false in json, no length and confidence 0
-    elsewhere); a text that does not fit at all is an error. Without TEXT: every recording of a FOLDER with its text
-    beside it, a.wav and a.txt, or of a TABLE, a manifest (.jsonl) or a .csv or .tsv file with the columns audio and
-    text, into --output-dir. If the model spells phones, textgrid has a tier and json a list of them.
+    language. Words that are not spoken or cannot be spelled are reported and marked ("spoken": false in json, no length
+    and confidence 0 elsewhere); a text that does not fit at all is an error. Without TEXT: every recording of a FOLDER
+    with its text beside it, a.wav and a.txt, or of a TABLE, a manifest (.jsonl) or a .csv or .tsv file with the columns
+    audio and text, into --output-dir. If the model spells phones, textgrid has a tier and json a list of them.
     """
     if part.channels == "each":
         raise typer.BadParameter("a text is spoken on one channel, or on all", param_hint="--channels")
@@ -73,6 +76,9 @@ def align(
         raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
     if (text is None) != (output_dir is not None) or (output and output_dir):
         raise typer.BadParameter("goes with many recordings, and these with it", param_hint="--output-dir")
+    if skip_existing and (force or output_dir is None):
+        what = "--force excludes it" if force else "goes with --output-dir"
+        raise typer.BadParameter(what, param_hint="--skip-existing")
     formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "ctm")]))
     if len(formats) > 1 and output_dir is None:
         raise typer.BadParameter("several go with many recordings and --output-dir", param_hint="--format")
@@ -91,7 +97,8 @@ def align(
     timed = partial(time_words, recognizer, part, formats, phones, min_confidence)
     with shown_warnings("asr.audio"), shown_warnings("asr.recognize.align"):
         if words is None or output_dir is not None:
-            align_many(Path(audio), output_dir or Path(), formats, guard, timed)
+            recordings, failed = find_recordings(Path(audio), columns)
+            align_many(recordings, failed, output_dir or Path(), formats, guard, skip_existing, part, timed)
             return
         with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
             (written,) = timed(audio, words, on_progress)
@@ -115,66 +122,85 @@ def time_words(
     on_progress: OnProgress | None,
 ) -> list[str]:
     """A text aligned with a recording, in each of the formats."""
-    reading: Callable[[str], str] = normalize
-    if find_spec("unicode_rbnf") is not None:  # which comes with the packages for training
-        reading = partial(read_aloud, language=recognizer.bundle.config.language)
     (excerpt,) = part.excerpts(source)
-    transcript = align_text(
-        recognizer, excerpt, text, on_progress=on_progress, read_aloud=reading, min_confidence=min_confidence
-    )
-    tell_unspoken(str(source), transcript)
+    transcript = align_text(recognizer, excerpt, text, on_progress=on_progress, min_confidence=min_confidence)
     if phones:
         own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
         transcript = replace(transcript, segments=split_segments(own))
     return [render(transcript, format, name_in(format, str(source))) for format in formats]
 
 
-def align_many(source: Path, folder: Path, formats: Sequence[str], guard: Guard, timed: Timing) -> None:
-    """Write the alignments of all recordings to a folder; the problems of one do not stop the others."""
-    problems: list[AsrError] = []
-    recordings: list[tuple[str, Path | Excerpt, Path | str]]  # the name, the recording, its text or the file of that
+# Of a recording the name, where it is, and its text or the file of that.
+Recording = tuple[str, Path | Excerpt, str | Path]
+
+
+def find_recordings(source: Path, columns: Columns) -> tuple[list[Recording], int]:
+    """The recordings of a folder or a table, and how many folders could not be read. AsrError if the table cannot."""
     if source.is_dir():
+        problems: list[AsrError] = []
         found = find_audio(source, problems.append)
-        recordings = [(str(path.relative_to(source).with_suffix("")), path, path.with_suffix(".txt")) for path in found]
-    else:
-        try:
-            entries = read_table(source) if source.suffix.lower() in TABLES else read_manifest(source)
-            recordings = [(entry.id, entry.source, entry.text) for entry in entries]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise AsrError(f"{source}: no table in UTF-8 ({one_line(error)}); save it as CSV") from error
+        for problem in problems:
+            complain(problem)
+        names = (str(path.relative_to(source).with_suffix("")) for path in found)
+        return [(name, path, path.with_suffix(".txt")) for name, path in zip(names, found, strict=True)], len(problems)
+    try:
+        is_table = source.suffix.lower() in TABLES
+        entries = read_table(source, columns.names) if is_table else read_manifest(source)
+        return [(entry.id, entry.source, entry.text) for entry in entries], 0
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AsrError(f"{source}: no table in UTF-8 ({one_line(error)}); save it as CSV") from error
+
+
+def align_many(
+    recordings: Sequence[Recording],
+    failed: int,
+    folder: Path,
+    formats: Sequence[str],
+    guard: Guard,
+    skip_existing: bool,
+    part: options.Part,
+    timed: Timing,
+) -> None:
+    """Write the alignments of recordings to a folder; the problems of one do not stop the others.
+
+    failed: how many failed before.
+    """
     check_writable(folder / "new", make_folder=True)
-    done: set[Path] = set()
-    for problem in problems:
-        complain(problem)
-    with audio_progress(lambda: [duration(str(audio)) for _, audio, _ in recordings]) as on_progress:
-        for name, audio, text in recordings:
-            stem = folder / name.lstrip("/").replace("..", "_")
-            targets = [stem.with_name(f"{stem.name}.{format}") for format in formats]
+    targets: Targets = {}
+    chosen: dict[str, Recording] = {}
+    for recording in recordings:
+        name, audio, _ = recording
+        stem = f"{folder / name.lstrip('/').replace('..', '_')}"
+        if stem in targets:
+            complain(f"{audio}: another recording is written to {stem}.{formats[0]}; give each a name of its own")
+            failed += 1
+            continue
+        targets[stem], chosen[stem] = {format: Path(f"{stem}.{format}") for format in formats}, recording
+    skipped = without_existing(targets, guard) if skip_existing else 0
+    left, kept = without_kept([stem for stem in targets if targets[stem]], targets, guard)
+    done = 0
+    with audio_progress(lambda: [part_seconds(chosen[stem][1], part) for stem in left]) as on_progress:
+        for stem in left:
+            _, audio, text = chosen[stem]
             try:
-                if stem in done:
-                    raise AsrError(
-                        f"another recording was written to {targets[0]} already; give each a name of its own"
-                    )
-                if refusal := next(filter(None, map(guard.refusal, targets)), None):
-                    raise AsrError(refusal)
                 words = text if isinstance(text, str) else read_text(str(text))
-                for target, written in zip(targets, timed(audio, words, on_progress), strict=True):
-                    write_text(target, written)
-                done.add(stem)
+                for format, written in zip(formats, timed(audio, words, on_progress), strict=True):
+                    if format in targets[stem]:
+                        write_text(targets[stem][format], written)
+                done += 1
             except AsrError as error:
                 complain(error if str(audio) in str(error) else f"{audio}: {error}")
-    failed = len(recordings) + len(problems) - len(done)
-    complain_of_counts(len(done), folder, failed=failed)
-    if failed or not recordings:
+                failed += 1
+    complain_of_counts(done, folder, skipped=skipped, kept=kept, failed=failed)
+    if failed or kept or not recordings:
         raise typer.Exit(1)
 
 
-def tell_unspoken(name: str, transcript: Transcript) -> None:
-    words = [word.text for word in transcript.words if not word.spoken]
-    if words:
-        more = ", …" if len(words) > 5 else ""
-        total = len(transcript.words)
-        complain(f"{name}: not spoken are {len(words)} of the {total} words: {' '.join(words[:5])}{more}")
+def part_seconds(audio: Path | Excerpt, part: options.Part) -> float | None:
+    """How much of a recording is aligned, if that is known: a row's part of it, or the one that the options say."""
+    if isinstance(audio, Excerpt):
+        part = replace(part, start=audio.start, end=audio.end)
+    return part.seconds(str(audio))
 
 
 def read_text(source: str) -> str:

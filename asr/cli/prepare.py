@@ -5,6 +5,7 @@ The imports that only these commands need are inside: the other commands start f
 
 import dataclasses
 import json as json_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,9 @@ from typer import Argument, Option
 from typer.core import TyperGroup
 
 from asr.cli.messages import audio_progress, shown_warnings
-from asr.cli.options import Command, Force
+from asr.cli.options import Command, Force, spread
 from asr.cli.outputs import Guard
+from asr.data.manifest import COLUMNS
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
@@ -56,13 +58,36 @@ class CorpusGroup(TyperGroup):
 prepare = typer.Typer(cls=CorpusGroup, help="Make manifests of corpora, and check them.", no_args_is_help=True)
 
 
-@prepare.command("csv", cls=Command)
+@dataclass(frozen=True)
+class Columns:
+    """Options that name the columns of a table."""
+
+    audio_column: Annotated[str, Option(help="Of a table: name of the column with the recordings, in any case.")] = (
+        "audio"
+    )
+    text_column: Annotated[str, Option(help="Name of the column with their texts.")] = "text"
+    offset_column: Annotated[
+        str, Option(help="Name of the column with the seconds where a part of a recording begins, if there is one.")
+    ] = "offset"
+    duration_column: Annotated[str, Option(help="Name of the column with its seconds, if there is one.")] = "duration"
+
+    @property
+    def names(self) -> dict[str, str]:
+        """As `read_table` takes them."""
+        return COLUMNS | {
+            "audio": self.audio_column,
+            "text": self.text_column,
+            "offset": self.offset_column,
+            "duration": self.duration_column,
+        }
+
+
 def read_csv(
     source: Source,
     output: Output,
     language: Language = "en",
-    audio_column: Annotated[str, Option(help="Name of the column with the recordings, in any case.")] = "audio",
-    text_column: Annotated[str, Option(help="Name of the column with their texts.")] = "text",
+    *,
+    columns: Columns,
     speaker_column: Annotated[str, Option(help="Name of the column with the speakers, if there is one.")] = "speaker",
     force: Force = False,
 ) -> None:
@@ -73,10 +98,11 @@ def read_csv(
     out. No recording is in both train and dev.
     """
     from asr.data.corpora import csv_corpus
-    from asr.data.manifest import COLUMNS
 
-    names = COLUMNS | {"audio": audio_column, "text": text_column, "speaker": speaker_column}
-    run(csv_corpus(language, names), source, output, force)
+    run(csv_corpus(language, columns.names | {"speaker": speaker_column}), source, output, force)
+
+
+prepare.command("csv", cls=Command)(spread(read_csv))
 
 
 @prepare.command("folder", cls=Command)

@@ -122,8 +122,8 @@ def _rows(rows: csv.DictReader, table: Path, names: Mapping[str, str]) -> Iterat
     for column in (names["audio"], names["text"]):
         if column.lower() not in found:
             raise RecipeError(
-                f"{table}: no column {column} (found: {', '.join(found.values())}); rename the right one, or, for"
-                " `asr prepare csv`, give its name as an option"
+                f"{table}: no column {column} (found: {', '.join(found.values())}); rename the right one, or"
+                " give its name as an option"
             )
     columns = {kind: found.get(name.lower()) for kind, name in names.items()}
     for row in rows:

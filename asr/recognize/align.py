@@ -29,6 +29,7 @@ from asr.model.tokens import BLANK_ID, WORD_START, Tokens
 from asr.normalize import normalize
 from asr.output.transcript import Phone, Transcript, Word, split_segments, within
 from asr.recognize.offline import OnProgress, Recognizer
+from asr.spoken import WRITTEN_WORD, read_words
 
 MIN_CONFIDENCE = 0.02  # of a word that fits
 TOGETHER = 4  # words that fit and follow each other; chance finds fewer
@@ -38,6 +39,7 @@ ROUNDS = 10  # of leaving out words that are not spoken
 SKIPPED = -3.0  # log-probability of a frame of speech that the text does not have, beside that of its best token
 OPENING = 2.0  # nats for each of log(frames) that it costs to begin to pass over speech between two words
 TRELLIS_BYTES = 2**30  # more than four hours of speech without a pause
+NAMED = 5  # words that are not spoken: a message names so many
 
 log = logging.getLogger(__name__)
 
@@ -49,25 +51,26 @@ def align(
     sample_rate: int | None = None,
     *,
     on_progress: OnProgress | None = None,
-    read_aloud: Callable[[str], str] = normalize,
+    read_aloud: Callable[[str], str] | None = None,
     min_confidence: float = MIN_CONFIDENCE,
 ) -> Transcript:
     """The words of `text` with the times at which the source speaks them.
 
     They keep their case and punctuation; a dash or another word without letters goes with the word before it. Times and
     confidences follow the decoders' rule (`spell_words`). Where the model spells phones, a word is aligned in the
-    pronunciation that fits best, and has the times of its `phones`. Words that are not spoken are marked so, and speech
-    that the text does not have is passed over.
+    pronunciation that fits best, and has the times of its `phones`. Words that are not spoken, or that the model's
+    tokens cannot spell, are marked so and logged as a warning; speech that the text does not have is passed over.
 
     Args:
         model: a recognizer, or whatever a `Recognizer` is made of, such as a packaged model's name. The lexicon of a
             recognizer's options counts.
         source, sample_rate: a recording, as for `Recognizer.transcribe`.
         text: the words that are spoken, in order.
-        read_aloud: makes of a written word those that are spoken, such as "five dollars" of "$5".
+        read_aloud: makes of a written word those that are spoken, such as "five dollars" of "$5"; without it, the
+            rules of the model's language (`asr.spoken.read_words`).
         min_confidence: at least half of the words have it, in runs of several, or the text does not fit; 0 for any.
 
-    Raises AudioError; ArgumentError, also for a text that has no words or cannot be spelled with the model's tokens;
+    Raises AudioError; ArgumentError, also for a text that has no words, or none that the model's tokens can spell;
     AsrError for one that is too long for the audio, or does not fit it.
     """
     if not isinstance(text, str):
@@ -80,7 +83,18 @@ def align(
     recognizer = model if isinstance(model, Recognizer) else Recognizer(model, "greedy")
     tokens, config = recognizer.bundle.tokens, recognizer.bundle.config
     pronunciations = open_pronunciations(recognizer.bundle, recognizer.options.lexicon)
-    ways = spellings(words, tokens, config.tokenizer.get("case") == "upper", pronunciations, read_aloud)
+    upper = config.tokenizer.get("case") == "upper"
+    read = read_words(words, config.language) if read_aloud is None else map(read_aloud, words)
+    ways = [  # as it is read, or else as it is written
+        spell(normalize(reading), tokens, upper, pronunciations)
+        or spell(normalize(word), tokens, upper, pronunciations)
+        for word, reading in zip(words, read, strict=True)
+    ]
+    spelled = [number for number, way in enumerate(ways) if way]
+    unspelled = "" if len(spelled) == len(words) else cannot_spell(words, ways, tokens, pronunciations)
+    if not spelled:
+        raise ArgumentError(f"the model {unspelled}")
+    drop_first_word_start(ways[spelled[0]], tokens)
     (log_probs, _), level = recognizer.frames_and_level(source, sample_rate, on_progress)
     seconds, problem = level.seconds, level.problem()
 
@@ -91,19 +105,27 @@ def align(
         return dict(zip(numbers, shift(timed, (frames.start or 0) * config.frame_seconds), strict=True))
 
     phones = pronunciations is not None
-    timed = _without_unspoken(time_words(range(len(words))), time_words, config.frame_seconds)
-    fitting = _count_fitting(timed, len(words), log_probs, config.frame_seconds, min_confidence)
-    if 2 * fitting < len(words) and min_confidence > 0:
+    timed = _without_unspoken(time_words(spelled), time_words, config.frame_seconds)
+    fitting = _count_fitting(timed, len(spelled), log_probs, config.frame_seconds, min_confidence)
+    if 2 * fitting < len(spelled) and min_confidence > 0:
         raise AsrError(
-            f"the text does not fit the recording: {len(words) - fitting} of its {len(words)} words were not found"
+            f"the text does not fit the recording: {len(spelled) - fitting} of its {len(spelled)} words were not found"
             f" there; {f'it is {problem}' if problem else 'check that they belong together'}"
         )
-    if problem:
-        log.warning("%s: %s", source if isinstance(source, str | Path | Excerpt) else "recording", problem)
+    unspoken = _named([words[number] for number in spelled if number not in timed], len(words))
+    for warning in filter(None, (problem, unspelled, unspoken)):
+        log.warning("%s: %s", source if isinstance(source, str | Path | Excerpt) else "recording", warning)
     start = source.start if isinstance(source, Excerpt) else 0.0
     found = within(sounding([*timed.values()], config.streaming, config.frame_seconds, start), start + seconds)
     placed = _with_unspoken(words, dict(zip(timed, found, strict=True)))
     return Transcript(split_segments(placed), seconds, language=config.language, start=start)
+
+
+def _named(unspoken: Sequence[str], total: int) -> str:
+    """The message that names the words of a text of `total` words that are not spoken; nothing if there are none."""
+    more = ", …" if len(unspoken) > NAMED else ""
+    named = f"{' '.join(unspoken[:NAMED])}{more}"
+    return f"not spoken are {len(unspoken)} of the {total} words: {named}" if unspoken else ""
 
 
 def _count_fitting(
@@ -193,10 +215,13 @@ def _align_words(log_probs: np.ndarray, spelled: Sequence[list[int]]) -> list[Al
 
 
 def split_words(text: str) -> list[str]:
-    """The words as written; one without letters and digits is joined to the word before it, or else after it."""
+    """The words as written; one without letters and digits is joined to the word before it, or else after it.
+
+    Some have spaces inside, such as 10 000 and $ 5.
+    """
     words: list[str] = []
     silent: list[str] = []  # before the first word
-    for word in text.split():
+    for word in WRITTEN_WORD.findall(text):
         if normalize(word):
             words.append(" ".join([*silent, word]))
             silent = []
@@ -208,38 +233,59 @@ def split_words(text: str) -> list[str]:
 
 
 def spellings(
-    words: Sequence[str],
-    tokens: Tokens,
-    upper: bool = False,
-    pronunciations: Pronunciations | None = None,
-    read_aloud: Callable[[str], str] = normalize,
+    words: Sequence[str], tokens: Tokens, upper: bool = False, pronunciations: Pronunciations | None = None
 ) -> list[list[list[int]]]:
-    """The token ids of each word, read aloud and normalised as for scoring, in all its spellings, most usual first.
+    """The token ids of each word, normalised as for scoring, in all its spellings, most usual first.
 
     ArgumentError names the words that the tokens cannot spell, or that nobody can pronounce.
     """
-    spelled, missing = [], []
-    for number, word in enumerate(words, 1):
-        parts = (normalize(read_aloud(word)) or normalize(word)).split()
-        if pronunciations is not None:
-            ways = [*islice(product(*([*dict.fromkeys(pronunciations.of(part))] for part in parts)), VARIANTS)]
-        else:
-            ways = [tuple(part.upper() if upper else part for part in parts)]
-        pieces = [[piece for part in way for piece in tokens.pieces(part)] for way in ways]
-        if not ways or not tokens.ids.keys() >= {piece for way in pieces for piece in way}:
-            missing.append(f"“{word}” (word {number})")
-        spelled.append([[tokens.ids.get(piece, BLANK_ID) for piece in way] for way in pieces])
-    if missing:
-        letters = tokens.letters if pronunciations is None else pronunciations.letters
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ArgumentError(
-            f"the model cannot spell {one_line(', '.join(missing[:3]))}{more}; "
-            f"write numbers and signs as they are spoken, with the letters {one_line(''.join(sorted(letters)))}"
-        )
-    for way in spelled[0] if spelled else ():
+    ways = [spell(normalize(word), tokens, upper, pronunciations) for word in words]
+    if not all(ways):
+        raise ArgumentError(f"the model {cannot_spell(words, ways, tokens, pronunciations)}")
+    if ways:
+        drop_first_word_start(ways[0], tokens)
+    return ways
+
+
+def spell(text: str, tokens: Tokens, upper: bool, pronunciations: Pronunciations | None) -> list[list[int]]:
+    """The token ids of a word, or of the several that are spoken for it, in all spellings; none if it has no spelling.
+
+    text: normalized. Without `pronunciations` tokens are letters, in capitals if `upper`.
+    """
+    parts = text.split()
+    if pronunciations is not None:
+        ways = [*islice(product(*([*dict.fromkeys(pronunciations.of(part))] for part in parts)), VARIANTS)]
+    else:
+        ways = [tuple(part.upper() if upper else part for part in parts)]
+    pieces = [[piece for part in way for piece in tokens.pieces(part)] for way in ways]
+    if not parts or not tokens.ids.keys() >= {piece for way in pieces for piece in way}:
+        return []
+    return [[tokens.ids[piece] for piece in way] for way in pieces]
+
+
+def cannot_spell(
+    words: Sequence[str], ways: Sequence[list[list[int]]], tokens: Tokens, pronunciations: Pronunciations | None
+) -> str:
+    """The message that names the words without a spelling."""
+    missing = [
+        f"“{word}” (word {number})" for number, (word, way) in enumerate(zip(words, ways, strict=True), 1) if not way
+    ]
+    letters = tokens.letters if pronunciations is None else pronunciations.letters
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return (
+        f"cannot spell {one_line(', '.join(missing[:3]))}{more}; "
+        f"write numbers and signs as they are spoken, with the letters {one_line(''.join(sorted(letters)))}"
+    )
+
+
+def drop_first_word_start(ways: Sequence[list[int]], tokens: Tokens) -> None:
+    """Take the word start out of the spellings of the first word of a text.
+
+    It spells nothing, and in character models it stands between words only.
+    """
+    for way in ways:
         if tokens.symbols[way[0]] == WORD_START:
-            way.pop(0)  # it spells nothing, and in character models it stands between words only
-    return spelled
+            way.pop(0)
 
 
 def best_spellings(log_probs: np.ndarray, ways: Sequence[Sequence[list[int]]]) -> list[list[int]]:

@@ -1,7 +1,11 @@
 import csv
 import json
 import os
+import shutil
 import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import carrier
@@ -78,7 +82,7 @@ def test_an_older_output_stays_when_nothing_could_be_aligned(align: Command, tal
     [
         ("", "no words"),
         ("...", "no words"),
-        ("up in щит", "cannot spell “щит” (word 3)"),
+        ("щит α", "cannot spell “щит” (word 1), “α” (word 2)"),
         ("quite another text", "does not fit the recording"),
         ("words " * 100, "too long for the audio"),
         ("words.txt", "words.txt: no such file"),
@@ -90,6 +94,37 @@ def test_a_text_that_cannot_be_aligned_is_one_line(align: Command, talk: Path, t
     assert (result.code, result.out) == (1, "")
     (line,) = result.errors
     assert complaint in line
+
+
+def test_numbers_prices_and_abbreviations_are_read_aloud(run: Command, carrier_bundle: Path, tmp_path: Path) -> None:
+    english = shutil.copytree(carrier_bundle, tmp_path / "english")
+    config = english / "config.json"
+    config.write_text(config.read_text().replace('"qaa"', '"en"'))
+    talk = carrier.save(tmp_path / "talk.wav", "doctor who paid five euros to henry eight", silence=25)
+    for price in ("5€", "€5", "5 €", "€ 5"):
+        result = run("align", "--model", english, talk, f"Dr. Who paid {price} to Henry VIII")
+        assert (result.code, result.err) == (0, "")
+        rows = [line.split() for line in result.out.splitlines()]
+        assert [row[4] for row in rows] == ["Dr.", "Who", "paid", price.replace(" ", "_"), "to", "Henry", "VIII"]
+        assert all(float(row[5]) > 0.9 for row in rows)
+
+
+def test_what_reads_numbers_is_installed_with_the_program() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {requirement.split(">=")[0] for requirement in project["dependencies"]}
+    assert "unicode-rbnf" in names
+    assert not any("unicode-rbnf" in requirement for requirement in project["optional-dependencies"]["train"])
+
+
+def test_a_word_that_cannot_be_spelled_is_told_of_in_one_line(align: Command, talk: Path) -> None:
+    result = align(talk, "what's up α in the well", "--format", "json")
+    assert result.code == 0
+    (line,) = result.errors
+    assert line.startswith(f"asr: {talk}: cannot spell “α” (word 3); ")
+    words = [word for segment in json.loads(result.out)["segments"] for word in segment["words"]]
+    assert [word["word"] for word in words if word.get("spoken") is False] == ["α"]
+    right = align(talk, "what's up in the well").out.splitlines()
+    assert [line for line in align(talk, "what's up α in the well").out.splitlines() if "α" not in line] == right
 
 
 def test_words_that_are_not_spoken_are_told_of(align: Command, talk: Path) -> None:
@@ -129,6 +164,54 @@ def test_several_formats_are_written_beside_each_other(align: Command, talk: Pat
         result = align(talk, SPOKEN, "-f", "srt", "-f", "ctm", *where)
         assert (result.code, result.out) == (2, "")
         assert "--format" in result.err
+
+
+def test_recordings_that_are_done_are_skipped(align: Command, tmp_path: Path) -> None:
+    for name in "abcde":
+        carrier.save(tmp_path / f"talks/{name}.wav", "one two", silence=25).with_suffix(".txt").write_text("one two")
+    many = (tmp_path / "talks", "--output-dir", tmp_path / "out")
+    assert align(*many, "-f", "ctm").code == 0
+    (tmp_path / "out/c.ctm").unlink()
+    (tmp_path / "out/a.ctm").write_text("by hand")
+    result = align(*many, "--skip-existing")
+    assert (result.code, result.errors) == (0, [f"asr: 1 written to {tmp_path}/out/, 4 skipped"])
+    result = align(*many, "--skip-existing", "-f", "ctm", "-f", "srt")
+    assert (result.code, result.errors) == (0, [f"asr: 5 written to {tmp_path}/out/"])
+    assert (tmp_path / "out/a.ctm").read_text() == "by hand"
+    result = align(*many)
+    assert (result.code, len(result.errors)) == (1, 5), "three that exist, how many more, and the counts"
+    assert result.errors[-1] == f"asr: 0 written to {tmp_path}/out/, 5 kept"
+    assert align(*many, "--skip-existing", "--force").code == 2
+    assert "--skip-existing" in align(tmp_path / "talks/a.wav", "one two", "--skip-existing").err
+
+
+def test_the_columns_of_a_table_have_any_names(align: Command, tmp_path: Path) -> None:
+    carrier.save(tmp_path / "clips/a.wav", "one two", silence=25)
+    (tmp_path / "many.tsv").write_text("client_id\tPath\tSentence\tFrom\tLength\n1\tclips/a.wav\ttwo\t1.2\t5\n")
+    names = ("--audio-column", "path", "--text-column", "sentence")
+    parts = ("--offset-column", "from", "--duration-column", "LENGTH")
+    result = align(tmp_path / "many.tsv", "--output-dir", tmp_path / "out", *names, *parts)
+    assert (result.code, result.errors) == (0, [f"asr: 1 written to {tmp_path}/out/"])
+    assert (tmp_path / "out/clips/a-1.2.ctm").read_text().split()[4] == "two"
+
+
+def test_progress_counts_the_parts_that_are_aligned(
+    align: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = carrier.save(tmp_path / "a.wav", "one two three four five six seven", silence=25)
+    told: list[float | None] = []
+
+    @contextmanager
+    def progress(lengths: Callable[[], list[float | None]]) -> Iterator[None]:
+        told.extend(lengths())
+        yield
+
+    monkeypatch.setattr("asr.cli.align.audio_progress", progress)
+    seconds = soundfile.info(path).duration
+    rows = [f"{path},one,,", f"{path},two,0.5,1.25", f"{path},three,1,"]
+    (tmp_path / "many.csv").write_text("\n".join(["audio,text,offset,duration", *rows]))
+    align(tmp_path / "many.csv", "--output-dir", tmp_path / "out")
+    assert told == pytest.approx([seconds, 1.25, seconds - 1])
 
 
 @pytest.mark.parametrize(("gain", "problem"), [(1e-4, "almost silent (-"), (30.0, "distorted (")])

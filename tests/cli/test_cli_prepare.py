@@ -132,7 +132,7 @@ def test_wrong_usage_exits_with_2(run: Command, arguments: list[str]):
 
 def base_install(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`asr prepare` where none of the training packages can be imported."""
-    training = ("torch", "torchaudio", "lhotse", "librosa", "omegaconf", "scipy", "sentencepiece", "unicode_rbnf")
+    training = ("torch", "torchaudio", "lhotse", "librosa", "omegaconf", "scipy", "sentencepiece")
     code = f"import sys; sys.modules |= dict.fromkeys({training})\nfrom asr.cli.main import main; main()"
     command = [sys.executable, "-c", code, "prepare", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -146,14 +146,34 @@ def test_help_needs_no_training_packages():
 
 
 def test_without_the_training_packages_it_says_what_to_install(tmp_path: Path):
-    carrier.save(tmp_path / "own/a.wav", "words")
-    (tmp_path / "own/a.txt").write_text("room 7")
-    for arguments in (["check", "a.jsonl"], ["folder", tmp_path / "own", tmp_path / "out"]):
-        done = base_install(*arguments)
-        assert (done.returncode, done.stdout) == (1, "")
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("asr: ")
-        assert "pip install 'recurrent-asr[train]'" in line
+    done = base_install("check", "a.jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("asr: ")
+    assert "pip install 'recurrent-asr[train]'" in line
+
+
+def test_ones_own_recordings_need_no_training_packages(recordings: Path, tmp_path: Path):
+    (recordings / "ada/0.txt").write_text("room 7")
+    done = base_install("folder", recordings, tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "room seven" in (tmp_path / "out/train.jsonl").read_text()
+
+
+def test_the_columns_of_a_table_have_any_names(run: Command, recordings: Path, tmp_path: Path):
+    rows = [
+        "Path,Sentence,From,Length,Who",
+        *(f"ada/{n}.wav,{n},0.25,0.125,ada" for n in range(3)),
+        "bob/0.wav,9,,,bob",
+    ]
+    (recordings / "table.csv").write_text("\n".join(rows))
+    names = {"audio": "path", "text": "SENTENCE", "offset": "from", "duration": "length", "speaker": "who"}
+    given = [word for kind, name in names.items() for word in (f"--{kind}-column", name)]
+    result = run("prepare", "csv", recordings / "table.csv", tmp_path / "out", *given)
+    assert (result.code, result.err) == (0, "")
+    lines = map(json.loads, (tmp_path / "out/train.jsonl").read_text().splitlines())
+    found = {(line["text"], line["offset"], line["duration"], line["speaker"]) for line in lines}
+    assert found == {(text, 0.25, 0.125, "ada") for text in ("zero", "one", "two")}
 
 
 def test_manifests_that_are_there_are_kept_unless_forced(run: Command, recordings: Path, tmp_path: Path):

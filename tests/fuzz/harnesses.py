@@ -27,7 +27,6 @@ from tagger_folder import write_tagger
 import asr
 from asr.audio.sources import Excerpt, duration, read_blocks
 from asr.data.manifest import read_manifest
-from asr.data.text import read_aloud
 from asr.decode.build import make_decoder
 from asr.decode.lexicon import PronouncedModel
 from asr.lm.arpa import write_arpa
@@ -40,6 +39,7 @@ from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine, open_engine
 from asr.model.tagger import GRAPH, LISTED, MARKS, Tagger
 from asr.model.tokens import CONTROL
+from asr.spoken import read_aloud
 
 TEXT = ["the cat sat on the mat", "a cat sat", "the dog sat on a cat", "on a mat the dog sat"] * 2
 LEXICON = Lexicon.of([("the", "Da"), ("the", "DI"), ("cat", "kAt"), ("dog", "dag"), ("sat", "sAt"), ("on", "an")])

@@ -3,6 +3,7 @@
 import itertools
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from asr.audio.sources import read
 from asr.data.manifest import Entry
-from asr.data.text import read_aloud
 from asr.decode.word_times import AFTER_SPIKE, DELAY, AlignedToken
 from asr.errors import AsrError, AudioError
+from asr.model.bundle import load_bundle
 from asr.model.tokens import BLANK, WORD_START, Tokens
 from asr.normalize import normalize
 from asr.recognize import align as align_module
@@ -271,28 +272,69 @@ def test_right_texts_are_found_within_long_speech_and_wrong_ones_refused(recorde
             align(recognizer, samples, " ".join(others[start : start + count]), RATE)
 
 
-def test_numbers_are_read_aloud_and_written_as_they_were(reader: Recognizer) -> None:
+def test_numbers_are_read_aloud_and_written_as_they_were(carrier_bundle: Path) -> None:
+    bundle = load_bundle(carrier_bundle)
     samples = carrier.speech("it cost five dollars in nineteen eighty four")
-    words = align(reader, samples, "It cost $5 in 1984.", RATE, read_aloud=read_aloud).words
+    english = Recognizer(replace(bundle, config=replace(bundle.config, language="en")), threads=1)
+    words = align(english, samples, "It cost $5 in 1984.", RATE).words
     assert [word.text for word in words] == ["It", "cost", "$5", "in", "1984."]
     assert all(word.confidence > 0.9 for word in words)
+    own = {"V$": "five dollars", "MCMLXXXIV": "nineteen eighty four"}
+    read = align(english, samples, "It cost V$ in MCMLXXXIV", RATE, read_aloud=lambda word: own.get(word, word)).words
+    assert [(word.start, word.end) for word in read] == [(word.start, word.end) for word in words]
+
+
+def test_a_word_that_cannot_be_spelled_is_marked_and_moves_no_others(
+    reader: Recognizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = carrier.speech("the cat sat", silence=20)
+    right = align(reader, samples, "the cat sat", RATE).words
+    for text, expected in (("α the cat β sat", [3, 0, 1, 3, 2]), ("the cat sat 5$/h", [0, 1, 2, 3])):
+        caplog.clear()
+        words = align(reader, samples, text, RATE).words
+        assert [word.text for word in words] == text.split()
+        assert [word.spoken for word in words] == [number < 3 for number in expected]
+        assert [word for word in words if word.spoken] == list(right)
+        (message,) = caplog.messages
+        assert "cannot spell “α” (word 1), “β” (word 4); " in message or "cannot spell “5$/h” (word 4); " in message
+    with pytest.raises(AsrError, match=r"cannot spell “α” \(word 1\), “β” \(word 2\); "):
+        align(reader, samples, "α β", RATE)
+
+
+def test_a_number_or_a_price_with_spaces_is_one_word() -> None:
+    text = "$ 5 and £ 2.50, 5 € 20 then 10 000 and 1\u2009500\u202f000 $, e. g. 555 123 4567 or 2000 500"
+    assert split_words(text) == [
+        *("$ 5", "and", "£ 2.50,", "5 €", "20", "then", "10 000", "and", "1\u2009500\u202f000 $,", "e. g."),
+        *("555", "123", "4567", "or", "2000", "500"),
+    ]
 
 
 def test_a_wrong_text_of_real_speech_is_refused_and_two_wrong_words_are_marked(recorded_entries: list[Entry]) -> None:
-    recognizer, refused, marked = Recognizer("en-bilstm", "greedy"), 0, 0
+    """Of today's model: 12 of 12 refused, and of 12 the two words marked, in 10 of them no others."""
+    recognizer, refused, marked, alone = Recognizer("en-bilstm", "greedy"), 0, 0, 0
     entries = [entry for entry in recorded_entries if (entry.seconds or 0) > 4][:12]
     for entry, other in zip(entries, entries[1:] + entries[:1], strict=True):
         words = entry.text.split()
         with_two = " ".join([*words[:3], "umbrella", "chocolate", *words[3:]])
-        marked += [word.text for word in align(recognizer, entry.audio, with_two).words if not word.spoken] == [
-            "umbrella", "chocolate"
-        ]  # fmt: skip
+        unspoken = {word.text for word in align(recognizer, entry.audio, with_two).words if not word.spoken}
+        marked += unspoken >= {"umbrella", "chocolate"}
+        alone += unspoken == {"umbrella", "chocolate"}
         try:
             align(recognizer, entry.audio, " ".join(other.text.split()[: len(words)]))
         except AsrError:
             refused += 1
-    assert refused >= 10
-    assert marked >= 7
+        align(recognizer, entry.audio, entry.text)  # a right text is not refused
+    assert (refused >= 11, marked >= 11, alone >= 9) == (True, True, True), (refused, marked, alone)
+
+
+def test_a_wrong_text_whose_words_have_no_confidence_is_refused(recorded_entries: list[Entry]) -> None:
+    recognizer = Recognizer("en-bilstm", "greedy")
+    (entry,) = (entry for entry in recorded_entries if entry.id == "2277-149874-0002")
+    text = "the quick brown fox jumped over the lazy dog near paris"
+    words = align(recognizer, entry.audio, text, min_confidence=0).words
+    assert sum(word.confidence < 0.0005 for word in words) >= 9  # 10 of 11
+    with pytest.raises(AsrError, match=r"does not fit the recording: 1[01] of its 11 words"):
+        align(recognizer, entry.audio, text)
 
 
 def test_words_have_the_length_that_they_were_spoken_with(recorded_entries: list[Entry]) -> None:

@@ -20,8 +20,9 @@ import soundfile
 from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import Entry
-from asr.data.text import language_of, spoken_words, without_noises
+from asr.data.text import language_of, without_noises
 from asr.errors import RecipeError, one_line
+from asr.spoken import spoken_words
 
 CATALOG = "lhotse.readthedocs.io/en/latest/corpus.html"
 ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip")

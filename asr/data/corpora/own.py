@@ -10,9 +10,10 @@ from pathlib import Path
 from asr.audio.files import find_audio
 from asr.data.corpora.corpus import Corpus, Splits, hold_out
 from asr.data.manifest import COLUMNS, Entry, read_table
-from asr.data.text import language_of, spoken_words
+from asr.data.text import language_of
 from asr.errors import RecipeError, one_line
 from asr.files import read_text
+from asr.spoken import spoken_words
 
 AN4_LINE = re.compile(r"(.*?)\s*\(([^()\s]+)\)")  # <s> RUBOUT G M </s> (an251-fash-b)
 AN4_MARKS = re.compile(r"<[^>]*>")  # sentence ends and silences, not words
