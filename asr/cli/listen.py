@@ -23,7 +23,7 @@ from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.messages import complain, printable, shown_warnings
-from asr.cli.outputs import AudioOutput, Guard, TextOutput
+from asr.cli.outputs import AudioOutput, Guard, TextOutput, check_layout
 from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
 from asr.recognize.endpoint import Endpoint
@@ -98,6 +98,8 @@ def listen(
         print_devices()
         return
     decoder = decoding.options(second_pass=second_pass)
+    format = options.chosen_format(format, output, "txt", LIVE_FORMATS)
+    check_layout(layout, [format])
     guard = Guard([input, *decoding.files], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")
@@ -109,7 +111,7 @@ def listen(
         second = Recognizer(options.load_model(second_pass, language), decoder, threads=threads, style="spoken")
     make = partial(StreamingRecognizer, style=options.chosen_style(style, bundle))
     recognizer = make(bundle, decoder, endpoint, second, threads)
-    writer = LIVE_FORMATS[options.chosen_format(format, output, "txt", LIVE_FORMATS)](name, layout)
+    writer = LIVE_FORMATS[format](name, layout)
     with (
         shown_warnings("asr.audio"),
         ended_by_signals(source.stop),
@@ -242,14 +244,15 @@ def recognize(
             if isinstance(event, Final):
                 spoken.add(channel)
                 with display.aside():
-                    text.add(replace(event.segment, channel=channel if len(recognizers) > 1 else None))
+                    text.add(replace(event.segment, channel=channel if len(recognizers) > 1 else None), heard)
 
-    dropped, silent_until = 0, 0.0
+    heard, dropped, silent_until = 0.0, 0, 0.0  # seconds of audio; times that some was dropped; time
     levels, spoken = [Level() for _ in recognizers], set[int]()  # channels with words, from 1
     failure: AsrError | None = None
     try:
         for samples in source:
             audio.write(samples)
+            heard += len(samples) / source.rate
             channels = [samples] if samples.ndim == 1 else samples.T
             for number, (recognizer, channel) in enumerate(zip(recognizers, channels, strict=True), 1):
                 levels[number - 1].add(channel)

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 lm = typer.Typer(help="Make and inspect language models.", no_args_is_help=True)
 
 Output = Annotated[Path, Option("--output", "-o", help="File to write; ARPA if named .arpa or .arpa.gz.")]
-Small = Annotated[
-    bool, Option("--small", help="8 bits for a number, not 32; the perplexity stays the same.")
-]
+Small = Annotated[bool, Option("--small", help="8 bits for a number, not 32; the perplexity stays the same.")]
 AsIs = Annotated[bool, Option("--as-is", "--keep-case", help="Keep the text's case and punctuation.")]
 NAMED = "Packaged language model, or a file of `asr lm build`, or ARPA, plain or gzip."
 Ngrams = Annotated[str, Argument(help=NAMED)]

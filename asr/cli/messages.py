@@ -36,11 +36,17 @@ def complain_of_counts(written: int, folder: str | Path, **counts: int) -> None:
 
 @contextmanager
 def shown_warnings(logger: str) -> Iterator[None]:
-    """What a part of the package logs as a warning is a line on standard error."""
+    """What a part of the package logs as a warning is a line on standard error, once: a file whose channels are
+    recognized apart is read once for each.
+    """
+    told = set()
 
     class Complaints(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            complain(record.getMessage())
+            line = record.getMessage()
+            if line not in told:
+                told.add(line)
+                complain(line)
 
     handler = Complaints(logging.WARNING)
     logging.getLogger(logger).addHandler(handler)
@@ -76,11 +82,17 @@ def _progress(with_seconds: bool = False, **options: Any) -> "Progress":
 
 
 @contextmanager
-def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnProgress | None]":
+def audio_progress(
+    lengths: Callable[[], list[float | None]], names: Sequence[str] | None = None
+) -> "Iterator[OnProgress | None]":
     """A progress bar in seconds of audio on a terminal's standard error, nothing in a pipe.
 
-    `lengths` gives the seconds of each source; one that is unknown counts as long as the others on average. Of several
-    sources the number and the name of the current one are shown.
+    Of several sources the number and the name of the current one are shown.
+
+    Args:
+        lengths: gives the seconds of each source; one that is unknown counts as long as the others on average.
+        names: of the recordings, where some have several sources or none is read of some; the number is that of the
+            recording. Without it sources are counted as they come.
     """
     if sys.stderr is None or not sys.stderr.isatty():  # None where the caller closed it
         yield None
@@ -88,13 +100,15 @@ def audio_progress(lengths: Callable[[], list[float | None]]) -> "Iterator[OnPro
     seconds = lengths()
     known = [length for length in seconds if length is not None]
     current, number = None, 0
+    total = len(seconds if names is None else names)
+    numbers = {name: place for place, name in enumerate(names or (), 1)}
 
     def advance(source: object, done: float) -> None:
         nonlocal current, number
-        if source is not current and len(seconds) > 1:
-            current, number = source, number + 1
+        if source is not current and total > 1:
+            current, number = source, numbers.get(str(source), number + 1)
             name = printable(os.path.basename(str(source)))
-            progress.update(task, description=f"{number}/{len(seconds)} {name[:NAME_CHARACTERS]} ")
+            progress.update(task, description=f"{number}/{total} {name[:NAME_CHARACTERS]} ")
         progress.advance(task, done)
 
     with _progress(with_seconds=True) as progress:

@@ -5,20 +5,22 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import soundfile
+import typer
 
 from asr.audio.files import STANDARD_INPUT
 from asr.cli.messages import complain
 from asr.errors import AsrError, one_line
 from asr.files import replacing
+from asr.output.subtitles import LAYOUT, Layout
 from asr.output.transcript import Segment
-from asr.output.writers import Writer
+from asr.output.writers import LAYOUT_FORMATS, Writer
 
 # What soundfile raises when a file cannot be written; AssertionError for a write that was cut short.
 SOUNDFILE_ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
@@ -78,6 +80,14 @@ def check_writable(path: Path, option: str = "--output", make_folder: bool = Fal
                 pass
 
 
+def check_layout(layout: Layout, formats: Collection[str]) -> None:
+    """BadParameter for an option of the layout that changes none of the formats."""
+    for name, changed in LAYOUT_FORMATS.items():
+        if getattr(layout, name) != getattr(LAYOUT, name) and not {*formats} & {*changed}:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"goes with --format {' or '.join(changed)}", param_hint=option)
+
+
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Write a file, whole or not at all, with the folders above it; into a pipe or a device as it is. AsrError.
 
@@ -113,8 +123,9 @@ class TextOutput:
                 self._file = path.open("wb")
         self._write(writer.begin(), "")
 
-    def add(self, segment: Segment) -> None:
-        self._write(self._writer.add(segment), f"{segment.written}\n")
+    def add(self, segment: Segment, heard: float) -> None:
+        """The next utterance, after so many seconds of audio."""
+        self._write(self._writer.add(segment, heard=heard), f"{segment.written}\n")
 
     def close(self) -> None:
         if self._file is not None:

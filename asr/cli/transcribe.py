@@ -14,7 +14,7 @@ from typer import Argument, Option
 from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, printable, shown_warnings
-from asr.cli.outputs import Guard, check_writable, write_text
+from asr.cli.outputs import Guard, check_layout, check_writable, write_text
 from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
 from asr.output.transcript import Segment, merge_channels
@@ -65,6 +65,7 @@ def transcribe(
         raise typer.BadParameter("goes with --format json", param_hint="--nbest")
     if part.channels == "each" and "jsonl" in formats:
         raise typer.BadParameter("a manifest has one text for each recording", param_hint="--channels")
+    check_layout(layout, formats)
     options.check_names(formats, sources)
     decoder = decoding.options(nbest)
     folder = output_folder(output, output_dir)
@@ -120,7 +121,7 @@ class Run:
         def lengths() -> list[float | None]:
             return [self.part.seconds(str(excerpt)) for excerpt in everything]
 
-        with audio_progress(lengths) as on_progress:
+        with audio_progress(lengths, [*files]) as on_progress:
             recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
             for name, parts in excerpts.items():
                 self.write(name, list(islice(recognitions, len(parts))))

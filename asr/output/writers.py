@@ -14,6 +14,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -49,8 +50,11 @@ class Writer(ABC):
         return ""
 
     @abstractmethod
-    def add(self, *segments: Segment) -> str:
-        """The next segments, of one channel where channels are recognized apart, in whole lines."""
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
+        """The next segments, of one channel where channels are recognized apart, in whole lines.
+
+        heard: seconds of audio so far, after which nothing ends; None if that is not known.
+        """
 
 
 class TxtWriter(Writer):
@@ -59,7 +63,7 @@ class TxtWriter(Writer):
     def whole(self, transcript: Transcript) -> str:
         return self.add(*transcript.segments) or "\n"
 
-    def add(self, *segments: Segment) -> str:
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
         return "".join(f"{self._times(segment)}{_label(segment.channel)}{segment.written}\n" for segment in segments)
 
     def _times(self, segment: Segment) -> str:
@@ -80,7 +84,7 @@ class JsonWriter(Writer):
     def whole(self, transcript: Transcript) -> str:
         return json_line({"audio": self.name, **transcript.to_dict()})
 
-    def add(self, *segments: Segment) -> str:
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
         return "".join(json_line(segment.to_dict()) for segment in segments)
 
 
@@ -105,9 +109,13 @@ class SubtitleWriter(Writer):
     def whole(self, transcript: Transcript) -> str:
         return self.begin() + self._blocks(subtitle_cues(transcript.segments, 0, transcript.end, self.layout))
 
-    def add(self, *segments: Segment) -> str:
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
         free_from = self._free_from.get(segments[0].channel, 0) if segments else 0
-        return self._blocks(subtitle_cues(segments, free_from, layout=self.layout))
+        cues = subtitle_cues(segments, free_from, layout=self.layout)
+        if heard is not None:  # a short last cue would stay for a second, though the recording may end here
+            latest = to_milliseconds(heard)
+            cues = [replace(cue, end=min(cue.end, max(latest, cue.start + 1))) for cue in cues]
+        return self._blocks(cues)
 
     def _blocks(self, cues: Sequence[Cue]) -> str:
         blocks = []
@@ -194,7 +202,7 @@ class TsvWriter(Writer):
     def begin(self) -> str:
         return "start\tend\ttext\n"
 
-    def add(self, *segments: Segment) -> str:
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
         rows = []
         for segment in segments:
             words = " ".join(segment.written.split())  # a tab in the text would be a fourth column
@@ -209,7 +217,7 @@ class CtmWriter(Writer):
     Times are seconds with two decimals. Fields are separated by spaces, so a space inside one becomes `_`.
     """
 
-    def add(self, *segments: Segment) -> str:
+    def add(self, *segments: Segment, heard: float | None = None) -> str:
         rows = []
         for channel, word in ((segment.channel or 1, word) for segment in segments for word in segment.words):
             start, end = round(word.start, 2), round(word.end, 2)  # first, so that start + duration is the end
@@ -300,6 +308,12 @@ WHOLE_FORMATS: dict[str, Callable[[Transcript, str], str]] = {"textgrid": textgr
 FORMATS = (*LIVE_FORMATS, *WHOLE_FORMATS)
 EXACT_NAMES = ("json", "jsonl")  # formats that can hold any name in UTF-8
 SPOKEN_FORMATS = ("ctm", "textgrid", "jsonl")  # without the written form
+LAYOUT_FORMATS = {  # the formats that a field of the layout changes
+    "line_width": ("srt", "vtt", "ass"),
+    "lines": ("srt", "vtt", "ass"),
+    "timestamps": ("txt",),
+    "highlight_words": ("vtt", "ass"),
+}
 
 
 def render(transcript: Transcript, format: str, name: str, layout: Layout = LAYOUT) -> str:

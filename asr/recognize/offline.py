@@ -14,6 +14,7 @@ import numpy as np
 from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import AudioFile, Excerpt, Samples, read_blocks
+from asr.audio.stream import is_address
 from asr.decode.base import Decoder
 from asr.decode.build import DEFAULT_DECODER, DecoderName, DecoderOptions, make_decoder
 from asr.decode.hotwords import Hotwords
@@ -84,6 +85,11 @@ class _Job:
     @property
     def start(self) -> float:
         return self.source.start if isinstance(self.source, Excerpt) else 0.0
+
+    @property
+    def live(self) -> bool:
+        """Whether the audio may come as slowly as it is spoken."""
+        return is_address(self.source.source if isinstance(self.source, Excerpt) else self.source)
 
     def write(self, words: Sequence[Word], complete: bool, begin: int = 0) -> tuple[Word, ...]:
         """From the one at `begin` on, the words so far that have a written form that no more words change; all if none
@@ -212,7 +218,7 @@ class Recognizer:
                 seconds += step
                 if on_progress is not None:
                     on_progress(job.source, step)
-                if on_segment is not None and seconds > looked + max(SHOW_SECONDS, 0.05 * seconds):
+                if on_segment is not None and seconds >= looked + max(SHOW_SECONDS, 0.05 * seconds):
                     looked, hypothesis = seconds, decoder.partial(state)
                     words = self._timed(hypothesis.words[: hypothesis.stable], job)
                     segments = split_segments(job.write(words, complete=False, begin=told))[:-1]
@@ -242,7 +248,7 @@ class Recognizer:
         chosen = islice(cut_windows(job.blocks(), self.frame_samples), windows.start, windows.stop)
         while batch := [(job, window) for window in islice(chosen, self.batch_size)]:
             found += [frames for _, frames in self._run(self.engine, batch) if frames is not None]
-        return self._joined(found), job.level, job.error
+        return Frames.join(found, len(self.bundle.tokens)), job.level, job.error
 
     def decode(self, pieces: Iterable[Frames], level: Level) -> Recognition:
         """The result for a recording of this level from the model's output, one piece after the other."""
@@ -251,12 +257,6 @@ class Recognizer:
         for frames in pieces:
             self.decoder.advance(state, frames.log_probs, frames.encoded)
         return self._recognition(job, self.decoder, state)
-
-    def _joined(self, parts: Sequence[Frames]) -> Frames:
-        empty = np.zeros((0, len(self.bundle.tokens)), dtype=np.float32)
-        encoded = [frames.encoded for frames in parts if frames.encoded is not None]
-        log_probs = np.concatenate([empty, *(frames.log_probs for frames in parts)])
-        return Frames(log_probs, np.concatenate(encoded) if encoded else None)
 
     def frames_and_level(
         self,
@@ -273,7 +273,7 @@ class Recognizer:
                     on_progress(job.source, len(frames.log_probs) * self.bundle.config.frame_seconds)
         if job.error is not None:
             raise job.error
-        return self._joined(parts), job.level
+        return Frames.join(parts, len(self.bundle.tokens)), job.level
 
     def _frames(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Frames | None]]:
         """The model's output for sources, in order, piece by piece; None at the end of each."""
@@ -286,15 +286,19 @@ class Recognizer:
                 yield job, None
             return
         # Windows are gathered until they amount to a full batch of the longest ones, then run in order of length, so
-        # that short recordings are not padded to the length of long ones.
+        # that short recordings are not padded to the length of long ones. Those of an address are run one by one: it
+        # may be a broadcast, of which the next one comes after 20 s or never.
         enough = self.batch_size * (WINDOW_SECONDS + CONTEXT_SECONDS) * SAMPLE_RATE
         gathered: list[tuple[_Job, Window | None]] = []  # no window is the end of a source
         samples = 0
         for job in jobs:
+            if job.live:
+                yield from self._run(self.engine, gathered)
+                gathered, samples = [], 0
             for window in cut_windows(job.blocks(), self.frame_samples):
                 gathered.append((job, window))
                 samples += len(window[0])
-                if samples >= enough:
+                if samples >= enough or job.live:
                     yield from self._run(self.engine, gathered)
                     gathered, samples = [], 0
             gathered.append((job, None))

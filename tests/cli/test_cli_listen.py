@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -213,6 +214,17 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
     }
     for text in texts[format]:
         assert printed.out.count(text) == 1
+
+
+@pytest.mark.parametrize("format", ["srt", "vtt"])
+def test_no_cue_ends_after_the_audio_does(listen: Command, tmp_path: Path, format: str) -> None:
+    samples = np.concatenate([speech("one two three"), carrier.speech("and")])  # 2.24 s and 0.24 s
+    soundfile.write(tmp_path / "talk.wav", samples, carrier.RATE, subtype="PCM_16")
+    times = re.findall(r"(\S+) --> (\S+)", listen("--input", tmp_path / "talk.wav", "--format", format).out)
+    assert [[time[-6:].replace(",", ".") for time in cue] for cue in times] == [
+        ["00.000", "01.000"],
+        ["02.200", "02.480"],
+    ]
 
 
 def test_json_is_an_object_for_each_utterance(listen: Command, talk: Path) -> None:
@@ -583,6 +595,7 @@ def test_a_reader_that_leaves_is_no_error_message(
         (["--input", "a.wav", "--after-speech", "0"], "after_speech"),
         (["--input", "a.wav", "--max-utterance", "nan"], "max_utterance"),
         (["--input", "a.wav", "--format", "docx"], "docx"),
+        (["--input", "a.wav", "--timestamps", "--output", "a.srt"], "--timestamps"),
         (["a.wav"], "a.wav"),
     ],
 )

@@ -1,8 +1,12 @@
 """`asr transcribe` of recordings as people have them: late tracks, two people on two channels, parts, many files."""
 
+import io
 import json
 import re
 import subprocess
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from itertools import groupby
 from pathlib import Path
 
 import carrier
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from program import Command
+from rich.progress import Progress, TaskID
 
 from asr.audio.sources import Excerpt
 from asr.data.manifest import Entry
@@ -52,6 +57,20 @@ def test_cues_of_audio_that_starts_late_are_on_the_clock_of_the_video(
     assert cue.startswith("00:00:04,")
 
 
+def test_the_first_cue_of_audio_that_starts_late_is_on_the_clock_whatever_writes_it(
+    run: Command, recorded_entries: list[Entry], tmp_path: Path
+) -> None:
+    entry, film = next(entry for entry in recorded_entries if "2277-149874-0002" in entry.id), tmp_path / "d.mkv"
+    late = ("-f", "lavfi", "-i", "testsrc=d=12", "-itsoffset", "4", "-i", entry.audio)
+    ffmpeg(*late, "-map", "0:v", "-map", "1:a", "-c:a", "libopus", film)
+    for command in (["transcribe", film], ["listen", "--input", film], ["align", film, entry.text]):
+        result = run(*command, "--format", "srt")
+        assert result.code == 0
+        hours, minutes, seconds = result.out.splitlines()[1].split(" --> ")[0].replace(",", ".").split(":")
+        start = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        assert start == pytest.approx(4.36, abs=0.04), command[0]
+
+
 def test_inverted_stereo_has_the_words_of_one_channel(transcribe: Command, tmp_path: Path) -> None:
     mono = carrier.speech("hello world")
     soundfile.write(tmp_path / "i.wav", np.stack([mono, -mono], axis=1), carrier.RATE)
@@ -89,6 +108,17 @@ def test_several_audio_tracks_are_listed_and_can_be_chosen(transcribe: Command, 
     assert result.errors == [f"asr: {film}: track 1 is read; its audio tracks: 1 flac mono, 2 deu flac mono"]
     assert transcribe(film, "--track", "2").out == "second\n"
     assert "has no audio track 3" in transcribe(film, "--track", "3").err
+
+
+@pytest.mark.parametrize("command", [["transcribe"], ["listen", "--input"]])
+def test_tracks_are_listed_once_where_channels_are_apart(
+    run: Command, streaming_carrier_bundle: Path, tmp_path: Path, command: list[str]
+) -> None:
+    both, film = call(tmp_path / "call.wav", "one", "two"), tmp_path / "film.mkv"
+    ffmpeg("-i", both, "-map", "0", "-map", "0", "-c:a", "flac", film)
+    result = run(*command, film, "--channels", "each", "--model", streaming_carrier_bundle)
+    assert (result.code, sorted(result.out.splitlines())) == (0, ["[1] one", "[2] two"])
+    assert len([line for line in result.errors if "track 1 is read" in line]) == 1
 
 
 def test_a_part_of_a_recording_keeps_its_times(transcribe: Command, tmp_path: Path) -> None:
@@ -198,6 +228,63 @@ def test_live_sound_without_speech_is_told_for_each_channel(
 
 
 # Many files
+
+
+class Terminal(io.StringIO):
+    """Standard error of a command, which draws its progress bar there."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shown(self) -> list[tuple[str, int]]:
+        """The number and name of the current recording, and the percentage, each time that they changed."""
+        found = re.findall(r"(\d+/\d+ \S+) [^%]*?(\d+)%", re.sub(r"\x1b\[[?\d;]*\w", "", self.getvalue()))
+        return [(name, int(percentage)) for (name, percentage), _ in groupby(found)]
+
+
+@pytest.fixture
+def progress(transcribe: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]]:
+    """What the bar of `asr transcribe` shows on a terminal, see `Terminal.shown`."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "120", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    advance = Progress.advance
+
+    def drawn(self: Progress, task: TaskID, done: float) -> None:
+        advance(self, task, done)
+        self.refresh()  # else only as often as a reader can follow
+
+    def command(*arguments: str | Path) -> list[tuple[str, int]]:
+        with redirect_stderr(Terminal()) as terminal:
+            transcribe(*arguments)
+        return terminal.shown()
+
+    monkeypatch.setattr(Progress, "advance", drawn)
+    return command
+
+
+def test_the_counter_beside_the_bar_counts_recordings_not_channels(
+    progress: Callable[..., list[tuple[str, int]]], tmp_path: Path
+) -> None:
+    a, b = call(tmp_path / "a.wav", "one", "two"), carrier.save(tmp_path / "b.wav", "three")
+    shown = progress(a, b, "--channels", "each")
+    assert [name for name, _ in groupby(name for name, _ in shown)] == ["1/2 a.wav", "2/2 b.wav"]
+
+
+def test_the_counter_beside_the_bar_counts_recordings_that_cannot_be_read(
+    progress: Callable[..., list[tuple[str, int]]], tmp_path: Path
+) -> None:
+    a, b = carrier.save(tmp_path / "a.wav", "one"), carrier.save(tmp_path / "b.wav", "two")
+    assert [name for name, _ in progress(a, tmp_path / "missing.wav", b)] == ["1/3 a.wav", "3/3 b.wav"]
+
+
+def test_the_percentage_counts_what_only_ffmpeg_reads(
+    progress: Callable[..., list[tuple[str, int]]], tmp_path: Path
+) -> None:
+    for name, silence in (("a", 25), ("b", 75), ("c", 225)):
+        carrier.save(tmp_path / f"{name}.wav", "", silence)  # of 40 ms
+    ffmpeg("-i", tmp_path / "b.wav", "-c:a", "alac", tmp_path / "b.m4a")
+    shown = progress(tmp_path / "a.wav", tmp_path / "b.m4a", tmp_path / "c.wav")
+    assert shown == [("1/3 a.wav", 8), ("2/3 b.m4a", 31), ("3/3 c.wav", 100)]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import shutil
 import socket
 import struct
@@ -86,6 +87,81 @@ def test_an_address_is_listened_to_and_transcribed(
         missing = program(*command, f"{address}/none.wav")
         assert (missing.code, missing.out) == (1, "")
         assert missing.errors[-1].startswith(f"asr: {address}/none.wav: no audio that ffmpeg can read")
+
+
+@pytest.fixture
+def broadcast() -> Iterator[tuple[str, threading.Event]]:
+    """The address of three utterances and 26 s of silence, after which no more comes until the event, or for a minute.
+
+    Of the last word it is not known whether it is complete, nor of the one before it whether it ends its segment.
+    """
+    ended, content = threading.Event(), io.BytesIO()
+    words = [carrier.speech(f" {word}", silence=60) for word in ("one", "two", "three", "four")]
+    begin = np.concatenate([*words[:3], np.zeros(26 * carrier.RATE)])
+    held = 44 + 2 * len(begin)  # a header, and samples of 16 bits
+    soundfile.write(content, np.concatenate([begin, words[3]]), carrier.RATE, "PCM_16", format="WAV")
+
+    class Broadcast(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content.getvalue())))
+            self.end_headers()
+            self.wfile.write(content.getvalue()[:held])
+            ended.wait(60)
+            ended.set()
+            self.wfile.write(content.getvalue()[held:])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broadcast)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/live", ended
+    ended.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_text_of_a_broadcast_is_shown_as_each_segment_is_done(
+    carrier_bundle: Path,
+    streaming_carrier_bundle: Path,
+    talk: Path,
+    broadcast: tuple[str, threading.Event],
+    streaming: bool,
+) -> None:
+    address, ended = broadcast
+    model = streaming_carrier_bundle if streaming else carrier_bundle
+    command = [*PROGRAM, "transcribe", "--model", model, talk, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(3)] == [
+            f"{talk}\tone two\n",
+            f"{talk}\tthree\n",
+            f"{address}\tone\n",
+        ]
+        assert not ended.is_set()
+        ended.set()
+        assert process.stdout.read() == "".join(f"{address}\t{word}\n" for word in ("two", "three", "four"))
+        assert process.wait() == 0
+
+
+def test_a_pipe_at_the_speed_of_speech_is_written_before_it_ends(streaming_carrier_bundle: Path, talk: Path) -> None:
+    paced = ["ffmpeg", "-v", "error", "-nostdin", "-re", "-i", str(talk), "-f", "s16le", "-"]
+    command = [*PROGRAM, "listen", "--model", streaming_carrier_bundle, "--input", "-", "--rate", "16000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(64_000))  # two seconds of silence
+        process.stdin.flush()
+        assert b"listening to standard input" in process.stderr.readline()  # the clock starts when the program has
+        with subprocess.Popen(paced, stdout=process.stdin) as speaker:
+            assert process.stdout.readline() == b"one two\n"
+            assert speaker.poll() is None
+        process.stdin.close()
+        assert process.stdout.read() == b"three\n"
+        assert process.wait() == 0
 
 
 def test_a_list_of_segments_is_followed_over_the_network(

@@ -278,6 +278,53 @@ def test_the_text_does_not_depend_on_sizes(transcribe: Command, folder: Path, op
     assert transcribe(folder, "--decoder", "beam", *options).out == transcribe(folder).out
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--highlight-words", "-f", "srt"], "--highlight-words"),
+        (["--highlight-words"], "--highlight-words"),
+        (["--timestamps", "-f", "json"], "--timestamps"),
+        (["--timestamps", "-o", "a.srt"], "--timestamps"),
+        (["--line-width", "20"], "--line-width"),
+        (["--lines", "1", "-f", "json", "-f", "txt", "-o", "out/"], "--lines"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_wrong_usage(
+    transcribe: Command, folder: Path, options: list[str], refused: str
+) -> None:
+    result = transcribe(folder / "one.wav", *options)
+    assert (result.code, result.out) == (2, "")
+    assert re.search(f"{refused}: +goes with +--format", " ".join(result.err.split()))
+
+
+def test_an_option_goes_with_several_formats_if_one_of_them_uses_it(
+    transcribe: Command, folder: Path, tmp_path: Path
+) -> None:
+    options = ("--timestamps", "--lines", "1", "--highlight-words", "-f", "json", "-f", "txt", "-f", "vtt")
+    assert transcribe(folder / "one.wav", *options, "-o", f"{tmp_path / 'out'}/").code == 0
+    assert written(tmp_path / "out")["one.txt"].startswith("[00:00:00.000 --> ")
+
+
+def test_the_layout_of_subtitles_can_be_chosen(transcribe: Command, tmp_path: Path) -> None:
+    path = carrier.save(tmp_path / "a.wav", "one two three four five six")
+
+    def lines(*options: str) -> list[list[str]]:
+        cues = transcribe(path, "-f", "srt", *options).out.split("\n\n")
+        return [cue.splitlines()[2:] for cue in cues]
+
+    assert lines() == [["one two three four five six"]]
+    assert lines("--line-width", "14") == [["one two three", "four five six"]]
+    assert lines("--line-width", "14", "--lines", "1") == [["one two three"], ["four five six"]]
+
+
+def test_words_are_highlighted_when_they_are_spoken(transcribe: Command, tmp_path: Path) -> None:
+    path = carrier.save(tmp_path / "a.wav", "one two")
+    start = float(transcribe(path, "-f", "ctm").out.splitlines()[1].split()[2])  # of the second word
+    assert transcribe(path, "-f", "vtt", "--highlight-words").out.splitlines()[-1] == f"one <00:00:{start:06.3f}>two"
+    assert transcribe(path, "-f", "vtt").out.splitlines()[-1] == "one two"
+    assert re.search(r"\{\\k\d+\}one \{\\k\d+\}two$", transcribe(path, "-f", "ass", "--highlight-words").out.strip())
+
+
 def test_an_unknown_model_lists_those_there_are(run: Command, folder: Path) -> None:
     result = run("transcribe", folder, "--model", "en-nothing")
     assert (result.code, result.out) == (1, "")
@@ -293,6 +340,12 @@ def test_models_lists_the_packaged_ones(run: Command) -> None:
     assert heading.split() == ["model", "language", "for", "delay", "size", "WER", "license"]
     assert re.fullmatch(r"en-bilstm +English +files +– +\d+ MB +\d\d\.\d% +CC BY 4.0", bilstm)
     assert re.fullmatch(r"en-gru +English +files and live +360 ms +\d+ MB +\d\d\.\d% +CC BY 4.0", gru)
+
+
+def test_the_packaged_language_model_is_described(run: Command) -> None:
+    result = run("lm", "info", "en-lm")
+    assert (result.code, result.err) == (0, "")
+    assert re.fullmatch(r"\S+\.lm: order 3(, [\d,]+ \d-grams){3}, [\d.]+ MB\n", result.out)
 
 
 def test_jsonl_is_a_manifest_of_what_could_be_read_whole(transcribe: Command, folder: Path, tmp_path: Path) -> None:

@@ -339,6 +339,15 @@ def test_a_live_cue_that_stays_for_a_second_delays_the_next():
     assert writer.add(second) == "\n2\n00:00:01,000 --> 00:00:02,000\nno\n"
 
 
+def test_a_live_cue_ends_with_the_audio_so_far():
+    word = Segment((Word("yes", 3.0, 3.1, 1),))
+    assert [LIVE_FORMATS["srt"]("a").add(word, heard=heard).split()[3] for heard in (9.0, 3.45, 3.0)] == [
+        "00:00:04,000",
+        "00:00:03,450",
+        "00:00:03,001",
+    ]
+
+
 TIME = {"type": "number", "minimum": 0}
 WORDS = {
     "type": "array",
