@@ -1,4 +1,4 @@
-"""Measure the times of aligned words against those of a synthesizer, which knows when each phone is spoken.
+"""Measure the times of words, aligned and recognized, against those of a synthesizer, which knows when it speaks each.
 
     python tools/measure_word_times.py en-bilstm en-gru path/to/bundle
 
@@ -10,9 +10,11 @@ import argparse
 import ctypes
 import ctypes.util
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 
+from asr.decode.build import DEFAULT_DECODER
 from asr.recognize.align import align
 from asr.recognize.offline import Recognizer
 
@@ -31,6 +33,7 @@ SYNCHRONOUS, PHONEME_EVENTS, RATE_PARAMETER = 2, 1, 1  # of speak_lib.h
 WORD, PHONEME = 1, 7  # types of events
 PAUSES = (b"", b"_", b"_:", b"_!", b"_::", b"_|")
 NOISE, AUDIBLE = 3e-4, 4e-3  # full scale is 1
+FRAME = 0.04  # seconds, of the models
 MISALIGNED = 0.3  # seconds; a start that is further away is another word's
 
 
@@ -102,29 +105,40 @@ def boundaries(events: list[tuple[int, int, bytes]], last: int) -> list[tuple[in
     return words
 
 
-def errors(model: str, spoken: list[Spoken]) -> np.ndarray:
-    """How many seconds too late each aligned word starts and ends: (words, 2)."""
-    recognizer, found = Recognizer(model, "greedy"), []
+def timed(model: str, spoken: list[Spoken], recognized: bool = False) -> np.ndarray:
+    """Start and end in seconds of each word that was found, and the true ones: (words, 4).
+
+    recognized: words of the default decoder that are right, else those of `align`.
+    """
+    recognizer, found = Recognizer(model, DEFAULT_DECODER if recognized else "greedy", style="spoken"), []
     for item in spoken:
-        words = align(recognizer, item.samples, item.text, item.rate, min_confidence=0).words
-        if len(words) == len(item.words):  # espeak-ng says some words as one
-            found += [
-                (word.start - start, word.end - end) for word, (start, end) in zip(words, item.words, strict=True)
-            ]
-    differences = np.array(found)
-    return differences[np.abs(differences[:, 0]) < MISALIGNED]
+        texts = item.text.split()
+        if len(texts) != len(item.words):  # espeak-ng says some words as one
+            continue
+        if recognized:
+            words = recognizer.transcribe(item.samples, sample_rate=item.rate).words
+        else:
+            words = align(recognizer, item.samples, item.text, item.rate, min_confidence=0).words
+        for block in SequenceMatcher(None, [word.text for word in words], texts, autojunk=False).get_matching_blocks():
+            for word, times in zip(words[block.a :], item.words[block.b : block.b + block.size], strict=False):
+                found.append((word.start, word.end, *times))
+    times = np.array(found)
+    return times[np.abs(times[:, 0] - times[:, 2]) < MISALIGNED]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Times of aligned words against a synthesizer's.")
+    parser = argparse.ArgumentParser(description="Times of words against a synthesizer's.")
     parser.add_argument("models", nargs="+")
     spoken = speak()
     for model in parser.parse_args().models:
-        found = errors(model, spoken)
-        line = [f"{model}: {len(found)} words"]
-        for name, column in zip(("starts", "ends"), 1000 * found.T, strict=True):
-            line.append(f"{name} {np.median(column):+.0f} ms, |error| median {np.median(np.abs(column)):.0f} ms")
-        print("; ".join(line))
+        for recognized in (False, True):
+            found = timed(model, spoken, recognized)
+            line = [f"{model}, {'recognized' if recognized else 'aligned'}: {len(found)} words"]
+            for name, column in zip(("starts", "ends"), 1000 * (found[:, :2] - found[:, 2:]).T, strict=True):
+                line.append(f"{name} {np.median(column):+.0f} ms, |error| median {np.median(np.abs(column)):.0f} ms")
+            length, true = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
+            line.append(f"length {length.sum() / true.sum():.2f} of the true one")
+            print("; ".join([*line, f"{np.mean(length < 1.5 * FRAME):.0%} last one frame"]))
 
 
 if __name__ == "__main__":

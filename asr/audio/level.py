@@ -9,8 +9,7 @@ from asr.audio.resample import SAMPLE_RATE
 
 TENTH = SAMPLE_RATE // 10  # samples
 FULL_SCALE = 0.99
-SILENCE = 1e-3  # RMS of the loudest tenth of a second, −60 dB; no utterance of Common Voice or LibriSpeech is below
-ALMOST_SILENT = SILENCE / 10  # speech that is 40 dB too quiet is above it
+ALMOST_SILENT = 1e-4  # RMS of the loudest tenth of a second, −80 dB; speech that is 40 dB too quiet is above it
 DISTORTED = 0.01  # of the samples at full scale, or cut off below it: hard to recognize
 # What was cut off and then attenuated or mixed with silence has edges: a step to the highest or lowest sample of all,
 # and several samples there. Rounded to 8 bits, the top of a tone is as flat, but without a step.

@@ -12,7 +12,9 @@ def test_words_start_and_end_when_they_are_spoken(model: str) -> None:
         spoken = tool.speak(tool.TEXTS[:5])
     except OSError:
         pytest.skip("espeak-ng's library is missing")
-    starts, ends = np.abs(tool.errors(model, spoken)).T
-    assert len(starts) > 30
-    assert np.median(starts) <= 0.03
-    assert np.median(ends) <= 0.05
+    for recognized in (False, True):
+        times = tool.timed(model, spoken, recognized)
+        assert len(times) > 20
+        starts, ends = np.median(np.abs(times[:, :2] - times[:, 2:]), axis=0)
+        assert starts <= 0.03
+        assert ends <= 0.05
