@@ -44,9 +44,9 @@ def without_format(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """A text in lower case in a to z as far as its letters are such with marks, or are written so: ö is o, ß is ss."""
+    """A text in a to z as far as its letters are such with marks, or, small ones, are written so: Ö is O, ß is ss."""
     letters = unicodedata.normalize("NFKD", text.translate(LETTERS))
-    return "".join(character for character in letters if unicodedata.category(character) != "Mn")
+    return "".join(character for character in letters if not unicodedata.combining(character))
 
 
 def lowered(text: str) -> str:

@@ -40,6 +40,7 @@ SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion", "tn"
 SCALE = "|".join([*SCALES, *SCALES.values()])
 PRICE = re.compile(rf"({CURRENCY})\s?(\d[\d,]*)(?:\.(\d+))?\s?({SCALE})?")
 PRICE_BEFORE_SIGN = re.compile(rf"(\d[\d,.]*(?:{'|'.join(SCALES)})?)\s?({CURRENCY})")
+POINTS = re.compile(r"(?<=\d)\.(?=\d{3}(?!\d))")  # of thousands, as many who pay in euros write them
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?![\d,]))")  # thousands have three digits after it
 SPACE = "[ \u00a0\u2009\u202f]"  # plain, no-break, thin and narrow no-break: what may stand inside a number or a price
 GROUP_SPACE = re.compile(rf"(?<=\d){SPACE}(?=\d{{3}}(?!\d))")
@@ -69,8 +70,15 @@ EXPANDED = {
         "bzw": "beziehungsweise", "z.b": "zum beispiel", "d.h": "das heißt", "u.a": "unter anderem",
     },
 }  # fmt: skip
+ORDINARY = {"co", "col", "fig", "gen", "mar", "rep", "sen", "vol"}  # words, too: abbreviations only with a capital
 # Read so only before a number: "no." may end a sentence.
-BEFORE_NUMBER = {"en": {"no.": "number", "nos.": "numbers", "p.": "page", "pp.": "pages"}, "de": {"s.": "seite"}}
+BEFORE_NUMBER = {
+    "en": {
+        "no.": "number", "nos.": "numbers", "p.": "page", "pp.": "pages", "fig.": "figure", "figs.": "figures",
+        "vol.": "volume",
+    },
+    "de": {"s.": "seite"},
+}  # fmt: skip
 # Abbreviations that are no words.
 UNITS = {
     "kg": "kilograms", "km": "kilometers", "cm": "centimeters", "lb": "pounds", "lbs": "pounds", "oz": "ounces",
@@ -112,7 +120,8 @@ GERMAN: Readings = (
     *((sign, f" {name} ") for sign, name in (("€", "euro"), (r"\$", "dollar"), ("£", "pfund"), ("¥", "yen"))),
 )
 READINGS = {"en": ENGLISH, "de": GERMAN}
-ROMAN = re.compile(r"\b(?=[IVX]{2,}\b)X{0,3}(?:IX|IV|V?I{0,3})\b")  # of a king, a war, a chapter: two, the second
+# Of a king, a war, a chapter: two, the second.
+ROMAN = re.compile(r"\b(?=[IVX]{2,}\b)X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])\b")
 
 
 def spoken_words(text: str, language: str = "en") -> str:
@@ -164,9 +173,11 @@ def read_aloud(word: str, language: str = "en") -> str:
 
     Prices, abbreviations and other numbers are read as in English or German; in other languages numbers only.
     """
-    bare = _bare(word)
-    if bare.endswith(".") and (full := EXPANDED.get(language, {}).get("".join(bare.split()).rstrip("."))):
-        return full
+    if (bare := _bare(word)).endswith("."):
+        short = "".join(bare.split()).rstrip(".")
+        full = EXPANDED.get(language, {}).get(short)
+        if full and (short not in ORDINARY or word.lstrip(AROUND_WORDS)[:1].isupper()):
+            return full
     word = GROUP_SPACE.sub("," if language == "en" else "", word)
     if not (spoken := spoken_words(word, language)):
         parts = _bare(word).strip(AROUND_NUMBERS)
@@ -201,6 +212,8 @@ def _price_read(word: str) -> str:
     """A price in numbers and words, such as "25 dollars 50 cents"; any other word unchanged."""
     if amount := PRICE_BEFORE_SIGN.fullmatch(word):
         word = amount[2] + amount[1]
+    if "€" in word:
+        word = POINTS.sub("", word)
     price = PRICE.fullmatch(DECIMAL_COMMA.sub(".", word))
     if price is None:
         return word

@@ -120,12 +120,16 @@ def test_german_numbers_prices_and_abbreviations_are_read_aloud() -> None:
     [
         ("No. 5", "number five"),
         ("I said no.", "i said no"),
+        ("see fig. 3 of vol. 2", "see figure three of volume two"),
+        ("He ate a fig.", "he ate a fig"),
+        ("it cost 10.000€ or 3.50€", "it cost ten thousand euros or three euros fifty cents"),
         ("(p. 12)", "page twelve"),
         ("p. is", "p is"),
         ("Henry VIII, in World War II.", "henry eight in world war two"),
         ("Chapter XIV — Louis IX", "chapter fourteen louis nine"),
         ("the mix IV VISIT Vivid I", "the mix iv visit vivid i"),
         ("A VIVID VISIT I", "a vivid visit i"),
+        ("I VV", "i vv"),
     ],
 )
 def test_words_are_read_beside_their_neighbors(written: str, said: str) -> None:

@@ -122,7 +122,7 @@ def timed(model: str, spoken: list[Spoken], recognized: bool = False) -> np.ndar
         for block in SequenceMatcher(None, [word.text for word in words], texts, autojunk=False).get_matching_blocks():
             for word, times in zip(words[block.a :], item.words[block.b : block.b + block.size], strict=False):
                 found.append((word.start, word.end, *times))
-    times = np.array(found)
+    times = np.array(found).reshape(-1, 4)
     return times[np.abs(times[:, 0] - times[:, 2]) < MISALIGNED]
 
 

@@ -12,9 +12,10 @@ LOGGED = ("-hide_banner", "-nostats", "-v", "level+info")
 LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )*\[(?:error|fatal|panic)\] (.+)$", re.M)
 # Of other formats, too, but also where a part of a file of several recordings ends.
 CORRUPT = re.compile(r"^\[mpegts @ \w+\] \[warning\] (Packet corrupt \(stream = (\d+),.*)$", re.M)
+READ = re.compile(r"^\[info\]   Stream #\d+:(\d+) (?:->|\()", re.M)  # after "Stream mapping:"
 OTHER_STREAM = re.compile(r"^\[info\]   Stream #.*?: (?:Video|Subtitle|Data|Attachment): (\w+)", re.M)
 AUDIO_STREAM = re.compile(
-    r"^\[info\]   Stream #\d+:(\d+)(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)"
+    r"^\[info\]   Stream #\d+:\d+(?:\[\w+\])?(?:\((\w+)\))?: Audio: (\w+).*?, \d+ Hz, ([^,\n]+)"
     r"(?:.*\n\[info\]    .*)*",
     re.M,
 )
@@ -33,29 +34,26 @@ def read_messages(messages: IO[bytes]) -> str:
 def complaints(said: str) -> list[str]:
     """The errors among ffmpeg's messages, but for harmless ones, and those of pictures and of encryption (tls).
 
-    Then the packets of audio that did not come whole, of which it only warns.
+    Then the packets of the track that is read that did not come whole, of which it only warns. One alone is passed
+    over: a recording of a broadcast may end in the middle of it.
     """
     others = ("tls", *OTHER_STREAM.findall(said))
     errors = [text for where, text in LINE.findall(said) if not where.startswith(others) and not HARMLESS.search(text)]
-    audio = {match[1] for match in AUDIO_STREAM.finditer(_input(said))}
-    return errors + [text for text, stream in CORRUPT.findall(said) if stream in audio]
+    read = {*READ.findall(said.partition("\n[info] Stream mapping:")[2])}
+    corrupt = list(dict.fromkeys(text for text, stream in CORRUPT.findall(said) if stream in read))
+    return errors + corrupt * (len(corrupt) > 1)
 
 
 def tracks(said: str) -> Container:
     """The input that ffmpeg describes before it begins: its audio tracks, without times, and its length."""
-    described = _input(said)
+    described = said.partition("\n[info] Stream mapping:")[0]
     length = re.search(r"^\[info\]   Duration: (\d+):(\d\d):([\d.]+)", described, re.M)
     seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else None
     return Container("", tuple(_track(match) for match in AUDIO_STREAM.finditer(described)), seconds)
 
 
-def _input(said: str) -> str:
-    """The messages up to the end of what they say about the input."""
-    return said.partition("\n[info] Stream mapping:")[0]
-
-
 def _track(match: re.Match[str]) -> Track:
     title = re.search(r"^\[info\]       title +: (.+)$", match[0], re.M)
-    words = [match[2] if match[2] != "und" else "", title and title[1], match[3], match[4]]
+    words = [match[1] if match[1] != "und" else "", title and title[1], match[2], match[3]]
     about = one_line(" ".join(filter(None, words)))
     return Track(0.0, None, 0, "(default)" in match[0].partition("\n")[0], about)

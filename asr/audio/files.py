@@ -82,12 +82,15 @@ def plain_file(source: AudioFile) -> Iterator[tuple[Path, str]]:
         yield temporary_copy(stream, name, stack), name
 
 
+def local_name(source: str) -> str:
+    """The path in the address of a file (file:///…, RFC 8089); any other name as it is."""
+    address = re.match("file://(?:localhost)?(/.*)", source, re.IGNORECASE | re.DOTALL)
+    return unquote(address[1]) if address else source
+
+
 def as_path(source: str | os.PathLike[str]) -> Path:
-    """The path of a file, which may be given as an address (file:///…, RFC 8089)."""
-    address = (
-        re.match("file://(?:localhost)?(/.*)", source, re.IGNORECASE | re.DOTALL) if isinstance(source, str) else None
-    )
-    return Path(unquote(address[1]) if address else source)
+    """The path of a file, which may be given as an address."""
+    return Path(local_name(source) if isinstance(source, str) else source)
 
 
 def _open(path: Path, name: str) -> IO[bytes]:

@@ -1,7 +1,6 @@
 """Resampling of any rate and number of channels to 16 kHz mono, chunk by chunk."""
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -56,7 +55,8 @@ class Mixer:
     """
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[np.ndarray, float]] = deque(maxlen=HUNDREDTHS)  # energies
+        self._recent = np.zeros((HUNDREDTHS, 0))  # energies of the channels and of their mix
+        self._hundredths = 0
         self._begun = np.zeros((0, 0), dtype=np.float32)  # frames of the present hundredth
         self._channel: int | None = None  # from 1, the one that is taken
 
@@ -67,22 +67,22 @@ class Mixer:
         frames = _without_damage(frames)
         if self._begun.shape[1] != frames.shape[1]:
             self._begun, self._channel = frames[:0], None
-            self._recent.clear()
+            self._recent = np.zeros((HUNDREDTHS, frames.shape[1] + 1))
         parts, size = [frames[:0, 0]], rate // 100
         while len(frames):
             piece, frames = np.split(frames, [size - len(self._begun)])
             parts.append(_mean(piece if self._channel is None else piece[:, self._channel - 1]))
             self._begun = np.concatenate([self._begun, piece])
             if len(self._begun) == size:
-                self._recent.append(_energies(self._begun))
-                self._begun = self._begun[:0]
+                self._recent[self._hundredths % HUNDREDTHS] = [*(energies := _energies(self._begun))[0], energies[1]]
+                self._begun, self._hundredths = self._begun[:0], self._hundredths + 1
                 self._choose()
         return np.concatenate(parts)
 
     def _choose(self) -> None:
-        energies = np.sum([channels for channels, _ in self._recent], axis=0)
-        if energies.any():
-            mixed = sum(together for _, together in self._recent)
+        *channels, mixed = self._recent.sum(axis=0)
+        if any(channels):
+            energies = np.array(channels)
             self._channel = _loud_channel(energies, mixed, CANCELLED if self._channel is None else RELATED)
 
 

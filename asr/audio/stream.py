@@ -193,12 +193,14 @@ def _read_wav(head: bytes) -> Wav | None:
     """None of anything but a wav."""
     if not re.match(rb"(RIFF|RF64)....WAVE", head, re.S):
         return None
-    found = {kind: (begin, length) for kind, begin, length in chunks(io.BytesIO(head), len(head))}
+    found: dict[bytes, tuple[int, int]] = {}
+    for kind, begin, length in chunks(io.BytesIO(head), len(head)):
+        found.setdefault(kind, (begin, length))
     if b"data" not in found:
         return None
     (begin, length), (about, size) = found[b"data"], found.get(b"fmt ", (0, 0))
     end = begin + length + length % 2
-    if size >= 16:
+    if size >= 16 and about + 16 <= len(head):
         tag, channels, rate, _, width, bits = struct.unpack_from("<HHIIHH", head, about)
         # ffmpeg would wait for 64 KiB of them, to see whether they are S/PDIF.
         if tag == 1 and bits in PCM and channels and rate and width == channels * bits // 8:

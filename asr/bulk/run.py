@@ -5,7 +5,7 @@ import json
 import queue
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -183,12 +183,20 @@ def _run_here(settings: Settings, count: int, jobs: Iterable[Job]) -> Iterator[t
         finally:
             idle.put(worker)
 
+    pending: set[Future[tuple[Job, list[Row]]]] = set()
     with ThreadPoolExecutor(count) as threads:
         try:
-            for future in as_completed([threads.submit(do, job) for job in jobs]):
-                yield future.result()
+            for job in jobs:
+                pending.add(threads.submit(do, job))
+                while len(pending) >= 2 * count:
+                    ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in ready)
+            while pending:
+                ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ready)
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            for future in pending:
+                future.cancel()
             for worker in workers:
                 worker.close()
 

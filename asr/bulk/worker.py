@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -188,11 +188,9 @@ def _recognize(job: Job) -> list[Row]:
         sources, opened = [], []
         for recording in job.recordings:
             try:
-                source = stack.enter_context(local_file(recording.path))
-            except Exception as error:  # each bucket's library has errors of its own
-                message = f"{recording.path}: cannot be fetched: {one_line(error)}; check the address and the access"
-                message = str(error if isinstance(error, AudioError) else AudioError(message))
-                rows[recording] = make_row(_settings, recording, None, message)
+                source = stack.enter_context(_fetched(recording))
+            except AudioError as error:
+                rows[recording] = make_row(_settings, recording, None, str(error))
                 continue
             sources.append(recording.excerpt(source))
             opened.append(recording)
@@ -200,6 +198,20 @@ def _recognize(job: Job) -> list[Row]:
             why = str(result.error).replace(str(result.source), recording.path) if result.error else None
             rows[recording] = _finish(recording, result, why)
     return [rows[recording] for recording in job.recordings]
+
+
+@contextmanager
+def _fetched(recording: Recording) -> Iterator[str]:
+    """The file, or a copy of it while it is needed. AudioError."""
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(local_file(recording.path))
+        except AudioError:
+            raise
+        except Exception as error:  # each bucket's library has errors of its own
+            message = f"{recording.path}: cannot be fetched: {one_line(error)}; check the address and the access"
+            raise AudioError(message) from None
+        yield source
 
 
 def _finish(recording: Recording, result: Recognition, error: str | None) -> Row:
@@ -225,12 +237,16 @@ def _compute_piece(job: Job, piece: int) -> list[Row]:
     windows = int(recording.length / WINDOW_SECONDS) + 1
     size = -(-windows // job.pieces)
     stop = None if piece == job.pieces - 1 else (piece + 1) * size
-    with local_file(recording.path) as source:
-        frames, level, error = _recognizer.window_frames(source, slice(piece * size, stop))
+    try:
+        with _fetched(recording) as source:
+            frames, level, failure = _recognizer.window_frames(source, slice(piece * size, stop))
+    except AudioError as error:
+        return [make_row(_settings, recording, None, str(error))]
+    problem = None if failure is None else str(failure).replace(source, recording.path)
     content = io.BytesIO()
     np.savez(content, **{key: value for key, value in frames._asdict().items() if value is not None})
     _store.write(f"{name}.npz", content.getvalue())
-    described = {"level": asdict(level), "error": None if error is None else str(error)}
+    described = {"level": asdict(level), "error": problem}
     _store.write(f"{name}.json", json.dumps(described).encode())  # the last, because it says that the piece is there
     return []
 

@@ -84,6 +84,8 @@ def align(
         raise typer.BadParameter("several go with many recordings and --output-dir", param_hint="--format")
     if phones and formats != ["ctm"]:
         raise typer.BadParameter("goes with --format ctm", param_hint="--phones")
+    if columns != Columns() and (output_dir is None or Path(audio).suffix.lower() not in TABLES):
+        raise typer.BadParameter("of a .csv or .tsv file", param_hint="--audio-column|--text-column|…")
     options.check_names(formats, [audio])
     words = None if text is None else read_text(text)
     guard = Guard([audio, text, lexicon], force)

@@ -15,7 +15,7 @@ import typer
 from typer import Option
 
 from asr.audio import microphone
-from asr.audio.files import STANDARD_INPUT
+from asr.audio.files import STANDARD_INPUT, local_name
 from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
@@ -100,6 +100,7 @@ def listen(
     decoder = decoding.options(second_pass=second_pass)
     format = options.chosen_format(format, output, "txt", LIVE_FORMATS)
     check_layout(layout, [format])
+    input = None if input is None else local_name(input)
     guard = Guard([input, *decoding.files], force)
     guard.check(output)
     guard.check(save_audio, "--save-audio")
@@ -113,7 +114,7 @@ def listen(
     recognizer = make(bundle, decoder, endpoint, second, threads)
     writer = LIVE_FORMATS[format](name, layout)
     with (
-        shown_warnings("asr.audio"),
+        shown_warnings("asr.audio", once=True),
         ended_by_signals(source.stop),
         source,  # begins after the model is loaded, or the first words would be late; older files stay until here
         closing(AudioOutput(save_audio, source.rate, source.channels)) as audio,

@@ -35,16 +35,17 @@ def complain_of_counts(written: int, folder: str | Path, **counts: int) -> None:
 
 
 @contextmanager
-def shown_warnings(logger: str) -> Iterator[None]:
-    """What a part of the package logs as a warning is a line on standard error, once: a file whose channels are
-    recognized apart is read once for each.
+def shown_warnings(logger: str, once: bool = False) -> Iterator[None]:
+    """What a part of the package logs as a warning is a line on standard error.
+
+    once: of equal lines the first: a file whose channels are recognized apart is read once for each.
     """
     told = set()
 
     class Complaints(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             line = record.getMessage()
-            if line not in told:
+            if not once or line not in told:
                 told.add(line)
                 complain(line)
 

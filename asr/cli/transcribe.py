@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from asr.audio.files import STANDARD_INPUT, find_audio
+from asr.audio.files import STANDARD_INPUT, find_audio, local_name
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, printable, shown_warnings
 from asr.cli.outputs import Guard, check_layout, check_writable, write_text
@@ -85,7 +85,7 @@ def transcribe(
         chosen = options.chosen_style(style if {*formats} - {*SPOKEN_FORMATS} else "spoken", bundle)
         recognizer = Recognizer(bundle, decoder, batch_size, threads, style=chosen)
         run = Run(recognizer, part, formats, layout, targets, len(files) > 1)
-        with shown_warnings("asr.audio"):
+        with shown_warnings("asr.audio", once=True):
             run(left)
         written, failed = run.written, failed + run.failed
     if folder is not None and several:
@@ -176,7 +176,7 @@ def expand(sources: list[str]) -> tuple[dict[str, Path], int]:
     """The files to read, of folders the audio below them, with their places in a folder; how many sources failed."""
     files: dict[str, Path] = {}
     problems: list[str] = []
-    for source in sources:
+    for source in map(local_name, sources):
         if not source:  # an unset shell variable; Path("") would be the current folder
             raise typer.BadParameter("a source has no name", param_hint="FILE|FOLDER|-")
         if source == STANDARD_INPUT or not os.path.isdir(source):

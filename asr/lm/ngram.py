@@ -86,6 +86,8 @@ class NgramModel:
             below = np.cumsum(is_member) - is_member
             self._below = below.astype(np.uint16).data  # for each word the members before it
             self._ranks = np.where(is_member, below, MEMBERS).astype(np.uint16).data  # and its own place among them
+        # The highest log-prob that one of the words of ids `begin` to `end` − 1 can have after `state`. Not exact:
+        # words with an n-gram of their own also count as if they had none.
         self.best = lru_cache(CACHED)(self._compute_best)
 
     @classmethod
@@ -116,10 +118,6 @@ class NgramModel:
         return node if self._matters(node) else ROOT
 
     def _compute_best(self, state: int, begin: int, end: int) -> float:
-        """`best`: the highest log-prob that one of the words of ids `begin` to `end` − 1 can have.
-
-        Not exact, since words with an n-gram of their own also count as if they had none.
-        """
         if not state:
             first, last = begin + 1, end + 1
         else:

@@ -93,7 +93,7 @@ def align(
     spelled = [number for number, way in enumerate(ways) if way]
     unspelled = "" if len(spelled) == len(words) else cannot_spell(words, ways, tokens, pronunciations)
     if not spelled:
-        raise ArgumentError(f"the model {unspelled}")
+        raise ArgumentError(unspelled)
     drop_first_word_start(ways[spelled[0]], tokens)
     (log_probs, _), level = recognizer.frames_and_level(source, sample_rate, on_progress)
     seconds, problem = level.seconds, level.problem()
@@ -241,7 +241,7 @@ def spellings(
     """
     ways = [spell(normalize(word), tokens, upper, pronunciations) for word in words]
     if not all(ways):
-        raise ArgumentError(f"the model {cannot_spell(words, ways, tokens, pronunciations)}")
+        raise ArgumentError(cannot_spell(words, ways, tokens, pronunciations))
     if ways:
         drop_first_word_start(ways[0], tokens)
     return ways
@@ -273,7 +273,7 @@ def cannot_spell(
     letters = tokens.letters if pronunciations is None else pronunciations.letters
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return (
-        f"cannot spell {one_line(', '.join(missing[:3]))}{more}; "
+        f"the model cannot spell {one_line(', '.join(missing[:3]))}{more}; "
         f"write numbers and signs as they are spoken, with the letters {one_line(''.join(sorted(letters)))}"
     )
 

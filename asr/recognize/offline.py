@@ -255,7 +255,8 @@ class Recognizer:
         state, job = self.decoder.reset(), self._start("-")
         job.level = level
         for frames in pieces:
-            self.decoder.advance(state, frames.log_probs, frames.encoded)
+            if len(frames.log_probs):
+                self.decoder.advance(state, frames.log_probs, frames.encoded)
         return self._recognition(job, self.decoder, state)
 
     def frames_and_level(

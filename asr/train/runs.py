@@ -47,6 +47,8 @@ class Record:
             if record.kind not in MEASURES:
                 raise ValueError(f"kind {record.kind!r}")
             return record
+        except FileNotFoundError:
+            raise AsrError(f"{folder / RECORD}: missing; asr train --resume {folder} writes it anew") from None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged(folder / RECORD, error) from error
 
@@ -58,7 +60,7 @@ class Run:
     folder: Path
     kind: str
     epochs: int  # done
-    planned: int | None  # None where run.json is damaged
+    planned: int | None  # None where run.json is damaged or missing
     best: float | None  # WER, a fraction, or perplexity
     best_epoch: int | None
     step: int

@@ -78,6 +78,13 @@ def test_a_wav_is_heard_as_soon_as_it_comes(tmp_path, subtype, monkeypatch):
     np.testing.assert_allclose(heard, expected, atol=1e-6)
 
 
+def test_a_wav_whose_header_is_cut_is_one_line(tmp_path, monkeypatch):
+    path = tmp_path / "cut.wav"
+    path.write_bytes(b"RIFF\xff\0\0\0WAVEdata\0\0\0\0fmt \x10\0\0\0\1\0\1\0")
+    _, error = piped(path, monkeypatch)
+    assert_one_line(error, "standard input")
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "ts", "mp4"])
 def test_a_track_that_starts_late_keeps_the_clock(tmp_path, address, suffix, monkeypatch):
     path = film(tmp_path / f"late.{suffix}", save(tmp_path / "talk.wav", mixture(2.0)), delay=4.0)

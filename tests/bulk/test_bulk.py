@@ -296,15 +296,16 @@ def test_long_recordings_are_shared(recognizer: Recognizer, tmp_path: Path, monk
     assert done.errors == 1
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "DOUBLE"])  # their sizes promise twice and eight times their length
+@pytest.mark.parametrize("channels", [1, 16])  # the sizes promise a fifth and three times the length
 def test_long_recordings_in_a_bucket_are_shared_by_their_size(
-    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtype: str
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
-    monkeypatch.setattr(plan, "LONG_SECONDS", 30.0)
-    monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
+    monkeypatch.setattr(plan, "LONG_SECONDS", 15.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 5.0)
     samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    long = np.tile(samples, 20)
     (tmp_path / "bucket").mkdir()
-    soundfile.write(tmp_path / "bucket" / "long.wav", np.tile(samples, 20), rate, subtype=subtype)
+    soundfile.write(tmp_path / "bucket" / "long.wav", np.stack([long] * channels, axis=1), rate)
     weights = list[float]()
     done = transcribe_all(
         [f"file://{tmp_path}/bucket/"],
@@ -315,9 +316,29 @@ def test_long_recordings_in_a_bucket_are_shared_by_their_size(
     assert (done.done, done.errors) == (1, 0)
     assert len(weights) == 5  # the beginning, 3 pieces, and their decoding
     (row,) = rows(tmp_path / "out").values()
-    expected = recognizer.transcribe(tmp_path / "bucket" / "long.wav")
+    expected = recognizer.transcribe(str(tmp_path / "bucket" / "long.wav"))
     assert row["words"] == [word.to_dict() for word in expected.words]
     assert row["duration"] == pytest.approx(expected.duration, abs=1e-3)
+
+
+def test_a_long_recording_in_a_bucket_that_cannot_be_read_is_a_row_with_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LONG_SECONDS", 15.0)
+    monkeypatch.setattr(worker, "PIECE_SECONDS", 5.0)
+    samples, rate = soundfile.read(SAMPLE, dtype="float32")
+    path = tmp_path / "bucket" / "cut.flac"
+    path.parent.mkdir()
+    soundfile.write(path, np.tile(samples, 20), rate)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    address = f"file://{path}"
+    done = transcribe_all([address], settings(tmp_path / "out"), workers=2)
+    assert done.errors == 1
+    (row,) = rows(tmp_path / "out").values()
+    assert row["error"].startswith(f"{address}: ")
+    assert "truncated" in row["error"]
+    assert len(row["words"]) > 10
 
 
 def test_rows_say_what_is_too_quiet_distorted_or_without_speech(

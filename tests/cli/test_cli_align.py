@@ -120,7 +120,7 @@ def test_a_word_that_cannot_be_spelled_is_told_of_in_one_line(align: Command, ta
     result = align(talk, "what's up α in the well", "--format", "json")
     assert result.code == 0
     (line,) = result.errors
-    assert line.startswith(f"asr: {talk}: cannot spell “α” (word 3); ")
+    assert line.startswith(f"asr: {talk}: the model cannot spell “α” (word 3); ")
     words = [word for segment in json.loads(result.out)["segments"] for word in segment["words"]]
     assert [word["word"] for word in words if word.get("spoken") is False] == ["α"]
     right = align(talk, "what's up in the well").out.splitlines()
