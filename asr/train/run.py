@@ -59,11 +59,7 @@ def resume_run(folder: Path, overrides: list[str]) -> None:
         recipe = replace(recipe, output=str(folder.parent))
     if recipe.name != folder.name:
         raise RecipeError(f"{folder}: holds the run '{recipe.name}'; rename the folder to that")
-    try:
-        command = Record.load(folder).command
-    except AsrError:  # it is written anew
-        command = f"asr train {folder / RECIPE}"
-    train(recipe, command, resume=True)
+    train(recipe, load_record(folder, recipe).command, resume=True)
 
 
 def train(recipe: AnyRecipe, command: str, resume: bool) -> None:
@@ -121,7 +117,7 @@ def export_checkpoint(source: Path, output: Path | None) -> None:
     recipe, console = load_own_recipe(run, []), make_console()
     target = output or run / ("bundle" if checkpoint.name == BEST else f"bundle-{checkpoint.stem}")
     curve = load_curve(run, KINDS[recipe.kind].task.epoch_type)
-    KINDS[recipe.kind].make_bundle(Trained(recipe, curve, Record.load(run), checkpoint), target, console)
+    KINDS[recipe.kind].make_bundle(Trained(recipe, curve, load_record(run, recipe), checkpoint), target, console)
     say_where(recipe, target, console)
 
 
@@ -129,6 +125,14 @@ def load_own_recipe(run: Path, overrides: list[str]) -> AnyRecipe:
     if not (run / RECIPE).is_file():
         raise RecipeError(f"{run}: no {RECIPE} there; name the folder of a run, or a checkpoint in it")
     return load_recipe(run / RECIPE, overrides)
+
+
+def load_record(run: Path, recipe: AnyRecipe) -> Record:
+    """What run.json says, or what is known without it: it is not needed to go on, nor for a bundle."""
+    try:
+        return Record.load(run)
+    except AsrError:
+        return Record(recipe.kind, recipe.epochs, f"asr train {run / RECIPE}", "on a machine that was not recorded")
 
 
 def load_curve(run: Path, epoch_type: type[Any]) -> list[Any]:

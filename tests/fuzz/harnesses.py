@@ -154,7 +154,7 @@ def lexicon(dice: random.Random, folder: Path) -> None:
 
 def arpa(dice: random.Random, folder: Path) -> None:
     path = folder / "words.arpa"
-    save_model(dice.choice((models()[0], models()[3])), path)
+    save_model(dice.choice((models()[0], models()[-1])), path)
     path.write_bytes(damage(dice, path.read_bytes()))
     for _ in load_model(path).levels():
         pass

@@ -240,6 +240,17 @@ def test_the_moving_average_is_what_is_exported_and_averaged(run: Path):
         torch.testing.assert_close(value, (weights[name] * 1.4 + best[name]) / 3)
 
 
+@pytest.mark.parametrize("record", [None, "{"])
+def test_a_run_without_its_record_can_be_exported(run: Path, record: str | None):
+    (run / "run.json").unlink()
+    if record:
+        (run / "run.json").write_text(record)
+    shutil.rmtree(run / "bundle")
+    export_checkpoint(run, None)
+    assert f"    asr train {run / 'recipe.yaml'}\n" in card(run / "bundle")
+    assert "- on a machine that was not recorded\n" in card(run / "bundle")
+
+
 def one_line(problem: pytest.ExceptionInfo[RecipeError]) -> str:
     assert "\n" not in str(problem.value)
     return str(problem.value)
