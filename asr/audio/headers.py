@@ -294,7 +294,7 @@ def _voice_is_cut(file: IO[bytes], size: int, position: int) -> bool:
 
 def _flash_is_cut(file: IO[bytes], size: int) -> bool:
     """Of an FLV file: each tag is followed by its length, which its header has as well."""
-    file.seek(size - 4)
+    file.seek(max(0, size - 4))
     length = int.from_bytes(file.read(4), "big")
     file.seek(max(0, size - 4 - length))
     return int.from_bytes(file.read(4)[1:], "big") + 11 != length

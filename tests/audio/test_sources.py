@@ -583,6 +583,7 @@ def test_mp3_longer_than_its_header_says_is_read_to_the_end(tmp_path, options):
     content=st.binary(max_size=2000),
 )
 @example(suffix=".wav", magic=b"", content=b"\0")
+@example(suffix=".wav", magic=b"", content=b"FLV")
 def test_arbitrary_bytes_raise_nothing_but_audio_error(tmp_path, suffix, magic, content):
     path = tmp_path / f"bytes{suffix}"
     path.write_bytes(magic + content)
