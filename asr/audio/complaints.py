@@ -1,5 +1,6 @@
 """What the `ffmpeg` program says on standard error with -v level+info: its complaints, and the tracks of its input."""
 
+import math
 import os
 import re
 from typing import IO
@@ -10,8 +11,10 @@ from asr.errors import one_line
 MOST_BYTES = 1 << 24  # of messages that are looked at
 LOGGED = ("-hide_banner", "-nostats", "-v", "level+info")
 LINE = re.compile(r"^(?:\[([^]@]+) @ \w+\] )*\[(?:error|fatal|panic)\] (.+)$", re.M)
-# Of other formats, too, but also where a part of a file of several recordings ends.
-CORRUPT = re.compile(r"^\[mpegts @ \w+\] \[warning\] (Packet corrupt \(stream = (\d+),.*)$", re.M)
+# Of other formats, too, but also where a part of a file of several recordings ends. Times in 1 / 90,000 s.
+CORRUPT = re.compile(r"^\[mpegts @ \w+\] \[warning\] (Packet corrupt \(stream = (\d+), dts = (\w+)\).*)$", re.M)
+START = re.compile(r"^\[info\]   Duration: .*?, start: ([\d.]+)", re.M)
+LAST_PACKET = 0.5  # seconds of audio; packets have up to a third
 READ = re.compile(r"^\[info\]   Stream #\d+:(\d+) (?:->|\()", re.M)  # after "Stream mapping:"
 OTHER_STREAM = re.compile(r"^\[info\]   Stream #.*?: (?:Video|Subtitle|Data|Attachment): (\w+)", re.M)
 AUDIO_STREAM = re.compile(
@@ -31,17 +34,21 @@ def read_messages(messages: IO[bytes]) -> str:
     return os.pread(messages.fileno(), MOST_BYTES, 0).decode(errors="replace")
 
 
-def complaints(said: str) -> list[str]:
+def complaints(said: str, seconds: float = math.inf) -> list[str]:
     """The errors among ffmpeg's messages, but for harmless ones, and those of pictures and of encryption (tls).
 
-    Then the packets of the track that is read that did not come whole, of which it only warns. One alone is passed
-    over: a recording of a broadcast may end in the middle of it.
+    Then the packets of the track that is read that did not come whole, of which it only warns; but not the last one, as
+    a recording of a broadcast may end in the middle of it. seconds: of audio that were decoded.
     """
     others = ("tls", *OTHER_STREAM.findall(said))
     errors = [text for where, text in LINE.findall(said) if not where.startswith(others) and not HARMLESS.search(text)]
     read = {*READ.findall(said.partition("\n[info] Stream mapping:")[2])}
-    corrupt = list(dict.fromkeys(text for text, stream in CORRUPT.findall(said) if stream in read))
-    return errors + corrupt * (len(corrupt) > 1)
+    start = float(found[1]) if (found := START.search(said)) else 0.0
+    for text, stream, time in CORRUPT.findall(said):
+        is_last = time.isdecimal() and int(time) / 90_000 - start > seconds - LAST_PACKET
+        if stream in read and not is_last:
+            errors.append(text)
+    return errors
 
 
 def tracks(said: str) -> Container:

@@ -1,6 +1,7 @@
 """The `ffmpeg` program as a decoder of formats that libsndfile cannot read: m4a, webm, video files and many more."""
 
 import logging
+import math
 import re
 import shutil
 import struct
@@ -170,7 +171,7 @@ def _frames(
         values = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], dtype=">f4")
         done += len(values) // channels
         yield values.reshape(-1, channels)
-    status, said = process.wait(), _complaints(messages, path)
+    status, said = process.wait(), _complaints(messages, path, done / rate)
     missing = (promised or 0.0) - done / rate > TRUNCATION
     if status != 0 or missing or (said and not _is_joined(path, len(said))):
         header = f"the header says {promised:.2f} s, only " if missing else ""
@@ -180,5 +181,5 @@ def _frames(
         )
 
 
-def _complaints(messages: IO[bytes], path: Path) -> list[str]:
-    return [said.replace(f"file:{path}: ", "") for said in complaints(read_messages(messages))]
+def _complaints(messages: IO[bytes], path: Path, seconds: float = math.inf) -> list[str]:
+    return [said.replace(f"file:{path}: ", "") for said in complaints(read_messages(messages), seconds)]

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import re
 import shutil
@@ -133,7 +134,7 @@ class AudioStream:
             if whole:
                 done += whole // width
                 yield np.frombuffer(data[:whole], dtype=">f4").astype(np.float32).reshape(-1, self.channels)
-        status, said = self._process.wait(), self._complaints()
+        status, said = self._process.wait(), self._complaints(done / self.rate)
         complete = self._seconds is not None and done / self.rate > self._seconds - TRUNCATION
         tagged = complete and TAGS_OF_WAVPACK in said
         damaged = self._raw is None and not tagged and len(said) > self._failures * max(0, self._parts - 1)
@@ -161,8 +162,8 @@ class AudioStream:
             data += more
         return data
 
-    def _complaints(self) -> list[str]:
-        return complaints(read_messages(self._messages))
+    def _complaints(self, seconds: float = math.inf) -> list[str]:
+        return complaints(read_messages(self._messages), seconds)
 
     def _said(self) -> str:
         return one_line([*self._complaints(), "it is empty"][0])

@@ -23,8 +23,9 @@ from asr.files import open_input
 PLAN = "plan.jsonl"
 PART_RECORDINGS = 200
 PART_BYTES = 256_000_000  # of recordings: some hours
-# Of a recording whose header is not here, a guess by its suffix, rather too high; the last one is of all others.
-BYTES_PER_SECOND = {".wav": 176_000, ".aiff": 176_000, ".aif": 176_000, ".flac": 80_000, ".mp3": 32_000, "": 16_000}
+BYTES_PER_SECOND = 16_000  # of a recording whose header is not here: a guess
+# A better one, rather too high, by the suffix. Of others, such as videos, the size says too little to cut them.
+BYTES_OF = {".wav": 176_000, ".aiff": 176_000, ".aif": 176_000, ".flac": 80_000, ".mp3": 32_000}
 LONG_SECONDS = 1200.0  # from here on several processes share a recording, which then is a part of its own
 MANIFESTS = (".jsonl", ".parquet", ".txt", ".lst")
 COLUMNS = ("audio", "path", "file", "url")  # one of them names the recording in a manifest
@@ -52,7 +53,7 @@ class Recording:
     @property
     def length(self) -> float:
         """Seconds, by its size where the header is not here; 0 if that is not known either."""
-        return self.duration or self.seconds or self.size / BYTES_PER_SECOND.get(self.suffix, BYTES_PER_SECOND[""])
+        return self.duration or self.seconds or self.size / BYTES_OF.get(self.suffix, BYTES_PER_SECOND)
 
     @property
     def suffix(self) -> str:
@@ -77,10 +78,9 @@ class Part:
 
 
 def is_long(recording: Recording) -> bool:
-    """Whether several processes share it; not a video in a bucket, whose size says little about its length."""
-    if recording.seconds is None and recording.suffix not in BYTES_PER_SECOND:
-        return False
-    return recording.duration is None and not recording.offset and recording.length > LONG_SECONDS
+    """Whether several processes share it."""
+    known = recording.seconds is not None or recording.suffix in BYTES_OF
+    return known and recording.duration is None and not recording.offset and recording.length > LONG_SECONDS
 
 
 def list_recordings(sources: Sequence[str], on_error: Callable[[AsrError], object]) -> list[Recording]:

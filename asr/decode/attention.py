@@ -9,7 +9,6 @@ from operator import itemgetter
 import numpy as np
 
 from asr.decode.base import Hypothesis
-from asr.decode.calibration import UNCALIBRATED
 from asr.decode.word_times import AlignedToken, spell_words
 from asr.model.second_pass import BOUNDARY, AttentionModel
 
@@ -50,7 +49,7 @@ class AttentionSearch:
         for score, path in self._search(encoded):
             frames = first + np.maximum.accumulate([item.first for item in path], dtype=int)
             aligned = [item._replace(first=at, last=at) for item, at in zip(path, frames.tolist(), strict=True)]
-            words = spell_words(aligned, self.model.tokens, self.frame_seconds, UNCALIBRATED)
+            words = spell_words(aligned, self.model.tokens, self.frame_seconds)
             hypothesis = Hypothesis((), words, score, score)
             found.setdefault(hypothesis.text, hypothesis)  # other tokens may spell the same text
         return list(found.values())[: self.beam_width]

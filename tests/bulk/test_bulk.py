@@ -348,7 +348,7 @@ def test_rows_say_what_is_too_quiet_distorted_or_without_speech(
     monkeypatch.setattr(worker, "PIECE_SECONDS", 25.0)
     samples, rate = soundfile.read(SAMPLE, dtype="float32")
     noise = np.random.default_rng(0).standard_normal(3 * rate, dtype=np.float32)
-    recordings = {"fine": samples, "quiet": samples * 2e-4, "zeros": noise * 0, "noise": noise * 0.003}
+    recordings = {"fine": samples, "quiet": samples * 2e-4, "zeros": noise * 0, "noise": noise * 0.01}
     recordings |= {"distorted": (samples * 50).clip(-1, 1), "long": np.tile(samples * 2e-4, 20)}
     (tmp_path / "in").mkdir()
     for name, content in recordings.items():

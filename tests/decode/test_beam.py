@@ -121,6 +121,12 @@ def model_like_tokens(count: int, seed: int) -> np.ndarray:
     return np.log(probs).astype(np.float32)
 
 
+# A beam of 4 finds the best text with another score if it keeps alternatives.
+CROWDED = np.log(
+    [[0.21, 0.58, 0, 0.21], [0, 0, 0, 1], [0.73, 0, 0, 0.27], [0.3, 0.3, 0.1, 0.3], [0, 0, 1, 0]],
+    where=np.array([[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1], [0, 0, 1, 0]], dtype=bool),
+    out=np.full((5, 4), -np.inf),
+)
 OVERTAKEN = np.log([[0.26, 0.74], [1, 1e-300], [0.5, 0.5], [1, 1e-300], [0.5, 0.5]])  # [1, 1] overtakes [1], its prefix
 
 
@@ -150,13 +156,17 @@ def test_times_and_confidences_are_those_of_the_best_single_alignment(log_probs)
 @settings(deadline=None)
 @given(small_log_probs(), st.integers(1, 6))
 @example(OVERTAKEN, 6)
+@example(CROWDED, 4)
 def test_a_narrow_beam_never_claims_more_than_the_true_probability(log_probs, beam_width):
     expected = brute_force(log_probs)
     tokens = vocabulary_of(log_probs)
     (best,) = decode(unpruned(tokens, beam_width, nbest=1), log_probs)
     assert best.score <= expected[best.tokens] + TOLERANCE
     hypotheses = decode(unpruned(tokens, beam_width, nbest=20), log_probs)
-    # A beam that keeps alternatives may keep other prefixes, so its best may have another score.
+    # It merges later (`_recombine`), so a narrow one keeps other prefixes; where there is room for all none is lost.
+    assert hypotheses[0].score <= expected[hypotheses[0].tokens] + TOLERANCE
+    (widest,), alternatives = (decode(unpruned(tokens, nbest=count), log_probs) for count in (1, 20))
+    assert alternatives[0].score == pytest.approx(widest.score, abs=TOLERANCE)
     assert len({hypothesis.tokens for hypothesis in hypotheses}) == len(hypotheses)  # equal prefixes were merged
 
 
