@@ -137,6 +137,8 @@ class AugmentConfig:
     # babble: other training utterances
     noises: list[Annotated[str, choice(*NOISES, "*.jsonl")]] = field(default_factory=list)
     noise_share: Share = 0.3
+    # Of the utterances with noise (babble excepted): those of noise alone, as loud as the speech was, without a text.
+    noise_alone: Share = 0.0
     # Speech, pauses included, above noise in dB, from … to.
     snr_db: Annotated[list[float], interval(-30, 100)] = field(default_factory=lambda: [5.0, 25.0])
     codecs: list[Annotated[str, choice(*CODECS)]] = field(default_factory=list)  # telephone is 300–3400 Hz

@@ -214,7 +214,8 @@ class AcousticTask(Task):
 
     def count(self, batch: Batch) -> tuple[int, int]:
         tokens = self._tokens(batch)
-        return int(tokens.sum()), int((tokens == 0).sum())
+        too_short = (tokens == 0) & (batch.targets.lengths > 0)  # noise alone has no targets
+        return int(tokens.sum()), int(too_short.sum())
 
     def _tokens(self, batch: Batch) -> Tensor:
         """Tokens of each utterance that are learned, (B,); 0 for one that cannot be."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.augment.batch import BatchAugment, change_speed, change_tempo
+from asr.data.augment.batch import BatchAugment, change_speed, change_tempo, is_noise_alone
 from asr.data.augment.filters import changed_length
 from asr.data.augment.room import simulate
 from asr.data.batch import Batch, Targets, unusable
@@ -243,7 +243,8 @@ class CorpusData:
             joined = [torch.cat(list(islice(pieces, len(row)))) for row in rows]
             waveforms, lengths = pad_sequence(joined, batch_first=True), [len(row) for row in joined]
         ids = ["+".join(f"{part.utterance.id}@{self.recipe.seed}.{number}" for part in row) for row in rows]
-        return self._batch(rows, ids, change(waveforms, lengths, ids), lengths)
+        said = [[] if is_noise_alone(change.config, name) else row for row, name in zip(rows, ids, strict=True)]
+        return self._batch(said, ids, change(waveforms, lengths, ids), lengths)
 
     def _batch(self, rows: Sequence[Row], ids: list[str], waveforms: Tensor, lengths: list[int]) -> Batch:
         texts = [" ".join(part.utterance.text for part in row) for row in rows]

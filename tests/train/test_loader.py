@@ -24,6 +24,7 @@ from tiny_runs import (
 from torch import Tensor
 
 from asr.audio.sources import read
+from asr.data.augment.batch import is_noise_alone
 from asr.data.augment.room import simulate
 from asr.data.batch import Batch, read_sources
 from asr.data.config import AugmentConfig
@@ -273,6 +274,23 @@ def test_the_batches_of_an_update_are_one_length_and_dealt_out(sound_recipe: Aco
         longest = max(int(batch.lengths.max()) for batch in update if batch.ids)
         assert rows == 1 or rows * padded_to_frames(longest) <= accumulate * 0.5 * SAMPLE_RATE
         assert max(len(batch.ids) for batch in update) - min(len(batch.ids) for batch in update) <= 1
+
+
+def test_noise_alone_has_no_text(noisy_recipe: AcousticRecipe):
+    noisy_recipe.augment = replace(noisy_recipe.augment, noises=["white"], noise_alone=0.5, codec_share=0.0)
+    loader = load_data(noisy_recipe)
+    drawn, clean = by_id(list(loader.train(1))), by_id(list(loader.train(1, gain_only=True)))
+    alone = {name for name in drawn if is_noise_alone(noisy_recipe.augment, name)}
+    assert 0 < len(alone) < len(drawn)
+    for name, (text, targets, samples) in drawn.items():
+        assert (text, targets) == (("", []) if name in alone else clean[name][:2])
+        assert len(samples) == len(clean[name][2])
+    assert all(text and targets for text, targets, _ in clean.values())
+    # Noise alone is not counted with what is too short for its text.
+    batches = list(loader.train(1))
+    task = make_trainer(noisy_recipe).task
+    assert sum(task.count(batch)[1] for batch in batches) == 0
+    assert sum(task.count(batch)[0] for batch in batches) == sum(len(targets) for _, targets, _ in drawn.values())
 
 
 def test_gain_only_is_without_noise_rooms_and_codecs(

@@ -30,15 +30,18 @@ FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 
 @dataclass
 class Noise:
-    """Noise that is added to one utterance: colored, or the sum of parts of recordings."""
+    """Noise that is added to one utterance, or takes its place: colored, or the sum of parts of recordings."""
 
     source: str
+    alone: bool
     snr_db: float
     spans: list[Tensor]  # (n,) each, at most as long as the utterance, to be repeated; none for colored noise
 
 
 class BatchAugment:
     """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share of utterances, then the volume.
+
+    Noise takes the place of the speech where `is_noise_alone` says so.
 
     What is drawn for an utterance depends on its name, which has seed and pass in it. Only the samples of colored noise
     come from a generator on the device, which is seeded by the names of the batch.
@@ -120,12 +123,13 @@ class BatchAugment:
             ratios = on_device([10 ** (-noise.snr_db / 20) for noise in noises.values()], rows.device).unsqueeze(1)
             loudness, noise_loudness = _norm(rows.samples), _norm(added)
             scale = torch.where(noise_loudness > 0, loudness / noise_loudness * ratios, 0.0)
-            rows.replace(rows.samples.addcmul_(added, scale))
+            speech = on_device([float(not noise.alone) for noise in noises.values()], rows.device).unsqueeze(1)
+            rows.replace(rows.samples.mul_(speech).addcmul_(added, scale))
 
     def _draw_noise(self, length: int, draw: random.Random) -> Noise:
         """Source, ratio and parts of recordings for `length` samples."""
-        source = draw.choice(self.config.noises)
-        noise = Noise(source, draw.uniform(*self.config.snr_db), [])
+        source, alone = _draw_source(self.config, draw)
+        noise = Noise(source, alone, 0.0 if alone else draw.uniform(*self.config.snr_db), [])
         if source not in SLOPES:
             for _ in range(draw.randint(*VOICES) if source == "babble" else 1):
                 recording = draw.choice(self.recordings[source])
@@ -172,6 +176,18 @@ def happens(kind: str, config: AugmentConfig, name: str) -> random.Random | None
     share = getattr(config, f"{kind}_share") if getattr(config, f"{kind}s") else 0.0
     draw = random.Random(f"{kind} {name}")
     return draw if draw.random() < share else None
+
+
+def is_noise_alone(config: AugmentConfig, name: str) -> bool:
+    """Whether noise takes the place of the speech of this utterance, which then has no text."""
+    draw = happens("noise", config, name)
+    return draw is not None and _draw_source(config, draw)[1]
+
+
+def _draw_source(config: AugmentConfig, draw: random.Random) -> tuple[str, bool]:
+    """Of the noise, and whether it is alone."""
+    source = draw.choice(config.noises)
+    return source, source != "babble" and config.noise_alone > 0 and draw.random() < config.noise_alone
 
 
 def draw_gain(gain_db: Sequence[float], name: str) -> float:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import librosa
@@ -19,7 +20,7 @@ from utterance_augment import UtteranceAugment, encode_decode, reverberate, thro
 from asr.audio.sources import read
 from asr.data.augment import batch as batch_module
 from asr.data.augment import filters
-from asr.data.augment.batch import SLOPES, BatchAugment, change_speed, change_tempo, draw_gain
+from asr.data.augment.batch import SLOPES, BatchAugment, change_speed, change_tempo, draw_gain, is_noise_alone
 from asr.data.augment.filters import TELEPHONE_RATE
 from asr.data.augment.room import simulate
 from asr.data.config import CODECS, AugmentConfig
@@ -179,6 +180,28 @@ def test_noise_is_at_the_ratio_drawn(
         found = 10 * torch.log10(row.square().sum() / added.square().sum())
         assert found.item() == pytest.approx(draw.uniform(low, low + width), abs=0.01)
         assert not added[length:].any()
+
+
+def test_noise_alone_takes_the_place_of_the_speech(sounds: list[np.ndarray], voices: list[Tensor]):
+    """As loud as the speech, without any of it; babble, which is speech, is only added."""
+    waveforms, lengths = pad(sounds)
+    config = quiet(noises=["white", "babble", "noise.jsonl"], snr_db=[20.0, 20.0], noise_alone=0.5)
+    names = names_of(12, epoch=2)
+    augment = BatchAugment(config, voices, {"noise.jsonl": voices}, None)
+    changed, others = augment(waveforms, lengths, names), names_of(12, epoch=3)
+    other = augment(waveforms, lengths, others)
+    alone = [is_noise_alone(config, name) for name in names]
+    assert 2 <= sum(alone) <= 8
+    for one, before, after, length in zip(alone, waveforms, changed, lengths, strict=True):
+        likeness = float(torch.nn.functional.cosine_similarity(before, after, dim=0))
+        assert abs(likeness) < 0.1 if one else likeness > 0.98
+        if one:
+            assert float(after.norm()) == pytest.approx(float(before.norm()), rel=1e-3)
+            assert not after[length:].any()
+    assert [is_noise_alone(config, name) for name in others] != alone
+    assert not torch.equal(other, changed)
+    assert not any(is_noise_alone(replace(config, noise_alone=0.0), name) for name in names)
+    assert not any(is_noise_alone(replace(config, noises=["babble"]), name) for name in names)
 
 
 @pytest.mark.parametrize(("colour", "per_octave"), [("white", 0.0), ("pink", -3.0), ("brown", -6.0)])
