@@ -1,6 +1,8 @@
 """Measure the times of words, aligned and recognized, against those of a synthesizer, which knows when it speaks each.
 
-    python tools/measure_word_times.py en-bilstm en-gru path/to/bundle
+    python tools/measure_word_times.py en-bilstm en-gru path/to/bundle [--labelled a.wav a.TextGrid] [--labelled …]
+
+With --labelled the reference is recordings with TextGrids of words (a tier `word`, `words` or `Text`) instead.
 
 espeak-ng's library (Debian: libespeak-ng1) reports words and phones while it speaks. A word begins where its first
 phone does, and ends where the next word or a pause begins. A little noise is added, which recordings have.
@@ -13,7 +15,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
+from praatio import textgrid
 
+from asr.audio.resample import SAMPLE_RATE
+from asr.audio.sources import read
 from asr.decode.build import DEFAULT_DECODER
 from asr.recognize.align import align
 from asr.recognize.offline import Recognizer
@@ -34,6 +39,8 @@ WORD, PHONEME = 1, 7  # types of events
 PAUSES = (b"", b"_", b"_:", b"_!", b"_::", b"_|")
 NOISE, AUDIBLE = 3e-4, 4e-3  # full scale is 1
 FRAME = 0.04  # seconds, of the models
+TIERS = ("word", "words", "Text")  # of a TextGrid, that have the words
+SILENCES = ("", "sil", "sp", "<SIL>", "*")  # labels of no word
 MISALIGNED = 0.3  # seconds; a start that is further away is another word's
 
 
@@ -94,6 +101,15 @@ def speak(texts: tuple[str, ...] = TEXTS, voices: tuple[tuple[str, int], ...] = 
     return spoken
 
 
+def labelled(audio: str, grid: str) -> Spoken:
+    """A recording and its words, as somebody has marked them."""
+    tiers = textgrid.openTextgrid(grid, includeEmptyIntervals=False)
+    tier = next(tiers.getTier(name) for name in TIERS if name in tiers.tierNames)
+    words = [interval for interval in tier.entries if interval.label not in SILENCES]
+    text = " ".join(word.label.lower() for word in words)
+    return Spoken(read(audio), SAMPLE_RATE, text, [(word.start, word.end) for word in words])
+
+
 def boundaries(events: list[tuple[int, int, bytes]], last: int) -> list[tuple[int, int]]:
     """The first and the last sample of each word; the text ends at sample `last`."""
     starts = [sample for kind, sample, _ in events if kind == WORD]
@@ -129,8 +145,10 @@ def timed(model: str, spoken: list[Spoken], recognized: bool = False) -> np.ndar
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times of words against a synthesizer's.")
     parser.add_argument("models", nargs="+")
-    spoken = speak()
-    for model in parser.parse_args().models:
+    parser.add_argument("--labelled", nargs=2, action="append", metavar=("AUDIO", "TEXTGRID"))
+    options = parser.parse_args()
+    spoken = [labelled(*pair) for pair in options.labelled] if options.labelled else speak()
+    for model in options.models:
         for recognized in (False, True):
             found = timed(model, spoken, recognized)
             line = [f"{model}, {'recognized' if recognized else 'aligned'}: {len(found)} words"]
