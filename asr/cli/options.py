@@ -76,31 +76,9 @@ BatchSize = Annotated[
     int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
 ]
 
-Decoder = Annotated[
-    str,
-    Option(
-        click_type=click.Choice(get_args(DecoderName)),
-        help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has it.",
-    ),
-]
-BeamWidth = Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")]
-LanguageModel = Annotated[
-    str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
-]
-Hotwords = Annotated[
-    str | None, Option(help="For beam: phrases to prefer, in the case to write, as in 'Ivanhoe, knee jerk:8'.")
-]
-HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
 Lexicon = Annotated[
     Path | None,
     Option(metavar="FILE", help="For a model that spells phones: words and phones, to add to its own lexicon."),
-]
-Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
-SecondPass = Annotated[
-    str | None,
-    Option(
-        click_type=click.Choice([NO_SECOND_PASS]), help="For beam: without the attention decoder of a model with one."
-    ),
 ]
 
 
@@ -108,12 +86,24 @@ SecondPass = Annotated[
 class Decoding:
     """Options of the decoder."""
 
-    decoder: Decoder = DEFAULT_DECODER
-    beam_width: BeamWidth = BEAM_WIDTH
-    lm: LanguageModel = None
-    hotwords: Hotwords = None
-    hotwords_file: HotwordsFile = None
-    rescore: Rescore = None
+    decoder: Annotated[
+        str,
+        Option(
+            click_type=click.Choice(get_args(DecoderName)),
+            help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has it.",
+        ),
+    ] = DEFAULT_DECODER
+    beam_width: Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
+    lm: Annotated[
+        str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
+    ] = None
+    hotwords: Annotated[
+        str | None, Option(help="For beam: phrases to prefer, in the case to write, as in 'Ivanhoe, knee jerk:8'.")
+    ] = None
+    hotwords_file: Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")] = None
+    rescore: Annotated[
+        Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")
+    ] = None
     lexicon: Lexicon = None
 
     @property
@@ -146,7 +136,13 @@ class Decoding:
 class FileDecoding(Decoding):
     """Options of the decoder where no other model may be the second pass."""
 
-    second_pass: SecondPass = None
+    second_pass: Annotated[
+        str | None,
+        Option(
+            click_type=click.Choice([NO_SECOND_PASS]),
+            help="For beam: without the attention decoder of a model with one.",
+        ),
+    ] = None
 
     def options(self, nbest: int = 1, second_pass: str | None = None) -> DecoderOptions:
         return super().options(nbest, second_pass or self.second_pass)
