@@ -90,7 +90,8 @@ class Decoding:
         str,
         Option(
             click_type=click.Choice(get_args(DecoderName)),
-            help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has it.",
+            help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has"
+            " it.",
         ),
     ] = DEFAULT_DECODER
     beam_width: Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
