@@ -17,7 +17,7 @@ from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.cli.prepare import Columns
-from asr.cli.transcribe import Targets, without_existing, without_kept
+from asr.cli.transcribe import Targets, left_to_write
 from asr.data.manifest import read_manifest, read_table
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError, one_line
@@ -46,9 +46,7 @@ def align(
     ] = None,
     format: options.WordFormats = None,
     force: options.Force = False,
-    skip_existing: Annotated[
-        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
-    ] = False,
+    skip_existing: options.SkipExisting = False,
     part: options.Part,
     columns: Columns,
     model: options.Model = DEFAULT_MODEL,
@@ -178,8 +176,7 @@ def align_many(
             failed += 1
             continue
         targets[stem], chosen[stem] = {format: Path(f"{stem}.{format}") for format in formats}, recording
-    skipped = without_existing(targets, guard) if skip_existing else 0
-    left, kept = without_kept([stem for stem in targets if targets[stem]], targets, guard)
+    left, skipped, kept = left_to_write(chosen, targets, guard, skip_existing)
     done = 0
     with audio_progress(lambda: [part_seconds(chosen[stem][1], part) for stem in left]) as on_progress:
         for stem in left:

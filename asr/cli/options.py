@@ -61,6 +61,7 @@ WordFormats = Annotated[list[str] | None, format_option(FORMATS, "ctm", " For ma
 LiveFormat = Annotated[str | None, format_option(LIVE_FORMATS, "txt", " json is one object a line.")]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
+SkipExisting = Annotated[bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")]
 Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
 Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
 Style = Annotated[

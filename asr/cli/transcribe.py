@@ -40,9 +40,7 @@ def transcribe(
     output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
     format: options.Formats = None,
     force: options.Force = False,
-    skip_existing: Annotated[
-        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
-    ] = False,
+    skip_existing: options.SkipExisting = False,
     part: options.Part,
     style: options.Style = None,
     layout: options.TextLayout,
@@ -76,9 +74,7 @@ def transcribe(
     several = len(files) + failed > 1
     targets = output_paths(files, folder, output, formats)
     guard = Guard([*files, *decoding.files], force)
-    skipped = without_existing(targets, guard) if skip_existing else 0
-    left = [name for name in files if targets.get(name, True)]
-    left, kept = without_kept(left, targets, guard)
+    left, skipped, kept = left_to_write(files, targets, guard, skip_existing)
     written = 0
     if left:
         bundle = options.load_model(model, language)
@@ -230,17 +226,19 @@ def output_paths(files: dict[str, Path], folder: Path | None, output: str | None
     return targets
 
 
-def without_existing(targets: Targets, guard: Guard) -> int:
-    """Take out of the targets those that are there; how many recordings have none left."""
-    for name, chosen in targets.items():
-        targets[name] = {format: path for format, path in chosen.items() if not guard.is_there(path)}
-    return sum(not chosen for chosen in targets.values())
+def left_to_write(
+    files: Collection[str], targets: Targets, guard: Guard, skip_existing: bool
+) -> tuple[list[str], int, int]:
+    """The files whose targets may be written, and how many are skipped and kept; messages name the first that are kept.
 
-
-def without_kept(files: Collection[str], targets: Targets, guard: Guard) -> tuple[list[str], int]:
-    """The files whose targets may be written, and how many others there are, the first of which messages name."""
+    skip_existing: take targets that are there out of `targets`; files that have none left are skipped.
+    """
+    if skip_existing:
+        for name, chosen in targets.items():
+            targets[name] = {format: path for format, path in chosen.items() if not guard.is_there(path)}
+    left = [name for name in files if targets.get(name, True)]
     problems = {}
-    for name in files:
+    for name in left:
         refusals = map(guard.refusal, targets.get(name, {}).values())
         if problem := next(filter(None, refusals), None):
             problems[name] = problem
@@ -248,4 +246,4 @@ def without_kept(files: Collection[str], targets: Targets, guard: Guard) -> tupl
         complain(problem)
     if len(problems) > NAMED:
         complain(f"{len(problems) - NAMED} more are kept likewise")
-    return [name for name in files if name not in problems], len(problems)
+    return [name for name in left if name not in problems], len(files) - len(left), len(problems)
