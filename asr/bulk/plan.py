@@ -221,7 +221,7 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
             names.add(name)
             new.append(replace(recording, name=name))
     if new or written is None:
-        for group in _groups(new, share_long):
+        for group in grouped(new, PART_RECORDINGS, PART_BYTES, lambda recording: share_long and is_long(recording)):
             parts.append(Part(_number(parts), tuple(group)))
         write_plan(store, settings, parts)
     return parts
@@ -271,17 +271,20 @@ def _number(parts: Sequence[Part]) -> str:
     return f"{len(parts):05}"
 
 
-def _groups(recordings: Sequence[Recording], share_long: bool) -> Iterator[list[Recording]]:
+def grouped(
+    recordings: Iterable[Recording], number: int, size: int, alone: Callable[[Recording], bool]
+) -> Iterator[list[Recording]]:
+    """Groups of at most so many recordings and, if several, so many bytes; those that are to be `alone` are."""
     group: list[Recording] = []
-    size = 0
+    total = 0
     for recording in recordings:
-        if share_long and is_long(recording):
+        if alone(recording):
             yield [recording]
             continue
-        if len(group) == PART_RECORDINGS or (group and size + recording.size > PART_BYTES):
+        if group and (len(group) == number or total + recording.size > size):
             yield group
-            group, size = [], 0
+            group, total = [], 0
         group.append(recording)
-        size += recording.size
+        total += recording.size
     if group:
         yield group

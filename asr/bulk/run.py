@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import asr
 from asr.bulk.cluster import connect, run_on_cluster
-from asr.bulk.plan import Key, Part, Recording, find_changed, list_recordings, make_plan, write_plan
+from asr.bulk.plan import Key, Part, Recording, find_changed, grouped, list_recordings, make_plan, write_plan
 from asr.bulk.store import Store, is_url
 from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
 from asr.errors import AsrError, one_line
@@ -141,7 +141,8 @@ def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[li
             pieces += shared
             decoding.append(last)
         else:
-            others += _group(part.name, part.recordings, together)
+            groups = grouped(part.recordings, together, JOB_BYTES, lambda recording: is_url(recording.path))
+            others += [Job(part.name, tuple(group)) for group in groups]
     return pieces, decoding + others  # one process decodes a long recording: not at the very end
 
 
@@ -155,18 +156,6 @@ def _count(progress: Progress, row: Row, on_error: Callable[[object], object]) -
     if row["error"]:
         progress.errors += 1
         on_error(row["error"])
-
-
-def _group(part: str, recordings: Sequence[Recording], together: int) -> Iterator[Job]:
-    group: list[Recording] = []
-    for recording in recordings:
-        full = sum(item.size for item in group) + recording.size > JOB_BYTES
-        if group and (full or len(group) == together or is_url(recording.path)):
-            yield Job(part, tuple(group))
-            group = []
-        group.append(recording)
-    if group:
-        yield Job(part, tuple(group))
 
 
 def _run_here(settings: Settings, count: int, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Row]]]:
