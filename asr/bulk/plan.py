@@ -56,6 +56,12 @@ class Recording:
         return self.duration or self.seconds or self.size / BYTES_OF.get(self.suffix, BYTES_PER_SECOND)
 
     @property
+    def long(self) -> bool:
+        """Whether several processes may share it."""
+        known = self.seconds is not None or self.suffix in BYTES_OF
+        return known and self.duration is None and not self.offset and self.length > LONG_SECONDS
+
+    @property
     def suffix(self) -> str:
         return os.path.splitext(self.path)[1].lower()
 
@@ -71,16 +77,6 @@ class Part:
 
     name: str
     recordings: tuple[Recording, ...]
-
-    @property
-    def long(self) -> bool:
-        return len(self.recordings) == 1 and is_long(self.recordings[0])
-
-
-def is_long(recording: Recording) -> bool:
-    """Whether several processes share it."""
-    known = recording.seconds is not None or recording.suffix in BYTES_OF
-    return known and recording.duration is None and not recording.offset and recording.length > LONG_SECONDS
 
 
 def list_recordings(sources: Sequence[str], on_error: Callable[[AsrError], object]) -> list[Recording]:
@@ -221,7 +217,7 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
             names.add(name)
             new.append(replace(recording, name=name))
     if new or written is None:
-        for group in grouped(new, PART_RECORDINGS, PART_BYTES, lambda recording: share_long and is_long(recording)):
+        for group in grouped(new, PART_RECORDINGS, PART_BYTES, lambda recording: share_long and recording.long):
             parts.append(Part(_number(parts), tuple(group)))
         write_plan(store, settings, parts)
     return parts

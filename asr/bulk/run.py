@@ -136,8 +136,9 @@ def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[li
     recordings = sum(len(part.recordings) for part in parts)
     together = min(JOB_RECORDINGS, max(1, recordings // (4 * workers)))  # few: every worker gets some
     for part in parts:
-        if part.long and share_long:
-            shared, last = cut(part.name, part.recordings[0], workers)
+        first = part.recordings[0]
+        if share_long and first.long and len(part.recordings) == 1:
+            shared, last = cut(part.name, first, workers)
             pieces += shared
             decoding.append(last)
         else:
