@@ -178,7 +178,7 @@ def align_many(
         targets[stem], chosen[stem] = {format: Path(f"{stem}.{format}") for format in formats}, recording
     left, skipped, kept = left_to_write(chosen, targets, guard, skip_existing)
     done = 0
-    with audio_progress(lambda: [part_seconds(chosen[stem][1], part) for stem in left]) as on_progress:
+    with audio_progress(lambda: [part.seconds(chosen[stem][1]) for stem in left]) as on_progress:
         for stem in left:
             _, audio, text = chosen[stem]
             try:
@@ -193,13 +193,6 @@ def align_many(
     complain_of_counts(done, folder, skipped=skipped, kept=kept, failed=failed)
     if failed or kept or not recordings:
         raise typer.Exit(1)
-
-
-def part_seconds(audio: Path | Excerpt, part: options.Part) -> float | None:
-    """How much of a recording is aligned, if that is known: a row's part of it, or the one that the options say."""
-    if isinstance(audio, Excerpt):
-        part = replace(part, start=audio.start, end=audio.end)
-    return part.seconds(str(audio))
 
 
 def read_text(source: str) -> str:

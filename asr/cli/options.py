@@ -191,9 +191,13 @@ class Selection:
         several = self.channels == "each" and frames.shape[1] > 1
         return frames if several else to_mono(frames, self.channel, name)
 
+    def whole(self, source: Any) -> Excerpt:
+        """What is read of a recording; of an excerpt of one all."""
+        return source if isinstance(source, Excerpt) else Excerpt(source)
+
     def excerpts(self, source: Any) -> list[Excerpt]:
         """The parts of a recording, or of an excerpt of one, that are recognized apart. AudioError if it has none."""
-        whole = source if isinstance(source, Excerpt) else Excerpt(source)
+        whole = self.whole(source)
         chosen: list[int | None] = [self.channel]
         if self.channels == "each":
             name = str(whole)
@@ -218,14 +222,14 @@ class Part(Selection):
         if self.end is not None and self.end <= (self.start or 0.0):
             raise typer.BadParameter("is not after --start", param_hint="--end")
 
-    def excerpts(self, source: Any) -> list[Excerpt]:
-        whole = source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
-        return super().excerpts(whole)
+    def whole(self, source: Any) -> Excerpt:
+        return source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
 
-    def seconds(self, name: str) -> float | None:
+    def seconds(self, source: Any) -> float | None:
         """How long it is, if that is known."""
-        seconds = duration(name)
-        return seconds and max(0.0, min(seconds, self.end or seconds) - (self.start or 0.0))
+        whole = self.whole(source)
+        seconds = duration(str(whole))
+        return seconds and max(0.0, min(seconds, whole.end or seconds) - whole.start)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -115,7 +115,7 @@ class Run:
         apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
 
         def lengths() -> list[float | None]:
-            return [self.part.seconds(str(excerpt)) for excerpt in everything]
+            return [self.part.seconds(excerpt) for excerpt in everything]
 
         with audio_progress(lengths, [*files]) as on_progress:
             recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
