@@ -105,8 +105,8 @@ def transcribe_all(
         on_progress(progress)
     for jobs in (pieces, others):
         run = run_on_cluster if cluster else _run_here
-        for job, rows in run(settings, workers, (job for job in jobs if job.part not in writer.written)):
-            if job.part in writer.written:  # a piece of a recording of which another one failed
+        for job, rows in run(settings, workers, (job for job in jobs if job.part in writer.rows)):
+            if job.part not in writer.rows:  # a piece of a recording of which another one failed
                 continue
             for row in rows:
                 _count(progress, row, on_error)
@@ -196,9 +196,8 @@ class Writer:
 
     def __init__(self, store: Store, suffix: str):
         self.store, self.suffix = store, suffix
-        self.parts: dict[str, Part] = {}
-        self.rows: dict[str, dict[Key, Row]] = {}
-        self.written: set[str] = set()
+        self.parts: dict[str, Part] = {}  # in progress
+        self.rows: dict[str, dict[Key, Row]] = {}  # of these
         self.totals: dict[str, Totals] = {}
 
     def begin(self, parts: Iterable[Part], changed: Collection[Key], retry_errors: bool) -> list[Part]:
@@ -224,7 +223,6 @@ class Writer:
             return
         ordered = [found[item.key] for item in self.parts[part].recordings]
         self.store.write(f"part-{part}.{self.suffix}", _table(ordered) if self.suffix == "parquet" else _lines(ordered))
-        self.written.add(part)
         self.totals[part] = _totals(ordered)
         del self.rows[part], self.parts[part]
 
