@@ -2,9 +2,8 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -94,55 +93,53 @@ def align(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
-    timed = partial(time_words, recognizer, part, formats, phones, min_confidence)
+    aligner = Aligner(recognizer, part, formats, phones, min_confidence)
     with shown_warnings("asr.audio"), shown_warnings("asr.recognize.align"):
-        if words is None or output_dir is not None:
+        if words is None:
             recordings, failed = find_recordings(Path(audio), columns)
-            align_many(recordings, failed, output_dir or Path(), formats, guard, skip_existing, part, timed)
+            align_many(recordings, failed, output_dir or Path(), guard, skip_existing, aligner)
             return
         with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
-            (written,) = timed(audio, words, on_progress)
+            (written,) = aligner(audio, words, on_progress)
     if output is not None:
         write_text(output, written)
     else:
         print(written, end="", flush=True)
 
 
-Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], list[str]]
+@dataclass(frozen=True)
+class Aligner:
+    recognizer: Recognizer
+    part: options.Part
+    formats: Sequence[str]
+    phones: bool
+    min_confidence: float
 
-
-def time_words(
-    recognizer: Recognizer,
-    part: options.Part,
-    formats: Sequence[str],
-    phones: bool,
-    min_confidence: float,
-    source: str | Path | Excerpt,
-    text: str,
-    on_progress: OnProgress | None,
-) -> list[str]:
-    """A text aligned with a recording, in each of the formats."""
-    (excerpt,) = part.excerpts(source)
-    transcript = align_text(recognizer, excerpt, text, on_progress=on_progress, min_confidence=min_confidence)
-    if phones:
-        own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
-        transcript = replace(transcript, segments=split_segments(own))
-    return [render(transcript, format, name_in(format, str(source))) for format in formats]
+    def __call__(self, source: str | Path | Excerpt, text: str, on_progress: OnProgress | None) -> list[str]:
+        """A text aligned with a recording, in each of the formats."""
+        (excerpt,) = self.part.excerpts(source)
+        transcript = align_text(
+            self.recognizer, excerpt, text, on_progress=on_progress, min_confidence=self.min_confidence
+        )
+        if self.phones:
+            own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
+            transcript = replace(transcript, segments=split_segments(own))
+        return [render(transcript, format, name_in(format, str(source))) for format in self.formats]
 
 
 # Of a recording the name, where it is, and its text or the file of that.
 Recording = tuple[str, Path | Excerpt, str | Path]
 
 
-def find_recordings(source: Path, columns: Columns) -> tuple[list[Recording], int]:
+def find_recordings(source: Path, columns: Columns) -> tuple[Sequence[Recording], int]:
     """The recordings of a folder or a table, and how many folders could not be read. AsrError if the table cannot."""
     if source.is_dir():
         problems: list[AsrError] = []
         found = find_audio(source, problems.append)
         for problem in problems:
             complain(problem)
-        names = (str(path.relative_to(source).with_suffix("")) for path in found)
-        return [(name, path, path.with_suffix(".txt")) for name, path in zip(names, found, strict=True)], len(problems)
+        listed = [(str(path.relative_to(source).with_suffix("")), path, path.with_suffix(".txt")) for path in found]
+        return listed, len(problems)
     try:
         is_table = source.suffix.lower() in TABLES
         entries = read_table(source, columns.names) if is_table else read_manifest(source)
@@ -152,20 +149,14 @@ def find_recordings(source: Path, columns: Columns) -> tuple[list[Recording], in
 
 
 def align_many(
-    recordings: Sequence[Recording],
-    failed: int,
-    folder: Path,
-    formats: Sequence[str],
-    guard: Guard,
-    skip_existing: bool,
-    part: options.Part,
-    timed: Timing,
+    recordings: Sequence[Recording], failed: int, folder: Path, guard: Guard, skip_existing: bool, aligner: Aligner
 ) -> None:
     """Write the alignments of recordings to a folder; the problems of one do not stop the others.
 
     failed: how many failed before.
     """
     check_writable(folder / "new", make_folder=True)
+    formats = aligner.formats
     targets: Targets = {}
     chosen: dict[str, Recording] = {}
     for recording in recordings:
@@ -178,12 +169,12 @@ def align_many(
         targets[stem], chosen[stem] = {format: Path(f"{stem}.{format}") for format in formats}, recording
     left, skipped, kept = left_to_write(chosen, targets, guard, skip_existing)
     done = 0
-    with audio_progress(lambda: [part.seconds(chosen[stem][1]) for stem in left]) as on_progress:
+    with audio_progress(lambda: [aligner.part.seconds(chosen[stem][1]) for stem in left]) as on_progress:
         for stem in left:
             _, audio, text = chosen[stem]
             try:
                 words = text if isinstance(text, str) else read_text(str(text))
-                for format, written in zip(formats, timed(audio, words, on_progress), strict=True):
+                for format, written in zip(formats, aligner(audio, words, on_progress), strict=True):
                     if format in targets[stem]:
                         write_text(targets[stem][format], written)
                 done += 1
