@@ -19,7 +19,7 @@ from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
 from asr.output.transcript import Segment, merge_channels
 from asr.output.writers import SPOKEN_FORMATS, TxtWriter, render
-from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognition, Recognizer, Source
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognition, Recognizer, Source
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
@@ -102,6 +102,7 @@ class Run:
     several: bool
     written: int = 0  # recordings
     failed: int = 0
+    apart: Collection[str] = ()  # recordings whose channels are recognized apart
 
     def __call__(self, files: Collection[str]) -> None:
         excerpts: dict[str, Sequence[Source]] = {}
@@ -112,26 +113,17 @@ class Run:
                 self.failed += 1
                 complain(error)
         everything = [excerpt for parts in excerpts.values() for excerpt in parts]
-        apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
-
-        def lengths() -> list[float | None]:
-            return [self.part.seconds(excerpt) for excerpt in everything]
-
-        with audio_progress(lengths, [*files]) as on_progress:
-            recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
+        self.apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
+        on_segment = self.show if not self.targets and self.formats == ["txt"] else None
+        with audio_progress(lambda: [self.part.seconds(excerpt) for excerpt in everything], [*files]) as on_progress:
+            recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=on_segment)
             for name, parts in excerpts.items():
                 self.write(name, list(islice(recognitions, len(parts))))
 
-    def shower(self, apart: Collection[str]) -> OnSegment | None:
-        """Prints segments as they come, where text goes to standard output; those of `apart` wait for each other."""
-        if self.targets or self.formats != ["txt"]:
-            return None
-
-        def show(source: Source, segment: Segment) -> None:
-            if str(source) not in apart:
-                self.print_segments(str(source), [segment])
-
-        return show
+    def show(self, source: Source, segment: Segment) -> None:
+        """Print a segment as it comes; those of channels that are recognized apart wait for each other."""
+        if str(source) not in self.apart:
+            self.print_segments(str(source), [segment])
 
     def print_segments(self, name: str, segments: Sequence[Segment]) -> None:
         heading = f"{printable(name)}\t" if self.several else ""
