@@ -56,6 +56,12 @@ class Recording:
         return self.duration or self.seconds or self.size / BYTES_OF.get(self.suffix, BYTES_PER_SECOND)
 
     @property
+    def long(self) -> bool:
+        """Whether several processes may share it."""
+        known = self.seconds is not None or self.suffix in BYTES_OF
+        return known and self.duration is None and not self.offset and self.length > LONG_SECONDS
+
+    @property
     def suffix(self) -> str:
         return os.path.splitext(self.path)[1].lower()
 
@@ -71,16 +77,6 @@ class Part:
 
     name: str
     recordings: tuple[Recording, ...]
-
-    @property
-    def long(self) -> bool:
-        return len(self.recordings) == 1 and is_long(self.recordings[0])
-
-
-def is_long(recording: Recording) -> bool:
-    """Whether several processes share it."""
-    known = recording.seconds is not None or recording.suffix in BYTES_OF
-    return known and recording.duration is None and not recording.offset and recording.length > LONG_SECONDS
 
 
 def list_recordings(sources: Sequence[str], on_error: Callable[[AsrError], object]) -> list[Recording]:
@@ -221,7 +217,7 @@ def make_plan(store: Store, recordings: Iterable[Recording], settings: dict[str,
             names.add(name)
             new.append(replace(recording, name=name))
     if new or written is None:
-        for group in _groups(new, share_long):
+        for group in grouped(new, PART_RECORDINGS, PART_BYTES, lambda recording: share_long and recording.long):
             parts.append(Part(_number(parts), tuple(group)))
         write_plan(store, settings, parts)
     return parts
@@ -271,17 +267,20 @@ def _number(parts: Sequence[Part]) -> str:
     return f"{len(parts):05}"
 
 
-def _groups(recordings: Sequence[Recording], share_long: bool) -> Iterator[list[Recording]]:
+def grouped(
+    recordings: Iterable[Recording], number: int, size: int, alone: Callable[[Recording], bool]
+) -> Iterator[list[Recording]]:
+    """Groups of at most so many recordings and, if several, so many bytes; those that are to be `alone` are."""
     group: list[Recording] = []
-    size = 0
+    total = 0
     for recording in recordings:
-        if share_long and is_long(recording):
+        if alone(recording):
             yield [recording]
             continue
-        if len(group) == PART_RECORDINGS or (group and size + recording.size > PART_BYTES):
+        if group and (len(group) == number or total + recording.size > size):
             yield group
-            group, size = [], 0
+            group, total = [], 0
         group.append(recording)
-        size += recording.size
+        total += recording.size
     if group:
         yield group

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import asr
 from asr.bulk.cluster import connect, run_on_cluster
-from asr.bulk.plan import Key, Part, Recording, find_changed, list_recordings, make_plan, write_plan
+from asr.bulk.plan import Key, Part, Recording, find_changed, grouped, list_recordings, make_plan, write_plan
 from asr.bulk.store import Store, is_url
 from asr.bulk.worker import PIECES, Job, Row, Settings, Worker, cut
 from asr.errors import AsrError, one_line
@@ -105,8 +105,8 @@ def transcribe_all(
         on_progress(progress)
     for jobs in (pieces, others):
         run = run_on_cluster if cluster else _run_here
-        for job, rows in run(settings, workers, (job for job in jobs if job.part not in writer.written)):
-            if job.part in writer.written:  # a piece of a recording of which another one failed
+        for job, rows in run(settings, workers, (job for job in jobs if job.part in writer.rows)):
+            if job.part not in writer.rows:  # a piece of a recording of which another one failed
                 continue
             for row in rows:
                 _count(progress, row, on_error)
@@ -136,12 +136,14 @@ def make_jobs(parts: Sequence[Part], workers: int, share_long: bool) -> tuple[li
     recordings = sum(len(part.recordings) for part in parts)
     together = min(JOB_RECORDINGS, max(1, recordings // (4 * workers)))  # few: every worker gets some
     for part in parts:
-        if part.long and share_long:
-            shared, last = cut(part.name, part.recordings[0], workers)
+        first = part.recordings[0]
+        if share_long and first.long and len(part.recordings) == 1:
+            shared, last = cut(part.name, first, workers)
             pieces += shared
             decoding.append(last)
         else:
-            others += _group(part.name, part.recordings, together)
+            groups = grouped(part.recordings, together, JOB_BYTES, lambda recording: is_url(recording.path))
+            others += [Job(part.name, tuple(group)) for group in groups]
     return pieces, decoding + others  # one process decodes a long recording: not at the very end
 
 
@@ -155,18 +157,6 @@ def _count(progress: Progress, row: Row, on_error: Callable[[object], object]) -
     if row["error"]:
         progress.errors += 1
         on_error(row["error"])
-
-
-def _group(part: str, recordings: Sequence[Recording], together: int) -> Iterator[Job]:
-    group: list[Recording] = []
-    for recording in recordings:
-        full = sum(item.size for item in group) + recording.size > JOB_BYTES
-        if group and (full or len(group) == together or is_url(recording.path)):
-            yield Job(part, tuple(group))
-            group = []
-        group.append(recording)
-    if group:
-        yield Job(part, tuple(group))
 
 
 def _run_here(settings: Settings, count: int, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Row]]]:
@@ -206,9 +196,8 @@ class Writer:
 
     def __init__(self, store: Store, suffix: str):
         self.store, self.suffix = store, suffix
-        self.parts: dict[str, Part] = {}
-        self.rows: dict[str, dict[Key, Row]] = {}
-        self.written: set[str] = set()
+        self.parts: dict[str, Part] = {}  # in progress
+        self.rows: dict[str, dict[Key, Row]] = {}  # of these
         self.totals: dict[str, Totals] = {}
 
     def begin(self, parts: Iterable[Part], changed: Collection[Key], retry_errors: bool) -> list[Part]:
@@ -234,7 +223,6 @@ class Writer:
             return
         ordered = [found[item.key] for item in self.parts[part].recordings]
         self.store.write(f"part-{part}.{self.suffix}", _table(ordered) if self.suffix == "parquet" else _lines(ordered))
-        self.written.add(part)
         self.totals[part] = _totals(ordered)
         del self.rows[part], self.parts[part]
 

@@ -10,7 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from asr.audio.files import temporary_copy
-from asr.errors import AsrError, is_disk_full, one_line
+from asr.errors import AsrError, AudioError, is_disk_full, one_line
 from asr.files import open_input, replacing
 
 TRIES = 4  # to read or write something far away; after each the wait is twice as long
@@ -113,17 +113,23 @@ def patiently(action: Any) -> Any:
 
 @contextmanager
 def local_file(path: str) -> Iterator[str]:
-    """The path of a recording, of one at an address that of a copy. AudioError, and the errors of its file system."""
+    """The path of a recording, of one at an address that of a copy. AudioError."""
     if not is_url(path):
         yield path
         return
-    system, inside = open_system(path)
 
     def fetch() -> tuple[ExitStack, Path]:
         with ExitStack() as attempt, system.open(inside, "rb") as remote:
             copy = temporary_copy(remote, path, attempt)
             return attempt.pop_all(), copy
 
-    stack, copy = patiently(fetch)
+    try:
+        system, inside = open_system(path)
+        stack, copy = patiently(fetch)
+    except AudioError:
+        raise
+    except Exception as error:  # each bucket's library has errors of its own
+        message = f"{path}: cannot be fetched: {one_line(error)}; check the address and the access"
+        raise AudioError(message) from None
     with stack:
         yield str(copy)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -188,7 +188,7 @@ def _recognize(job: Job) -> list[Row]:
         sources, opened = [], []
         for recording in job.recordings:
             try:
-                source = stack.enter_context(_fetched(recording))
+                source = stack.enter_context(local_file(recording.path))
             except AudioError as error:
                 rows[recording] = make_row(_settings, recording, None, str(error))
                 continue
@@ -198,20 +198,6 @@ def _recognize(job: Job) -> list[Row]:
             why = str(result.error).replace(str(result.source), recording.path) if result.error else None
             rows[recording] = _finish(recording, result, why)
     return [rows[recording] for recording in job.recordings]
-
-
-@contextmanager
-def _fetched(recording: Recording) -> Iterator[str]:
-    """The file, or a copy of it while it is needed. AudioError."""
-    with ExitStack() as stack:
-        try:
-            source = stack.enter_context(local_file(recording.path))
-        except AudioError:
-            raise
-        except Exception as error:  # each bucket's library has errors of its own
-            message = f"{recording.path}: cannot be fetched: {one_line(error)}; check the address and the access"
-            raise AudioError(message) from None
-        yield source
 
 
 def _finish(recording: Recording, result: Recognition, error: str | None) -> Row:
@@ -238,7 +224,7 @@ def _compute_piece(job: Job, piece: int) -> list[Row]:
     size = -(-windows // job.pieces)
     stop = None if piece == job.pieces - 1 else (piece + 1) * size
     try:
-        with _fetched(recording) as source:
+        with local_file(recording.path) as source:
             frames, level, failure = _recognizer.window_frames(source, slice(piece * size, stop))
     except AudioError as error:
         return [make_row(_settings, recording, None, str(error))]

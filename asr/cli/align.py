@@ -2,9 +2,8 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.cli.prepare import Columns
-from asr.cli.transcribe import Targets, without_existing, without_kept
+from asr.cli.transcribe import Targets, left_to_write
 from asr.data.manifest import read_manifest, read_table
 from asr.decode.build import DecoderOptions
 from asr.errors import AsrError, one_line
@@ -46,9 +45,7 @@ def align(
     ] = None,
     format: options.WordFormats = None,
     force: options.Force = False,
-    skip_existing: Annotated[
-        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
-    ] = False,
+    skip_existing: options.SkipExisting = False,
     part: options.Part,
     columns: Columns,
     model: options.Model = DEFAULT_MODEL,
@@ -96,55 +93,53 @@ def align(
             f"{bundle.config.name}: spells words with letters; --phones goes with a model that spells phones"
         )
     recognizer = Recognizer(bundle, DecoderOptions("greedy", lexicon=lexicon), threads=threads)
-    timed = partial(time_words, recognizer, part, formats, phones, min_confidence)
+    aligner = Aligner(recognizer, part, formats, phones, min_confidence)
     with shown_warnings("asr.audio"), shown_warnings("asr.recognize.align"):
-        if words is None or output_dir is not None:
+        if words is None:
             recordings, failed = find_recordings(Path(audio), columns)
-            align_many(recordings, failed, output_dir or Path(), formats, guard, skip_existing, part, timed)
+            align_many(recordings, failed, output_dir or Path(), guard, skip_existing, aligner)
             return
         with audio_progress(lambda: [part.seconds(audio)]) as on_progress:
-            (written,) = timed(audio, words, on_progress)
+            (written,) = aligner(audio, words, on_progress)
     if output is not None:
         write_text(output, written)
     else:
         print(written, end="", flush=True)
 
 
-Timing = Callable[[str | Path | Excerpt, str, OnProgress | None], list[str]]
+@dataclass(frozen=True)
+class Aligner:
+    recognizer: Recognizer
+    part: options.Part
+    formats: Sequence[str]
+    phones: bool
+    min_confidence: float
 
-
-def time_words(
-    recognizer: Recognizer,
-    part: options.Part,
-    formats: Sequence[str],
-    phones: bool,
-    min_confidence: float,
-    source: str | Path | Excerpt,
-    text: str,
-    on_progress: OnProgress | None,
-) -> list[str]:
-    """A text aligned with a recording, in each of the formats."""
-    (excerpt,) = part.excerpts(source)
-    transcript = align_text(recognizer, excerpt, text, on_progress=on_progress, min_confidence=min_confidence)
-    if phones:
-        own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
-        transcript = replace(transcript, segments=split_segments(own))
-    return [render(transcript, format, name_in(format, str(source))) for format in formats]
+    def __call__(self, source: str | Path | Excerpt, text: str, on_progress: OnProgress | None) -> list[str]:
+        """A text aligned with a recording, in each of the formats."""
+        (excerpt,) = self.part.excerpts(source)
+        transcript = align_text(
+            self.recognizer, excerpt, text, on_progress=on_progress, min_confidence=self.min_confidence
+        )
+        if self.phones:
+            own = [Word(**vars(phone)) for word in transcript.words for phone in word.phones]
+            transcript = replace(transcript, segments=split_segments(own))
+        return [render(transcript, format, name_in(format, str(source))) for format in self.formats]
 
 
 # Of a recording the name, where it is, and its text or the file of that.
 Recording = tuple[str, Path | Excerpt, str | Path]
 
 
-def find_recordings(source: Path, columns: Columns) -> tuple[list[Recording], int]:
+def find_recordings(source: Path, columns: Columns) -> tuple[Sequence[Recording], int]:
     """The recordings of a folder or a table, and how many folders could not be read. AsrError if the table cannot."""
     if source.is_dir():
         problems: list[AsrError] = []
         found = find_audio(source, problems.append)
         for problem in problems:
             complain(problem)
-        names = (str(path.relative_to(source).with_suffix("")) for path in found)
-        return [(name, path, path.with_suffix(".txt")) for name, path in zip(names, found, strict=True)], len(problems)
+        listed = [(str(path.relative_to(source).with_suffix("")), path, path.with_suffix(".txt")) for path in found]
+        return listed, len(problems)
     try:
         is_table = source.suffix.lower() in TABLES
         entries = read_table(source, columns.names) if is_table else read_manifest(source)
@@ -154,20 +149,14 @@ def find_recordings(source: Path, columns: Columns) -> tuple[list[Recording], in
 
 
 def align_many(
-    recordings: Sequence[Recording],
-    failed: int,
-    folder: Path,
-    formats: Sequence[str],
-    guard: Guard,
-    skip_existing: bool,
-    part: options.Part,
-    timed: Timing,
+    recordings: Sequence[Recording], failed: int, folder: Path, guard: Guard, skip_existing: bool, aligner: Aligner
 ) -> None:
     """Write the alignments of recordings to a folder; the problems of one do not stop the others.
 
     failed: how many failed before.
     """
     check_writable(folder / "new", make_folder=True)
+    formats = aligner.formats
     targets: Targets = {}
     chosen: dict[str, Recording] = {}
     for recording in recordings:
@@ -178,15 +167,14 @@ def align_many(
             failed += 1
             continue
         targets[stem], chosen[stem] = {format: Path(f"{stem}.{format}") for format in formats}, recording
-    skipped = without_existing(targets, guard) if skip_existing else 0
-    left, kept = without_kept([stem for stem in targets if targets[stem]], targets, guard)
+    left, skipped, kept = left_to_write(chosen, targets, guard, skip_existing)
     done = 0
-    with audio_progress(lambda: [part_seconds(chosen[stem][1], part) for stem in left]) as on_progress:
+    with audio_progress(lambda: [aligner.part.seconds(chosen[stem][1]) for stem in left]) as on_progress:
         for stem in left:
             _, audio, text = chosen[stem]
             try:
                 words = text if isinstance(text, str) else read_text(str(text))
-                for format, written in zip(formats, timed(audio, words, on_progress), strict=True):
+                for format, written in zip(formats, aligner(audio, words, on_progress), strict=True):
                     if format in targets[stem]:
                         write_text(targets[stem][format], written)
                 done += 1
@@ -196,13 +184,6 @@ def align_many(
     complain_of_counts(done, folder, skipped=skipped, kept=kept, failed=failed)
     if failed or kept or not recordings:
         raise typer.Exit(1)
-
-
-def part_seconds(audio: Path | Excerpt, part: options.Part) -> float | None:
-    """How much of a recording is aligned, if that is known: a row's part of it, or the one that the options say."""
-    if isinstance(audio, Excerpt):
-        part = replace(part, start=audio.start, end=audio.end)
-    return part.seconds(str(audio))
 
 
 def read_text(source: str) -> str:

@@ -19,11 +19,6 @@ from asr.evaluate.wer import evaluate as score
 from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import ENDPOINT, StreamingRecognizer
 
-Streaming = Annotated[
-    bool, Option("--streaming", help="Streaming evaluation, one chunk at a time, as `asr listen` runs.")
-]
-Endpoints = Annotated[bool, Option("--endpoints/--no-endpoints", help="With --streaming: end utterances at pauses.")]
-
 
 def evaluate(
     manifest: Annotated[Path, Argument(help="JSON Lines: audio, relative to the manifest, and text.")],
@@ -31,8 +26,12 @@ def evaluate(
     output: Annotated[Path | None, Option("--output", "-o", help="Every utterance aligned, worst first.")] = None,
     force: options.Force = False,
     json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
-    streaming: Streaming = False,
-    endpoints: Endpoints = True,
+    streaming: Annotated[
+        bool, Option("--streaming", help="Streaming evaluation, one chunk at a time, as `asr listen` runs.")
+    ] = False,
+    endpoints: Annotated[
+        bool, Option("--endpoints/--no-endpoints", help="With --streaming: end utterances at pauses.")
+    ] = True,
     model: options.Model = DEFAULT_MODEL,
     language: options.Language = None,
     decoding: options.FileDecoding,

@@ -29,7 +29,6 @@ lexicon = typer.Typer(help="Make dictionaries; pronounce and spell words.", no_a
 
 Dictionary = Annotated[Path, Option("--lexicon", metavar="FILE", help="Dictionary; else the packaged English one.")]
 Rules = Annotated[Path, Option("--g2p", metavar="FILE", help="Rules of `asr lexicon build`; else the packaged ones.")]
-Count = Annotated[int, Option("--count", min=1, max=20, help="Most pronunciations to print for a word by rules.")]
 
 
 @lexicon.command(cls=options.Command)
@@ -104,7 +103,7 @@ def say(
     words: Annotated[list[str], Argument(metavar="WORD...", help="Words to pronounce.")],
     lexicon: Dictionary = ENGLISH / LEXICON,
     g2p: Rules = ENGLISH / PRONOUNCER,
-    count: Count = 1,
+    count: Annotated[int, Option(min=1, max=20, help="Most pronunciations to print for a word by rules.")] = 1,
 ) -> None:
     """Print pronunciations, from the lexicon or else by rules.
 

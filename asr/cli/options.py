@@ -61,6 +61,7 @@ WordFormats = Annotated[list[str] | None, format_option(FORMATS, "ctm", " For ma
 LiveFormat = Annotated[str | None, format_option(LIVE_FORMATS, "txt", " json is one object a line.")]
 Output = Annotated[Path | None, Option("--output", "-o", help="File to write instead of standard output.")]
 Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
+SkipExisting = Annotated[bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")]
 Model = Annotated[str, Option("--model", "-m", help="Packaged model (English; see `asr models`) or bundle.")]
 Language = Annotated[str | None, Option(help="Language that is spoken: an error if the model does not know it.")]
 Style = Annotated[
@@ -76,31 +77,9 @@ BatchSize = Annotated[
     int, Option(min=1, max=MAX_BATCH_SIZE, help="Windows recognized together; the text does not depend on it.")
 ]
 
-Decoder = Annotated[
-    str,
-    Option(
-        click_type=click.Choice(get_args(DecoderName)),
-        help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has it.",
-    ),
-]
-BeamWidth = Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")]
-LanguageModel = Annotated[
-    str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
-]
-Hotwords = Annotated[
-    str | None, Option(help="For beam: phrases to prefer, in the case to write, as in 'Ivanhoe, knee jerk:8'.")
-]
-HotwordsFile = Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")]
 Lexicon = Annotated[
     Path | None,
     Option(metavar="FILE", help="For a model that spells phones: words and phones, to add to its own lexicon."),
-]
-Rescore = Annotated[Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")]
-SecondPass = Annotated[
-    str | None,
-    Option(
-        click_type=click.Choice([NO_SECOND_PASS]), help="For beam: without the attention decoder of a model with one."
-    ),
 ]
 
 
@@ -108,12 +87,25 @@ SecondPass = Annotated[
 class Decoding:
     """Options of the decoder."""
 
-    decoder: Decoder = DEFAULT_DECODER
-    beam_width: BeamWidth = BEAM_WIDTH
-    lm: LanguageModel = None
-    hotwords: Hotwords = None
-    hotwords_file: HotwordsFile = None
-    rescore: Rescore = None
+    decoder: Annotated[
+        str,
+        Option(
+            click_type=click.Choice(get_args(DecoderName)),
+            help="beam: uses a language model, more accurate; greedy: fastest; attention: to compare, if a model has"
+            " it.",
+        ),
+    ] = DEFAULT_DECODER
+    beam_width: Annotated[int, Option(min=1, max=WIDEST, help="Hypotheses that the beam keeps.")] = BEAM_WIDTH
+    lm: Annotated[
+        str | None, Option("--lm", help="For beam: packaged language model, file or NONE; else the model's own.")
+    ] = None
+    hotwords: Annotated[
+        str | None, Option(help="For beam: phrases to prefer, in the case to write, as in 'Ivanhoe, knee jerk:8'.")
+    ] = None
+    hotwords_file: Annotated[Path | None, Option(metavar="FILE", help="For beam: a file of them, one a line.")] = None
+    rescore: Annotated[
+        Path | None, Option(metavar="FOLDER", help="For beam: recurrent language model that rescores.")
+    ] = None
     lexicon: Lexicon = None
 
     @property
@@ -146,7 +138,13 @@ class Decoding:
 class FileDecoding(Decoding):
     """Options of the decoder where no other model may be the second pass."""
 
-    second_pass: SecondPass = None
+    second_pass: Annotated[
+        str | None,
+        Option(
+            click_type=click.Choice([NO_SECOND_PASS]),
+            help="For beam: without the attention decoder of a model with one.",
+        ),
+    ] = None
 
     def options(self, nbest: int = 1, second_pass: str | None = None) -> DecoderOptions:
         return super().options(nbest, second_pass or self.second_pass)
@@ -193,9 +191,13 @@ class Selection:
         several = self.channels == "each" and frames.shape[1] > 1
         return frames if several else to_mono(frames, self.channel, name)
 
+    def whole(self, source: Any) -> Excerpt:
+        """What is read of a recording; of an excerpt of one all."""
+        return source if isinstance(source, Excerpt) else Excerpt(source)
+
     def excerpts(self, source: Any) -> list[Excerpt]:
         """The parts of a recording, or of an excerpt of one, that are recognized apart. AudioError if it has none."""
-        whole = source if isinstance(source, Excerpt) else Excerpt(source)
+        whole = self.whole(source)
         chosen: list[int | None] = [self.channel]
         if self.channels == "each":
             name = str(whole)
@@ -220,14 +222,14 @@ class Part(Selection):
         if self.end is not None and self.end <= (self.start or 0.0):
             raise typer.BadParameter("is not after --start", param_hint="--end")
 
-    def excerpts(self, source: Any) -> list[Excerpt]:
-        whole = source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
-        return super().excerpts(whole)
+    def whole(self, source: Any) -> Excerpt:
+        return source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
 
-    def seconds(self, name: str) -> float | None:
+    def seconds(self, source: Any) -> float | None:
         """How long it is, if that is known."""
-        seconds = duration(name)
-        return seconds and max(0.0, min(seconds, self.end or seconds) - (self.start or 0.0))
+        whole = self.whole(source)
+        seconds = duration(str(whole))
+        return seconds and max(0.0, min(seconds, whole.end or seconds) - whole.start)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -74,12 +74,7 @@ class Columns:
     @property
     def names(self) -> dict[str, str]:
         """As `read_table` takes them."""
-        return COLUMNS | {
-            "audio": self.audio_column,
-            "text": self.text_column,
-            "offset": self.offset_column,
-            "duration": self.duration_column,
-        }
+        return COLUMNS | {option.removesuffix("_column"): column for option, column in vars(self).items()}
 
 
 def read_csv(

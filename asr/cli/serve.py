@@ -23,12 +23,6 @@ from asr.recognize.streaming import STREAMING_MODEL
 if TYPE_CHECKING:
     from asr.serve.service import Settings
 
-LiveModel = Annotated[str, Option(help="Packaged model or bundle for live audio.")]
-SecondPass = Annotated[
-    str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
-]
-Host = Annotated[str, Option(help="Address to listen at; 0.0.0.0 for every network.")]
-
 
 @dataclass(frozen=True)
 class Clients:
@@ -69,14 +63,16 @@ def _origin(url: str) -> str:
 
 def serve(
     *,
-    host: Host = "127.0.0.1",
+    host: Annotated[str, Option(help="Address to listen at; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     vosk_port: Annotated[int | None, Option(min=0, max=65535, help="Another one, for clients of vosk-server.")] = None,
     wyoming_port: Annotated[int | None, Option(min=0, max=65535, help="For Home Assistant; without a token.")] = None,
     style: options.Style = None,
     model: options.Model = DEFAULT_MODEL,
-    live_model: LiveModel = STREAMING_MODEL,
-    second_pass: SecondPass = None,
+    live_model: Annotated[str, Option(help="Packaged model or bundle for live audio.")] = STREAMING_MODEL,
+    second_pass: Annotated[
+        str | None, Option(metavar="MODEL", help="Model that recognizes finished utterances again, such as en-bilstm.")
+    ] = None,
     decoding: options.Decoding,
     threads: options.Threads = 0,
     certificate: Annotated[Path | None, Option(metavar="FILE", help="For https: a PEM file.")] = None,

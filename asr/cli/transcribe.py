@@ -19,7 +19,7 @@ from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
 from asr.output.transcript import Segment, merge_channels
 from asr.output.writers import SPOKEN_FORMATS, TxtWriter, render
-from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, OnSegment, Recognition, Recognizer, Source
+from asr.recognize.offline import BATCH_SIZE, DEFAULT_MODEL, Recognition, Recognizer, Source
 
 # One recording's text in these formats says which recording it is, so several may follow each other.
 SEVERAL_TO_STDOUT = ("txt", "json", "ctm", "jsonl")
@@ -40,9 +40,7 @@ def transcribe(
     output_dir: Annotated[str | None, Option(metavar="FOLDER", help="Write NAME.FORMAT files there.")] = None,
     format: options.Formats = None,
     force: options.Force = False,
-    skip_existing: Annotated[
-        bool, Option("--skip-existing", help="Leave out recordings whose files are written already.")
-    ] = False,
+    skip_existing: options.SkipExisting = False,
     part: options.Part,
     style: options.Style = None,
     layout: options.TextLayout,
@@ -76,9 +74,7 @@ def transcribe(
     several = len(files) + failed > 1
     targets = output_paths(files, folder, output, formats)
     guard = Guard([*files, *decoding.files], force)
-    skipped = without_existing(targets, guard) if skip_existing else 0
-    left = [name for name in files if targets.get(name, True)]
-    left, kept = without_kept(left, targets, guard)
+    left, skipped, kept = left_to_write(files, targets, guard, skip_existing)
     written = 0
     if left:
         bundle = options.load_model(model, language)
@@ -106,6 +102,7 @@ class Run:
     several: bool
     written: int = 0  # recordings
     failed: int = 0
+    apart: Collection[str] = ()  # recordings whose channels are recognized apart
 
     def __call__(self, files: Collection[str]) -> None:
         excerpts: dict[str, Sequence[Source]] = {}
@@ -116,26 +113,17 @@ class Run:
                 self.failed += 1
                 complain(error)
         everything = [excerpt for parts in excerpts.values() for excerpt in parts]
-        apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
-
-        def lengths() -> list[float | None]:
-            return [self.part.seconds(str(excerpt)) for excerpt in everything]
-
-        with audio_progress(lengths, [*files]) as on_progress:
-            recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=self.shower(apart))
+        self.apart = {str(parts[0]) for parts in excerpts.values() if len(parts) > 1}
+        on_segment = self.show if not self.targets and self.formats == ["txt"] else None
+        with audio_progress(lambda: [self.part.seconds(excerpt) for excerpt in everything], [*files]) as on_progress:
+            recognitions = self.recognizer.transcribe_all(everything, on_progress, on_segment=on_segment)
             for name, parts in excerpts.items():
                 self.write(name, list(islice(recognitions, len(parts))))
 
-    def shower(self, apart: Collection[str]) -> OnSegment | None:
-        """Prints segments as they come, where text goes to standard output; those of `apart` wait for each other."""
-        if self.targets or self.formats != ["txt"]:
-            return None
-
-        def show(source: Source, segment: Segment) -> None:
-            if str(source) not in apart:
-                self.print_segments(str(source), [segment])
-
-        return show
+    def show(self, source: Source, segment: Segment) -> None:
+        """Print a segment as it comes; those of channels that are recognized apart wait for each other."""
+        if str(source) not in self.apart:
+            self.print_segments(str(source), [segment])
 
     def print_segments(self, name: str, segments: Sequence[Segment]) -> None:
         heading = f"{printable(name)}\t" if self.several else ""
@@ -230,17 +218,19 @@ def output_paths(files: dict[str, Path], folder: Path | None, output: str | None
     return targets
 
 
-def without_existing(targets: Targets, guard: Guard) -> int:
-    """Take out of the targets those that are there; how many recordings have none left."""
-    for name, chosen in targets.items():
-        targets[name] = {format: path for format, path in chosen.items() if not guard.is_there(path)}
-    return sum(not chosen for chosen in targets.values())
+def left_to_write(
+    files: Collection[str], targets: Targets, guard: Guard, skip_existing: bool
+) -> tuple[list[str], int, int]:
+    """The files whose targets may be written, and how many are skipped and kept; messages name the first that are kept.
 
-
-def without_kept(files: Collection[str], targets: Targets, guard: Guard) -> tuple[list[str], int]:
-    """The files whose targets may be written, and how many others there are, the first of which messages name."""
+    skip_existing: take targets that are there out of `targets`; files that have none left are skipped.
+    """
+    if skip_existing:
+        for name, chosen in targets.items():
+            targets[name] = {format: path for format, path in chosen.items() if not guard.is_there(path)}
+    left = [name for name in files if targets.get(name, True)]
     problems = {}
-    for name in files:
+    for name in left:
         refusals = map(guard.refusal, targets.get(name, {}).values())
         if problem := next(filter(None, refusals), None):
             problems[name] = problem
@@ -248,4 +238,4 @@ def without_kept(files: Collection[str], targets: Targets, guard: Guard) -> tupl
         complain(problem)
     if len(problems) > NAMED:
         complain(f"{len(problems) - NAMED} more are kept likewise")
-    return [name for name in files if name not in problems], len(problems)
+    return [name for name in left if name not in problems], len(files) - len(left), len(problems)

@@ -104,9 +104,8 @@ class Tuner:
 
     def decoder(self, config: DecoderConfig, options: DecoderOptions) -> Decoder:
         """A decoder with this config, its confidences as they come."""
-        plain = UNCALIBRATED
         fields = ("greedy_confidence", "beam_confidence", "rescored_confidence", "attention_confidence")
-        confidences: dict[str, Any] = dict.fromkeys(fields, plain)
+        confidences: dict[str, Any] = dict.fromkeys(fields, UNCALIBRATED)
         config = replace(config, **confidences)
         options = replace(options, lexicon=self.lexicon)
         return make_decoder(options, replace(self.bundle, config=replace(self.bundle.config, decoder=config)))

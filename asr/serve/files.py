@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import threading
 import time
 import zlib
@@ -29,7 +30,7 @@ from asr.output.transcript import Segment, Transcript
 from asr.output.writers import render
 from asr.recognize.offline import Recognizer, Source
 from asr.serve.service import RefusedError, Service
-from asr.serve.sockets import until_first
+from asr.serve.sockets import parse_number, until_first
 
 CUES = ("srt", "vtt")
 FORMATS = ("json", "text", *CUES, "verbose_json")
@@ -59,10 +60,7 @@ class Options:
         file, format = form.get("file"), text("response_format") or "json"
         streamed = text("stream").lower() in ("true", "1")
         granularities = {*map(str, form.getlist("timestamp_granularities[]"))} or {*GRANULARITIES}
-        try:
-            temperature = float(text("temperature") or 0)
-        except ValueError:
-            temperature = math.nan
+        temperature = parse_number(text("temperature") or 0)
         if not isinstance(file, UploadFile):
             raise RefusedError(400, "missing_file", "send the recording as the form's file", "file")
         service.check_language(text("language"))
@@ -75,9 +73,8 @@ class Options:
         ):
             if not right:
                 raise RefusedError(400, problem, message, param)
-        listed = (str(phrase) for name in ("keywords[]", "hotwords[]") for phrase in form.getlist(name))
-        phrases = [*listed, *text("hotwords").replace("\n", ",").split(",")]
-        hotwords = [phrase for phrase in phrases if phrase.strip()]
+        phrases = [*form.getlist("keywords[]"), *form.getlist("hotwords[]"), *re.split("[,\n]", text("hotwords"))]
+        hotwords = [phrase for phrase in map(str, phrases) if phrase.strip()]
         recognizer = service.recognizers.get(text("model")) or next(iter(service.recognizers.values()))
         return cls(file, recognizer, format, granularities, streamed, temperature, hotwords)
 

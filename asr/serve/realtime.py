@@ -11,7 +11,6 @@ Deltas are the growth of the words that will not change, as they are spoken; `co
 import asyncio
 import base64
 import secrets
-from collections import deque
 from typing import Any
 
 from asr.errors import AsrError
@@ -30,11 +29,11 @@ class Realtime(Conversation):
         self._previous: str | None = None  # item
         # Spoken and written, of utterances that are not committed, where only the client commits.
         self._texts: list[tuple[str, str]] = []
-        self._commits: deque[float] = deque()  # seconds that were fed before each commit that is under way
         self._committed = self._offset = self._billed = 0.0  # seconds: of the last commit, of the stream's begin
+        self._answered = asyncio.Event()  # whether the last commit was; nothing is read before that
+        self._answered.set()
         self._transcription: dict[str, str] = {}
         self._turn = asyncio.Lock()  # of who changes the item
-        self._settled = asyncio.Event()  # a commit was answered
 
     async def _send_transcription(self, kind: str, **fields: Any) -> None:
         await self._send(f"{TRANSCRIPTION}.{kind}", item_id=self._item, content_index=0, **fields)
@@ -64,12 +63,10 @@ class Realtime(Conversation):
                     if self.stream.seconds == self._committed:
                         raise RefusedError(400, "input_audio_buffer_commit_empty", "there is no audio to commit")
                     self._mark()
-                    self._commits.append(self._committed)
-                    await self.stream.flush()
+                    self._answered.clear()
+                    self.stream.flush()
+                    await self._answered.wait()
                 case "input_audio_buffer.clear":
-                    while self._commits:  # what was committed is not cleared
-                        self._settled.clear()
-                        await self._settled.wait()
                     async with self._turn:
                         self.stream.clear()
                         self._mark()
@@ -110,26 +107,26 @@ class Realtime(Conversation):
 
     async def update(self, update: Update) -> None:
         async with self._turn:
-            await self._take(update)
-
-    async def _take(self, update: Update) -> None:
-        for event in update.events:
-            if isinstance(event, Final) and self._manual:
-                self._texts.append((event.text, event.written))
-            elif isinstance(event, Final):
-                await self._begin_item(event.segment.start)
-                end = round(1000 * (event.segment.end + self._offset))
-                await self._send("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._item)
-                await self._complete(event.text, event.written)
-            elif isinstance(event, Partial) and event.words and not self._manual:
-                await self._begin_item(event.words[0].start)
-                await self._grow(event.stable_prefix)
-        if update.done:
+            for event in update.events:
+                if isinstance(event, Final) and self._manual:
+                    self._texts.append((event.text, event.written))
+                elif isinstance(event, Final):
+                    await self._begin_item(event.segment.start)
+                    end = round(1000 * (event.segment.end + self._offset))
+                    await self._send("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._item)
+                    await self._complete(event.text, event.written)
+                elif isinstance(event, Partial) and event.words and not self._manual:
+                    await self._begin_item(event.words[0].start)
+                    await self._grow(event.stable_prefix)
+            if not update.done:
+                return
             completed = any(isinstance(event, Final) for event in update.events)
-            if self._texts or (self._commits and not completed):
+            if self._texts or not (completed or self._answered.is_set()):
                 await self._complete(*(" ".join(texts) for texts in zip(*self._texts, strict=True)))
-            self._offset, self._texts = self._commits.popleft() if self._commits else self._offset, []
-            self._settled.set()
+            self._texts = []
+            if not self._answered.is_set():
+                self._offset = self._committed
+            self._answered.set()
 
     async def _begin_item(self, start: float) -> None:
         if not self._item:
@@ -147,7 +144,7 @@ class Realtime(Conversation):
         self._item = self._item or f"item_{secrets.token_hex(8)}"
         await self._send("input_audio_buffer.committed", item_id=self._item, previous_item_id=self._previous)
         await self._grow(text)
-        heard = self._commits[0] if self._commits else self.stream.seconds
+        heard = self.stream.seconds if self._answered.is_set() else self._committed
         usage, self._billed = {"type": "duration", "seconds": round(heard - self._billed, 3)}, heard
         await self._send_transcription("completed", transcript=written, usage=usage)
         self._previous, self._item, self._told = self._item, "", ""

@@ -260,13 +260,10 @@ class ClientStream:
             opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().cancel())
             raise
 
-    async def flush(self) -> None:
-        """End the utterance in progress: its update is `done`, and what is fed after that is a stream of its own."""
+    def flush(self) -> None:
+        """End the utterance in progress: its update is `done`, and what is fed after it is a stream of its own."""
         if self._batched is not None and not self.ended:
             self._batched.finish()
-        while self._batched is not None and not self.ended:
-            self._progress.clear()
-            await self._progress.wait()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -49,6 +50,14 @@ def parse_json(text: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise RefusedError(400, "invalid_message", "a text message must be a JSON object")
     return message
+
+
+def parse_number(value: object) -> float:
+    """A number, or one in a text; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 async def next_message(message: Awaitable[Message], limit: float | None) -> Message:

@@ -9,7 +9,6 @@ Exactly one reply for each binary message, which covers its audio. More than vos
 pass, beside whatever comes next; and `written`, of a result and its words (`Word.written`), where `text` is as spoken.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Word, written_words
 from asr.serve.service import RATES, ClientStream, RefusedError, Update
-from asr.serve.sockets import Conversation, Send, parse_json
+from asr.serve.sockets import Conversation, Send, parse_json, parse_number
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's
 MAX_PHRASES = 1000
@@ -51,8 +50,8 @@ class Vosk(Conversation):
 
     def _configure(self, config: dict[str, Any]) -> None:
         """Take what is known of a configuration, as vosk-server does; RefusedError for values that cannot be."""
-        rate, phrases = _number(config.get("sample_rate", self._rate)), config.get("phrase_list", [])
-        alternatives, problem = _number(config.get("max_alternatives", self._alternatives)), ""
+        rate, phrases = parse_number(config.get("sample_rate", self._rate)), config.get("phrase_list", [])
+        alternatives, problem = parse_number(config.get("max_alternatives", self._alternatives)), ""
         if not RATES[0] <= rate <= RATES[1] or rate % 1:
             problem = f"sample_rate: give whole hertz from {RATES[0]} to {RATES[1]}"
         elif not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases[:MAX_PHRASES]):
@@ -112,11 +111,3 @@ class Vosk(Conversation):
 
     async def fail(self, error: AsrError) -> None:
         await self.send({"error": str(error)})
-
-
-def _number(value: Any) -> float:
-    """A number, or one in a text, which vosk-server takes as well; NaN for anything else."""
-    try:
-        return float(value) if isinstance(value, int | float | str) else math.nan
-    except (ValueError, OverflowError):
-        return math.nan
