@@ -21,7 +21,7 @@ from asr.train.export import Measured, Trained
 from asr.train.language import LanguageTask
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
-from asr.train.report.card import digest, render
+from asr.train.report.card import data_files, digest, render
 from asr.train.runs import MEASURES, RECIPE
 from asr.train.tagging import TaggingTask
 from asr.train.task import best_epoch
@@ -69,8 +69,6 @@ def write_tagger_page(run: Trained, scores: Mapping[str, Mapping[str, float]], b
 def _write(run: Trained, label: str, unit: str, **parts: Any) -> Path:
     """The parts of every page, and those of one kind of model. label: of the measure, unit: of the speed."""
     recipe, curve, measure = run.recipe, run.curve, MEASURES[run.recipe.kind]
-    dev = recipe.data.dev if isinstance(recipe.data.dev, list) else [recipe.data.dev]
-    roles = [("train", path) for path in recipe.data.train] + [("dev", path) for path in dev]
     with replacing(recipe.folder / PAGE) as part:
         render(
             "page.html",
@@ -82,7 +80,7 @@ def _write(run: Trained, label: str, unit: str, **parts: Any) -> Path:
             label=label,
             unit=unit,
             versions={name: _version(name) for name in PACKAGES},
-            data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
+            data=[(role, path, len(read_list(path)), digest(path)) for role, path in data_files(recipe)],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
             **parts,
         )
