@@ -197,7 +197,7 @@ def test_an_utterance_of_which_nothing_is_heard_is_drawn():
 def test_a_language_models_page_has_its_perplexities(language_recipe: LanguageRecipe, tmp_path: Path):
     language_recipe.model, language_recipe.epochs = LanguageConfig(layers=1, hidden_size=8), 2
     save_recipe(language_recipe, tmp_path / "lm.yaml")
-    run_recipe(tmp_path / "lm.yaml", [], resume=False)
+    run_recipe(tmp_path / "lm.yaml", [])
     page = Page(language_recipe.folder / "report.html")
     metrics = json.loads((language_recipe.folder / "bundle/config.json").read_text())["metrics"]
     measured = [float(row[2]) for row in page.tables["perplexities"][1:]]
