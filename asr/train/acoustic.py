@@ -43,7 +43,7 @@ from asr.train.loader import CorpusData
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
 from asr.train.report.saturation import Saturation
-from asr.train.runs import LAST, rank_acoustic
+from asr.train.runs import LAST, MEASURES
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
@@ -55,6 +55,7 @@ LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apa
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
+    measure = MEASURES["acoustic"]
     dev_wer: float  # fraction, greedy
     train_wer: float | None = None  # the same of some training utterances, unchanged; None in curves of older versions
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
@@ -63,10 +64,6 @@ class AcousticEpoch(Epoch):
     ranked_by_loss: bool = False  # with CTC-CRF: the greedy decoder has no n-grams, so its WER says little
     attention_loss: float = 0.0  # nats per token of the attention decoder on the dev data
     attention_accuracy: float = 0.0  # share of these tokens that it finds likeliest after the true ones
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        return rank_acoustic(vars(self))
 
     @property
     def outcome(self) -> str:

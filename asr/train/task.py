@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from asr.model.tokens import Tokens
+from asr.train.runs import rank_epoch
 
 Say = Callable[[str], None]  # one line to the user
 
@@ -25,6 +26,7 @@ class Batch(Protocol):
 class Epoch(ABC):
     """One line of the training curve, also of `curve.jsonl`."""
 
+    measure: ClassVar[str]  # the field that says how good it is, one of `MEASURES`
     epoch: int
     step: int  # updates so far
     train_loss: float  # nats per token
@@ -41,9 +43,8 @@ class Epoch(ABC):
     saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.report.saturation`
 
     @property
-    @abstractmethod
     def rank(self) -> tuple[float, ...]:
-        """The epoch with the lowest one is the best."""
+        return rank_epoch(vars(self), self.measure)
 
     @property
     @abstractmethod

@@ -22,7 +22,7 @@ from asr.train.language import LanguageTask
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
 from asr.train.report.card import data_files, digest, render
-from asr.train.runs import MEASURES, RECIPE
+from asr.train.runs import RECIPE
 from asr.train.tagging import TaggingTask
 from asr.train.task import best_epoch
 
@@ -68,7 +68,7 @@ def write_tagger_page(run: Trained, scores: Mapping[str, Mapping[str, float]], b
 
 def _write(run: Trained, label: str, unit: str, **parts: Any) -> Path:
     """The parts of every page, and those of one kind of model. label: of the measure, unit: of the speed."""
-    recipe, curve, measure = run.recipe, run.curve, MEASURES[run.recipe.kind]
+    recipe, curve, measure = run.recipe, run.curve, run.curve[0].measure
     with replacing(recipe.folder / PAGE) as part:
         render(
             "page.html",
