@@ -180,12 +180,7 @@ class AcousticTask(Task):
             note = "" if same else ", but a new output layer: the recipe's tokenizer has other tokens"
             self.say(f"begins with the weights of {self.source.path}{note}")
             return
-        batches = self.data.sample(NORMALISATION_UTTERANCES)
-        self.model.features.fit(
-            waveform[:length].to(self.device)
-            for batch in batches
-            for waveform, length in zip(batch.waveforms, batch.lengths.tolist(), strict=True)
-        )
+        self.model.features.fit(self.data.sample(NORMALISATION_UTTERANCES))
 
     def accelerate(self, dtype: torch.dtype) -> None:
         """Capture graphs of the recurrent layers on a GPU; without them, it waits for the CPU most of the time."""
@@ -210,16 +205,12 @@ class AcousticTask(Task):
         return self.data.train(len(curve) + 1, done, gain_only=below > 0 and not learning)
 
     def count(self, batch: Batch) -> tuple[int, int]:
-        tokens = self._tokens(batch)
-        too_short = (tokens == 0) & (batch.targets.lengths > 0)  # noise alone has no targets
-        return int(tokens.sum()), int(too_short.sum())
-
-    def _tokens(self, batch: Batch) -> Tensor:
-        """Tokens of each utterance that are learned, (B,); 0 for one that cannot be."""
+        tokens = ctc_tokens(batch)
         if self.recipe.attention.freeze_encoder:
             assert batch.letters is not None
-            return (batch.letters.lengths + 1) * (batch.letters.lengths > 0)
-        return ctc_tokens(batch)
+            tokens = (batch.letters.lengths + 1) * (batch.letters.lengths > 0)
+        too_short = (tokens == 0) & (batch.targets.lengths > 0)  # noise alone has no targets
+        return int(tokens.sum()), int(too_short.sum())
 
     def loss(self, batch: Batch) -> Tensor:
         return self.objective(self.model, batch, self.augment).sum()

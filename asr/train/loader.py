@@ -202,10 +202,10 @@ class CorpusData:
     def _drawn(self, count: int) -> list[CorpusUtterance]:
         return random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
 
-    def sample(self, count: int) -> Iterator[Batch]:
-        """`count` training utterances, at their volumes, in noise and rooms, to estimate the features' statistics."""
+    def sample(self, count: int) -> Iterator[Tensor]:
+        """`count` training utterances (n,), at their volumes, in noise and rooms, for the features' statistics."""
         for row in sorted(self._drawn(count), key=lambda row: row.samples):
-            yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment)
+            yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment).waveforms[0]
 
     def _draw(self, number: int) -> Iterator[list[Row]]:
         """The batches of a pass; the rows of one update are dealt out to its batches."""
