@@ -56,6 +56,8 @@ LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apa
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
     measure = MEASURES["acoustic"]
+    title = "dev WER, greedy"
+    unit = "s audio"
     dev_wer: float  # fraction, greedy
     train_wer: float | None = None  # the same of some training utterances, unchanged; None in curves of older versions
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
@@ -87,7 +89,6 @@ class AcousticTask(Task):
     """Learns from recordings and their texts. Nothing is `carried`."""
 
     epoch_type = AcousticEpoch
-    unit = "s audio"
 
     def __init__(self, recipe: AcousticRecipe, device: torch.device, say: Say):
         self.recipe = recipe

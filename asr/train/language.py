@@ -32,6 +32,8 @@ TOKENIZER_SENTENCES = 200_000  # at the beginning of the text, that the byte-pai
 @dataclass(kw_only=True)
 class LanguageEpoch(Epoch):
     measure = MEASURES["language"]
+    title = "dev perplexity per word"
+    unit = "tokens"
     dev_perplexity: float  # per word and end of sentence
 
     @property
@@ -43,7 +45,6 @@ class LanguageTask(Task):
     """`carried` is the hidden state that the sequences have reached."""
 
     epoch_type = LanguageEpoch
-    unit = "tokens"
 
     def __init__(self, recipe: LanguageRecipe, device: torch.device, say: Say):
         if distributed.count() > 1:

@@ -181,9 +181,9 @@ def test_the_updates_are_drawn_where_they_were_recorded(finished_run: Path):
     curve = load_curve(finished_run, AcousticEpoch)
     clipped = np.array([0.0, 0.5])
     steps = dict.fromkeys(("step", "loss", "gradient_norm", "layers.head"), clipped + 1) | {"clipped": clipped}
-    drawn = plots.curves(curve, steps, "dev_wer", "dev WER", "s audio")
+    drawn = plots.curves(curve, steps)
     assert "gradient norm, 25% clipped" in base64.b64decode(drawn.partition(",")[2]).decode()
-    drawn = plots.curves(curve, {}, "dev_wer", "dev WER", "s audio")  # of a run of an older version
+    drawn = plots.curves(curve, {})  # of a run of an older version
     assert "not recorded" in base64.b64decode(drawn.partition(",")[2]).decode()
 
 
