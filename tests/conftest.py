@@ -169,7 +169,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run_recipe(folder / "recipe.yaml", ["seed=5"], resume=False)
+        run_recipe(folder / "recipe.yaml", ["seed=5"])
     torch.set_num_threads(before)
     return folder / "runs" / "finished"
 

@@ -390,13 +390,13 @@ def test_wrong_options_are_one_line_that_names_the_argument(
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The graphs that were opened since."""
     paths: list[Path] = []
-    original = asr.model.engine.open_session
+    original = asr.model.engine.Graph
 
     def record(path: Path, *arguments: Any, **options: Any) -> Any:
         paths.append(path)
         return original(path, *arguments, **options)
 
-    monkeypatch.setattr(asr.model.engine, "open_session", record)
+    monkeypatch.setattr(asr.model.engine, "Graph", record)
     return paths
 
 

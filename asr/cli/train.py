@@ -30,6 +30,6 @@ def train(
     from asr.train.run import resume_run, run_recipe
 
     if resume is None:
-        run_recipe(Path(recipe), overrides, resume=False)
+        run_recipe(Path(recipe), overrides)
     else:
         resume_run(resume, overrides)

@@ -8,17 +8,14 @@ acoustic models, is the boundary here: it begins and ends every sentence.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from asr.errors import BundleError, LanguageModelError, one_line
 from asr.model.bundle import ModelConfig, read_config, require_inside
-from asr.model.session import open_session, run_graph, state_shape
+from asr.model.session import Graph
 from asr.model.tokens import BLANK_ID, Tokens
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 BOUNDARY = BLANK_ID
 NAME = "recurrent language model"  # in errors
@@ -48,11 +45,11 @@ class NeuralModel:
     States are float32 with the batch as first axis: index them as hypotheses branch and end.
     """
 
-    def __init__(self, config: NeuralConfig, tokens: Tokens, session: "onnxruntime.InferenceSession", path: Path):
+    def __init__(self, config: NeuralConfig, tokens: Tokens, graph: Graph):
         self.config = config
         self.tokens = tokens
-        self._session, self._path = session, path
-        self._state_shape = state_shape(session.get_inputs()[1], path, LanguageModelError)
+        self._graph = graph
+        self._state_shape = graph.state_shape("state")
 
     @classmethod
     def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
@@ -64,13 +61,12 @@ class NeuralModel:
             path = graph or require_inside(folder, "model.onnx", NAME)
         except BundleError as error:
             raise LanguageModelError(str(error)) from error
-        session = open_session(path, threads, error=LanguageModelError)
-        names = [item.name for item in session.get_inputs()]
-        if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1:] != [len(tokens)]:
+        opened = Graph(path, threads, error=LanguageModelError)
+        if opened.inputs != ["tokens", "state"] or opened.tokens != [len(tokens)]:
             raise LanguageModelError(
                 f"{path}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"
             )
-        return cls(config, tokens, session, path)
+        return cls(config, tokens, opened)
 
     def start(self, batch: int = 1) -> np.ndarray:
         return np.zeros((batch, *self._state_shape), dtype=np.float32)
@@ -82,9 +78,8 @@ class NeuralModel:
 
     def _run(self, tokens: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """tokens (B, T), states → log_probs (B, T, V), next states. LanguageModelError if the graph fails."""
-        shape = (*tokens.shape, len(self.tokens))
         inputs = {"tokens": tokens, "state": states}
-        log_probs, states = run_graph(self._session, inputs, shape, self._path, LanguageModelError).values()
+        log_probs, states = self._graph.run(inputs, (*tokens.shape, len(self.tokens))).values()
         return log_probs, states
 
     def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from asr.audio.resample import SAMPLE_RATE
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.model.bundle import Bundle, load_bundle
-from asr.model.session import open_session, run_graph, state_shape
+from asr.model.session import Graph
 
 # A chunk of a stream is run in pieces of at most this many frames (20 s), so that a long one takes no more memory.
 FRAMES_PER_RUN = 500
@@ -34,7 +34,7 @@ class Frames(NamedTuple):
         return Frames(log_probs, np.concatenate(encoded) if encoded else None)
 
 
-class _Graph:
+class _BundleEngine:
     """A bundle and its open graph. Holds no state between calls; threads may share one."""
 
     def __init__(
@@ -44,18 +44,15 @@ class _Graph:
             raise BundleError(f"{bundle.path}: wants {bundle.config.sample_rate} Hz, only {SAMPLE_RATE} is supported")
         self.bundle = bundle
         self.frame_samples = round(bundle.config.frame_seconds * SAMPLE_RATE)
-        self._path = path = bundle.graph if graph is None else Path(graph)
-        self._session = open_session(path, threads, providers)
-        found, tokens = len(bundle.tokens), self._session.get_outputs()[0].shape[-1:]
-        if [found] != tokens:
-            size = one_line(tokens[0]) if tokens else "none"  # of a graph that gives a single number
-            raise BundleError(f"{bundle.path}: tokens.txt has {found} tokens, {path.name} {size}; copy it again")
-
-    def _run(self, inputs: dict[str, np.ndarray], batch: int, frames: int) -> dict[str, np.ndarray]:
-        return run_graph(self._session, inputs, (batch, frames, len(self.bundle.tokens)), self._path)
+        self._graph = Graph(bundle.graph if graph is None else Path(graph), threads, providers)
+        self._tokens, found = len(bundle.tokens), self._graph.tokens
+        if [self._tokens] != found:
+            size = one_line(found[0]) if found else "none"
+            problem = f"tokens.txt has {self._tokens} tokens, {self._graph.path.name} {size}"
+            raise BundleError(f"{bundle.path}: {problem}; copy it again")
 
 
-class Engine(_Graph):
+class Engine(_BundleEngine):
     """Waveforms in, log-probabilities out."""
 
     def run(self, waveforms: Sequence[np.ndarray]) -> list[Frames]:
@@ -65,7 +62,8 @@ class Engine(_Graph):
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = waveform
         counts = -(-lengths // self.frame_samples)
-        outputs = self._run({"waveform": batch, "lengths": lengths}, len(batch), counts.max())
+        shape = len(batch), counts.max(), self._tokens
+        outputs = self._graph.run({"waveform": batch, "lengths": lengths}, shape)
         encoded = outputs.get("encoded")
         return [
             Frames(outputs["log_probs"][row, :count], None if encoded is None else encoded[row, :count])
@@ -81,7 +79,7 @@ class Stream:
     samples: int = 0  # that were given
 
 
-class StreamingEngine(_Graph):
+class StreamingEngine(_BundleEngine):
     """Chunks and states in, log-probabilities and states out: the same as of the whole recording, however it is cut.
 
         stream = engine.start()
@@ -97,10 +95,9 @@ class StreamingEngine(_Graph):
     ) -> None:
         super().__init__(bundle, graph, threads, providers)
         # Every input but the chunk is state, with the batch as its first axis.
-        states = (item for item in self._session.get_inputs() if item.name != "chunk")
-        self._shapes = {item.name: state_shape(item, self._path) for item in states}
-        if missing := {f"next_{name}" for name in self._shapes} - {item.name for item in self._session.get_outputs()}:
-            raise BundleError(f"{self._path}: has no output {one_line(min(missing))}; copy it again")
+        self._shapes = {name: self._graph.state_shape(name) for name in self._graph.inputs if name != "chunk"}
+        if missing := {f"next_{name}" for name in self._shapes} - set(self._graph.outputs):
+            raise BundleError(f"{self._graph.path}: has no output {one_line(min(missing))}; copy it again")
 
     def start(self) -> Stream:
         state = {name: np.zeros((1, *shape), dtype=np.float32) for name, shape in self._shapes.items()}
@@ -124,7 +121,7 @@ class StreamingEngine(_Graph):
         while ready := [row for row, stream in enumerate(streams) if len(stream.pending) >= self.frame_samples]:
             for row, frames in zip(ready, self._step([streams[row] for row in ready]), strict=True):
                 found[row].append(frames)
-        return [Frames.join(parts, len(self.bundle.tokens)) for parts in found]
+        return [Frames.join(parts, self._tokens) for parts in found]
 
     def _step(self, streams: Sequence[Stream]) -> list[Frames]:
         """Run as many frames as all of the streams have."""
@@ -132,9 +129,9 @@ class StreamingEngine(_Graph):
         samples = frames * self.frame_samples
         inputs = {name: np.concatenate([stream.state[name] for stream in streams]) for name in streams[0].state}
         inputs["chunk"] = np.stack([stream.pending[:samples] for stream in streams])
-        outputs = self._run(inputs, len(streams), frames)
+        outputs = self._graph.run(inputs, (len(streams), frames, self._tokens))
         if wrong := [name for name in streams[0].state if outputs[f"next_{name}"].shape != inputs[name].shape]:
-            raise BundleError(f"{self._path}: next_{one_line(wrong[0])} has another shape than it; copy it again")
+            raise BundleError(f"{self._graph.path}: next_{one_line(wrong[0])} has another shape than it; copy it again")
         encoded, results = outputs.get("encoded"), []
         for row, stream in enumerate(streams):
             # Copies: a view would keep a whole chunk, and the states of all streams of the batch.

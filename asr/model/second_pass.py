@@ -7,17 +7,14 @@ second_pass.txt     its tokens: BPE pieces of letters; id 0 begins and ends ever
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.errors import BundleError
 from asr.model.bundle import require_inside
-from asr.model.session import open_session, run_graph, state_shape
+from asr.model.session import Graph
 from asr.model.tokens import BLANK_ID, Tokens
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 GRAPH, TOKENS = "second_pass.onnx", "second_pass.txt"
 BOUNDARY = BLANK_ID
@@ -36,14 +33,13 @@ class AttentionModel:
 
     def __init__(self, folder: Path, case: str):
         """folder: of the bundle; case: of the texts that it learned from, as of its tokenizer."""
-        self._path = path = require_inside(folder, GRAPH)
+        path = require_inside(folder, GRAPH)
         self.case = case
         self.tokens = Tokens.load(require_inside(folder, TOKENS))
-        self._session: onnxruntime.InferenceSession = open_session(path, threads=1)
-        names = [item.name for item in self._session.get_inputs()]
-        if names != ["tokens", "state", "encoded"] or self._session.get_outputs()[0].shape[-1:] != [len(self.tokens)]:
+        self._graph = Graph(path, threads=1)
+        if self._graph.inputs != ["tokens", "state", "encoded"] or self._graph.tokens != [len(self.tokens)]:
             raise BundleError(f"{path}: not the graph of a decoder over the tokens of {TOKENS}; copy it again")
-        self._state_shape = state_shape(self._session.get_inputs()[1], path)
+        self._state_shape = self._graph.state_shape("state")
 
     def start(self, batch: int) -> np.ndarray:
         return np.zeros((batch, *self._state_shape), dtype=np.float32)
@@ -51,7 +47,7 @@ class AttentionModel:
     def run(self, tokens: np.ndarray, states: np.ndarray, encoded: np.ndarray) -> Attended:
         """tokens (N, S), states of the N sequences, encoded (T, size), T ≥ 1."""
         inputs = {"tokens": tokens, "state": states, "encoded": encoded[None]}
-        outputs = run_graph(self._session, inputs, (*tokens.shape, len(self.tokens)), self._path)
+        outputs = self._graph.run(inputs, (*tokens.shape, len(self.tokens)))
         return Attended(outputs["log_probs"], outputs["next_state"], outputs["weights"])
 
     def score(self, texts: Sequence[str], encoded: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -99,32 +99,40 @@ def _check_self_contained(path: Path, error: type[AsrError]) -> None:
     raise error(f"{path}: takes weights from other files; save the graph with its weights inside")
 
 
-def run_graph(
-    session: "onnxruntime.InferenceSession",
-    inputs: dict[str, np.ndarray],
-    shape: tuple[int, int, int],
-    path: Path,
-    error: type[AsrError] = BundleError,
-) -> dict[str, np.ndarray]:
-    """The outputs of a graph by name. `error` if it fails, or `log_probs` are not log-probabilities of this shape."""
-    try:
-        names = [item.name for item in session.get_outputs()]
-        outputs = dict(zip(names, session.run(names, inputs), strict=True))
-    except Exception as problem:  # onnxruntime's own exceptions share no base class
-        raise error(f"{path}: cannot be run ({one_line(problem)}); copy it again") from problem
-    log_probs = outputs.get("log_probs", np.zeros(0))
-    if log_probs.shape != shape or log_probs.dtype != np.float32 or not (log_probs <= 1).all():  # false for NaN, too
-        raise error(f"{path}: does not give log-probabilities of shape {shape}; copy it again")
-    return outputs
+class Graph:
+    """An open ONNX graph, of the arguments of `open_session`. Threads may share it."""
 
+    def __init__(
+        self, path: Path, threads: int = 0, providers: Sequence[str] = (), error: type[AsrError] = BundleError
+    ) -> None:
+        self.path = path
+        self._session, self._error = open_session(path, threads, providers, error), error
+        self._inputs = {item.name: item for item in self._session.get_inputs()}
+        self.inputs = list(self._inputs)  # names
+        self.outputs = [item.name for item in self._session.get_outputs()]
+        # Last axis of the first output, the log-probabilities: [tokens], or a name; [] if it is a single number.
+        self.tokens = self._session.get_outputs()[0].shape[-1:]
 
-def state_shape(item: Any, path: Path, error: type[AsrError] = BundleError) -> tuple[int, ...]:
-    """The shape of a graph's input, a state, without its first axis, the batch. `error` if it is none or huge."""
-    shape = item.shape[1:]
-    known = item.type == "tensor(float)" and all(isinstance(size, int) and size >= 0 for size in shape)
-    if not known or math.prod(shape) > MAX_STATE:
-        raise error(f"{path}: its input {item.name} is no state of at most {MAX_STATE:,} numbers; copy it again")
-    return tuple(shape)
+    def run(self, inputs: dict[str, np.ndarray], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+        """The outputs by name. `error` if it fails, or `log_probs` are not log-probabilities of this shape."""
+        try:
+            outputs = dict(zip(self.outputs, self._session.run(self.outputs, inputs), strict=True))
+        except Exception as problem:  # onnxruntime's own exceptions share no base class
+            raise self._error(f"{self.path}: cannot be run ({one_line(problem)}); copy it again") from problem
+        found = outputs.get("log_probs", np.zeros(0))
+        if found.shape != shape or found.dtype != np.float32 or not (found <= 1).all():  # false for NaN, too
+            raise self._error(f"{self.path}: does not give log-probabilities of shape {shape}; copy it again")
+        return outputs
+
+    def state_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an input, a state, without its first axis, the batch. `error` if it is none or huge."""
+        item = self._inputs[name]
+        shape = item.shape[1:]
+        known = item.type == "tensor(float)" and all(isinstance(size, int) and size >= 0 for size in shape)
+        if not known or math.prod(shape) > MAX_STATE:
+            problem = f"its input {name} is no state of at most {MAX_STATE:,} numbers"
+            raise self._error(f"{self.path}: {problem}; copy it again")
+        return tuple(shape)
 
 
 def _full_names(providers: Sequence[str], available: Sequence[str]) -> list[str]:

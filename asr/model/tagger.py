@@ -18,7 +18,7 @@ import numpy as np
 from asr.errors import ArgumentError, BundleError, one_line
 from asr.files import read_text
 from asr.model.bundle import PACKAGED, ModelConfig, limits, read_config, require_inside
-from asr.model.session import open_session, run_graph
+from asr.model.session import Graph
 from asr.model.tokens import CONTROL
 
 KIND = "tagger"  # in errors
@@ -85,7 +85,7 @@ class Tagger:
         packaged = PACKAGED / source
         folder = packaged if (packaged / GRAPH).is_file() else Path(source)
         self.config = read_config(folder, TaggingConfig, KIND)
-        self._path = graph or require_inside(folder, GRAPH, KIND)
+        path = graph or require_inside(folder, GRAPH, KIND)
         listed = require_inside(folder, LISTED, KIND)
         try:
             words = read_text(listed).split()
@@ -94,10 +94,9 @@ class Tagger:
             self._listed = {word.lower(): word for word in words}
         except (OSError, ValueError) as error:
             raise BundleError(f"{listed}: cannot be read ({one_line(error)}); copy it again") from error
-        self._session = open_session(self._path, threads=1)
-        names = [item.name for item in self._session.get_inputs()]
-        if names != ["features", "extras", "lengths"]:
-            raise BundleError(f"{self._path}: not the graph of a tagger; copy it again")
+        self._graph = Graph(path, threads=1)
+        if self._graph.inputs != ["features", "extras", "lengths"]:
+            raise BundleError(f"{path}: not the graph of a tagger; copy it again")
 
     def tag(
         self,
@@ -147,7 +146,7 @@ class Tagger:
         """The graph: features (B, T, 5), extras (B, T, 4), lengths (B,) → log-probabilities (B, T, marks + cases)."""
         inputs = {"features": features, "extras": extras, "lengths": lengths}
         shape = (*features.shape[:2], len(MARKS) + len(CASES))
-        return run_graph(self._session, inputs, shape, self._path)["log_probs"]
+        return self._graph.run(inputs, shape)["log_probs"]
 
 
 @cache

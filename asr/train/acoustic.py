@@ -43,7 +43,7 @@ from asr.train.loader import CorpusData
 from asr.train.loss import Objective
 from asr.train.pretrained import TrainedModel, load_trained
 from asr.train.report.saturation import Saturation
-from asr.train.runs import LAST, rank_acoustic
+from asr.train.runs import LAST, MEASURES
 from asr.train.task import Epoch, Say, Task
 
 FRAME_SECONDS = SAMPLES_PER_FRAME / SAMPLE_RATE
@@ -55,6 +55,9 @@ LENGTHS = (2, 4, 8, 16)  # seconds, between utterances whose losses are told apa
 
 @dataclass(kw_only=True)
 class AcousticEpoch(Epoch):
+    measure = MEASURES["acoustic"]
+    title = "dev WER, greedy"
+    unit = "s audio"
     dev_wer: float  # fraction, greedy
     train_wer: float | None = None  # the same of some training utterances, unchanged; None in curves of older versions
     loss_by_seconds: dict[str, float] = field(default_factory=dict)  # dev loss of utterances so long, `loss_by_seconds`
@@ -63,10 +66,6 @@ class AcousticEpoch(Epoch):
     ranked_by_loss: bool = False  # with CTC-CRF: the greedy decoder has no n-grams, so its WER says little
     attention_loss: float = 0.0  # nats per token of the attention decoder on the dev data
     attention_accuracy: float = 0.0  # share of these tokens that it finds likeliest after the true ones
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        return rank_acoustic(vars(self))
 
     @property
     def outcome(self) -> str:
@@ -90,7 +89,6 @@ class AcousticTask(Task):
     """Learns from recordings and their texts. Nothing is `carried`."""
 
     epoch_type = AcousticEpoch
-    unit = "s audio"
 
     def __init__(self, recipe: AcousticRecipe, device: torch.device, say: Say):
         self.recipe = recipe
@@ -183,12 +181,7 @@ class AcousticTask(Task):
             note = "" if same else ", but a new output layer: the recipe's tokenizer has other tokens"
             self.say(f"begins with the weights of {self.source.path}{note}")
             return
-        batches = self.data.sample(NORMALISATION_UTTERANCES)
-        self.model.features.fit(
-            waveform[:length].to(self.device)
-            for batch in batches
-            for waveform, length in zip(batch.waveforms, batch.lengths.tolist(), strict=True)
-        )
+        self.model.features.fit(self.data.sample(NORMALISATION_UTTERANCES))
 
     def accelerate(self, dtype: torch.dtype) -> None:
         """Capture graphs of the recurrent layers on a GPU; without them, it waits for the CPU most of the time."""
@@ -213,16 +206,12 @@ class AcousticTask(Task):
         return self.data.train(len(curve) + 1, done, gain_only=below > 0 and not learning)
 
     def count(self, batch: Batch) -> tuple[int, int]:
-        tokens = self._tokens(batch)
-        too_short = (tokens == 0) & (batch.targets.lengths > 0)  # noise alone has no targets
-        return int(tokens.sum()), int(too_short.sum())
-
-    def _tokens(self, batch: Batch) -> Tensor:
-        """Tokens of each utterance that are learned, (B,); 0 for one that cannot be."""
+        tokens = ctc_tokens(batch)
         if self.recipe.attention.freeze_encoder:
             assert batch.letters is not None
-            return (batch.letters.lengths + 1) * (batch.letters.lengths > 0)
-        return ctc_tokens(batch)
+            tokens = (batch.letters.lengths + 1) * (batch.letters.lengths > 0)
+        too_short = (tokens == 0) & (batch.targets.lengths > 0)  # noise alone has no targets
+        return int(tokens.sum()), int(too_short.sum())
 
     def loss(self, batch: Batch) -> Tensor:
         return self.objective(self.model, batch, self.augment).sum()

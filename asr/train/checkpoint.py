@@ -176,28 +176,30 @@ class Saver:
 
     def save_epoch(self, best: bool) -> None:
         """At the end of an epoch, also the best weights, and the checkpoints of the last epochs, to be averaged."""
+        if not distributed.is_main():
+            return
         trainer, keep = self.trainer, self.trainer.recipe.keep_last
-        if best and distributed.is_main():
+        if best:
             path, carried = self.folder / BEST, trainer.task.carried
             save_checkpoint(path, trainer.best_weights, trainer.optimizer, self._progress(), carried)
         if keep > 1:
             kept = [kept_checkpoint(self.folder, len(trainer.curve) - back) for back in range(keep)]
             self.save(kept[0].name)
-            for old in set(kept_checkpoints(self.folder)) - set(kept) if distributed.is_main() else ():
+            for old in set(kept_checkpoints(self.folder)) - set(kept):
                 old.unlink()
         self.save()
 
     def save_weights(self, done: float, now: bool = False) -> None:
         """The best weights alone: every minute (or `now`) where the run has a budget, and once before a decay."""
-        optimizer, names = self.trainer.recipe.optimizer, []
-        if self.trainer.recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
-            names.append(WINDOW)
+        if not distributed.is_main():
+            return
+        recipe, weights = self.trainer.recipe, self.trainer.best_weights
+        if recipe.budget_minutes and (now or time.monotonic() - self.windowed >= WINDOW_SECONDS):
             self.windowed = time.monotonic()
-        decays = optimizer.schedule == "constant" and decay_done(optimizer, done)
+            save_half(self.folder / WINDOW, weights, self._progress())
+        decays = recipe.optimizer.schedule == "constant" and decay_done(recipe.optimizer, done)
         if decays and not (self.folder / CONSTANT).exists():
-            names.append(CONSTANT)
-        for name in names if distributed.is_main() else ():
-            save_half(self.folder / name, self.trainer.best_weights, self._progress())
+            save_half(self.folder / CONSTANT, weights, self._progress())
 
     def _carried(self) -> dict[str, Tensor]:
         average = self.trainer.average
@@ -253,12 +255,11 @@ def average_checkpoints(paths: Sequence[Path], target: Path) -> None:
 
     Of a run with `ema_decay` it is the mean of the moving averages. RecipeError if the checkpoints do not fit.
     """
-    total: dict[str, Tensor] = {}
-    for path in paths:
+    first, progress = read_weights(paths[0])
+    tokens = progress.get("tokens")
+    total = {name: value.to(torch.float64, copy=True) for name, value in first.items()}
+    for path in paths[1:]:
         weights, progress = read_weights(path)
-        if not total:
-            first, tokens = weights, progress.get("tokens")
-            total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
         if {name: value.shape for name, value in weights.items()} != {name: sum.shape for name, sum in total.items()}:
             raise RecipeError(f"{path}: of another model than {paths[0]}; average checkpoints of one recipe")
         if progress.get("tokens") != tokens:

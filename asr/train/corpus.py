@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -123,38 +123,30 @@ class AudioCorpus:
         """
         self.entries: list[Entry] = []
         self.problems: dict[int, str] = {}  # by index, why a recording cannot be read
-        self._memory: list[Tensor] = []
-        self._places: list[tuple[int, int, int]] = []  # memory, begin, end of each entry
-        known: dict[str, tuple[int, Decoded]] = {}
+        self._places: list[tuple[str, int, int]] = []  # of each entry: manifest, begin, end
+        known: dict[str, Decoded] = {}
         for manifest, entries in sources:
             if manifest not in known:
-                decoded = decode_manifest(manifest, folder, say=say)
-                known[manifest] = len(self._memory), decoded
-                self._memory.append(torch.from_numpy(decoded.samples))
-            memory, decoded = known[manifest]
+                known[manifest] = decode_manifest(manifest, folder, say=say)
+            decoded = known[manifest]
             self.problems |= {len(self.entries) + number: line for number, line in decoded.problems.items()}
             self.entries += entries
-            places = zip([0, *decoded.ends[:-1]], decoded.ends, strict=True)
-            self._places += [(memory, begin, end) for begin, end in places]
+            self._places += [(manifest, begin, end) for begin, end in pairwise([0, *decoded.ends])]
+        self._memory = {manifest: torch.from_numpy(decoded.samples) for manifest, decoded in known.items()}
         for problem in self.problems.values():
             say(f"{without}: {problem}")
 
-    def length(self, index: int) -> int:
-        """Samples of an utterance."""
-        _, begin, end = self._places[index]
-        return end - begin
-
     def samples(self, index: int) -> Tensor:
         """(n,) int16, where the corpus lies."""
-        number, begin, end = self._places[index]
-        return self._memory[number][begin:end]
+        manifest, begin, end = self._places[index]
+        return self._memory[manifest][begin:end]
 
     def move_to(self, device: torch.device) -> bool:
         """Copy all audio to a GPU that has room for it. Returns whether it is there."""
         if device.type != "cuda":
             return False
-        size = sum(memory.numel() * memory.element_size() for memory in self._memory)
+        size = sum(memory.nbytes for memory in self._memory.values())
         if size > MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
             return False
-        self._memory = [memory.to(device) for memory in self._memory]
+        self._memory = {manifest: memory.to(device) for manifest, memory in self._memory.items()}
         return True

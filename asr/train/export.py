@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from asr.data.manifest import read_manifest
 from asr.data.pronunciation import PhoneSpeller
@@ -59,7 +60,7 @@ from asr.recognize.streaming import CHUNK_SECONDS, StreamingRecognizer
 from asr.train.checkpoint import load_weights
 from asr.train.config import AcousticRecipe, LanguageRecipe, TaggerRecipe
 from asr.train.optim import count_parameters
-from asr.train.report.card import manifest_line, render, text_line
+from asr.train.report.card import data_files, manifest_line, render, text_line
 from asr.train.runs import Record
 from asr.train.task import Epoch, best_epoch
 
@@ -139,18 +140,7 @@ def make_bundle(run: Trained, target: Path, console: Console) -> Measured:
         greedy, beam = (measured.rates[f"{chosen}, {decoder}"] for decoder in ("greedy", BEAM))
         metrics = {"dev_wer": greedy.wer, "dev_cer": greedy.cer, f"dev_wer_beam{BEAM_WIDTH}": beam.wer}
         write_config(folder, replace(config, metrics={name: round(value, 4) for name, value in metrics.items()}))
-        train = [manifest_line("trained on", path) for path in recipe.data.train]
-        render(
-            "acoustic_card.md",
-            folder / "MODEL_CARD.md",
-            **vars(run),
-            parameters=count_parameters(model),
-            graph=graph,
-            weights=describe_weights(progress, run.curve),
-            config=config,
-            rates=measured.rates,
-            data=[*train, manifest_line("validated on", recipe.data.dev)],
-        )
+        write_card(run, folder, model, progress, graph=graph, config=config, rates=measured.rates)
     for name, result in measured.rates.items():
         console.print(f"{name}: {result}")
     return measured
@@ -199,15 +189,10 @@ def make_language_bundle(run: Trained, target: Path, console: Console) -> dict[s
         perplexities = {f"{recipe.name}, {name}": result for name, result in results.items()}
         if ngram is not None:
             perplexities[f"`{data.ngram}`, order {ngram.order}"] = ngram_perplexity(ngram, sentences)
-        render(
-            "language_card.md",
-            folder / "MODEL_CARD.md",
-            **vars(run),
-            parameters=count_parameters(model),
+        write_card(
+            *(run, folder, model, progress),
             graph=graph,
-            weights=describe_weights(progress, run.curve),
             perplexities=perplexities,
-            data=[*(text_line("trained on", path) for path in data.train), text_line("validated on", data.dev)],
             tokens=len(tokens),
             sentences=len(sentences),
             words=sum(len(sentence.split()) for sentence in sentences),
@@ -246,20 +231,7 @@ def make_tagger(run: Trained, target: Path, console: Console) -> dict[str, dict[
         main = scores[chosen].keys() & MAIN.keys()
         metrics = {f"dev_f1_{MAIN[name]}": round(scores[chosen][name], 4) for name in sorted(main)}
         write_config(folder, replace(config, metrics=metrics))
-        render(
-            "tagger_card.md",
-            folder / "MODEL_CARD.md",
-            **vars(run),
-            parameters=count_parameters(model),
-            graph=graph,
-            weights=describe_weights(progress, run.curve),
-            scores=scores,
-            data=[
-                *(text_line("trained on", path) for path in recipe.data.train),
-                *(text_line("validated on", path) for path in recipe.data.dev),
-            ],
-            words=len(text.corpus.words),
-        )
+        write_card(run, folder, model, progress, graph=graph, scores=scores, words=len(text.corpus.words))
     for name, f1 in scores.items():
         console.print(f"{name}: F1 " + "  ".join(f"{mark} {score:.3f}" for mark, score in f1.items()))
     return scores
@@ -373,6 +345,21 @@ def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float
         else:
             recordings += [entry.source for entry in entries]
     return measure_priors(Recognizer(load_bundle(bundle), "greedy"), recordings)
+
+
+def write_card(run: Trained, folder: Path, model: nn.Module, progress: dict[str, Any], **values: Any) -> None:
+    """MODEL_CARD.md in a bundle's folder. progress: of the checkpoint; values: of the template of this kind."""
+    line = manifest_line if run.recipe.kind == "acoustic" else text_line
+    roles = {"train": "trained on", "dev": "validated on"}
+    render(
+        f"{run.recipe.kind}_card.md",
+        folder / "MODEL_CARD.md",
+        **vars(run),
+        parameters=count_parameters(model),
+        weights=describe_weights(progress, run.curve),
+        data=[line(roles[role], path) for role, path in data_files(run.recipe)],
+        **values,
+    )
 
 
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:

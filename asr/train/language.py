@@ -20,9 +20,9 @@ from asr.errors import RecipeError
 from asr.lm.neural import BOUNDARY
 from asr.nn.language_model import LanguageModel, token_losses
 from asr.train import distributed
-from asr.train.checkpoint import LAST
 from asr.train.config import LanguageRecipe
 from asr.train.report.saturation import Saturation
+from asr.train.runs import LAST, MEASURES
 from asr.train.task import Epoch, Say, Task
 
 DEV_BATCH = 64  # sentences
@@ -31,11 +31,10 @@ TOKENIZER_SENTENCES = 200_000  # at the beginning of the text, that the byte-pai
 
 @dataclass(kw_only=True)
 class LanguageEpoch(Epoch):
+    measure = MEASURES["language"]
+    title = "dev perplexity per word"
+    unit = "tokens"
     dev_perplexity: float  # per word and end of sentence
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        return (self.dev_loss,)
 
     @property
     def outcome(self) -> str:
@@ -46,7 +45,6 @@ class LanguageTask(Task):
     """`carried` is the hidden state that the sequences have reached."""
 
     epoch_type = LanguageEpoch
-    unit = "tokens"
 
     def __init__(self, recipe: LanguageRecipe, device: torch.device, say: Say):
         if distributed.count() > 1:

@@ -77,7 +77,7 @@ def usable_utterances(
     for index, entry in enumerate(corpus.entries):
         if index in corpus.problems or (chosen is not None and entry.id not in chosen):
             continue
-        samples, spelled = corpus.length(index), entry.spelled(tokenizer.spelling)
+        samples, spelled = len(corpus.samples(index)), entry.spelled(tokenizer.spelling)
         if reason := unusable(samples, entry.text, tokenizer.encode(spelled), max_seconds):
             left_out[reason] += 1
         else:
@@ -151,7 +151,7 @@ class CorpusData:
     def _recordings(self, manifest: str) -> list[Tensor]:
         """Of noise or rooms, (n,) int16 each."""
         corpus = AudioCorpus([(manifest, read_manifest(manifest))], self.folder, self.say, "cannot augment with it")
-        found = [corpus.samples(index) for index in range(len(corpus.entries)) if corpus.length(index)]
+        found = [samples for index in range(len(corpus.entries)) if len(samples := corpus.samples(index))]
         if not found:
             raise RecipeError(f"{manifest}: there are no recordings to augment with; take it out")
         return found
@@ -202,10 +202,10 @@ class CorpusData:
     def _drawn(self, count: int) -> list[CorpusUtterance]:
         return random.Random(self.recipe.seed).sample(self.utterances, min(count, len(self.utterances)))
 
-    def sample(self, count: int) -> Iterator[Batch]:
-        """`count` training utterances, at their volumes, in noise and rooms, to estimate the features' statistics."""
+    def sample(self, count: int) -> Iterator[Tensor]:
+        """`count` training utterances (n,), at their volumes, in noise and rooms, for the features' statistics."""
         for row in sorted(self._drawn(count), key=lambda row: row.samples):
-            yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment)
+            yield self._load([[Part(row, 1.0, 1.0)]], 0, self.augment).waveforms[0]
 
     def _draw(self, number: int) -> Iterator[list[Row]]:
         """The batches of a pass; the rows of one update are dealt out to its batches."""

@@ -126,13 +126,13 @@ class RunLog:
             with replacing(self.folder / CURVE) as part:
                 part.write_text("".join(json.dumps(asdict(line)) + "\n" for line in curve), encoding="utf-8")
 
-    def epoch(self, epoch: Epoch, unit: str) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         values = {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "step")}
         if self.main:
             self._draw("epoch", epoch.epoch, values)
         self.say(
             f"epoch {epoch.epoch:3d}  train {epoch.train_loss:.3f}  dev {epoch.dev_loss:.3f}  {epoch.outcome}  "
-            f"gradient {epoch.gradient_norm:.2f}  {epoch.speed:,.0f} {unit}/s  {epoch.minutes:.1f} min  "
+            f"gradient {epoch.gradient_norm:.2f}  {epoch.speed:,.0f} {epoch.unit}/s  {epoch.minutes:.1f} min  "
             f"waiting {epoch.waiting:.0%}  utilization {epoch.utilization:.0%}"
             + (f"  skipped: {epoch.skipped}" if epoch.skipped else "")
         )

@@ -1,6 +1,7 @@
 """The loss of the acoustic model: CTC, and the terms beside it that a recipe may ask for."""
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -14,29 +15,20 @@ from asr.train.config import ObjectiveConfig
 from asr.train.crf import Bigrams, log_partition
 
 
+@dataclass(frozen=True)
 class Objective:
-    """Loss of each utterance of a batch, (B,), in nats; 0 for one too short for its text.
+    """Loss of each utterance of a batch, (B,), in nats; 0 for one too short for its text."""
 
-    teacher: for distillation, a model with the same tokens; it stays as it is. phones: weight of the second head.
-    attention: of the decoder whose loss is weighed against all the others (Watanabe et al. 2017, equation 8).
-    bigrams: of tokens, for CTC-CRF.
-    """
+    config: ObjectiveConfig
+    teacher: AcousticModel | None = None  # for distillation, with the same tokens; it stays as it is
+    phones: float = 0.0  # weight of the second head
+    # Of the decoder whose loss is weighed against all the others (Watanabe et al. 2017, equation 8).
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    bigrams: Bigrams | None = None  # of tokens, for CTC-CRF
 
-    def __init__(
-        self,
-        config: ObjectiveConfig,
-        teacher: AcousticModel | None = None,
-        phones: float = 0.0,
-        attention: AttentionConfig | None = None,
-        bigrams: Bigrams | None = None,
-    ):
-        self.config = config
-        self.teacher = teacher
-        self.phones = phones
-        self.attention = attention or AttentionConfig()
-        self.bigrams = bigrams
-        if teacher is not None:
-            teacher.eval()
+    def __post_init__(self) -> None:
+        if self.teacher is not None:
+            self.teacher.eval()
 
     def __call__(self, model: AcousticModel, batch: Batch, augment: Augment | None) -> Tensor:
         if self.attention.freeze_encoder:

@@ -46,13 +46,13 @@ KINDS = {
 }
 
 
-def run_recipe(path: Path, overrides: list[str], resume: bool) -> None:
-    """`asr train`. A run that is complete is not trained again: with `resume` only its bundle and report are made."""
-    train(load_recipe(path, overrides), shlex.join(["asr", "train", str(path), *overrides]), resume)
+def run_recipe(path: Path, overrides: list[str]) -> None:
+    """`asr train`."""
+    train(load_recipe(path, overrides), shlex.join(["asr", "train", str(path), *overrides]), resume=False)
 
 
 def resume_run(folder: Path, overrides: list[str]) -> None:
-    """`asr train --resume RUN`: go on with the run in this folder, by its own recipe."""
+    """`asr train --resume RUN`, by the run's own recipe. Of a complete run only bundle and report are made."""
     recipe = load_own_recipe(folder, overrides)
     folder = folder.resolve()
     if recipe.folder.resolve() != folder:  # another current directory, or the folder has moved

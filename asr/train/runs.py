@@ -103,7 +103,7 @@ def read_run(folder: Path) -> Run:
         damage.append(str(error))
     kind = record.kind if record else next((kind for kind, name in MEASURES.items() if curve and name in curve[0]), "?")
     measured = [epoch for epoch in curve if kind in MEASURES and MEASURES[kind] in epoch]
-    best = min(measured, key=rank_acoustic if kind == "acoustic" else lambda epoch: epoch[MEASURES[kind]], default=None)
+    best = min(measured, key=lambda epoch: rank_epoch(epoch, MEASURES[kind]), default=None)
     damage += [problem for path in sorted(folder.glob("*.safetensors")) if (problem := checkpoint_damage(path))]
     if curve and not (folder / LAST).is_file():
         damage.append(f"{folder / LAST}: missing; the run cannot go on without it")
@@ -121,12 +121,12 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def rank_acoustic(epoch: dict[str, Any]) -> tuple[float, ...]:
-    """Mean WER of the dev sets; among equals, as on the blank-only plateau, the dev loss. With CTC-CRF the loss."""
+def rank_epoch(epoch: dict[str, Any], measure: str) -> tuple[float, ...]:
+    """Mean measure of the dev sets; among equals, as on the blank-only plateau, the dev loss. With CTC-CRF the loss."""
     loss = epoch.get("dev_loss", 0.0)
     if epoch.get("ranked_by_loss"):
         return (loss,)
-    return mean([epoch["dev_wer"], *epoch.get("more_wer", {}).values()]), loss
+    return mean([epoch[measure], *epoch.get("more_wer", {}).values()]), loss
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:

@@ -17,17 +17,17 @@ from asr.model.tokens import BLANK, Tokens
 from asr.nn.tagger import TaggerModel
 from asr.train import distributed
 from asr.train.config import TaggerRecipe
+from asr.train.runs import MEASURES
 from asr.train.task import Epoch, Say, Task
 
 
 @dataclass(kw_only=True)
 class TaggingEpoch(Epoch):
+    measure = MEASURES["tagger"]
+    title = "1 − dev F1"
+    unit = "words"
     dev_error: float  # 1 − the mean F1 of comma, full stop, question mark and capitals
     f1: dict[str, float] = field(default_factory=dict)  # by mark and case
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        return self.dev_error, self.dev_loss
 
     @property
     def outcome(self) -> str:
@@ -38,7 +38,6 @@ class TaggingTask(Task):
     """Learns from texts as they are written and as they are spoken. Nothing is `carried`."""
 
     epoch_type = TaggingEpoch
-    unit = "words"
 
     def __init__(self, recipe: TaggerRecipe, device: torch.device, say: Say):
         if distributed.count() > 1:

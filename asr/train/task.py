@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from asr.model.tokens import Tokens
+from asr.train.runs import rank_epoch
 
 Say = Callable[[str], None]  # one line to the user
 
@@ -18,20 +19,23 @@ class Batch(Protocol):
 
     @property
     def amount(self) -> float:
-        """How much of an epoch it is, in the task's unit."""
+        """How much data it is, in the unit of the task's epochs."""
 
 
 @dataclass(kw_only=True)
 class Epoch(ABC):
     """One line of the training curve, also of `curve.jsonl`."""
 
+    measure: ClassVar[str]  # the field that says how good it is, one of `MEASURES`
+    title: ClassVar[str]  # of the measure, in the report
+    unit: ClassVar[str]  # of the amount of data
     epoch: int
     step: int  # updates so far
     train_loss: float  # nats per token
     dev_loss: float  # nats per token
     gradient_norm: float  # mean before clipping
     learning_rate: float
-    speed: float  # of the task's unit per second of training
+    speed: float  # amount of data per second of training
     minutes: float  # of training and validation so far
     clipped: float = 0.0  # share of the updates whose gradient was clipped
     too_short: int = 0  # utterances of this epoch too short for their text after speed perturbation
@@ -41,9 +45,8 @@ class Epoch(ABC):
     saturation: dict[str, float] = field(default_factory=dict)  # on dev, `asr.train.report.saturation`
 
     @property
-    @abstractmethod
     def rank(self) -> tuple[float, ...]:
-        """The epoch with the lowest one is the best."""
+        return rank_epoch(vars(self), self.measure)
 
     @property
     @abstractmethod
@@ -70,7 +73,6 @@ class Task(ABC):
     """
 
     epoch_type: type[Any]  # of Epoch
-    unit: str  # of the amount of data
     model: nn.Module
     tokens: Tokens
     epoch_amount: float  # of data

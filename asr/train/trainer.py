@@ -130,7 +130,7 @@ class Trainer:
         batches = self.task.start_epoch(self.curve, stats.batches)
         self.epoch_started = time.monotonic() - stats.seconds  # without interruptions
         title = f"epoch {number}/{self.recipe.epochs}"
-        with self.log.progress(title, self.task.epoch_amount, self.task.unit) as show:
+        with self.log.progress(title, self.task.epoch_amount, self.task.epoch_type.unit) as show:
             self.model.train()
             self.utilization.restart()
             drawn = self.draw(batches)
@@ -241,7 +241,7 @@ class Trainer:
             self.saver.save_epoch(best=best_epoch(self.curve) is epoch)
             self.saver.save_weights(self._done, now=True)
         self.log.curve(self.curve)
-        self.log.epoch(epoch, self.task.unit)
+        self.log.epoch(epoch)
         if any(distributed.totals(self.stop.is_set())):
             self._end()
 

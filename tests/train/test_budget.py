@@ -394,7 +394,7 @@ def test_a_budget_too_short_to_train_is_one_line(budget_recipe: AcousticRecipe, 
     budget_recipe.budget_minutes, budget_recipe.augment.mask_below_wer = 1e-6, 1.0
     save_recipe(budget_recipe, tmp_path / "recipe.yaml")
     with pytest.raises(AsrError, match="budget_minutes") as caught:
-        run_recipe(tmp_path / "recipe.yaml", [], resume=False)
+        run_recipe(tmp_path / "recipe.yaml", [])
     assert "\n" not in str(caught.value)
 
 

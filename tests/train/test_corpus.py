@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_a_line_and_has_no_samples(corpus: Path, tmp_path
     (tmp_path / "u4.wav").unlink()
     (tmp_path / "u6.wav").write_bytes((tmp_path / "u6.wav").read_bytes()[:9_000])
     found = AudioCorpus([(str(corpus), read_manifest(corpus))], tmp_path / "audio")
-    assert [found.length(index) == 0 for index in range(8)] == [index in (1, 4, 6) for index in range(8)]
+    assert [len(found.samples(index)) == 0 for index in range(8)] == [index in (1, 4, 6) for index in range(8)]
     assert found.problems.keys() == {1, 4, 6}
     for number, problem in found.problems.items():
         assert f"u{number}.wav" in problem

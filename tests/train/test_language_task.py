@@ -19,7 +19,7 @@ from asr.lm.estimate import estimate
 from asr.lm.neural import BOUNDARY, NeuralModel
 from asr.nn.language_model import token_losses
 from asr.train.config import LanguageRecipe
-from asr.train.run import run_recipe
+from asr.train.run import resume_run, run_recipe
 
 RECIPE = """
 kind: language
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(estimate(SENTENCES[:4], 2)[0], folder / "n.lm")
     (folder / "few.yaml").write_text(RECIPE.format(folder=folder), encoding="utf-8")
     before = torch.get_num_threads()
-    run_recipe(folder / "few.yaml", [], resume=False)
+    run_recipe(folder / "few.yaml", [])
     torch.set_num_threads(before)
     return folder / "few"
 
@@ -90,7 +90,7 @@ def test_a_folder_holds_all_its_files_and_its_card_the_figures(run: Path):
 def test_resuming_a_finished_run_only_makes_its_folder_anew(run: Path):
     before = (run / "last.safetensors").read_bytes()
     (run / "bundle/MODEL_CARD.md").unlink()
-    run_recipe(run.parent / "few.yaml", [], resume=True)
+    resume_run(run, [])
     assert (run / "last.safetensors").read_bytes() == before
     assert (run / "bundle/MODEL_CARD.md").is_file()
 
@@ -175,7 +175,7 @@ def test_a_vocabulary_that_does_not_suit_the_text_and_phones_are_one_line(
     assert "\n" not in str(caught.value)
     (tmp_path / "phones.yaml").write_text(RECIPE.format(folder=tmp_path), encoding="utf-8")
     with pytest.raises(RecipeError, match="a language model spells letters; set it to bpe"):
-        run_recipe(tmp_path / "phones.yaml", ["tokenizer.kind=phone_bpe"], resume=False)
+        run_recipe(tmp_path / "phones.yaml", ["tokenizer.kind=phone_bpe"])
 
 
 def test_a_text_without_words_is_one_line(language_recipe: LanguageRecipe, tmp_path: Path):

@@ -113,7 +113,7 @@ def test_the_checkpoint_kept_as_the_best_is_that_of_the_best_mean(
 def test_a_whole_run_with_its_report(recipe: AcousticRecipe, more: list[str], tmp_path: Path):
     recipe.data.more_dev, recipe.epochs, recipe.augment.mask_below_wer = more, 1, 1.0
     save_recipe(recipe, tmp_path / "recipe.yaml")
-    run_recipe(tmp_path / "recipe.yaml", [], resume=False)
+    run_recipe(tmp_path / "recipe.yaml", [])
     assert (recipe.folder / "report.html").is_file()
     assert (recipe.folder / "bundle/model.onnx").is_file()
 

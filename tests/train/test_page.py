@@ -181,9 +181,9 @@ def test_the_updates_are_drawn_where_they_were_recorded(finished_run: Path):
     curve = load_curve(finished_run, AcousticEpoch)
     clipped = np.array([0.0, 0.5])
     steps = dict.fromkeys(("step", "loss", "gradient_norm", "layers.head"), clipped + 1) | {"clipped": clipped}
-    drawn = plots.curves(curve, steps, "dev_wer", "dev WER", "s audio")
+    drawn = plots.curves(curve, steps)
     assert "gradient norm, 25% clipped" in base64.b64decode(drawn.partition(",")[2]).decode()
-    drawn = plots.curves(curve, {}, "dev_wer", "dev WER", "s audio")  # of a run of an older version
+    drawn = plots.curves(curve, {})  # of a run of an older version
     assert "not recorded" in base64.b64decode(drawn.partition(",")[2]).decode()
 
 
@@ -197,7 +197,7 @@ def test_an_utterance_of_which_nothing_is_heard_is_drawn():
 def test_a_language_models_page_has_its_perplexities(language_recipe: LanguageRecipe, tmp_path: Path):
     language_recipe.model, language_recipe.epochs = LanguageConfig(layers=1, hidden_size=8), 2
     save_recipe(language_recipe, tmp_path / "lm.yaml")
-    run_recipe(tmp_path / "lm.yaml", [], resume=False)
+    run_recipe(tmp_path / "lm.yaml", [])
     page = Page(language_recipe.folder / "report.html")
     metrics = json.loads((language_recipe.folder / "bundle/config.json").read_text())["metrics"]
     measured = [float(row[2]) for row in page.tables["perplexities"][1:]]

@@ -113,11 +113,11 @@ def test_a_recipe_runs_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest
     threads = torch.get_num_threads()
     if isinstance(recipe, AcousticRecipe) and recipe.init_from:  # a model of this size to begin with, and to learn from
         alone = ["init_from=''", "objective.teacher=''", "objective.distillation=0"]
-        run_recipe(path, [*overrides, f"output={tmp_path}", "name=trained", *alone], resume=False)
+        run_recipe(path, [*overrides, f"output={tmp_path}", "name=trained", *alone])
         overrides.append(f"init_from={tmp_path / 'trained'}")
         if recipe.objective.teacher:
             overrides.append(f"objective.teacher={tmp_path / 'trained'}")
-    run_recipe(path, [*overrides, f"output={tmp_path / 'runs'}"], resume=False)
+    run_recipe(path, [*overrides, f"output={tmp_path / 'runs'}"])
     torch.set_num_threads(threads)
     assert {epoch.step for curve in curves for epoch in curve} == {2}
     (line,) = (tmp_path / "runs" / recipe.name / "curve.jsonl").read_text().splitlines()

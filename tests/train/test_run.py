@@ -125,7 +125,7 @@ def phone_run(request: pytest.FixtureRequest, run: Path) -> Path:
 
 def train(recipe: Path, *overrides: str) -> None:
     before = torch.get_num_threads()
-    run_recipe(recipe, list(overrides), resume=False)
+    run_recipe(recipe, list(overrides))
     torch.set_num_threads(before)
 
 
@@ -262,7 +262,7 @@ def test_resuming_a_finished_run_only_makes_its_bundle_anew(run: Path):
     last, card = run / "last.safetensors", run / "bundle/MODEL_CARD.md"
     before = last.read_bytes()
     card.unlink()
-    run_recipe(run.parent / "few.yaml", ["seed=3"], resume=True)
+    resume_run(run, [])
     assert last.read_bytes() == before
     assert "asr train" in card.read_text(encoding="utf-8")
 

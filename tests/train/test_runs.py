@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asr.errors import AsrError
-from asr.train.runs import Record, find_runs, read_run
+from asr.train.runs import MEASURES, Record, find_runs, read_run
 
 
 def write_checkpoint(path: Path, size: int = 40) -> None:
@@ -22,9 +22,8 @@ def make_run(folder: Path, *measured: float, kind: str = "acoustic", planned: in
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text("kind: acoustic\n")
     Record(kind, planned, "asr train recipe.yaml", "on a machine").save(folder)
-    name = {"acoustic": "dev_wer", "language": "dev_perplexity"}[kind]
     lines: list[dict[str, Any]] = [
-        {"epoch": number, "step": 100 * number, "minutes": 1.5 * number, name: value}
+        {"epoch": number, "step": 100 * number, "minutes": 1.5 * number, MEASURES[kind]: value}
         for number, value in enumerate(measured, start=1)
     ]
     (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -41,9 +40,10 @@ def test_a_run_says_how_far_it_came_and_its_best_epoch(tmp_path: Path):
     assert (run.step, run.minutes, run.damage) == (300, 4.5, ())
 
 
-def test_of_equal_epochs_the_one_with_the_lowest_loss_is_the_best(tmp_path: Path):
-    folder = make_run(tmp_path / "a")
-    lines = [{"epoch": n, "step": n, "minutes": n, "dev_wer": 1.0, "dev_loss": 3.0 - n % 2} for n in (2, 3, 4)]
+@pytest.mark.parametrize("kind", MEASURES)
+def test_of_equal_epochs_the_one_with_the_lowest_loss_is_the_best(tmp_path: Path, kind: str):
+    folder = make_run(tmp_path / "a", kind=kind)
+    lines = [{"epoch": n, "step": n, "minutes": n, MEASURES[kind]: 1.0, "dev_loss": 3.0 - n % 2} for n in (2, 3, 4)]
     (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_run(folder).best_epoch == 3
 

@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.optimizer.learning_rate, recipe.model.dropout = 1e-2, 0.0
     save_recipe(recipe, folder / "tiny.yaml")
     before = torch.get_num_threads()
-    run_recipe(folder / "tiny.yaml", [], resume=False)
+    run_recipe(folder / "tiny.yaml", [])
     torch.set_num_threads(before)
     return recipe.folder
 
@@ -77,7 +77,7 @@ def test_an_older_bundle_is_replaced_and_a_text_may_lack_marks(tmp_path: Path):
     (tmp_path / "written.txt").write_text("One, two.\tONE TWO\nThree four.\tTHREE FOUR\n")
     save_recipe(recipe, tmp_path / "tiny.yaml")
     before = torch.get_num_threads()
-    run_recipe(tmp_path / "tiny.yaml", [], resume=False)
+    run_recipe(tmp_path / "tiny.yaml", [])
     torch.set_num_threads(before)
     export_checkpoint(recipe.folder, recipe.folder / "bundle")
     config = json.loads((recipe.folder / "bundle/config.json").read_text(encoding="utf-8"))

@@ -23,6 +23,13 @@ def render(template: str, path: Path, **values: Any) -> None:
     path.write_text(TEMPLATES.get_template(template).render(values), encoding="utf-8")
 
 
+def data_files(recipe: Any) -> list[tuple[str, str]]:
+    """Role, train or dev, and path of each file that a run learns from or is measured on."""
+    data = recipe.data
+    dev = [data.dev] if isinstance(data.dev, str) else data.dev
+    return [("train", path) for path in data.train] + [("dev", path) for path in dev]
+
+
 def manifest_line(role: str, path: str) -> str:
     """A manifest or shards: utterances, hours if all durations are known, digest."""
     entries = read_training(path)

@@ -16,14 +16,11 @@ from asr.evaluate.wer import Utterance, report, word_errors
 from asr.files import replacing
 from asr.nn.frontend import SAMPLE_RATE
 from asr.recognize.offline import Recognizer
-from asr.train.acoustic import AcousticTask
 from asr.train.export import Measured, Trained
-from asr.train.language import LanguageTask
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
-from asr.train.report.card import digest, render
-from asr.train.runs import MEASURES, RECIPE
-from asr.train.tagging import TaggingTask
+from asr.train.report.card import data_files, digest, render
+from asr.train.runs import RECIPE
 from asr.train.task import best_epoch
 
 PAGE = "report.html"
@@ -45,8 +42,6 @@ def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
     recognizer = Recognizer(bundle, "greedy")
     return _write(
         run,
-        "dev WER, greedy",
-        AcousticTask.unit,
         rates=measured.rates,
         breakdown={
             "speaker": speakers[:SPEAKERS],
@@ -59,30 +54,25 @@ def write_acoustic_page(run: Trained, measured: Measured, bundle: Path) -> Path:
 
 
 def write_language_page(run: Trained, perplexities: Mapping[str, Perplexity], bundle: Path) -> Path:
-    return _write(run, "dev perplexity per word", LanguageTask.unit, perplexities=perplexities)
+    return _write(run, perplexities=perplexities)
 
 
 def write_tagger_page(run: Trained, scores: Mapping[str, Mapping[str, float]], bundle: Path) -> Path:
-    return _write(run, "1 − dev F1", TaggingTask.unit, scores=scores)
+    return _write(run, scores=scores)
 
 
-def _write(run: Trained, label: str, unit: str, **parts: Any) -> Path:
-    """The parts of every page, and those of one kind of model. label: of the measure, unit: of the speed."""
-    recipe, curve, measure = run.recipe, run.curve, MEASURES[run.recipe.kind]
-    dev = recipe.data.dev if isinstance(recipe.data.dev, list) else [recipe.data.dev]
-    roles = [("train", path) for path in recipe.data.train] + [("dev", path) for path in dev]
+def _write(run: Trained, **parts: Any) -> Path:
+    """The parts of every page, and those of one kind of model."""
+    recipe, curve = run.recipe, run.curve
     with replacing(recipe.folder / PAGE) as part:
         render(
             "page.html",
             part,
             **vars(run),
             best=best_epoch(curve).epoch,
-            picture=plots.curves(curve, plots.read_steps(recipe.folder), measure, label, unit),
-            measure=measure,
-            label=label,
-            unit=unit,
+            picture=plots.curves(curve, plots.read_steps(recipe.folder)),
             versions={name: _version(name) for name in PACKAGES},
-            data=[(role, path, len(read_list(path)), digest(path)) for role, path in roles],
+            data=[(role, path, len(read_list(path)), digest(path)) for role, path in data_files(recipe)],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
             **parts,
         )

@@ -46,11 +46,10 @@ def read_steps(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array([part.mean() for part in np.array_split(values, parts)]) for name, values in series.items()}
 
 
-def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, label: str, unit: str) -> str:
+def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray]) -> str:
     """Losses, the dev measure, learning rate, gradient norms and speed over the updates of a run.
 
-    steps: from `read_steps`; where they were not recorded, the epochs' figures are drawn instead. measure: the field of
-    the epochs that says how good the model is; label: its title. unit: of the speed.
+    steps: from `read_steps`; where they were not recorded, the epochs' figures are drawn instead.
     """
     at = [epoch.step for epoch in epochs]
 
@@ -67,15 +66,15 @@ def curves(epochs: Sequence[Epoch], steps: dict[str, np.ndarray], measure: str, 
         draw(loss, "loss, nats per token", "train_loss", "loss")
         draw(loss, "loss, nats per token", "dev_loss")
         loss.legend(loc="upper right")
-        draw(result, label, measure, color="C1")
+        draw(result, epochs[0].title, epochs[0].measure, color="C1")
         if any(getattr(epoch, "train_wer", None) is not None for epoch in epochs):
-            draw(result, label, "train_wer", color="C0")
+            draw(result, epochs[0].title, "train_wer", color="C0")
             result.legend(loc="upper right")
         draw(rate, "learning rate", "learning_rate", "learning_rate")
         clipped = f", {steps['clipped'].mean():.0%} clipped" if "clipped" in steps else ""
         draw(norm, f"gradient norm{clipped}", "gradient_norm", "gradient_norm")
         norm.set_yscale("log")
-        draw(speed, f"speed, {unit} per second", "speed", color="C2")
+        draw(speed, f"speed, {epochs[0].unit} per second", "speed", color="C2")
         for axes in (result, speed):
             axes.set_ylim(bottom=0)
         names = [name for name in steps if name.startswith("layers.")]
