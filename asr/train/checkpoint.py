@@ -128,6 +128,8 @@ def check_progress(progress: Any) -> None:
         raise ValueError("averaged is not a list of names")
     if type(progress.get("batches", 1)) is not int or not isinstance(progress.get("curve", []), list):
         raise ValueError("batches is not a number, or curve not a list")
+    if not isinstance(progress.get("stats", {}), dict):
+        raise ValueError("stats is not a table")
 
 
 def _instead(path: Path) -> str:
@@ -218,7 +220,7 @@ class Saver:
         """Load the last checkpoint. RecipeError if it is of another run."""
         trainer, last, tokens = self.trainer, self.folder / LAST, self.trainer.task.tokens.symbols
         progress = load_checkpoint(last, trainer.model, trainer.optimizer, self._carried())
-        if tuple(progress.get("tokens", tokens)) != tokens:
+        if tuple(progress.get("tokens") or tokens) != tokens:
             raise RecipeError(f"{last}: made with other tokens; a run keeps its tokenizer, set another name")
         if (batches := progress.get("batches", self.batches)) != self.batches:
             raise RecipeError(f"{last}: {batches} batches made an update, now {self.batches} would; set accumulate")

@@ -365,7 +365,7 @@ def write_card(run: Trained, folder: Path, model: nn.Module, progress: dict[str,
 def describe_weights(progress: dict[str, Any], curve: Sequence[Epoch]) -> str:
     if "averaged" in progress:
         return f"the mean of {', '.join(progress['averaged'])}"
-    epoch = len(progress["curve"])
+    epoch = len(progress.get("curve", []))
     if batches := progress.get("stats", {}).get("batches", 0):
         return f"the weights after {epoch} epochs and {batches:,} batches"
     best = bool(curve) and epoch == best_epoch(curve).epoch

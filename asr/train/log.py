@@ -162,12 +162,15 @@ class RunLog:
 
 
 def keep_lines(file: Path, kept: Callable[[int, dict[str, Any]], bool]) -> None:
-    """Cut off a file of JSON lines where one is not whole, or is not to be kept: `kept` gets its number and values."""
+    """Cut off a file of JSON lines where one is damaged, or is not to be kept: `kept` gets its number and values."""
     size = 0
     if file.exists():
         with open(file, "rb") as lines:
             for number, line in enumerate(lines):
-                if not line.endswith(b"\n") or not kept(number, json.loads(line)):
+                try:
+                    if not line.endswith(b"\n") or not kept(number, json.loads(line)):
+                        break
+                except (ValueError, KeyError, TypeError):  # no JSON, or not what this file's lines hold
                     break
                 size += len(line)
         os.truncate(file, size)
