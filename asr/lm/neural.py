@@ -55,7 +55,7 @@ class NeuralModel:
         self._state_shape = state_shape(session.get_inputs()[1], path, LanguageModelError)
 
     @classmethod
-    def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
+    def load(cls, folder: Path | str, graph: Path | None = None) -> "NeuralModel":
         """Open a model's folder; graph: another than its own. Raises LanguageModelError."""
         folder = Path(folder)
         try:
@@ -64,7 +64,7 @@ class NeuralModel:
             path = graph or require_inside(folder, "model.onnx", NAME)
         except BundleError as error:
             raise LanguageModelError(str(error)) from error
-        session = open_session(path, threads, error=LanguageModelError)
+        session = open_session(path, 1, error=LanguageModelError)
         names = [item.name for item in session.get_inputs()]
         if names != ["tokens", "state"] or session.get_outputs()[0].shape[-1:] != [len(tokens)]:
             raise LanguageModelError(
