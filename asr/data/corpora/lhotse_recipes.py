@@ -215,7 +215,7 @@ def cut(entry: Entry, start: float, end: float, folder: Path, channel: int) -> E
     path = folder / entry.audio.stem / f"{entry.id}.flac"
     with soundfile.SoundFile(entry.audio) as sound:
         first, last = (round(time * sound.samplerate) for time in (start, end))
-        sound.seek(first)
+        sound.seek(min(first, sound.frames))
         samples = sound.read(last - first, dtype="int16", always_2d=True)[:, channel]
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, sound.samplerate)
