@@ -1,7 +1,6 @@
 """Validate training data: every line of the manifests and every sample of the audio; errors and warnings."""
 
 import hashlib
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from asr.audio.level import Level
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import read_blocks
 from asr.data.config import TokenizerConfig
-from asr.data.manifest import Entry, read_manifest
+from asr.data.manifest import Entry, parse_entry, read_manifest
 from asr.data.pronunciation import PhoneSpeller
 from asr.data.tokenizer import TextRule
 from asr.errors import AudioError, RecipeError, one_line, printable
@@ -152,10 +151,9 @@ def _read(manifest: Path, findings: list[Finding]) -> list[Entry]:
 
 def _repeated_ids(manifest: Path) -> list[Finding]:
     lines: dict[str, list[int]] = defaultdict(list)
-    for number, line in enumerate(manifest.read_bytes().split(b"\n"), start=1):
-        with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not a line of a manifest
-            fields = json.loads(line)
-            lines[str(fields.get("id") or os.path.splitext(fields["audio"])[0])].append(number)
+    for number, line in enumerate(manifest.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        with suppress(RecipeError):  # not a line of a manifest
+            lines[parse_entry(line, manifest.parent).id].append(number)
     return [
         Finding("id twice", str(manifest), name, f"lines {', '.join(map(str, numbers))}")
         for name, numbers in lines.items()

@@ -74,7 +74,7 @@ def read_manifest(path: Path | str, check_files: bool = False) -> list[Entry]:
         if not line.strip():
             continue
         try:
-            entry = _parse_entry(line, path.parent)
+            entry = parse_entry(line, path.parent)
             if entry.id in line_of:
                 raise RecipeError(
                     f'the id "{entry.id}" is on line {line_of[entry.id]} too; give each line its own "id"'
@@ -158,8 +158,8 @@ def _seconds(row: Mapping[str | None, str], column: str | None, place: str) -> f
     return seconds
 
 
-def _parse_entry(line: bytes, folder: Path) -> Entry:
-    """RecipeError for a wrong line, to which `read_manifest` adds its number."""
+def parse_entry(line: bytes, folder: Path) -> Entry:
+    """The utterance of a line. RecipeError for a wrong one, to which `read_manifest` adds its number."""
     try:
         fields = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:

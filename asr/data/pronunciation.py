@@ -33,7 +33,7 @@ class PhoneSpeller:
     def __init__(self, lexicon: str, language: str):
         self.name = lexicon
         self.own = None if _language(lexicon) else Path(lexicon)
-        self.packaged = PACKAGED / f"{_language(lexicon) or language.partition('-')[0]}-lexicon" / LEXICON
+        self.packaged = PACKAGED / f"{_language(lexicon) or primary_language(language)}-lexicon" / LEXICON
         self.words: Counter[str] = Counter()  # that were looked up
         self._spelled: dict[str, str] = {}
         self._missing: list[str] = []  # in the lexicon

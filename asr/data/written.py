@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.data.config import WrittenConfig
 from asr.errors import LanguageModelError, RecipeError, one_line
 from asr.evaluate.tagging import Counts
 from asr.files import read_text
 from asr.lm.source import open_source
-from asr.model.tagger import CASES, FEATURES, MARKS, extras, scaled_pauses, word_features
+from asr.model.tagger import CASES, MARKS, extras, scaled_pauses, word_features
 
 Labeled = tuple[str, int, int]  # a word as spoken, in lower case; its mark and its case, by their places in the lists
 
@@ -185,8 +186,6 @@ class LabeledText:
             if last:
                 runs.extend((begin, end))
                 begin, length = end, next(drawn)
-        if end > begin:
-            runs.extend((begin, end))
         pairs = np.frombuffer(runs, np.int64).reshape(-1, 2)
         pairs = np.stack([pairs[:, 0], np.minimum(pairs[:, 1], pairs[:, 0] + most)], axis=1)
         return generator.permutation(pairs)
@@ -332,18 +331,12 @@ class TaggedText:
     def make(self, runs: np.ndarray, seed: tuple[int, ...], plain: bool) -> TaggedBatch:
         generator = np.random.default_rng(seed)
         rows = [self._row(begin, end, generator, plain) for begin, end in runs.tolist()]
-        lengths = torch.tensor([len(words) for words, *_ in rows])
-        longest = int(lengths.max())
-        features = torch.zeros(len(rows), longest, FEATURES, dtype=torch.int64)
-        beside = torch.zeros(len(rows), longest, 4)
-        labels = torch.full((2, len(rows), longest), -1, dtype=torch.int64)
-        for row, (words, others, marks, cases) in enumerate(rows):
-            features[row, : len(words)] = torch.from_numpy(self.table[words].astype(np.int64))
-            beside[row, : len(words)] = torch.from_numpy(others)
-            labels[0, row, : len(words)] = torch.from_numpy(marks.astype(np.int64))
-            labels[1, row, : len(words)] = torch.from_numpy(cases.astype(np.int64))
+        words, beside, marks, cases = zip(*rows, strict=True)
+        lengths = torch.tensor([*map(len, words)])
+        features = _padded([self.table[each] for each in words], torch.int64)
         name = f"epoch {seed[1] + 1}, words {runs[0, 0]:,} to {runs[0, 1]:,} and {len(runs) - 1:,} other runs"
-        return TaggedBatch([name], features, beside, lengths, labels[0], labels[1])
+        labels = (_padded(each, torch.int64, -1) for each in (marks, cases))
+        return TaggedBatch([name], features, _padded(beside, torch.float32), lengths, *labels)
 
     def _row(self, begin: int, end: int, generator: np.random.Generator, plain: bool) -> tuple[np.ndarray, ...]:
         """Words, what is known beside them (T, 4), marks and cases of a run."""
@@ -367,3 +360,8 @@ class TaggedText:
             extras(sure if known_sure else None, len(heard)),
         ]
         return heard, np.concatenate(others, axis=1), marks, cases
+
+
+def _padded(rows: Sequence[np.ndarray], dtype: torch.dtype, padding: float = 0) -> Tensor:
+    """(B, T, …) of rows (t, …)."""
+    return pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], batch_first=True, padding_value=padding)

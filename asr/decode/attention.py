@@ -4,6 +4,7 @@ For comparison with CTC, whose greedy decoder only says where a stretch begins a
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
@@ -23,6 +24,7 @@ COVERAGE_WEIGHT = 0.1  # nats for a covered frame
 ENDED, END_GAP = 3, 10.0
 
 
+@dataclass(frozen=True)
 class AttentionSearch:
     """A `Rescorer` that looks at the encoded frames only, and gives hypotheses of its own, up to `beam_width`.
 
@@ -30,15 +32,9 @@ class AttentionSearch:
     hypotheses are returned as they are.
     """
 
-    def __init__(
-        self,
-        model: AttentionModel,
-        frame_seconds: float,
-        beam_width: int = BEAM_WIDTH,
-    ):
-        self.model = model
-        self.frame_seconds = frame_seconds
-        self.beam_width = beam_width
+    model: AttentionModel
+    frame_seconds: float
+    beam_width: int = BEAM_WIDTH
 
     def rescore(
         self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None, first: int = 0

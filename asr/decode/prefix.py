@@ -80,9 +80,7 @@ class Prefix:
     nonblank: float = IMPOSSIBLE  # in the token,
     acoustic: float = IMPOSSIBLE  # in either
     score: float = IMPOSSIBLE  # acoustic + fusion_score
-    blank_path: float = (
-        IMPOSSIBLE  # log-prob of the single best alignment of each kind (Viterbi), which gives the times
-    )
+    blank_path: float = IMPOSSIBLE  # log-prob of the best alignment of each kind (Viterbi), which gives the times
     token_path: float = IMPOSSIBLE
     blank_runs: Run | None = None  # of `blank_path`
     token_runs: Run | None = None  # of `token_path`, before its last run, which is still open:

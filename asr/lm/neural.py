@@ -52,7 +52,7 @@ class NeuralModel:
         self._state_shape = graph.state_shape("state")
 
     @classmethod
-    def load(cls, folder: Path | str, graph: Path | None = None, threads: int = 1) -> "NeuralModel":
+    def load(cls, folder: Path | str, graph: Path | None = None) -> "NeuralModel":
         """Open a model's folder; graph: another than its own. Raises LanguageModelError."""
         folder = Path(folder)
         try:
@@ -61,7 +61,7 @@ class NeuralModel:
             path = graph or require_inside(folder, "model.onnx", NAME)
         except BundleError as error:
             raise LanguageModelError(str(error)) from error
-        opened = Graph(path, threads, error=LanguageModelError)
+        opened = Graph(path, 1, error=LanguageModelError)
         if opened.inputs != ["tokens", "state"] or opened.tokens != [len(tokens)]:
             raise LanguageModelError(
                 f"{path}: not the graph of a language model over the {len(tokens)} tokens of tokens.txt; copy it again"

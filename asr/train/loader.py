@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.data.augment.batch import BatchAugment, change_speed, change_tempo, is_noise_alone
-from asr.data.augment.filters import changed_length
+from asr.data.augment.batch import BatchAugment, change_rate, is_noise_alone
+from asr.data.augment.filters import changed_length, resample, stretch
 from asr.data.augment.room import simulate
 from asr.data.batch import Batch, Targets, unusable
 from asr.data.config import AugmentConfig
@@ -235,9 +235,9 @@ class CorpusData:
         parts = [part for row in rows for part in row]
         waveforms = self._waveforms(self.corpus, [part.utterance for part in parts])
         lengths = [part.utterance.samples for part in parts]
-        waveforms, lengths = change_speed(waveforms, lengths, [part.speed for part in parts])
+        waveforms, lengths = change_rate(waveforms, lengths, [part.speed for part in parts], resample)
         if any(part.tempo != 1.0 for part in parts):
-            waveforms, lengths = change_tempo(waveforms, lengths, [part.tempo for part in parts])
+            waveforms, lengths = change_rate(waveforms, lengths, [part.tempo for part in parts], stretch)
         if len(parts) > len(rows):
             pieces = iter([waveform[:length] for waveform, length in zip(waveforms, lengths, strict=True)])
             joined = [torch.cat(list(islice(pieces, len(row)))) for row in rows]

@@ -152,6 +152,14 @@ def test_every_id_that_is_there_twice_is_found(tmp_path: Path, good: list):
     assert report.has_errors
 
 
+def test_parts_of_one_recording_do_not_share_an_id(tmp_path: Path, good: list):
+    part = {"audio": good[0]["audio"], "text": TEXT, "duration": 0.2}
+    parts = [part | {"offset": 0.1}, part | {"offset": 0.3}]
+    assert [finding.kind for finding in checked(tmp_path, [*parts, "{"]).findings] == ["manifest"]
+    (finding,) = checked(tmp_path, [*parts, parts[1], "{"]).findings
+    assert (finding.kind, finding.detail) == ("id twice", "lines 2, 3")
+
+
 def test_a_line_that_cannot_be_read_is_a_finding_and_other_manifests_are_still_checked(tmp_path: Path, good: list):
     broken = write(tmp_path / "broken.jsonl", [*good, "{"])
     whole = write(tmp_path / "whole.jsonl", [good[0] | {"text": "ö"}])

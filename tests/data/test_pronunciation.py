@@ -75,6 +75,11 @@ def test_english_words_that_no_dictionary_has_are_pronounced_by_their_letters():
     assert speller(entry("39")) == speller(entry("книга")) == ""
 
 
+@pytest.mark.parametrize("language", ["en", "en-GB", "en_US", "EN"])
+def test_the_packaged_lexicon_is_found_by_any_code_of_the_language(language: str):
+    assert PhoneSpeller("words.txt", language).packaged == PhoneSpeller("en-lexicon", "en").packaged
+
+
 @pytest.mark.parametrize(
     ("kind", "weight", "alphabet", "language", "needed"),
     [

@@ -8,17 +8,7 @@ import torch
 from torch import Tensor
 
 from asr.data.augment.codec import encode_decode
-from asr.data.augment.filters import (
-    changed_length,
-    colored,
-    convolve,
-    inside,
-    move,
-    on_device,
-    resample,
-    stretch,
-    telephone,
-)
+from asr.data.augment.filters import changed_length, colored, convolve, inside, move, on_device, telephone
 from asr.data.config import AugmentConfig
 from asr.errors import RecipeError
 from asr.nn.frontend import HOP_LENGTH, SAMPLE_RATE
@@ -195,32 +185,24 @@ def draw_gain(gain_db: Sequence[float], name: str) -> float:
     return 10 ** (random.Random(name).uniform(*gain_db) / 20)
 
 
-def change_speed(waveforms: Tensor, lengths: Sequence[int], speeds: Sequence[float]) -> tuple[Tensor, list[int]]:
-    """Play each row of a batch speeds[b] times as fast, which changes its pitch too.
-
-    Args:
-        waveforms: (B, N) float32, 16 kHz, zero after lengths[b].
-        lengths: samples of each row.
-        speeds: of two decimals.
-
-    Returns:
-        (B, N') float32, zero after each row's new length, and the new lengths: those of soxr, which differ from
-        `round(n / speed)` only in that a half is rounded up.
-    """
-    return _change(waveforms, lengths, speeds, resample)
-
-
-def change_tempo(waveforms: Tensor, lengths: Sequence[int], tempos: Sequence[float]) -> tuple[Tensor, list[int]]:
-    """As `change_speed`, at the same pitch."""
-    return _change(waveforms, lengths, tempos, stretch)
-
-
-def _change(
+def change_rate(
     waveforms: Tensor,
     lengths: Sequence[int],
     factors: Sequence[float],
     change: Callable[[Tensor, float, int], Tensor],
 ) -> tuple[Tensor, list[int]]:
+    """Play each row of a batch factors[b] times as fast.
+
+    Args:
+        waveforms: (B, N) float32, 16 kHz, zero after lengths[b].
+        lengths: samples of each row.
+        factors: of two decimals.
+        change: `resample`, which changes the pitch too, or `stretch`, which does not.
+
+    Returns:
+        (B, N') float32, zero after each row's new length, and the new lengths: those of soxr, which differ from
+        `round(n / factor)` only in that a half is rounded up.
+    """
     changed_lengths = [changed_length(length, factor) for length, factor in zip(lengths, factors, strict=True)]
     changed = waveforms.new_zeros(len(lengths), max(changed_lengths, default=0))
     groups: dict[float, list[int]] = {}

@@ -95,9 +95,7 @@ def resample(waveforms: Tensor, speed: float, samples: int) -> Tensor:
 
 def stretch(waveforms: Tensor, tempo: float, samples: int) -> Tensor:
     """(B, N) → (B, samples): `tempo` times as fast at the same pitch (phase vocoder, Flanagan & Golden 1966)."""
-    from torchaudio.functional import (
-        phase_vocoder,  # its import makes a tensor, after which torch has read its environment
-    )
+    from torchaudio.functional import phase_vocoder  # its import makes a tensor: torch has read its environment then
 
     window = torch.hann_window(TEMPO_WINDOW, device=waveforms.device)
     # Zeros at the end, so that no row depends on how long the others are; padding by reflection needs samples.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,9 @@ from asr.audio.sources import duration
 from asr.data.manifest import Entry
 from asr.errors import AsrError, RecipeError, one_line
 from asr.files import replacing
+from asr.normalize import primary_language
 
+LANGUAGE = re.compile(r"[a-z]{2,3}")
 DEV_SHARE = (0.05, 0.1)  # of the utterances, where the corpus itself sets none aside
 
 Splits = dict[str, Iterable[Entry]]
@@ -94,6 +97,14 @@ def _translate_errors(problem: str, advice: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror and error.filename:
             reason = f"{error.strerror}: {os.path.basename(str(error.filename))}"  # the folder is named anyway
         raise RecipeError(f"{problem} ({reason}); {advice}") from error
+
+
+def language_of(name: str) -> str:
+    """The language of a code like en, sv-SE or zh_TW. RecipeError if it is none."""
+    language = primary_language(name)
+    if not LANGUAGE.fullmatch(language):
+        raise RecipeError(f"'{name}' is no language; name it by its code, such as en, de or sv-SE")
+    return language
 
 
 def hold_out(entries: Iterable[Entry], *keys: Callable[[Entry], str | None]) -> Splits:

@@ -18,14 +18,14 @@ from typing import Any
 import soundfile
 
 from asr.audio.files import find_audio
-from asr.data.corpora.corpus import Corpus, Splits, hold_out
+from asr.data.corpora.corpus import Corpus, Splits, hold_out, language_of
 from asr.data.manifest import Entry
-from asr.data.text import language_of, without_noises
 from asr.errors import RecipeError, one_line
 from asr.spoken import spoken_words
 
 CATALOG = "lhotse.readthedocs.io/en/latest/corpus.html"
 ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip")
+NOISES = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\(\d+\)")
 CLITICS = re.compile(r"(?<=\w) '(?=\w)")  # written apart in TED-LIUM: it 's
 MISSING = 0.1  # seconds that a recording may lack at its end
 
@@ -112,6 +112,11 @@ def lhotse_corpus(name: str, language: str) -> Corpus:
         return hold_out(splits[""]) if "" in splits else splits
 
     return Corpus("", f"what Lhotse's recipe {name} reads, see {CATALOG}", read, "", fetch(name))
+
+
+def without_noises(transcript: str) -> str:
+    """A transcript without what is no word: {NOISE}, [laughter], and (2), the second way to pronounce a word."""
+    return NOISES.sub(" ", transcript)
 
 
 def recipe(name: str, action: str = "prepare") -> Callable[..., Any]:
@@ -215,7 +220,7 @@ def cut(entry: Entry, start: float, end: float, folder: Path, channel: int) -> E
     path = folder / entry.audio.stem / f"{entry.id}.flac"
     with soundfile.SoundFile(entry.audio) as sound:
         first, last = (round(time * sound.samplerate) for time in (start, end))
-        sound.seek(first)
+        sound.seek(min(first, sound.frames))
         samples = sound.read(last - first, dtype="int16", always_2d=True)[:, channel]
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, sound.samplerate)

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.audio.files import find_audio
-from asr.data.corpora.corpus import Corpus, Splits, hold_out
+from asr.data.corpora.corpus import Corpus, Splits, hold_out, language_of
 from asr.data.manifest import COLUMNS, Entry, read_table
-from asr.data.text import language_of
 from asr.errors import RecipeError, one_line
 from asr.files import read_text
 from asr.spoken import spoken_words

@@ -20,8 +20,8 @@ from utterance_augment import UtteranceAugment, encode_decode, reverberate, thro
 from asr.audio.sources import read
 from asr.data.augment import batch as batch_module
 from asr.data.augment import filters
-from asr.data.augment.batch import SLOPES, BatchAugment, change_speed, change_tempo, draw_gain, is_noise_alone
-from asr.data.augment.filters import TELEPHONE_RATE
+from asr.data.augment.batch import SLOPES, BatchAugment, change_rate, draw_gain, is_noise_alone
+from asr.data.augment.filters import TELEPHONE_RATE, resample, stretch
 from asr.data.augment.room import simulate
 from asr.data.config import CODECS, AugmentConfig
 from asr.data.manifest import Entry
@@ -351,7 +351,7 @@ def test_nothing_is_read_from_the_device(
     augment = BatchAugment(config, elsewhere, {"noise.jsonl": elsewhere}, ROOMS.to("meta"))
     augment.generator = MetaGenerator()  # type: ignore[assignment]
     waveforms, lengths = pad(sounds)
-    changed, lengths = change_speed(waveforms.to("meta"), lengths, [0.9, 1.0, 1.1] * 4)
+    changed, lengths = change_rate(waveforms.to("meta"), lengths, [0.9, 1.0, 1.1] * 4, resample)
     for epoch in range(5):
         assert augment(changed, lengths, names_of(12, epoch)).shape == (12, max(lengths))
     assert drawn
@@ -362,7 +362,7 @@ def test_autocast_changes_nothing(sounds: list[np.ndarray], everything: BatchAug
 
     def run() -> Tensor:
         torch.manual_seed(1)
-        return everything(*change_speed(waveforms, lengths, [0.9, 1.0, 1.1] * 4), names_of(12))
+        return everything(*change_rate(waveforms, lengths, [0.9, 1.0, 1.1] * 4, resample), names_of(12))
 
     before = run()
     with torch.autocast("cpu", torch.bfloat16):
@@ -373,7 +373,7 @@ def test_autocast_changes_nothing(sounds: list[np.ndarray], everything: BatchAug
 def test_speech_at_another_speed_is_that_of_soxr(speech: list[np.ndarray], speed: float):
     """Signal to difference in dB; 16 bits have about 90."""
     waveforms, lengths = pad(speech)
-    changed, changed_lengths = change_speed(waveforms, lengths, [speed] * len(speech))
+    changed, changed_lengths = change_rate(waveforms, lengths, [speed] * len(speech), resample)
     for sound, row, length in zip(speech, changed, changed_lengths, strict=True):
         expected = soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE)
         assert length == len(expected)
@@ -383,7 +383,7 @@ def test_speech_at_another_speed_is_that_of_soxr(speech: list[np.ndarray], speed
 
 def test_each_utterance_has_its_own_speed(speech: list[np.ndarray]):
     speeds = [0.9, 1.0, 1.1] * 2
-    changed, lengths = change_speed(*pad(speech), speeds)
+    changed, lengths = change_rate(*pad(speech), speeds, resample)
     for sound, speed, row, length in zip(speech, speeds, changed, lengths, strict=True):
         expected = soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE) if speed != 1.0 else sound
         assert length == len(expected)
@@ -397,13 +397,13 @@ def test_tempo_changes_the_length_and_not_the_pitch(speech: list[np.ndarray], fa
         return float(np.median(librosa.yin(samples, fmin=60, fmax=400, sr=SAMPLE_RATE)[loud]))
 
     sound = speech[0][: 4 * SAMPLE_RATE]
-    changed, (length,) = change_tempo(*pad([sound]), [factor])
+    changed, (length,) = change_rate(*pad([sound]), [factor], stretch)
     assert length == changed.shape[1] == round(len(sound) / factor)
     assert pitch(changed[0].numpy()) == pytest.approx(pitch(sound), rel=0.04)
 
 
 def test_tempo_is_as_librosa_changes_it(speech: list[np.ndarray]):
-    changed, lengths = change_tempo(*pad(speech), [0.9] * len(speech))
+    changed, lengths = change_rate(*pad(speech), [0.9] * len(speech), stretch)
     for sound, row, length in zip(speech, changed, lengths, strict=True):
         theirs = librosa.effects.time_stretch(sound, rate=0.9, n_fft=filters.TEMPO_WINDOW)
         bands = [
@@ -415,16 +415,16 @@ def test_tempo_is_as_librosa_changes_it(speech: list[np.ndarray]):
 
 def test_tempo_of_a_row_does_not_depend_on_the_others(sounds: list[np.ndarray]):
     tempos = [0.9, 1.0, 1.1] * 4
-    together, lengths = change_tempo(*pad(sounds), tempos)
+    together, lengths = change_rate(*pad(sounds), tempos, stretch)
     for index, (sound, tempo) in enumerate(zip(sounds, tempos, strict=True)):
-        alone, (length,) = change_tempo(*pad([sound]), [tempo])
+        alone, (length,) = change_rate(*pad([sound]), [tempo], stretch)
         assert length == lengths[index]
         torch.testing.assert_close(alone[0], together[index, :length], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 200, 600])
 def test_tempo_of_very_little_audio(length: int):
-    changed, lengths = change_tempo(*pad([to_float(some_sound(length))]), [0.9])
+    changed, lengths = change_rate(*pad([to_float(some_sound(length))]), [0.9], stretch)
     assert lengths == [round(length / 0.9)] == [changed.shape[1]]
     assert changed.isfinite().all()
 
@@ -481,16 +481,16 @@ def test_the_length_at_another_speed_is_that_of_soxr(samples: int, speed: float)
 def test_a_tone_above_what_the_lower_rate_has_is_removed():
     time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     tone = np.sin(2 * np.pi * 7_800 * time).astype(np.float32)  # 8,580 Hz at 1.1 times the speed
-    changed, _ = change_speed(*pad([tone]), [1.1])
+    changed, _ = change_rate(*pad([tone]), [1.1], resample)
     assert changed[0, 500:-500].abs().max() < 1e-4
 
 
 def test_speed_1_is_a_copy_and_an_empty_batch_stays_empty(sounds: list[np.ndarray], everything: BatchAugment):
     waveforms, lengths = pad(sounds)
-    changed, changed_lengths = change_speed(waveforms, lengths, [1.0] * 12)
+    changed, changed_lengths = change_rate(waveforms, lengths, [1.0] * 12, resample)
     assert torch.equal(changed, waveforms)
     assert changed_lengths == lengths
-    nothing, no_lengths = change_speed(torch.zeros(0, 0), [], [])
+    nothing, no_lengths = change_rate(torch.zeros(0, 0), [], [], resample)
     assert everything(nothing, no_lengths, []).shape == (0, 0)
 
 

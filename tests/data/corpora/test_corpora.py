@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asr.audio.sources import read
 from asr.data.corpora import CORPORA, csv_corpus, folder_corpus
-from asr.data.corpora.corpus import Prepared, hold_out, prepare
+from asr.data.corpora.corpus import Prepared, hold_out, language_of, prepare
 from asr.data.corpora.own import COLUMNS
 from asr.data.manifest import Entry, read_manifest
 from asr.errors import RecipeError
@@ -204,6 +204,12 @@ def test_missing_recordings_of_a_table_are_told_of_and_left_out(tmp_path: Path, 
     assert sum(result.utterances for result in results) == 6
     left_out = f"{tmp_path}/6.wav: no such recording, 2 in {tmp_path / 'list.csv'} are left out"
     assert caplog.messages == [f"{left_out}; paths count from the table's folder"]
+
+
+def test_a_language_is_a_code():
+    assert [language_of(name) for name in ("en", "EN-us", "zh_TW", "haw")] == ["en", "en", "zh", "haw"]
+    with pytest.raises(RecipeError, match=r"^'klingon' is no language; name it by its code"):
+        language_of("klingon")
 
 
 def test_other_languages_keep_letters_but_numbers_are_not_guessed(tmp_path: Path):

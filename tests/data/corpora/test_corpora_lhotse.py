@@ -93,13 +93,14 @@ def test_parts_and_channels_of_a_recording_become_files(tmp_path: Path):
         SupervisionSegment("b", "call", 1.0, 0.5, channel=1, text="two", speaker="bob"),
         SupervisionSegment("a", "call", 0.0, 2.0, channel=0, text="one", speaker="ada"),
         SupervisionSegment("c", "call", 2.5, 1.0, channel=0, text="three"),  # of which a half is not there
+        SupervisionSegment("d", "call", 4.0, 1.0, channel=0, text="four"),  # and of this nothing
     ]
     found = {"recordings": recordings, "supervisions": SupervisionSet.from_segments(said)}
     nested = dict(flatten({"en": {"train": found, "dev": {"recordings": None}}}))
     assert list(nested) == ["en-train"]
-    a, b, c = entries(nested["en-train"], lambda supervision: supervision.text, tmp_path / "out")
+    a, b, c, d = entries(nested["en-train"], lambda supervision: supervision.text, tmp_path / "out")
     assert (a.id, a.text, a.seconds, a.speaker) == ("a", "one", 2.0, "ada")
     assert (b.audio, b.seconds, b.speaker) == (tmp_path / "out/call/b.flac", 0.5, "bob")
-    assert c.text == ""
+    assert (c.text, d.text) == ("", "")
     whole = soundfile.read(tmp_path / "call.wav", dtype="int16")[0]
     np.testing.assert_array_equal(soundfile.read(b.audio, dtype="int16")[0], whole[RATE : 3 * RATE // 2, 1])
