@@ -184,6 +184,16 @@ def test_weights_without_progress_are_no_checkpoint(tmp_path: Path):
     assert "holds weights only, as a bundle does" in one_line(tmp_path / "weights.safetensors", make()[0])
 
 
+@pytest.mark.parametrize(
+    "progress", ["[]", '{"stats": []}', '{"tokens": 5}', '{"averaged": [1]}', '{"curve": {}}', '{"batches": "1"}']
+)
+def test_progress_of_other_types_is_one_line(tmp_path: Path, progress: str):
+    from safetensors.torch import save_file
+
+    save_file({"model.0.weight": torch.zeros(4, 3)}, tmp_path / "last.safetensors", {"progress": progress})
+    assert "cannot read the checkpoint" in one_line(tmp_path / "last.safetensors", make()[0])
+
+
 def test_an_older_checkpoint_can_take_the_place_of_one_that_is_damaged(path: Path):
     path.write_bytes(b"")
     assert one_line(path, make()[0]).endswith("copy it again, or delete the folder to begin anew")

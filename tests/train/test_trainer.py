@@ -322,7 +322,18 @@ def step_lines(recipe: AcousticRecipe) -> list[dict]:
     return [json.loads(line) for line in (recipe.folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("left", [b'{"step": 3, "epoch": 1, "lo', b'{"step": 3}\n{"step": 4}\n', b""])
+@pytest.mark.parametrize(
+    "left",
+    [
+        b'{"step": 3, "epoch": 1, "lo',
+        b'{"step": 3}\n{"step": 4}\n',
+        b"",
+        b"damaged\n",
+        b"{}\n",
+        b"[1]\n",
+        b"\xff\xfe\n",
+    ],
+)
 def test_steps_that_come_again_are_cut_off(tmp_path: Path, left: bytes):
     kept = b'{"step": 1}\n{"step": 2}\n'
     (tmp_path / "steps.jsonl").write_bytes(kept + left)
