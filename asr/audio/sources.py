@@ -29,7 +29,7 @@ from asr.audio.headers import (
 )
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose, usable
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, to_mono, usable
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AudioError, one_line
 
@@ -325,7 +325,7 @@ def _blocks(
     while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
-            fresh = resampler.flush() if samples is None else resampler.push(choose(samples, part.channel, name))
+            fresh = resampler.flush() if samples is None else resampler.push(to_mono(samples, part.channel, name))
         except AudioError as error:
             samples, damage, fresh = None, error, resampler.flush()
         kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]
