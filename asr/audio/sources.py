@@ -294,17 +294,16 @@ def duration(source: str | Path) -> float | None:
 
 def _described(source: str | Path, track: int | None = None) -> tuple[int, float | None]:
     path = as_path(source)
-    with suppress(RuntimeError, TypeError, ValueError, OSError):
-        if path.is_file():  # opening a pipe would swallow its start
-            with SoundFile(str(path)) as sound:
-                known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, path)
-                return sound.channels, sound.frames / sound.samplerate if known else None
-    with suppress(ValueError, OSError):
-        if path.is_file() and (container := probe(path)) is not None:
-            number = track or container.choose()
-            channels = container.tracks[number - 1].channels if number <= len(container.tracks) else 1
-            return max(1, channels), container.seconds
-    return 1, None
+    if not os.path.isfile(path):  # opening a pipe would swallow its start
+        return 1, None
+    with suppress(RuntimeError, TypeError, ValueError, OSError), SoundFile(str(path)) as sound:
+        known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, path)
+        return sound.channels, sound.frames / sound.samplerate if known else None
+    if (container := probe(path)) is None:
+        return 1, None
+    number = track or container.choose()
+    channels = container.tracks[number - 1].channels if number <= len(container.tracks) else 1
+    return max(1, channels), container.seconds
 
 
 def _blocks(
