@@ -112,7 +112,8 @@ def _unreadable(path: Path, name: str, reason: str, said: str) -> AudioError:
 
 def list_tracks(container: Container) -> str:
     """For a message: "its audio tracks: 1 eng aac stereo, 2 deu aac stereo"."""
-    return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(container.tracks, 1))
+    tracks = [f"{number} {track.about}" for number, track in enumerate(container.tracks, 1)]
+    return f"its audio tracks: {', '.join(tracks)}"
 
 
 def _is_joined(path: Path, failures: int) -> bool:
