@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -86,17 +86,16 @@ class AudioStream:
             stderr=self._messages,
             bufsize=0,
         )
-        assert self._process.stdout is not None
-        self._pipe: IO[bytes] = self._process.stdout
+        self._pipe = io.BufferedReader(cast(io.FileIO, self._process.stdout))
         if self._process.stdin is not None:
             pieces = _pieces(sys.stdin.fileno(), head, wav)
             threading.Thread(target=self._copy, args=(pieces, self._process.stdin), daemon=True).start()
-        header = self._read(24)
+        header = self._pipe.read(24)
         if len(header) < 24:
             self.__exit__()
             raise self._unreadable()
         _, offset, _, _, self.rate, self.channels = struct.unpack(">4s5I", header)
-        self._read(offset - 24)
+        self._pipe.read(offset - 24)
         found = tracks(read_messages(self._messages))
         self._seconds = found.seconds
         if self._track is None and len(found.tracks) > 1:
@@ -127,7 +126,7 @@ class AudioStream:
 
     def _frames(self) -> Iterator[np.ndarray]:
         rest, width, done = b"", 4 * self.channels, 0
-        while data := self._pipe.read(READ_BYTES):
+        while data := self._pipe.read1(READ_BYTES):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
@@ -155,12 +154,6 @@ class AudioStream:
                 target.write(piece)
         with suppress(OSError):
             target.close()
-
-    def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count and (more := self._pipe.read(count - len(data))):
-            data += more
-        return data
 
     def _complaints(self, seconds: float = math.inf) -> list[str]:
         return complaints(read_messages(self._messages), seconds)
