@@ -96,9 +96,8 @@ class AudioStream:
             raise self._unreadable()
         _, offset, _, _, self.rate, self.channels = struct.unpack(">4s5I", header)
         self._pipe.read(offset - 24)
-        found = tracks(read_messages(self._messages))
-        self._seconds = found.seconds
-        if self._track is None and len(found.tracks) > 1:
+        found, self._seconds = tracks(read_messages(self._messages))
+        if self._track is None and len(found) > 1:
             log.warning("%s: track 1 is read; %s", self.name, list_tracks(found))
         return self
 
@@ -162,10 +161,10 @@ class AudioStream:
         return one_line([*self._complaints(), "it is empty"][0])
 
     def _unreadable(self) -> AudioError:
-        found = tracks(read_messages(self._messages))
+        found, _ = tracks(read_messages(self._messages))
         if any("matches no streams" in said for said in self._complaints()):
-            which = f" {self._track}" if self._track and found.tracks else ""
-            rest = f"; {list_tracks(found)}" if found.tracks else ""
+            which = f" {self._track}" if self._track and found else ""
+            rest = f"; {list_tracks(found)}" if found else ""
             return AudioError(f"{self.name}: has no audio track{which}{rest}")
         return AudioError(f"{self.name}: no audio that ffmpeg can read ({self._said()}); check the address or file")
 
