@@ -350,6 +350,16 @@ def test_beyond_the_end_of_samples_there_is_no_sound(carrying: asr.Recognizer) -
         carrying.transcribe(asr.Excerpt(SPEECH, start=60, end=61), RATE)
 
 
+def test_words_of_a_part_of_samples_have_the_times_of_the_whole(carrying: asr.Recognizer) -> None:
+    samples = carrier.speech("some words", silence=100)
+    whole = carrying.transcribe(samples, RATE)
+    part = carrying.transcribe(asr.Excerpt(samples, start=2.0), RATE)
+    assert part.start == 2.0
+    assert part.text == whole.text == "some words"
+    assert [word.start for word in part.words] == pytest.approx([word.start for word in whole.words])
+    assert part.words[0].start == pytest.approx(4.0)
+
+
 @pytest.mark.parametrize("loud", [1.5, 8.0])
 def test_floats_a_little_beyond_full_scale_are_audio(carrying: asr.Recognizer, loud: float) -> None:
     samples = np.concatenate([carrier.speech("loud"), loud * np.sin(np.arange(6400) / 7)])

@@ -5,7 +5,6 @@ import os
 import re
 from typing import IO
 
-from asr.audio.probe import Container, Track
 from asr.errors import one_line
 
 MOST_BYTES = 1 << 24  # of messages that are looked at
@@ -51,16 +50,15 @@ def complaints(said: str, seconds: float = math.inf) -> list[str]:
     return errors
 
 
-def tracks(said: str) -> Container:
-    """The input that ffmpeg describes before it begins: its audio tracks, without times, and its length."""
+def tracks(said: str) -> tuple[list[str], float | None]:
+    """Of the input that ffmpeg describes before it begins: its audio tracks, for messages, and its length (s)."""
     described = said.partition("\n[info] Stream mapping:")[0]
     length = re.search(r"^\[info\]   Duration: (\d+):(\d\d):([\d.]+)", described, re.M)
     seconds = 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3]) if length else None
-    return Container("", tuple(_track(match) for match in AUDIO_STREAM.finditer(described)), seconds)
+    return [_described(match) for match in AUDIO_STREAM.finditer(described)], seconds
 
 
-def _track(match: re.Match[str]) -> Track:
+def _described(match: re.Match[str]) -> str:
     title = re.search(r"^\[info\]       title +: (.+)$", match[0], re.M)
     words = [match[1] if match[1] != "und" else "", title and title[1], match[2], match[3]]
-    about = one_line(" ".join(filter(None, words)))
-    return Track(0.0, None, 0, "(default)" in match[0].partition("\n")[0], about)
+    return one_line(" ".join(filter(None, words)))

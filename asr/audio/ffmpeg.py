@@ -6,7 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from asr.audio.complaints import LOGGED, complaints, read_messages
 from asr.audio.headers import find, is_chained_ogg, is_cut_short, joints
-from asr.audio.probe import LATEST_START, RAW, SELF_CONTAINED, Container, probe
+from asr.audio.probe import LATEST_START, RAW, SELF_CONTAINED, probe
 from asr.audio.resample import SAMPLE_RATE, check_format
 from asr.errors import AudioError, one_line
 from asr.files import stand_in, temporary_file
@@ -51,13 +51,14 @@ def ffmpeg_frames(
         raise AudioError(f"{name}: not readable by libsndfile ({reason}); if it is audio, install ffmpeg to read it")
     found = probe(path)
     if found is not None:
+        listed = list_tracks(item.about for item in found.tracks)
         if track is None and len(found.tracks) > 1:
-            log.warning("%s: track %d is read; %s", name, found.choose(), list_tracks(found))
+            log.warning("%s: track %d is read; %s", name, found.choose(), listed)
         track = track or found.choose()
         if not found.tracks:
             raise AudioError(f"{name}: has no audio track")
         if track > len(found.tracks):
-            raise AudioError(f"{name}: has no audio track {track}; {list_tracks(found)}")
+            raise AudioError(f"{name}: has no audio track {track}; {listed}")
     chosen = found.tracks[track - 1] if found is not None and track else None
     starts = joints(path)
     if len(starts) > MOST_PARTS:
@@ -110,9 +111,9 @@ def _unreadable(path: Path, name: str, reason: str, said: str) -> AudioError:
     )
 
 
-def list_tracks(container: Container) -> str:
+def list_tracks(tracks: Iterable[str]) -> str:
     """For a message: "its audio tracks: 1 eng aac stereo, 2 deu aac stereo"."""
-    return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(container.tracks, 1))
+    return "its audio tracks: " + ", ".join(f"{number} {track}" for number, track in enumerate(tracks, 1))
 
 
 def _is_joined(path: Path, failures: int) -> bool:

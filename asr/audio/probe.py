@@ -37,10 +37,7 @@ class Track:
     seconds: float | None
     channels: int
     default: bool
-    about: str
-
-    def __str__(self) -> str:
-        return self.about
+    about: str  # for messages
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ RELATED = 0.5  # of it: where as much is left, a stream whose channels cancelled
 HUNDREDTHS = 50  # of a second, by which a stream is judged
 
 
-def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
-    """A channel, from 1, of frames (n, channels); all of them, to be mixed, unless they would cancel each other.
+def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
+    """(n,) from frames (n, channels): one channel, from 1, or the mean of all, unless they would cancel each other.
 
     Then one of them is inverted, and the first loud one is taken. AudioError, which begins with `name`, if there is no
     such channel.
@@ -36,18 +36,13 @@ def choose(frames: np.ndarray, channel: int | None = None, name: str = "the stre
             raise AudioError(f"{name}: has no channel {channel}, only {channels}; name another one")
         return frames if frames.ndim == 1 else frames[:, channel - 1]
     if channels == 1:
-        return frames
-    loud = _loud_channel(*_energies(_without_damage(frames)))
-    return frames if loud is None else frames[:, loud - 1]
-
-
-def to_mono(frames: np.ndarray, channel: int | None = None, name: str = "the stream") -> np.ndarray:
-    """What `choose` takes of frames, mixed: (n,)."""
-    return _mean(choose(frames, channel, name))
+        return frames.reshape(-1)
+    loud = _loud_channel(_energies(_without_damage(frames)))
+    return _mean(frames) if loud is None else frames[:, loud - 1]
 
 
 class Mixer:
-    """The channels of a stream to one, as `choose` does it, however the stream is cut.
+    """The channels of a stream to one, as `to_mono` does it, however the stream is cut.
 
     The choice for a hundredth of a second depends on the half second before it, of which the loudest sound counts most;
     in digital silence it stays. A stream begins with all channels. One choice follows the other between two samples,
@@ -71,26 +66,26 @@ class Mixer:
         parts, size = [frames[:0, 0]], rate // 100
         while len(frames):
             piece, frames = np.split(frames, [size - len(self._begun)])
-            parts.append(_mean(piece if self._channel is None else piece[:, self._channel - 1]))
+            parts.append(_mean(piece) if self._channel is None else piece[:, self._channel - 1])
             self._begun = np.concatenate([self._begun, piece])
             if len(self._begun) == size:
-                self._recent[self._hundredths % HUNDREDTHS] = [*(energies := _energies(self._begun))[0], energies[1]]
+                self._recent[self._hundredths % HUNDREDTHS] = _energies(self._begun)
                 self._begun, self._hundredths = self._begun[:0], self._hundredths + 1
                 self._choose()
         return np.concatenate(parts)
 
     def _choose(self) -> None:
-        *channels, mixed = self._recent.sum(axis=0)
-        if any(channels):
-            energies = np.array(channels)
-            self._channel = _loud_channel(energies, mixed, CANCELLED if self._channel is None else RELATED)
+        energies = self._recent.sum(axis=0)
+        if energies[:-1].any():
+            self._channel = _loud_channel(energies, CANCELLED if self._channel is None else RELATED)
 
 
-def _loud_channel(energies: np.ndarray, mixed: float, least: float = CANCELLED) -> int | None:
+def _loud_channel(energies: np.ndarray, least: float = CANCELLED) -> int | None:
     """The first loud channel, from 1, where the sum of all has so little energy that they cancel each other."""
-    if mixed >= least * energies.sum():
+    channels, mixed = energies[:-1], energies[-1]
+    if mixed >= least * channels.sum():
         return None
-    return int((energies >= energies.max() / 2).argmax()) + 1  # of several, the same one in all pieces of a stream
+    return int((channels >= channels.max() / 2).argmax()) + 1  # of several, the same one in all pieces of a stream
 
 
 def _without_damage(frames: np.ndarray) -> np.ndarray:
@@ -100,14 +95,14 @@ def _without_damage(frames: np.ndarray) -> np.ndarray:
 
 
 def _mean(frames: np.ndarray) -> np.ndarray:
-    """(n,) or (n, channels) → (n,); in float64, where a sum of huge samples cannot become infinite."""
-    return frames if frames.ndim == 1 else frames.mean(axis=1, dtype=np.float64).astype(np.float32)
+    """(n, channels) → (n,); in float64, where a sum of huge samples cannot become infinite."""
+    return frames.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
-def _energies(frames: np.ndarray) -> tuple[np.ndarray, float]:
-    """Of each channel of frames (n, channels), and of the channels' sum."""
+def _energies(frames: np.ndarray) -> np.ndarray:
+    """(channels + 1,): of each channel of frames (n, channels), and of the channels' sum."""
     mixed = frames.sum(axis=1, dtype=np.float64)
-    return np.einsum("nc,nc->c", frames, frames, dtype=np.float64), float(mixed @ mixed)
+    return np.append(np.einsum("nc,nc->c", frames, frames, dtype=np.float64), mixed @ mixed)
 
 
 def usable(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
@@ -136,7 +131,7 @@ def check_format(rate: float, channels: int = 1, name: str = "a stream") -> None
 
 
 class Resampler:
-    """A stream at `rate` hertz in, 16 kHz mono out; however the stream is cut, the samples out are the same.
+    """A mono stream at `rate` hertz in, 16 kHz out; however the stream is cut, the samples out are the same.
 
     The filter is soxr's "HQ" (libsoxr, linear phase, 20 bits); it holds back a few milliseconds until `flush`.
     Samples that cannot be audio (NaN, ±inf, beyond ±10⁶) count as silence, because one of them would smear over the
@@ -146,27 +141,18 @@ class Resampler:
     def __init__(self, rate: int) -> None:
         check_format(rate)
         self.rate = rate
-        self._start()
-
-    def _start(self) -> None:
-        same = self.rate == SAMPLE_RATE
-        self._stream = None if same else soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        same = rate == SAMPLE_RATE
+        self._stream = None if same else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples, float, shape (n,) or (n, channels); return float32 (m,), the mean of the channels.
+        """Take the next samples, float (n,); return float32 (m,).
 
         m varies from call to call and may be 0, because the filter looks ahead.
         """
-        samples = _mean(_without_damage(samples))
-        if self._stream is None:
-            return samples
-        return self._stream.resample_chunk(samples)
+        samples = _without_damage(samples)
+        return samples if self._stream is None else self._stream.resample_chunk(samples)
 
     def flush(self) -> np.ndarray:
-        """End the stream: return its tail, float32 (m,), and be ready for another stream at the same rate."""
+        """End the stream: return its tail, float32 (m,)."""
         nothing = np.zeros(0, dtype=np.float32)
-        if self._stream is None:
-            return nothing
-        tail = self._stream.resample_chunk(nothing, last=True)
-        self._start()
-        return tail
+        return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)

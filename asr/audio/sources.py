@@ -29,7 +29,7 @@ from asr.audio.headers import (
 )
 from asr.audio.libsndfile import SEEKABLE, UNKNOWN_FRAMES, SoundFile, libsndfile_frames
 from asr.audio.probe import probe
-from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, choose, usable
+from asr.audio.resample import LOUDEST, MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, check_format, to_mono, usable
 from asr.audio.stream import AudioStream, is_address
 from asr.errors import ArgumentError, AudioError, one_line
 
@@ -294,17 +294,16 @@ def duration(source: str | Path) -> float | None:
 
 def _described(source: str | Path, track: int | None = None) -> tuple[int, float | None]:
     path = as_path(source)
-    with suppress(RuntimeError, TypeError, ValueError, OSError):
-        if path.is_file():  # opening a pipe would swallow its start
-            with SoundFile(str(path)) as sound:
-                known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, path)
-                return sound.channels, sound.frames / sound.samplerate if known else None
-    with suppress(ValueError, OSError):
-        if path.is_file() and (container := probe(path)) is not None:
-            number = track or container.choose()
-            channels = container.tracks[number - 1].channels if number <= len(container.tracks) else 1
-            return max(1, channels), container.seconds
-    return 1, None
+    if not os.path.isfile(path):  # opening a pipe would swallow its start
+        return 1, None
+    with suppress(RuntimeError, TypeError, ValueError, OSError), SoundFile(str(path)) as sound:
+        known = 0 < sound.frames < UNKNOWN_FRAMES and length_is_known(sound, path)
+        return sound.channels, sound.frames / sound.samplerate if known else None
+    if (container := probe(path)) is None:
+        return 1, None
+    number = track or container.choose()
+    channels = container.tracks[number - 1].channels if number <= len(container.tracks) else 1
+    return max(1, channels), container.seconds
 
 
 def _blocks(
@@ -325,7 +324,7 @@ def _blocks(
     while samples is not None and left > 0:
         try:
             samples = next(decoded, None)
-            fresh = resampler.flush() if samples is None else resampler.push(choose(samples, part.channel, name))
+            fresh = resampler.flush() if samples is None else resampler.push(to_mono(samples, part.channel, name))
         except AudioError as error:
             samples, damage, fresh = None, error, resampler.flush()
         kept = fresh[skipped:] if left == math.inf else fresh[skipped : skipped + int(left)]

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -86,20 +86,18 @@ class AudioStream:
             stderr=self._messages,
             bufsize=0,
         )
-        assert self._process.stdout is not None
-        self._pipe: IO[bytes] = self._process.stdout
+        self._pipe = io.BufferedReader(cast(io.FileIO, self._process.stdout))
         if self._process.stdin is not None:
             pieces = _pieces(sys.stdin.fileno(), head, wav)
             threading.Thread(target=self._copy, args=(pieces, self._process.stdin), daemon=True).start()
-        header = self._read(24)
+        header = self._pipe.read(24)
         if len(header) < 24:
             self.__exit__()
             raise self._unreadable()
         _, offset, _, _, self.rate, self.channels = struct.unpack(">4s5I", header)
-        self._read(offset - 24)
-        found = tracks(read_messages(self._messages))
-        self._seconds = found.seconds
-        if self._track is None and len(found.tracks) > 1:
+        self._pipe.read(offset - 24)
+        found, self._seconds = tracks(read_messages(self._messages))
+        if self._track is None and len(found) > 1:
             log.warning("%s: track 1 is read; %s", self.name, list_tracks(found))
         return self
 
@@ -127,7 +125,7 @@ class AudioStream:
 
     def _frames(self) -> Iterator[np.ndarray]:
         rest, width, done = b"", 4 * self.channels, 0
-        while data := self._pipe.read(READ_BYTES):
+        while data := self._pipe.read1(READ_BYTES):
             data = rest + data
             whole = len(data) - len(data) % width
             rest = data[whole:]
@@ -156,12 +154,6 @@ class AudioStream:
         with suppress(OSError):
             target.close()
 
-    def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count and (more := self._pipe.read(count - len(data))):
-            data += more
-        return data
-
     def _complaints(self, seconds: float = math.inf) -> list[str]:
         return complaints(read_messages(self._messages), seconds)
 
@@ -169,10 +161,10 @@ class AudioStream:
         return one_line([*self._complaints(), "it is empty"][0])
 
     def _unreadable(self) -> AudioError:
-        found = tracks(read_messages(self._messages))
+        found, _ = tracks(read_messages(self._messages))
         if any("matches no streams" in said for said in self._complaints()):
-            which = f" {self._track}" if self._track and found.tracks else ""
-            rest = f"; {list_tracks(found)}" if found.tracks else ""
+            which = f" {self._track}" if self._track and found else ""
+            rest = f"; {list_tracks(found)}" if found else ""
             return AudioError(f"{self.name}: has no audio track{which}{rest}")
         return AudioError(f"{self.name}: no audio that ffmpeg can read ({self._said()}); check the address or file")
 

@@ -41,12 +41,11 @@ REPEATS = {"double": 2, "triple": 3}
 UPWARD = "123456789"  # digits in this order are counting, not a code or a telephone number
 LIST_WORDS = 20  # at most from "pages" to the last number of its list
 # Names that end in a number, and what is read digit by digit.
-LABELS = word_set(
-    "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "
-    "version release issue bullet exhibit table type clause module rule room flight gate channel runway row platform "
-    "route highway bus"
-)
 PLACES = word_set("room flight gate channel runway row platform route highway bus")
+LABELS = PLACES | word_set(
+    "page chapter number paragraph section appendix slide item line question option volume tab grade phase tier level "
+    "version release issue bullet exhibit table type clause module rule"
+)
 LISTED = word_set(
     "pages chapters paragraphs sections slides items lines questions steps rows tables clauses rooms issues modules"
 )

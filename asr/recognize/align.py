@@ -22,7 +22,6 @@ from asr.decode.hotwords import VARIANTS
 from asr.decode.lexicon import Pronunciations
 from asr.decode.word_times import AlignedToken, shift, sounding, spell_words
 from asr.errors import ArgumentError, AsrError, one_line
-from asr.model.bundle import BundleConfig
 from asr.model.engine import Model
 from asr.model.phones import arpabet
 from asr.model.tokens import BLANK_ID, WORD_START, Tokens
@@ -100,8 +99,9 @@ def align(
 
     def time_words(numbers: Sequence[int], frames: slice = slice(None)) -> dict[int, Word]:
         """Those of the words at the times of their tokens in some of the frames."""
-        chosen = [ways[number] for number in numbers]
-        timed = _time_words(log_probs[frames], [words[number] for number in numbers], chosen, tokens, config, phones)
+        spelled = best_spellings(log_probs[frames], [ways[number] for number in numbers])
+        aligned = zip(numbers, _align_words(log_probs[frames], spelled), strict=True)
+        timed = [_word(words[number], own, tokens, config.frame_seconds, phones) for number, own in aligned]
         return dict(zip(numbers, shift(timed, (frames.start or 0) * config.frame_seconds), strict=True))
 
     phones = pronunciations is not None
@@ -188,30 +188,19 @@ def _without_unspoken(
     return timed
 
 
-def _time_words(
-    log_probs: np.ndarray,
-    words: Sequence[str],
-    ways: Sequence[Sequence[list[int]]],
-    tokens: Tokens,
-    config: BundleConfig,
-    phones: bool,
-) -> list[Word]:
-    """The words at the times of their tokens."""
-    spelled = best_spellings(log_probs, ways)
-    aligned = iter(_align_words(log_probs, spelled))
-    timed = []
-    for word, ids in zip(words, spelled, strict=True):
-        own = [next(aligned) for _ in ids]
-        parts = spell_words(own, tokens, config.frame_seconds)  # a word such as "well-known" is spelled as two
-        confidence = math.prod(part.confidence for part in parts) ** (1 / len(parts))
-        own_phones = time_phones(own, tokens, config.frame_seconds) if phones else ()
-        timed.append(Word(word, parts[0].start, parts[-1].end, confidence, own_phones))
-    return timed
+def _word(text: str, aligned: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, with_phones: bool) -> Word:
+    """A written word at the times of its tokens."""
+    parts = spell_words(aligned, tokens, frame_seconds)  # a word such as "well-known" is spelled as two
+    confidence = math.prod(part.confidence for part in parts) ** (1 / len(parts))
+    phones = time_phones(aligned, tokens, frame_seconds) if with_phones else ()
+    return Word(text, parts[0].start, parts[-1].end, confidence, phones)
 
 
-def _align_words(log_probs: np.ndarray, spelled: Sequence[list[int]]) -> list[AlignedToken]:
+def _align_words(log_probs: np.ndarray, spelled: Sequence[list[int]]) -> list[list[AlignedToken]]:
+    """The aligned tokens of each word, between which there may be audio that the text does not have."""
     begins = [0, *accumulate(len(ids) for ids in spelled)][:-1]
-    return forced_align(log_probs, [token for ids in spelled for token in ids], begins)
+    aligned = iter(forced_align(log_probs, [token for ids in spelled for token in ids], begins))
+    return [[*islice(aligned, len(ids))] for ids in spelled]
 
 
 def split_words(text: str) -> list[str]:
@@ -296,8 +285,7 @@ def best_spellings(log_probs: np.ndarray, ways: Sequence[Sequence[list[int]]]) -
     chosen = [way[0] for way in ways]
     if all(len(way) == 1 for way in ways):
         return chosen
-    aligned = iter(_align_words(log_probs, chosen))
-    runs = [[next(aligned) for _ in ids] for ids in chosen]
+    runs = _align_words(log_probs, chosen)
     begins = [0, *(own[-1].last + 1 for own in runs[:-1])]
     ends = [*(own[0].first for own in runs[1:]), len(log_probs)]
     cost = OPENING * math.log(len(log_probs))
@@ -383,7 +371,7 @@ def forced_align(
     ]
 
 
-def path_score(log_probs: np.ndarray, targets: Sequence[int], opening_cost: float = math.inf) -> float:
+def path_score(log_probs: np.ndarray, targets: Sequence[int], opening_cost: float) -> float:
     """The log-prob of the most likely path; −inf if there are fewer frames than the targets need.
 
     opening_cost: of passing over audio before the targets, and of that after them.

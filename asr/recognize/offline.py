@@ -83,13 +83,18 @@ class _Job:
     level: Level = field(default_factory=Level)  # of what was read so far
 
     @property
+    def _audio(self) -> object:
+        """The source, without the rate of samples."""
+        return self.source[0] if isinstance(self.source, tuple) and self.source else self.source
+
+    @property
     def start(self) -> float:
-        return self.source.start if isinstance(self.source, Excerpt) else 0.0
+        return self._audio.start if isinstance(self._audio, Excerpt) else 0.0
 
     @property
     def live(self) -> bool:
         """Whether the audio may come as slowly as it is spoken."""
-        return is_address(self.source.source if isinstance(self.source, Excerpt) else self.source)
+        return is_address(self._audio.source if isinstance(self._audio, Excerpt) else self._audio)
 
     def write(self, words: Sequence[Word], complete: bool, begin: int = 0) -> tuple[Word, ...]:
         """From the one at `begin` on, the words so far that have a written form that no more words change; all if none

@@ -8,11 +8,12 @@ from asr.errors import ArgumentError, AsrError, BundleError
 from asr.model.tagger import Tagger
 from asr.model.tokens import CONTROL
 from asr.normalize import APOSTROPHES
+from asr.output.quantities import ONES, ORDINALS
 from asr.output.transcript import Word
 from asr.recognize.written import LETTERS, Formatter, Writing, find_formatter
 
 LONGEST_WORD = 10_000  # characters
-UNITS = "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
+UNITS = "|".join([*ONES, *(word for word, value in ORDINALS.items() if value < 10)])
 # What parts words without a space: dashes, and hyphens of numbers ("twenty-five", but "a twenty-five-year-old").
 DASHES = re.compile(rf"[—–…]|--+|\.\.+|(?<=ty)-(?=(?:{UNITS})(?![\w-]))", re.IGNORECASE)
 ABBREVIATION = re.compile(r"([^\W\d_]\.)+[^\W\d_]")  # without its last full stop

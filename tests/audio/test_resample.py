@@ -4,7 +4,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio.resample import SAMPLE_RATE, Mixer, Resampler
+from asr.audio.resample import SAMPLE_RATE, Mixer, Resampler, to_mono
 from asr.errors import AudioError
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
@@ -76,7 +76,7 @@ def test_16_khz_mono_passes_through_unchanged():
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_channels_are_mixed_to_their_mean(channels):
     samples = noise(0.3, 48000, channels)
-    np.testing.assert_allclose(resample(samples, 48000), resample(samples.mean(axis=1), 48000), atol=1e-6)
+    np.testing.assert_allclose(to_mono(samples), samples.mean(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -94,18 +94,16 @@ def test_samples_beyond_one_are_not_clipped():
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
-def test_flush_gives_the_tail_and_starts_anew(rate):
-    resampler, samples = Resampler(rate), noise(0.3, rate)
-    first = np.concatenate([resampler.push(samples), resampler.flush()])
-    second = np.concatenate([resampler.push(samples), resampler.flush()])
-    assert len(first) == pytest.approx(0.3 * SAMPLE_RATE, abs=1)
-    np.testing.assert_array_equal(first, second)
+def test_flush_gives_the_tail(rate):
+    resampler = Resampler(rate)
+    begin, tail = resampler.push(noise(0.3, rate)), resampler.flush()
+    assert len(begin) < len(begin) + len(tail) == pytest.approx(0.3 * SAMPLE_RATE, abs=1)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_nothing_in_gives_nothing_out(rate):
     resampler = Resampler(rate)
-    assert len(resampler.push(np.zeros(0))) == len(resampler.push(np.zeros((0, 2)))) == len(resampler.flush()) == 0
+    assert len(resampler.push(np.zeros(0))) == len(resampler.flush()) == len(to_mono(np.zeros((0, 2)))) == 0
 
 
 @pytest.mark.parametrize("rate", [0, -16000])

@@ -14,7 +14,7 @@ from test_recordings import film, sounding
 from test_sources import assert_one_line, collect, mixture, run_ffmpeg, save
 
 from asr.audio.complaints import complaints, read_messages
-from asr.audio.resample import SAMPLE_RATE, Resampler
+from asr.audio.resample import SAMPLE_RATE, Resampler, to_mono
 from asr.audio.sources import Excerpt, read
 from asr.audio.stream import AudioStream
 from asr.errors import AudioError
@@ -52,7 +52,7 @@ def piped(
             with AudioStream("-", track=track) as stream:
                 resampler = Resampler(stream.rate)
                 for block in stream:
-                    heard.append(resampler.push(block))
+                    heard.append(resampler.push(to_mono(block)))
         except AudioError as error:
             return np.concatenate(heard), error
     return np.concatenate([*heard, resampler.flush()]), None
