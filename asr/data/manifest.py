@@ -137,7 +137,7 @@ def _rows(rows: csv.DictReader, table: Path, names: Mapping[str, str]) -> Iterat
         name = audio.strip()
         offset, duration = (_seconds(row, columns[kind], f"{table}:{rows.line_num}") for kind in PART)
         yield Entry(
-            os.path.splitext(name)[0] + ("" if offset is None else f"-{offset:g}"),
+            os.path.splitext(name)[0] + ("" if offset is None else f"-{offset:.10g}"),
             table.parent / name,
             text,
             None,
@@ -180,7 +180,7 @@ def parse_entry(line: bytes, folder: Path) -> Entry:
     confidence = read_number(fields, "confidence", 0, 1)
     offset = read_number(fields, "offset", 0, MAX_SECONDS)
     duration = read_number(fields, "duration", sys.float_info.min, MAX_SECONDS)
-    name = os.path.splitext(audio)[0] + ("" if offset is None else f"-{offset:g}")
+    name = os.path.splitext(audio)[0] + ("" if offset is None else f"-{offset:.10g}")
     name = name if fields.get("id") is None else fields["id"]
     if not name.strip():
         raise RecipeError('"id" is empty; give it a value or leave it out')

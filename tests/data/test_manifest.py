@@ -183,6 +183,15 @@ def test_offset_and_duration_are_the_part_that_is_read(manifest: Path):
     assert entries[0].seconds == 2.0
 
 
+def test_parts_far_into_a_recording_have_ids_of_their_own(tmp_path: Path):
+    (tmp_path / "talk.wav").touch()
+    rows = [json.dumps({"audio": "talk.wav", "offset": offset, "text": "A"}) for offset in (12.5, 5000.125, 5000.127)]
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    assert [entry.id for entry in read_manifest(tmp_path / "m.jsonl")] == [
+        "talk-12.5", "talk-5000.125", "talk-5000.127"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("part", [{"offset": -1}, {"duration": 0}, {"offset": "1"}, {"duration": True}])
 def test_impossible_parts_are_named(manifest: Path, part: dict[str, Any]):
     assert message(write(manifest, GOOD | part)).startswith(f'dev.jsonl:1: "{next(iter(part))}" must be a number')
