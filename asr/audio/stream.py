@@ -150,7 +150,9 @@ class AudioStream:
         with suppress(OSError, ValueError):  # ffmpeg ended
             for piece in pieces:
                 self._parts += len(re.findall(self._joint, piece))
-                target.write(piece)
+                rest = memoryview(piece)
+                while rest:  # a signal may end a write early
+                    rest = rest[target.write(rest) :]
         with suppress(OSError):
             target.close()
 

@@ -119,7 +119,8 @@ def read_sentences(paths: Iterable[str]) -> Iterator[list[Labeled]]:
         try:
             with open_source(path) as file:
                 for number, line in enumerate(file, 1):
-                    written, tab, spoken = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").partition("\t")
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    written, tab, spoken = text.rstrip("\r\n").partition("\t")
                     if written and not tab:
                         raise RecipeError(f"{path}:{number}: no tab; a line is a sentence as written, a tab, as spoken")
                     shouted = sum(map(str.isupper, written)) > len(written) // 3

@@ -178,12 +178,12 @@ class Tuner:
         """Seconds between the start of each correct word and that of forced alignment of the spoken text."""
         errors = []
         tokens, seconds = self.bundle.tokens, self.bundle.config.frame_seconds
-        pronunciations = open_pronunciations(self.bundle, self.lexicon)
+        pronunciations, upper = open_pronunciations(self.bundle, self.lexicon), self.bundle.case == "upper"
         for sample, best, matches in zip(self.samples, measured.hypotheses, measured.matches, strict=True):
             if not matches:
                 continue
             with suppress(AsrError):  # a text that cannot be spelled, or is too long for its audio
-                ways = spellings(normalize(sample.text).split(), tokens, pronunciations=pronunciations)
+                ways = spellings(normalize(sample.text).split(), tokens, upper, pronunciations)
                 spelled = best_spellings(sample.frames.log_probs, ways)
                 aligned = forced_align(sample.frames.log_probs, [token for ids in spelled for token in ids])
                 starts = [word.start for word in spell_words(aligned, tokens, seconds)]

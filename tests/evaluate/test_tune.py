@@ -1,10 +1,14 @@
 """The search for weights, the calibration and its error, behind `asr tune`."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from asr.evaluate.tune import RESCORING_STEPS, calibration_error, climb, fit, held_out, sigmoid
+from asr.evaluate.tune import RESCORING_STEPS, Tuner, calibration_error, climb, fit, held_out, sigmoid
 from asr.model.bundle import DecoderConfig
+from asr.model.tokens import BLANK, WORD_START, Tokens
 
 
 def test_the_line_that_made_the_data_is_found():
@@ -52,3 +56,18 @@ def test_the_search_goes_on_to_the_best_neighbor_and_measures_none_twice():
     assert (config.rescoring_weight, config.rescoring_bonus) == pytest.approx((0.15, -0.5))
     assert least == pytest.approx(0)
     assert len(set(measured)) == len(measured)
+
+
+@pytest.mark.parametrize("letters", ["abc", "ABC"])
+def test_starts_of_words_are_measured_with_a_model_of_either_case(letters: str):
+    spoken = [3, 0, 0, 1, 2]  # "b a" in "b", blanks, a space, "a"
+    log_probs = np.log(np.full((5, 5), 0.01) + 0.95 * np.eye(5)[spoken], dtype=np.float32)
+    config = SimpleNamespace(spelling="letters", frame_seconds=0.04)
+    bundle = SimpleNamespace(
+        tokens=Tokens([BLANK, WORD_START, *letters]), config=config, case="upper" if letters == "ABC" else "lower"
+    )
+    sample = SimpleNamespace(text="B A", frames=SimpleNamespace(log_probs=log_probs))
+    tuner: Any = SimpleNamespace(bundle=bundle, lexicon=None, samples=[sample])
+    best = SimpleNamespace(words=[SimpleNamespace(start=0.0), SimpleNamespace(start=0.2)])
+    measured: Any = SimpleNamespace(hypotheses=[best], matches=[{0: 0, 1: 1}])
+    assert Tuner.start_errors(tuner, measured) == pytest.approx([0.0, 0.04])  # "a" at 0.16 s
