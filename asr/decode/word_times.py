@@ -13,7 +13,7 @@ from asr.output.transcript import Phone, Word
 # a frame before its first one, but after a pause with it. A model that reads only the past writes its tokens later.
 # (Medians against synthesized speech with known boundaries, and of the ends of real utterances.)
 AFTER_SPIKE = 0.06  # seconds, of models that read whole recordings
-DELAY = 0.04  # seconds, of the others
+DELAY = 0.06  # seconds, of the others
 PAUSE = 0.3  # seconds without a token before a word
 
 

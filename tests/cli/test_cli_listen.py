@@ -206,11 +206,11 @@ def test_every_format_is_its_writers_pieces_on_standard_output_and_in_a_file(
     texts = {
         "txt": ["one two three", "and the rest"],
         "json": ['"text": "one two three"', '"text": "and the rest"'],
-        "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,200 -->"],
-        "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.200 -->"],
+        "srt": ["1\n00:00:00,000 --> 00:00:01,000\none two three\n", "\n2\n00:00:02,180 -->"],
+        "vtt": ["WEBVTT\n\n00:00:00.000 --> ", "00:00:02.180 -->"],
         "ass": ["[Script Info]\n", "Dialogue: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,one two three\n"],
-        "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2200\t3160\tand the rest\n"],
-        "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.20 0.24 and 1.000\n"],
+        "tsv": ["start\tend\ttext\n0\t1000\tone two three\n", "2180\t3160\tand the rest\n"],
+        "ctm": ["talk.wav 1 0.00 0.20 one 1.000\n", "talk.wav 1 2.18 0.26 and 1.000\n"],
     }
     for text in texts[format]:
         assert printed.out.count(text) == 1
@@ -223,14 +223,14 @@ def test_no_cue_ends_after_the_audio_does(listen: Command, tmp_path: Path, forma
     times = re.findall(r"(\S+) --> (\S+)", listen("--input", tmp_path / "talk.wav", "--format", format).out)
     assert [[time[-6:].replace(",", ".") for time in cue] for cue in times] == [
         ["00.000", "01.000"],
-        ["02.200", "02.480"],
+        ["02.180", "02.480"],
     ]
 
 
 def test_json_is_an_object_for_each_utterance(listen: Command, talk: Path) -> None:
     first, second = map(json.loads, listen("--input", talk, "--format", "json").out.splitlines())
     assert (first["text"], first["start"], first["end"]) == ("one two three", 0.0, 1.0)
-    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.2), ("the", 2.5), ("rest", 2.82)]
+    assert [(word["word"], word["start"]) for word in second["words"]] == [("and", 2.18), ("the", 2.48), ("rest", 2.8)]
 
 
 @pytest.mark.parametrize("options", [["--decoder", "beam"], ["--decoder", "beam", "--beam-width", "4"]])

@@ -29,6 +29,7 @@ from asr import (
     load_model,
 )
 from asr.decode.build import DecoderName, DecoderOptions
+from asr.decode.word_times import DELAY
 from asr.evaluate.live import Instability, transcribe_live
 from asr.model.bundle import load_bundle
 from asr.model.engine import StreamingEngine
@@ -269,7 +270,7 @@ def test_times_of_partials_are_those_of_the_stream(make: Callable[..., Streaming
     (final, partial) = recognizer.accept(talk("one", "two", pause=2), RATE)
     assert isinstance(final, Final)
     assert isinstance(partial, Partial)
-    assert [word.start for word in partial.words] == pytest.approx([2 + 8 * FRAME_SECONDS + 2 + FRAME_SECONDS])
+    assert [word.start for word in partial.words] == pytest.approx([4 + 10 * FRAME_SECONDS - DELAY])
     assert partial.words == recognizer.finish()[0].segment.words
 
 
