@@ -4,7 +4,8 @@
 
 writes OUT/train.jsonl and OUT/judge.jsonl, manifests with empty texts, and their audio as FLAC, 16 kHz, 90 s at most.
 SNAPSHOTS holds OWNER+NAME/repo, a git directory or a clone, of each repository of tools/noise_recordings.tsv, which has
-the licence and the origin of each recording, as its repository states them. Nothing of one origin is in both manifests.
+the commit, and the licence and origin of each recording as its repository states them. Nothing of one origin is in both
+manifests.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 import soundfile
+from language_model_text import git_directory
 
 from asr.audio.resample import SAMPLE_RATE
 from asr.audio.sources import Excerpt, read
@@ -22,16 +24,6 @@ from asr.errors import AudioError
 
 TABLE = Path(__file__).with_suffix(".tsv")
 SECONDS = 90.0
-
-
-def extract(snapshots: Path, repository: str, path: str, target: Path) -> None:
-    """A file of a snapshot."""
-    folder = snapshots / repository.replace("/", "+") / "repo"
-    git = folder / ".git" if (folder / ".git").exists() else folder
-    if not git.exists():
-        sys.exit(f"{repository}: no snapshot in {snapshots}; bring it there first")
-    with open(target, "wb") as file:
-        subprocess.run(["git", "--git-dir", git, "show", f"HEAD:{path}"], stdout=file, check=True)
 
 
 def main() -> None:
@@ -47,7 +39,10 @@ def main() -> None:
         name = f"{row['repository'].partition('/')[2]}_{Path(row['path']).stem}"
         raw, audio = options.out / f"{name}.part{Path(row['path']).suffix}", options.out / f"{name}.flac"
         try:
-            extract(options.snapshots, row["repository"], row["path"], raw)
+            git = git_directory(options.snapshots, row["repository"])
+            with open(raw, "wb") as file:
+                blob = f"{row['commit']}:{row['path']}"
+                subprocess.run(["git", "--git-dir", git, "show", blob], stdout=file, check=True)
             samples = read(Excerpt(raw, end=SECONDS))
         except (subprocess.CalledProcessError, AudioError) as error:
             print(f"left out: {row['repository']}, {row['path']}: {error}", file=sys.stderr)

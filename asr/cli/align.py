@@ -109,6 +109,8 @@ def align(
 
 @dataclass(frozen=True)
 class Aligner:
+    """Gives the alignment of a recording and its text as the options say."""
+
     recognizer: Recognizer
     part: options.Part
     formats: Sequence[str]
