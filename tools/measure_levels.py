@@ -3,8 +3,9 @@
     python tools/measure_levels.py en-bilstm ../shared/data/dev.jsonl --levels 0 -20 -40 --forms PCM_24 int16 live
 
 A form is a subtype of wav as libsndfile names it (PCM_U8, PCM_16, PCM_24, PCM_32, FLOAT, ULAW), `int16` for samples in
-memory, or `live` for a stream in chunks, as from a microphone with another gain (of a streaming model). Nothing is
-dithered; 8 bits and -40 dB leave nothing of most speech.
+memory, or `live` for a stream in chunks, as from a microphone with another gain (of a streaming model). Samples are
+rounded to the nearest value, as sox and ffmpeg do (libsndfile would round floats down, which adds half a step to all of
+them), and not dithered; 8 bits and -40 dB leave nothing of most speech.
 """
 
 import argparse
@@ -24,6 +25,14 @@ from asr.recognize.streaming import StreamingRecognizer
 
 CHUNK = 2560  # samples of a live stream at a time
 FORMS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "int16", "live")
+BITS = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "int16": 16}
+
+
+def rounded(samples: np.ndarray, bits: int) -> np.ndarray:
+    """int32 (n,) that holds samples of so many bits in its upper ones, as libsndfile takes them."""
+    full = 2.0 ** (bits - 1)
+    values = np.rint(samples.astype(np.float64) * full).clip(-full, full - 1)
+    return values.astype(np.int32) << (32 - bits)
 
 
 def transcribe(recognizer: Recognizer, samples: np.ndarray, form: str) -> str:
@@ -34,9 +43,10 @@ def transcribe(recognizer: Recognizer, samples: np.ndarray, form: str) -> str:
         events = [event for start in chunks for event in live.accept(samples[start : start + CHUNK], SAMPLE_RATE)]
         return " ".join(event.text for event in [*events, *live.finish()] if isinstance(event, Final))
     if form == "int16":
-        return recognizer.transcribe(np.rint(samples * 32767).astype(np.int16), SAMPLE_RATE).text
+        return recognizer.transcribe((rounded(samples, 16) >> 16).astype(np.int16), SAMPLE_RATE).text
     file = io.BytesIO()
-    soundfile.write(file, samples, SAMPLE_RATE, form, format="WAV")
+    content = rounded(samples, BITS[form]) if form in BITS else samples
+    soundfile.write(file, content, SAMPLE_RATE, form, format="WAV")
     return recognizer.transcribe(file.getvalue()).text
 
 
