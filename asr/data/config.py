@@ -143,9 +143,6 @@ class AugmentConfig:
     snr_db: Annotated[list[float], interval(-30, 100)] = field(default_factory=lambda: [5.0, 25.0])
     codecs: list[Annotated[str, choice(*CODECS)]] = field(default_factory=list)  # telephone is 300–3400 Hz
     codec_share: Share = 0.3
-    # Utterances that are rounded to 16 bits after the change of volume, as quiet recordings are: at -40 dB little more
-    # than 9 of the bits are left.
-    rounded_share: Share = 0.0
     # SpecAugment (Park et al. 2019): masks drawn per utterance. Masking before the model has left the blank-only
     # plateau can keep it there, so masks wait until a dev WER was below `mask_below_wer`, and rooms, noise and codecs
     # with them. A run with `init_from` has all of them from the beginning.

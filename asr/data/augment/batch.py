@@ -29,7 +29,7 @@ class Noise:
 
 
 class BatchAugment:
-    """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share, then the volume and rounding to 16 bits.
+    """waveforms (B, N) → (B, N): a room, noise, a codec, each for its share of utterances, then the volume.
 
     Noise takes the place of the speech where `is_noise_alone` says so.
 
@@ -85,12 +85,7 @@ class BatchAugment:
             if chosen := {row: draw for row, draw in draws.items() if draw}:
                 change(changed, lengths, chosen)
         gains = [draw_gain(self.config.gain_db, name) for name in names]
-        changed.mul_(on_device(gains, waveforms.device).unsqueeze(1))
-        rounded = [row for row, name in enumerate(names) if _is_rounded(self.config, name)]
-        if rounded:
-            rows = on_device(rounded, waveforms.device, torch.long)
-            changed.index_copy_(0, rows, changed[rows].mul_(32768).round_().div_(32768))
-        return changed
+        return changed.mul_(on_device(gains, waveforms.device).unsqueeze(1))
 
     def _reverberate(self, waveforms: Tensor, lengths: Sequence[int], draws: dict[int, random.Random]) -> None:
         """Convolution with a room of the bank, as loud as before."""
@@ -188,10 +183,6 @@ def _draw_source(config: AugmentConfig, draw: random.Random) -> tuple[str, bool]
 def draw_gain(gain_db: Sequence[float], name: str) -> float:
     """The factor of the volume; gain_db: from … to."""
     return 10 ** (random.Random(name).uniform(*gain_db) / 20)
-
-
-def _is_rounded(config: AugmentConfig, name: str) -> bool:
-    return random.Random(f"rounded {name}").random() < config.rounded_share
 
 
 def change_rate(

@@ -182,19 +182,6 @@ def test_noise_is_at_the_ratio_drawn(
         assert not added[length:].any()
 
 
-def test_a_share_is_rounded_to_16_bits_after_the_volume(sounds: list[np.ndarray]):
-    """As a quiet recording is: at -40 dB parts of it are lost. The other utterances are not changed."""
-    waveforms, lengths = pad(sounds)
-    names = names_of(len(sounds))
-    config = quiet(gain_db=[-40.0, -40.0], rounded_share=0.5)
-    rounded = BatchAugment(config, [], {}, None)(waveforms, lengths, names)
-    exact = BatchAugment(replace(config, rounded_share=0.0), [], {}, None)(waveforms, lengths, names)
-    changed = [not torch.equal(*rows) for rows in zip(rounded, exact, strict=True)]
-    assert 0 < sum(changed) < len(names)
-    for one, before, after in zip(changed, exact, rounded, strict=True):
-        assert torch.equal(after, torch.round(before * FULL_SCALE) / FULL_SCALE if one else before)
-
-
 def test_noise_alone_takes_the_place_of_the_speech(sounds: list[np.ndarray], voices: list[Tensor]):
     """As loud as the speech, without any of it; babble, which is speech, is only added."""
     waveforms, lengths = pad(sounds)
