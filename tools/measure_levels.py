@@ -25,7 +25,7 @@ from asr.recognize.streaming import StreamingRecognizer
 
 CHUNK = 2560  # samples of a live stream at a time
 FORMS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "int16", "live")
-BITS = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "int16": 16}
+BITS = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16}
 
 
 def rounded(samples: np.ndarray, bits: int) -> np.ndarray:
@@ -33,6 +33,14 @@ def rounded(samples: np.ndarray, bits: int) -> np.ndarray:
     full = 2.0 ** (bits - 1)
     values = np.rint(samples.astype(np.float64) * full).clip(-full, full - 1)
     return values.astype(np.int32) << (32 - bits)
+
+
+def wav(samples: np.ndarray, subtype: str) -> bytes:
+    """A file of samples (n,)."""
+    file = io.BytesIO()
+    content = rounded(samples, BITS[subtype]) if subtype in BITS else samples
+    soundfile.write(file, content, SAMPLE_RATE, subtype, format="WAV")
+    return file.getvalue()
 
 
 def transcribe(recognizer: Recognizer, samples: np.ndarray, form: str) -> str:
@@ -44,10 +52,7 @@ def transcribe(recognizer: Recognizer, samples: np.ndarray, form: str) -> str:
         return " ".join(event.text for event in [*events, *live.finish()] if isinstance(event, Final))
     if form == "int16":
         return recognizer.transcribe((rounded(samples, 16) >> 16).astype(np.int16), SAMPLE_RATE).text
-    file = io.BytesIO()
-    content = rounded(samples, BITS[form]) if form in BITS else samples
-    soundfile.write(file, content, SAMPLE_RATE, form, format="WAV")
-    return recognizer.transcribe(file.getvalue()).text
+    return recognizer.transcribe(wav(samples, form)).text
 
 
 def error_rate(recognizer: Recognizer, entries: list[Entry], level: float, form: str) -> float:
