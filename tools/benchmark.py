@@ -138,6 +138,13 @@ def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool, whi
                 "asr transcribe, one core": ([*program, "transcribe", "-o", f"{folder}-text/", str(folder)], 1),
                 "asr bulk": ([*program, "bulk", str(folder), f"{folder}-rows"], cores),
             }
+            if shutil.which("taskset"):  # what the cores give together, with nothing to share out or to wait for
+                paths, pinned = [str(path) for path in sorted(folder.iterdir())], []
+                for place, core in enumerate(sorted(every_core)):
+                    part = ["-o", f"{folder}-text-{core}/", *paths[place::cores]]
+                    pinned.append(shlex.join(["taskset", "-c", str(core), *program, "transcribe", *part]))
+                title = f"asr transcribe, {cores} at once, each on its core and its share"
+                commands[title] = (["sh", "-c", " & ".join(pinned) + " & wait"], cores)
             if shutil.which("xargs"):
                 each = " ".join(map(shlex.quote, [*program, "transcribe", "-f", "json"]))
                 share = max(1, count // (4 * cores))
