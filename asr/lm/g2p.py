@@ -10,7 +10,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
+from heapq import nlargest
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +20,7 @@ from asr.errors import LanguageModelError
 from asr.lm.align_pairs import SEPARATOR, align
 from asr.lm.binary import load_model, save_model
 from asr.lm.lexicon import Entry
-from asr.lm.ngram import NgramModel
+from asr.lm.ngram import ROOT, NgramModel
 from asr.lm.vocabulary import SPECIAL
 from asr.model.phones import LETTERS
 from asr.normalize import without_accents
@@ -29,7 +31,7 @@ BEAM_WIDTH = 16
 BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
 LONGEST = 200  # letters or phones of a word
 SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
-CACHED = 1 << 16  # results of `_successors`: words have beginnings in common
+CACHED = 1 << 16  # results of each of the caches: words have beginnings in common
 CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter by letter, as "dvd"
 
 # By letters (or phones) the pairs with them: number in the vocabulary, and the phones (or letters) beside them.
@@ -56,7 +58,9 @@ class Pronouncer:
             by_phones[phones].append((number, letters))
         self._by_letters, self._by_phones = dict(by_letters), dict(by_phones)
         self._letters, self._phones = ({*chain.from_iterable(side)} for side in (by_letters, by_phones))
+        self._log_probs = lru_cache(CACHED)(self._find_log_probs)
         self._successors = lru_cache(CACHED)(self._find_successors)
+        self._after = lru_cache(CACHED)(self._find_after)
 
     @classmethod
     def load(cls, path: Path | str) -> "Pronouncer":
@@ -114,28 +118,51 @@ class Pronouncer:
 
     def _prune(self, beam: Beam, spelling: bool) -> Beam:
         """The best of a beam; if `spelling`, also with silent letters after them."""
-        longer = beam
+        best = _best(beam)
+        longer = best
         for _ in range(SILENT * spelling):
+            # A silent letter only lowers the log-prob: what would be too low for the beam need not be made.
+            least = min(best.values(), default=0.0) if len(best) == BEAM_WIDTH else -math.inf
             shorter, longer = longer, {}
-            self._extend(shorter, "", spelling, longer)
+            self._extend(shorter, "", spelling, longer, least)
+            merged = dict(best)
             for key, log_prob in longer.items():
-                _add(beam, key, log_prob)
-        return dict(sorted(beam.items(), key=lambda item: -item[1])[:BEAM_WIDTH])
+                _add(merged, key, log_prob)
+            best = _best(merged)
+        return best
 
-    def _extend(self, beam: Beam, piece: str, spelling: bool, extended: Beam) -> None:
-        """Add to `extended` the beam with each pair that has the piece on the given side."""
-        lowest = max(beam.values(), default=0.0) - BEAM
+    def _extend(self, beam: Beam, piece: str, spelling: bool, extended: Beam, least: float = -math.inf) -> None:
+        """Add to `extended` the beam with each pair that has the piece on the given side, if not below `least`."""
+        lowest = max(max(beam.values(), default=0.0) - BEAM, least)
         for (state, written), before in beam.items():
-            for log_prob, following, other in self._successors(state, piece, spelling):
+            for log_prob, number, other in self._successors(state, piece, spelling):
                 total = before + log_prob
                 if total < lowest:
                     break
-                _add(extended, (following, written + other), total)
+                _add(extended, (self._after(state, number), written + other), total)
+
+    def _find_after(self, state: int, number: int) -> int:
+        return self._model.score(state, number)[1]
 
     def _find_successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
-        """Log-prob, next state and other side of each pair with the piece, likeliest first."""
-        pairs = (self._by_phones if spelling else self._by_letters).get(piece, [])
-        return sorted(((*self._model.score(state, number), other) for number, other in pairs), reverse=True)
+        """Log-prob, number and other side of each pair with the piece, likeliest first."""
+        log_probs, pairs = self._log_probs(state, piece, spelling), self._pairs(piece, spelling)
+        return sorted(((log_prob, *pair) for log_prob, pair in zip(log_probs, pairs, strict=True)), reverse=True)
+
+    def _find_log_probs(self, state: int, piece: str, spelling: bool) -> list[float]:
+        """The log-prob of each pair with the piece; contexts have most of them from the shorter one that they share."""
+        pairs = self._pairs(piece, spelling)
+        if state == ROOT:
+            return [self._model.score(ROOT, number)[0] for number, _ in pairs]
+        backoff, shorter = self._model.back_off(state)
+        log_probs = [backoff + log_prob for log_prob in self._log_probs(shorter, piece, spelling)]
+        for place, (number, _) in enumerate(pairs):
+            if (own := self._model.own_log_prob(state, number)) is not None:
+                log_probs[place] = own
+        return log_probs
+
+    def _pairs(self, piece: str, spelling: bool) -> list[tuple[int, str]]:
+        return (self._by_phones if spelling else self._by_letters).get(piece, [])
 
 
 def train(entries: Iterable[Entry]) -> Pronouncer:
@@ -156,3 +183,7 @@ def _add(log_probs: dict[Key, float], key: Key, log_prob: float) -> None:
         low, high = sorted((before, log_prob))
         log_prob = high + math.log1p(math.exp(low - high))
     log_probs[key] = log_prob
+
+
+def _best(beam: Beam) -> Beam:
+    return dict(nlargest(BEAM_WIDTH, beam.items(), key=itemgetter(1)))

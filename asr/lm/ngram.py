@@ -171,6 +171,18 @@ class NgramModel:
                 child = ROOT  # of a model of 1-grams
         return log_prob, child
 
+    def own_log_prob(self, state: int, word: int) -> float | None:
+        """The log-prob of a word that has an n-gram after the state; None for another one."""
+        child = self._child(state, word)
+        if child == MISSING:
+            return None
+        value = self._log_probs[child]
+        return self._log_prob_table[value] if self._quantized else self._finite(value)
+
+    def back_off(self, state: int) -> tuple[float, int]:
+        """What is added to the log-probs of the other words, and the shorter context that they are taken from."""
+        return self._backoff(state), self._suffix(state)
+
     def _child(self, node: int, word: int) -> int:
         """The node of context and word, or MISSING."""
         if not node:  # of which every word is a child
