@@ -138,13 +138,20 @@ def bulk(manifest: Path | None, seconds: float, price: float, cluster: bool, whi
                 "asr transcribe, one core": ([*program, "transcribe", "-o", f"{folder}-text/", str(folder)], 1),
                 "asr bulk": ([*program, "bulk", str(folder), f"{folder}-rows"], cores),
             }
-            if shutil.which("taskset"):  # what the cores give together, with nothing to share out or to wait for
-                paths, pinned = [str(path) for path in sorted(folder.iterdir())], []
+            if shutil.which("xargs") and shutil.which("taskset"):
+                # The most that the cores give together: nothing is shared out, and none waits for another.
                 for place, core in enumerate(sorted(every_core)):
-                    part = ["-o", f"{folder}-text-{core}/", *paths[place::cores]]
-                    pinned.append(shlex.join(["taskset", "-c", str(core), *program, "transcribe", *part]))
-                title = f"asr transcribe, {cores} at once, each on its core and its share"
-                commands[title] = (["sh", "-c", " & ".join(pinned) + " & wait"], cores)
+                    part = Path(f"{folder}-{core}")
+                    part.mkdir()
+                    for path in sorted(folder.iterdir())[place::cores]:
+                        (part / path.name).symlink_to(path)
+                each = ["taskset", "-c", "CORE", *program, "transcribe", "-o", f"{folder}-text-CORE/", f"{folder}-CORE"]
+                numbers = " ".join(map(str, sorted(every_core)))
+                piped = f"printf '%s\\n' {numbers} | xargs -P {cores} -I CORE {shlex.join(each)}"
+                commands[f"asr transcribe, {cores} at once, each on its core and its share"] = (
+                    ["sh", "-c", piped],
+                    cores,
+                )
             if shutil.which("xargs"):
                 each = " ".join(map(shlex.quote, [*program, "transcribe", "-f", "json"]))
                 share = max(1, count // (4 * cores))

@@ -31,7 +31,7 @@ BEAM_WIDTH = 16
 BEAM = 12.0  # nats behind the best; with 8 nats and fewer 1 % more words are wrong
 LONGEST = 200  # letters or phones of a word
 SILENT = 2  # letters in a row that stand for no phone, when phones are spelled
-CACHED = 1 << 16  # results of each of the caches: words have beginnings in common
+CACHED = 1 << 15  # results of each of the caches: words have beginnings in common
 CONSONANTS = {*"bcdfghjklmnpqrstvwxz"}  # a word of these alone is read letter by letter, as "dvd"
 
 # By letters (or phones) the pairs with them: number in the vocabulary, and the phones (or letters) beside them.
@@ -121,7 +121,7 @@ class Pronouncer:
         best = _best(beam)
         longer = best
         for _ in range(SILENT * spelling):
-            # A silent letter only lowers the log-prob: what would be too low for the beam need not be made.
+            # A silent letter only lowers the log-prob, so states below the lowest of a full beam are not made.
             least = min(best.values(), default=0.0) if len(best) == BEAM_WIDTH else -math.inf
             shorter, longer = longer, {}
             self._extend(shorter, "", spelling, longer, least)
@@ -132,7 +132,7 @@ class Pronouncer:
         return best
 
     def _extend(self, beam: Beam, piece: str, spelling: bool, extended: Beam, least: float = -math.inf) -> None:
-        """Add to `extended` the beam with each pair that has the piece on the given side, if not below `least`."""
+        """Add to `extended` the beam with each pair that has the piece on the given side, if it is at least `least`."""
         lowest = max(max(beam.values(), default=0.0) - BEAM, least)
         for (state, written), before in beam.items():
             for log_prob, number, other in self._successors(state, piece, spelling):
@@ -142,6 +142,7 @@ class Pronouncer:
                 _add(extended, (self._after(state, number), written + other), total)
 
     def _find_after(self, state: int, number: int) -> int:
+        """The state after a pair."""
         return self._model.score(state, number)[1]
 
     def _find_successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
@@ -150,7 +151,7 @@ class Pronouncer:
         return sorted(((log_prob, *pair) for log_prob, pair in zip(log_probs, pairs, strict=True)), reverse=True)
 
     def _find_log_probs(self, state: int, piece: str, spelling: bool) -> list[float]:
-        """The log-prob of each pair with the piece; contexts have most of them from the shorter one that they share."""
+        """The log-prob of each pair with the piece; most come from the shorter context, which others share."""
         pairs = self._pairs(piece, spelling)
         if state == ROOT:
             return [self._model.score(ROOT, number)[0] for number, _ in pairs]
@@ -186,4 +187,5 @@ def _add(log_probs: dict[Key, float], key: Key, log_prob: float) -> None:
 
 
 def _best(beam: Beam) -> Beam:
+    """Its `BEAM_WIDTH` likeliest, best first."""
     return dict(nlargest(BEAM_WIDTH, beam.items(), key=itemgetter(1)))

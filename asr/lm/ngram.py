@@ -172,7 +172,7 @@ class NgramModel:
         return log_prob, child
 
     def own_log_prob(self, state: int, word: int) -> float | None:
-        """The log-prob of a word that has an n-gram after the state; None for another one."""
+        """The log-prob of a word that has an n-gram of its own after the state; None for any other word."""
         child = self._child(state, word)
         if child == MISSING:
             return None
@@ -180,7 +180,7 @@ class NgramModel:
         return self._log_prob_table[value] if self._quantized else self._finite(value)
 
     def back_off(self, state: int) -> tuple[float, int]:
-        """What is added to the log-probs of the other words, and the shorter context that they are taken from."""
+        """Back-off weight of a state, and the shorter context whose log-probs it is added to, for words without one."""
         return self._backoff(state), self._suffix(state)
 
     def _child(self, node: int, word: int) -> int:

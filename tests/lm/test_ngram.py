@@ -124,6 +124,20 @@ def test_every_form_gives_the_same_scores(folder: Path, arpa: Arpa) -> None:
         assert other.arrays["suffixes"].tolist() == model.arrays["suffixes"].tolist()
 
 
+@settings(deadline=None, max_examples=40)
+@given(arpas(ORDERS), SENTENCES)
+def test_other_words_have_their_log_probs_from_the_shorter_context(folder: Path, arpa: Arpa, sentence: list[str]):
+    plain = load_model(arpa.write(folder / "plain.arpa"))
+    for model in (plain, plain.packed()):
+        state = state_after(model, tuple(sentence))
+        for word in range(len(model.vocabulary)):
+            log_prob = model.own_log_prob(state, word)
+            if log_prob is None:
+                backoff, shorter = model.back_off(state)
+                log_prob = backoff + model.score(shorter, word)[0]
+            assert model.score(state, word)[0] == pytest.approx(log_prob, abs=TOLERANCE)
+
+
 def best_by_definition(arpa: Arpa, context: tuple[str, ...], words: list[str]) -> float:
     """The highest log10 prob of the words after the context and after each of its suffixes, back-off weights paid."""
     best, paid = -math.inf, 0.0
