@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -93,6 +94,26 @@ def test_a_signal_during_an_import_comes_after_it() -> None:
     assert finished
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_another_thread_is_given_waits_too() -> None:
+    """onnxruntime's threads block no signal, and Python runs the handlers in the main thread whoever was given one."""
+    finished, ended = [], threading.Event()
+
+    def interrupted() -> None:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            finished.append(True)
+
+    other = threading.Thread(target=ended.wait, args=[20])
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    ended.set()
+    other.join()
+    assert finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("name", ["n" * 5000, "n/" * 3000])
