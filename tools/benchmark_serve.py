@@ -37,19 +37,20 @@ class Stream(asyncio.Protocol):
     def __init__(self, latencies: list[float]):
         self.sent: deque[float] = deque()
         self.latencies, self._received = latencies, b""
-        self._upgraded = False
+        self.upgraded = asyncio.Event()  # what is sent before, the server may pass over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         transport.write(b"GET /vosk HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + key)
-        transport.write(frame(1, b'{"config": {"sample_rate": %d}}' % SAMPLE_RATE))
 
     def data_received(self, data: bytes) -> None:
         now, data = time.monotonic(), self._received + data
-        if not self._upgraded and b"\r\n\r\n" in data:
-            self._upgraded, data = True, data.partition(b"\r\n\r\n")[2]
-        while self._upgraded and len(data) > 1:
+        if not self.upgraded.is_set() and b"\r\n\r\n" in data:
+            data = data.partition(b"\r\n\r\n")[2]
+            self.transport.write(frame(1, b'{"config": {"sample_rate": %d}}' % SAMPLE_RATE))
+            self.upgraded.set()
+        while self.upgraded.is_set() and len(data) > 1:
             short = data[1] & 127
             begin = 2 if short < 126 else 4  # replies are shorter than 64 kB
             end = begin + (short if short < 126 else int.from_bytes(data[2:4], "big"))
@@ -75,6 +76,7 @@ async def load(port: int, streams: int, seconds: float, pid: int, audio: bytes) 
     began, before, late = time.monotonic(), (0.0, 0.0), 0.0
     for _ in range(streams):
         _, client = await loop.create_connection(lambda: Stream(latencies), "127.0.0.1", port)
+        await client.upgraded.wait()
         clients.append(client)
     rounds = round((WARM_SECONDS + seconds) / CHUNK_SECONDS)
     for number in range(rounds):

@@ -10,7 +10,7 @@ import numpy as np
 from asr.decode.base import Hypothesis, check_log_probs
 from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.decode.lexicon import Pronunciations
-from asr.decode.word_times import AlignedToken, spell_words
+from asr.decode.word_times import AlignedToken, rewritten, spell_words
 from asr.lm.ngram import NgramModel
 from asr.model.tokens import BLANK_ID, Tokens
 from asr.output.transcript import Word
@@ -83,5 +83,5 @@ class GreedyDecoder:
     def _hypothesis(self, state: GreedyState, words: tuple[Word, ...]) -> Hypothesis:
         if self.pronunciations is not None:
             write = self.pronunciations.write
-            words = tuple(replace(word, text=write(word.text, self.model)) for word in words)
+            words = tuple(rewritten(word, write(word.text, self.model)) for word in words)
         return Hypothesis(tuple(item.token for item in state.aligned), words, state.score, acoustic=state.score)

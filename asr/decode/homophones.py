@@ -7,10 +7,11 @@ hotwords cannot tell apart any more only the best goes on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 from asr.decode.fusion import Fusion
+from asr.decode.word_times import rewritten
 from asr.output.transcript import Word
 
 
@@ -65,7 +66,7 @@ class HomophoneWriter:
         score, written = path.score, []
         for word, pronunciation in zip(reversed(words[: len(spelled)]), reversed(spelled), strict=True):
             assert path is not None
-            written.append(replace(word, text=path.text or self._write(pronunciation)))
+            written.append(rewritten(word, path.text or self._write(pronunciation)))
             path = path.previous
         return tuple(reversed(written)), score
 

@@ -154,12 +154,7 @@ class PronouncedModel(NgramModel):
 
     def _find_continuations(self, state: int) -> Continuations:
         """The continuations of a context, in Python where there are few, which is then faster."""
-        nodes = slice(*self._children(state))
-        words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
-        if (words >= (len(self._members) or len(self.vocabulary))).any() or not np.isfinite(log_probs).all():
-            raise self._damaged()
-        if len(self._members):
-            words = self.arrays["members"][words]
+        words, log_probs = self.continuations(state)
         if len(words) < FEW:
             each = zip(words.tolist(), log_probs.tolist(), strict=True)
             found = [(entry, log_prob) for word, log_prob in each for entry in self._entries_of(word)]

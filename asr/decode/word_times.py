@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from asr.decode.calibration import UNCALIBRATED, Calibration
@@ -15,6 +16,7 @@ from asr.output.transcript import Phone, Word
 AFTER_SPIKE = 0.06  # seconds, of models that read whole recordings
 DELAY = 0.06  # seconds, of the others
 PAUSE = 0.3  # seconds without a token before a word
+CACHED = 1 << 12  # words: a live stream has most of them again with every chunk
 
 
 class AlignedToken(NamedTuple):
@@ -42,7 +44,7 @@ def spell_words(
             spelled.append([])
         if tokens.symbols[item.token].strip(WORD_START):
             spelled[-1].append(item)
-    return tuple(_word(items, tokens, frame_seconds, calibration) for items in spelled if items)
+    return tuple(_word(tuple(items), tokens, frame_seconds, calibration) for items in spelled if items)
 
 
 def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float, begin: float = 0.0) -> tuple[Word, ...]:
@@ -56,11 +58,7 @@ def sounding(words: Sequence[Word], streaming: bool, frame_seconds: float, begin
     timed = []
     for word, start, after in zip(words, starts, [*starts[1:], math.inf], strict=False):
         end = word.end if streaming else max(word.end, min(word.end + AFTER_SPIKE, after))
-        phones = [*word.phones]
-        if phones:
-            phones[0] = replace(phones[0], start=start)
-            phones[-1] = replace(phones[-1], end=end)
-        timed.append(_later(word, start, end, phones, begin))
+        timed.append(_sounding(word, start, end, begin))
     return tuple(timed)
 
 
@@ -69,12 +67,29 @@ def shift(words: Iterable[Word], seconds: float) -> tuple[Word, ...]:
     return tuple(_later(word, word.start, word.end, word.phones, seconds) for word in words)
 
 
+@lru_cache(CACHED)
+def rewritten(word: Word, text: str) -> Word:
+    """The word with another text."""
+    return replace(word, text=text)
+
+
+@lru_cache(CACHED)
+def _sounding(word: Word, start: float, end: float, begin: float) -> Word:
+    """The word with other times, later by `begin` seconds."""
+    phones = [*word.phones]
+    if phones:
+        phones[0] = replace(phones[0], start=start)
+        phones[-1] = replace(phones[-1], end=end)
+    return _later(word, start, end, phones, begin)
+
+
 def _later(word: Word, start: float, end: float, phones: Sequence[Phone], seconds: float) -> Word:
     later = (replace(phone, start=phone.start + seconds, end=phone.end + seconds) for phone in phones)
     return replace(word, start=start + seconds, end=end + seconds, phones=tuple(later) if phones else ())
 
 
-def _word(items: Sequence[AlignedToken], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:
+@lru_cache(CACHED)
+def _word(items: tuple[AlignedToken, ...], tokens: Tokens, frame_seconds: float, calibration: Calibration) -> Word:
     # The geometric mean, so that a long word is not less certain only for having more tokens.
     mean_log_prob = sum(item.log_prob for item in items) / len(items)
     confidence = min(1.0, math.exp(mean_log_prob))  # float32 rounding may put a log-prob just above 0

@@ -58,9 +58,9 @@ class Pronouncer:
             by_phones[phones].append((number, letters))
         self._by_letters, self._by_phones = dict(by_letters), dict(by_phones)
         self._letters, self._phones = ({*chain.from_iterable(side)} for side in (by_letters, by_phones))
-        self._log_probs = lru_cache(CACHED)(self._find_log_probs)
         self._successors = lru_cache(CACHED)(self._find_successors)
         self._after = lru_cache(CACHED)(self._find_after)
+        self._own = lru_cache(CACHED)(self._find_own)
 
     @classmethod
     def load(cls, path: Path | str) -> "Pronouncer":
@@ -146,24 +146,28 @@ class Pronouncer:
         return self._model.score(state, number)[1]
 
     def _find_successors(self, state: int, piece: str, spelling: bool) -> list[tuple[float, int, str]]:
-        """Log-prob, number and other side of each pair with the piece, likeliest first."""
-        log_probs, pairs = self._log_probs(state, piece, spelling), self._pairs(piece, spelling)
-        return sorted(((log_prob, *pair) for log_prob, pair in zip(log_probs, pairs, strict=True)), reverse=True)
+        """Log-prob, number and other side of the pairs with the piece, likeliest first; of `BEAM` nats at least.
 
-    def _find_log_probs(self, state: int, piece: str, spelling: bool) -> list[float]:
-        """The log-prob of each pair with the piece; most come from the shorter context, which others share."""
-        pairs = self._pairs(piece, spelling)
+        Most have the log-prob of the shorter context, which others share, with the weight of backing off.
+        """
+        pairs = (self._by_phones if spelling else self._by_letters).get(piece, [])
         if state == ROOT:
-            return [self._model.score(ROOT, number)[0] for number, _ in pairs]
-        backoff, shorter = self._model.back_off(state)
-        log_probs = [backoff + log_prob for log_prob in self._log_probs(shorter, piece, spelling)]
-        for place, (number, _) in enumerate(pairs):
-            if (own := self._model.own_log_prob(state, number)) is not None:
-                log_probs[place] = own
-        return log_probs
+            return sorted(
+                ((self._model.score(ROOT, number)[0], number, other) for number, other in pairs), reverse=True
+            )
+        own, (backoff, shorter) = self._own(state), self._model.back_off(state)
+        successors = [(own[number], number, other) for number, other in pairs if number in own]
+        for log_prob, number, other in self._successors(shorter, piece, spelling):
+            if backoff + log_prob < -BEAM:
+                break
+            if number not in own:
+                successors.append((backoff + log_prob, number, other))
+        return sorted(successors, reverse=True)
 
-    def _pairs(self, piece: str, spelling: bool) -> list[tuple[int, str]]:
-        return (self._by_phones if spelling else self._by_letters).get(piece, [])
+    def _find_own(self, state: int) -> dict[int, float]:
+        """Log-probs of the pairs that have n-grams of their own after a state."""
+        pairs, log_probs = self._model.continuations(state)
+        return dict(zip(pairs.tolist(), log_probs.tolist(), strict=True))
 
 
 def train(entries: Iterable[Entry]) -> Pronouncer:

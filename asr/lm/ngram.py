@@ -171,13 +171,13 @@ class NgramModel:
                 child = ROOT  # of a model of 1-grams
         return log_prob, child
 
-    def own_log_prob(self, state: int, word: int) -> float | None:
-        """The log-prob of a word that has an n-gram of its own after the state; None for any other word."""
-        child = self._child(state, word)
-        if child == MISSING:
-            return None
-        value = self._log_probs[child]
-        return self._log_prob_table[value] if self._quantized else self._finite(value)
+    def continuations(self, state: int) -> tuple[np.ndarray, np.ndarray]:
+        """The words that have n-grams of their own after a state other than the root, and their log-probs, (N,)."""
+        nodes = slice(*self._children(state))
+        words, log_probs = self.arrays["words"][nodes], self._values("log_prob", nodes)
+        if (words >= (len(self._members) or len(self.vocabulary))).any() or not np.isfinite(log_probs).all():
+            raise self._damaged()
+        return self.arrays["members"][words] if len(self._members) else words, log_probs
 
     def back_off(self, state: int) -> tuple[float, int]:
         """Back-off weight of a state, and the shorter context whose log-probs it is added to, for words without one."""
