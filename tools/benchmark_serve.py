@@ -99,14 +99,23 @@ async def load(port: int, streams: int, seconds: float, pid: int, audio: bytes) 
     return result | {f"p{number}": float(np.percentile(latencies, number)) for number in (50, 99, 100)}
 
 
+def family(pid: int) -> list[Path]:
+    """What /proc has of a process and those that it started."""
+    folder = Path(f"/proc/{pid}")
+    children = [child for file in folder.glob("task/*/children") for child in file.read_text().split()]
+    return [folder, *(other for child in children for other in family(int(child)))]
+
+
 def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Of a process and those that it started."""
+    fields = [(folder / "stat").read_text().rpartition(")")[2].split() for folder in family(pid)]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:
-    """Bytes in memory."""
-    return float(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes in memory, of a process and those that it started."""
+    pages = sum(int((folder / "statm").read_text().split()[1]) for folder in family(pid))
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 @contextmanager

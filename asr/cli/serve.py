@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from socket import socket
@@ -15,13 +16,15 @@ from typer import Option
 from asr.cli import options
 from asr.cli.messages import complain
 from asr.errors import AsrError
-from asr.model.engine import Model
+from asr.model.session import usable_cores
 from asr.recognize.batcher import Batcher
 from asr.recognize.offline import DEFAULT_MODEL, Recognizer
 from asr.recognize.streaming import STREAMING_MODEL
 
 if TYPE_CHECKING:
     from asr.serve.service import Settings
+
+MAX_PROCESSES = 4  # by default
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ def serve(
     ] = None,
     decoding: options.Decoding,
     threads: options.Threads = 0,
+    processes: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="Processes for live audio; 1: none beside the server's own.",
+            show_default="one a core, at most 4",
+        ),
+    ] = None,
     certificate: Annotated[Path | None, Option(metavar="FILE", help="For https: a PEM file.")] = None,
     key: Annotated[Path | None, Option(metavar="FILE", help="The certificate's key.")] = None,
     clients: Clients,
@@ -86,6 +97,7 @@ def serve(
     """
     try:
         from asr.serve.app import Server, listen_at
+        from asr.serve.live import Live, LiveProcess, LiveThread
         from asr.serve.service import Service
 
         if wyoming_port is not None:
@@ -102,15 +114,23 @@ def serve(
     wyoming = listen_at(host, wyoming_port) if wyoming_port is not None else None
     chosen = options.chosen_style(style, bundle)
     recognizer = Recognizer(bundle, decoder, threads=threads, style=chosen)
-    second: Model | None = second_pass if second_pass != options.NO_SECOND_PASS else None
-    if second_pass == model:
-        second = Recognizer(recognizer, decoder, style="spoken")  # of the same open model
-    # One thread advances all streams; more of them in the model would take the processor from the others.
-    batcher = Batcher(options.load_model(live_model, None), decoder, second, threads=1, style=chosen)
-    files = (recognizer, Recognizer(batcher, decoder, style=chosen))
+    again = second_pass if second_pass != options.NO_SECOND_PASS else None
+    live_bundle = options.load_model(live_model, None)
+    # One thread advances all streams of a process; more of them in the model would take the processor from the others.
+    lives: list[Live] = []
+    if (count := processes or min(MAX_PROCESSES, usable_cores())) > 1:
+        make = partial(Batcher, live_model, decoder, again, threads=1, style=chosen)
+        lives += [LiveProcess(make) for _ in range(count)]
+        files = (recognizer, Recognizer(live_bundle, decoder, threads=threads, style=chosen))
+    else:
+        # A second pass by the model of files runs on the same open model.
+        second = Recognizer(recognizer, decoder, style="spoken") if again == model else again
+        batcher = Batcher(live_bundle, decoder, second, threads=1, style=chosen)
+        lives.append(LiveThread(batcher))
+        files = (recognizer, Recognizer(batcher, decoder, style=chosen))
     recognizers = {item.bundle.config.name: item for item in files}
     language = bundle.config.language, options.language_name(bundle).lower()
-    service = Service(recognizers, batcher, language, clients.settings())
+    service = Service(recognizers, lives, language, clients.settings())
     _log_to_stderr()
     if not clients.token and not ip_address(sockets[0].getsockname()[0]).is_loopback:
         complain("without a token everybody in the network may use this server; set one in ASR_TOKEN")

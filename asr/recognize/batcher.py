@@ -68,7 +68,12 @@ class Batcher:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Batcher {self.engine.bundle.config.name}, streams: {len(self._streams)}>"
+        return f"<Batcher {self.engine.bundle.config.name}, streams: {self.streams}>"
+
+    @property
+    def streams(self) -> int:
+        """How many are not over."""
+        return len(self._streams)
 
     def open(self, endpoint: Endpoint | None = ENDPOINT, hotwords: Hotwords | None = None) -> "BatchedStream":
         """A new stream; a decoder is built for its `hotwords`, instead of the batcher's. AudioError after `close`."""

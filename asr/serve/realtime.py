@@ -15,7 +15,8 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.output.events import Final, Partial
-from asr.serve.service import RATES, ClientStream, RefusedError, Update
+from asr.serve.live import Update
+from asr.serve.service import RATES, ClientStream, RefusedError
 from asr.serve.sockets import Conversation, Send, parse_json
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"

@@ -1,9 +1,6 @@
 """What all protocols share: the models, the limits, counters and logs, and the end of the server."""
 
 import asyncio
-import json
-import logging
-import sys
 import threading
 import time
 from collections import deque
@@ -11,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -22,20 +19,15 @@ from starlette.responses import JSONResponse
 from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AsrError
 from asr.normalize import primary_language
-from asr.output.events import Event, Final
-from asr.recognize.batcher import BatchedStream, Batcher
+from asr.output.events import Final
 from asr.recognize.offline import Recognizer
+from asr.serve.live import Live, Stream, Update
+from asr.serve.log import report
 
 RATES = (8000, 192_000)  # hertz, lowest and highest, of live audio
 MAX_BACKLOG = 10.0  # seconds of a live stream that wait for the model before no more is read from its client
 FILE_WORKERS = 2  # files recognized at a time; others wait
-# A chunk that comes soon after a step waits for others: a call of the model for eight takes a third of eight calls.
-GATHER_SECONDS = 0.02
-# Each time the event loop has sent something, the thread of the model may keep the interpreter for so long.
-SWITCH_SECONDS = 0.001
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 5.0)  # seconds
-
-log = logging.getLogger("asr.serve")
 
 
 @dataclass(frozen=True)
@@ -88,59 +80,49 @@ class Metrics:
         self.backlog = gauge("asr_backlog_seconds", "Audio of live streams that waits for the model.")
 
 
-class Update(NamedTuple):
-    """What a step of the model brought for one stream."""
-
-    events: list[Event]
-    feeds: int  # chunks of the stream that are decoded now, in all
-    done: bool
-
-
 class Service:
     """The models and their threads. All methods are called in the event loop.
 
     Args:
-        recognizers: for files, by the model's name; the first is the default.
-        batcher: for live streams.
+        recognizers: for files, by the model's name; the first is the default, the last has the model of live streams.
+        lives: decode live streams.
         language: code and English name of the language, such as ("en", "english").
     """
 
     def __init__(
-        self, recognizers: Mapping[str, Recognizer], batcher: Batcher, language: tuple[str, str], settings: Settings
+        self,
+        recognizers: Mapping[str, Recognizer],
+        lives: Sequence[Live],
+        language: tuple[str, str],
+        settings: Settings,
     ):
-        self.recognizers, self.batcher, self.language, self.settings = recognizers, batcher, language, settings
+        self.recognizers, self.lives, self.language, self.settings = recognizers, lives, language, settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
         self.files = 0  # that wait or are recognized
         self.streams: set[ClientStream] = set()
-        self.batched: dict[BatchedStream, ClientStream] = {}  # those whose updates are wanted
+        self.clients: dict[Stream, ClientStream] = {}  # those whose updates are wanted
         self.stopping = self.closed = False
         self.metrics.open_streams.set_function(lambda: len(self.streams))
         self.metrics.open_files.set_function(lambda: self.files)
-        self.metrics.backlog.set_function(lambda: sum(batched.backlog for batched in self.batched))
+        self.metrics.backlog.set_function(lambda: sum(stream.backlog for stream in self.streams))
 
     def start(self) -> None:
         """Begin to advance live streams, for the event loop that runs now."""
         loop = asyncio.get_running_loop()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        threading.Thread(target=self._advance, args=[loop], name="asr-live", daemon=True).start()
 
-    def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
-        while not self.closed:
-            self.batcher.news.wait()
-            began = time.perf_counter()
-            results = self.batcher.step()
-            busy = time.perf_counter() - began
-            updates = [(stream, Update(events, stream.feeds_decoded, stream.done)) for stream, events in results]
-            if updates and not self.closed:
+        def deliver(updates: list[tuple[Stream, Update]], busy: float) -> None:
+            if not self.closed:
                 loop.call_soon_threadsafe(self._deliver, updates, busy)
-            time.sleep(max(0.0, GATHER_SECONDS - busy))
 
-    def _deliver(self, updates: list[tuple[BatchedStream, Update]], busy: float) -> None:
+        for live in self.lives:
+            threading.Thread(target=live.run, args=[deliver], name="asr-live", daemon=True).start()
+
+    def _deliver(self, updates: list[tuple[Stream, Update]], busy: float) -> None:
         self.metrics.busy.labels("live").inc(busy)
-        for batched, update in updates:
-            if (stream := self.batched.get(batched)) is not None:
-                stream.deliver(update)
+        for stream, update in updates:
+            if (client := self.clients.get(stream)) is not None:
+                client.deliver(update)
 
     def check_language(self, spoken: str) -> None:
         """RefusedError for a language, by its code or English name, that the models do not know."""
@@ -191,8 +173,7 @@ class Service:
         """A line of the log: one JSON object, with texts only if the settings say so."""
         words = sum(len(text.split()) for text in finals)
         text = {"text": " ".join(finals)} if self.settings.log_text else {}
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        log.info(json.dumps({"time": now, "event": event, "client": client, **fields, "words": words, **text}))
+        report(event, client=client, **fields, words=words, **text)
 
     async def stop(self, at_once: Callable[[], bool]) -> None:
         """Take nothing new, and wait for the last words of all streams and files, within `stop_seconds`."""
@@ -205,7 +186,8 @@ class Service:
 
     def close(self) -> None:
         self.closed = True
-        self.batcher.close()
+        for live in self.lives:
+            live.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
@@ -218,8 +200,8 @@ class ClientStream:
         self.seconds = 0.0  # of audio that were fed
         self.ended = False  # nothing more is taken
         self.service = service
-        self._batched: BatchedStream | None = None  # from the first chunk on
-        self._waiting: deque[float] = deque()  # when the chunks came that are not decoded yet
+        self._stream: Stream | None = None  # from the first chunk on
+        self._waiting: deque[tuple[float, float]] = deque()  # the chunks that are not decoded: when they came, seconds
         self._decoded = 0  # chunks
         self._updates: asyncio.Queue[Update] = asyncio.Queue()
         self._progress = asyncio.Event()
@@ -231,29 +213,36 @@ class ClientStream:
         """
         if self.ended:
             return
+        if not RATES[0] <= rate <= RATES[1]:
+            raise RefusedError(422, "invalid_value", f"a rate of {rate} Hz; send audio of {RATES[0]} to {RATES[1]} Hz")
         try:
-            if self._batched is None:
-                self._batched = await self._open()
-                self.service.batched[self._batched] = self
-            self._batched.feed(samples, rate)
+            if self._stream is None:
+                self._stream = await self._open()
+                self.service.clients[self._stream] = self
+            self._stream.feed(samples, rate)
         except ArgumentError as error:
             raise RefusedError(422, "invalid_value", str(error)) from None
-        self._waiting.append(time.monotonic())
         seconds, limit = len(samples) / rate, self.service.settings.max_seconds
+        self._waiting.append((time.monotonic(), seconds))
         self.seconds += seconds
         self.service.metrics.audio.labels("live").inc(seconds)
         if self.seconds > limit:
             raise RefusedError(413, "too_long", f"a stream may have {limit:g} s; begin another one")
-        while self._batched is not None and self._batched.backlog > MAX_BACKLOG:
+        while self._stream is not None and self.backlog > MAX_BACKLOG:
             self._progress.clear()
             await self._progress.wait()
 
-    async def _open(self) -> BatchedStream:
-        batcher = self.service.batcher
+    @property
+    def backlog(self) -> float:
+        """Seconds of audio that are not decoded: more and more of them if the machine is too slow."""
+        return sum(seconds for _, seconds in self._waiting)
+
+    async def _open(self) -> Stream:
+        live = min(self.service.lives, key=attrgetter("streams"))
         if not self.hotwords:
-            return batcher.open()
+            return live.open(None)
         # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
-        opening = asyncio.ensure_future(asyncio.to_thread(batcher.open, hotwords=self.hotwords))
+        opening = asyncio.ensure_future(asyncio.to_thread(live.open, self.hotwords))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -262,13 +251,13 @@ class ClientStream:
 
     def flush(self) -> None:
         """End the utterance in progress: its update is `done`, and what is fed after it is a stream of its own."""
-        if self._batched is not None and not self.ended:
-            self._batched.finish()
+        if self._stream is not None and not self.ended:
+            self._stream.finish()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
-        if not self.ended and self._batched is not None and not self._batched.done:
-            self._batched.finish()
+        if not self.ended and self._stream is not None and not self._stream.done:
+            self._stream.finish()
         elif not self.ended:
             self._updates.put_nowait(Update([], self._decoded, True))
         self.ended = True
@@ -276,11 +265,12 @@ class ClientStream:
     def deliver(self, update: Update) -> None:
         now = time.monotonic()
         for _ in range(len(self._waiting) if update.done else update.feeds - self._decoded):
-            self.service.metrics.latency.observe(now - self._waiting.popleft())
+            came, _ = self._waiting.popleft()
+            self.service.metrics.latency.observe(now - came)
         self._decoded = update.feeds
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)
-        if update.done and not self.ended and self._batched is not None and self._batched.error is None:
+        if update.done and not self.ended and not update.error:
             self._forget()
         self._progress.set()
 
@@ -289,8 +279,8 @@ class ClientStream:
         while True:
             update = await self._updates.get()
             yield update
-            if update.done and self._batched is not None and self._batched.error is not None:
-                raise AsrError(f"the stream failed ({self._batched.error}); begin another one")
+            if update.error:
+                raise AsrError(f"the stream failed ({update.error}); begin another one")
             if update.done and self.ended:
                 return
 
@@ -301,8 +291,8 @@ class ClientStream:
             self._updates.get_nowait()
 
     def _forget(self) -> None:
-        if self._batched is not None:
-            self.service.batched.pop(self._batched, None)
-            self._batched.cancel()
-        self._batched, self._decoded = None, 0
+        if self._stream is not None:
+            self.service.clients.pop(self._stream, None)
+            self._stream.cancel()
+        self._stream, self._decoded = None, 0
         self._waiting.clear()

@@ -11,7 +11,8 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from asr.errors import AsrError
-from asr.serve.service import ClientStream, RefusedError, Service, Update
+from asr.serve.live import Update
+from asr.serve.service import ClientStream, RefusedError, Service
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Message = TypeVar("Message")

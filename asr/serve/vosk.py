@@ -15,7 +15,8 @@ from typing import Any
 from asr.errors import AsrError
 from asr.output.events import Final, Partial, Revised
 from asr.output.transcript import Word, written_words
-from asr.serve.service import RATES, ClientStream, RefusedError, Update
+from asr.serve.live import Update
+from asr.serve.service import RATES, ClientStream, RefusedError
 from asr.serve.sockets import Conversation, Send, parse_json, parse_number
 
 DEFAULT_RATE = 8000  # hertz, vosk-server's

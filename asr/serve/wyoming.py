@@ -103,7 +103,7 @@ class Connection:
 
     def _info(self) -> Info:
         about: dict[str, Any] = {"attribution": Attribution("asr", ""), "installed": True, "version": asr.__version__}
-        config = self._service.batcher.engine.bundle.config
+        config = [*self._service.recognizers.values()][-1].bundle.config
         model = AsrModel(name=config.name, description=config.description, languages=[config.language], **about)
         about |= {"description": "Recurrent CTC models", "supports_transcript_streaming": True}
         return Info(asr=[AsrProgram(name="asr", models=[model], **about)])

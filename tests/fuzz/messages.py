@@ -41,6 +41,7 @@ CODES = (1000, 1001, 1008, 1011)  # with which a WebSocket may be closed
 def server(bundles: Path) -> tuple[asyncio.AbstractEventLoop, Any]:
     import asr.serve.wyoming  # noqa: F401
     from asr.serve.app import make_app
+    from asr.serve.live import LiveThread
     from asr.serve.service import Service, Settings
 
     logging.getLogger("asr.serve").setLevel(logging.ERROR)
@@ -49,7 +50,9 @@ def server(bundles: Path) -> tuple[asyncio.AbstractEventLoop, Any]:
     batcher = Batcher(live, decoder, threads=1)
     recognizers = {"whole": Recognizer(whole, decoder, threads=1), "live": Recognizer(batcher, decoder)}
     loop = asyncio.new_event_loop()
-    service = Service(recognizers, batcher, ("en", "english"), Settings(max_seconds=20, max_upload=2_000_000))
+    service = Service(
+        recognizers, [LiveThread(batcher)], ("en", "english"), Settings(max_seconds=20, max_upload=2_000_000)
+    )
     loop.call_soon(service.start)
     return loop, make_app(service)
 
@@ -61,7 +64,7 @@ def messages(dice: random.Random, folder: Path) -> None:
 
 async def talk(dice: random.Random, app: Any, service: Any) -> None:
     await dice.choice((vosk, vosk, realtime, realtime, form, wyoming))(dice, app)
-    while service.streams or service.files or service.batcher._streams:  # else it hangs
+    while service.streams or service.files or service.lives[0].streams:  # else it hangs
         await asyncio.sleep(0.001)
 
 

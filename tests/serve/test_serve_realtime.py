@@ -263,7 +263,7 @@ def test_an_item_that_fails_is_named(serve: Serve, monkeypatch: pytest.MonkeyPat
     with serve() as running, session(running) as socket:
         append(socket, carrier.speech("one two", 5))
         name = until(socket, "speech_started")[-1]["item_id"]
-        monkeypatch.setattr(running.service.batcher.engine, "run", lambda *_: 1 / 0)
+        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", lambda *_: 1 / 0)
         append(socket, carrier.speech("three", 5))
         found = until(socket, "failed")[-1]
         assert (found["item_id"], found["error"]["type"]) == (name, "server_error")

@@ -215,10 +215,10 @@ def test_the_second_pass_comes_beside_other_replies(serve: Serve, carrier_recogn
 
 def wait_until_gone(running: Running) -> None:
     deadline = time.monotonic() + LIMIT
-    while (running.service.streams or running.service.batcher._streams) and time.monotonic() < deadline:
+    while (running.service.streams or running.service.lives[0].streams) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert running.service.streams == set()
-    assert running.service.batcher._streams == {}
+    assert running.service.lives[0].streams == 0
 
 
 def test_half_a_sample_waits_for_its_other_half(server: Running) -> None:
@@ -241,7 +241,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(serve: Serve) -> None:
 
 def test_a_client_that_vanishes_while_its_phrases_are_prepared(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as running:
-        batcher = running.service.batcher
+        batcher = running.service.lives[0].batcher
         opened, open_stream = threading.Event(), batcher.open
 
         def slow(**options: Any) -> Any:
