@@ -115,19 +115,14 @@ def serve(
     chosen = options.chosen_style(style, bundle)
     recognizer = Recognizer(bundle, decoder, threads=threads, style=chosen)
     again = second_pass if second_pass != options.NO_SECOND_PASS else None
-    live_bundle = options.load_model(live_model, None)
-    # One thread advances all streams of a process; more of them in the model would take the processor from the others.
-    lives: list[Live] = []
+    # A second pass by the model of files runs on the same open model.
+    second = Recognizer(recognizer, decoder, style="spoken") if again == model else again
+    live = Batcher(options.load_model(live_model, None), decoder, second, threads=1, style=chosen)
+    files = (recognizer, Recognizer(live, decoder, style=chosen))
+    lives: list[Live] = [LiveThread(live)]  # more threads would take the processor from the others
     if (count := processes or min(MAX_PROCESSES, usable_cores())) > 1:
         make = partial(Batcher, live_model, decoder, again, threads=1, style=chosen)
-        lives += [LiveProcess(make) for _ in range(count)]
-        files = (recognizer, Recognizer(live_bundle, decoder, threads=threads, style=chosen))
-    else:
-        # A second pass by the model of files runs on the same open model.
-        second = Recognizer(recognizer, decoder, style="spoken") if again == model else again
-        batcher = Batcher(live_bundle, decoder, second, threads=1, style=chosen)
-        lives.append(LiveThread(batcher))
-        files = (recognizer, Recognizer(batcher, decoder, style=chosen))
+        lives = [LiveProcess(make) for _ in range(count)]
     recognizers = {item.bundle.config.name: item for item in files}
     language = bundle.config.language, options.language_name(bundle).lower()
     service = Service(recognizers, lives, language, clients.settings())

@@ -104,7 +104,7 @@ class Batcher:
             try:
                 rows = self.engine.run([live.position for live in waiting.values()], chunks)
             except Exception as error:  # onnxruntime's own exceptions share no base class
-                return [(stream, stream._fail(error)) for stream in waiting]
+                return [(stream, stream.fail(error)) for stream in waiting]
             for (stream, live), frames in zip(waiting.items(), rows, strict=True):
                 if stream.done:  # cancelled meanwhile
                     continue
@@ -113,7 +113,7 @@ class Batcher:
                     if not live.complete:
                         events += live.decode(frames)
                 except Exception as error:  # whatever it is, the other streams go on
-                    events = stream._fail(error)
+                    events = stream.fail(error)
                 if live.waiting:
                     self.news.set()
                 if live.over:
@@ -185,7 +185,8 @@ class BatchedStream:
             raise AudioError(f"the stream is over{f' ({self.error})' if self.error else ''}; open another one")
         return live
 
-    def _fail(self, error: Exception) -> list[Event]:
+    def fail(self, error: Exception) -> list[Event]:
+        """End the stream early, with an error and without more events."""
         self.error = error
         self._batcher._streams.pop(self, None)
         return []

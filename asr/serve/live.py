@@ -1,11 +1,12 @@
 """Where live streams are decoded: in a thread of the server, or in processes beside it, on the other cores.
 
 live = LiveThread(batcher)                      # or LiveProcess(make_batcher)
-stream = live.open(hotwords)                    # feed, finish and cancel it, as a stream of the batcher
+stream = live.open(hotwords).result()           # feed, finish and cancel it, as a stream of the batcher
 live.run(deliver)                               # in a thread of its own, until `close`
 """
 
 import atexit
+import os
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ from asr.decode.hotwords import Hotwords
 from asr.errors import AsrError
 from asr.output.events import Event, Partial
 from asr.recognize.batcher import BatchedStream, Batcher
-from asr.serve.log import log, report
+from asr.serve.log import report
 
 # A chunk that comes soon after a step waits for others: a call of the model for eight takes a third of eight calls.
 GATHER_SECONDS = 0.06
@@ -34,7 +35,8 @@ GATHER_SECONDS = 0.06
 SWITCH_SECONDS = 0.001
 # They may be sent to all processes; the server ends the others when what is spoken was finished.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-RESTART_SECONDS = 1.0  # after which a process that ended is started again
+PAUSES = (1.0, 10.0)  # seconds before a process that ended is started again: the first time, and at most
+ENDED = "the process that decoded it has ended"
 
 
 class Update(NamedTuple):
@@ -43,20 +45,17 @@ class Update(NamedTuple):
     events: list[Event]
     feeds: int  # chunks of the stream that are decoded now, in all
     done: bool
-    error: str = ""  # what ended the stream early
+    error: str | None = None  # what ended the stream early
 
 
 class Stream(Protocol):
-    """A live stream. Its methods may be called in any thread, and do not wait for the model."""
+    """A live stream. Its methods may be called in any thread and do not wait; AsrError if it is over."""
 
     def feed(self, samples: np.ndarray, rate: int, /) -> None: ...
 
     def finish(self) -> None: ...
 
     def cancel(self) -> None: ...
-
-    @property
-    def done(self) -> bool: ...
 
 
 Deliver = Callable[[list[tuple[Any, Update]], float], None]  # streams and their updates, seconds that the model took
@@ -67,10 +66,10 @@ class Live(Protocol):
 
     @property
     def streams(self) -> int:
-        """How many are not over."""
+        """How many are not over: a new one is for who has the fewest."""
 
-    def open(self, hotwords: Hotwords | None) -> Stream:
-        """A new stream. ArgumentError for hotwords that cannot be; they take a moment."""
+    def open(self, hotwords: Hotwords | None) -> Future[Any]:
+        """A new stream, at once, or after a moment if there are hotwords; ArgumentError for those that cannot be."""
 
     def run(self, deliver: Deliver) -> None:
         """Decode until `close`. `deliver` is called in this thread and must not wait for anything."""
@@ -89,11 +88,22 @@ class LiveThread:
     def streams(self) -> int:
         return self.batcher.streams
 
-    def open(self, hotwords: Hotwords | None) -> BatchedStream:
-        return self.batcher.open(hotwords=hotwords)
+    def open(self, hotwords: Hotwords | None) -> Future[BatchedStream]:
+        opened: Future[BatchedStream] = Future()
+
+        def prepare() -> None:
+            try:
+                opened.set_result(self.batcher.open(hotwords=hotwords))
+            except Exception as error:  # it is for who waits
+                opened.set_exception(error)
+
+        if hotwords:  # a decoder is made for them
+            threading.Thread(target=prepare, daemon=True).start()
+        else:
+            prepare()
+        return opened
 
     def run(self, deliver: Deliver) -> None:
-        sys.setswitchinterval(SWITCH_SECONDS)
         while not self._closed:
             self.batcher.news.wait()
             began = time.perf_counter()
@@ -109,114 +119,160 @@ class LiveThread:
 
 
 def _update(stream: BatchedStream, events: list[Event]) -> Update:
-    return Update(events, stream.feeds_decoded, stream.done, str(stream.error or ""))
+    error = stream.error
+    return Update(events, stream.feeds_decoded, stream.done, None if error is None else _reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 class LiveProcess:
-    """Decodes in a process of its own, which is started again when it ends; its streams have failed then.
+    """Decodes in a process of its own. If that ends, its streams have failed, and another one is started.
 
-    make: the batcher, called in that process, where a spawned process must find it.
+    make: the batcher; called in that process.
     """
 
     def __init__(self, make: Callable[[], Batcher]):
         self._make = make
-        self._numbers = count()
-        self._streams: dict[int, _RemoteStream] = {}
-        self._opening: dict[int, Future[None]] = {}
+        self._process = _Process()
+        self._closing = threading.Lock()
         self._closed = False
-        self._start()
-        atexit.register(self.close)  # else the interpreter would wait for a process that waits for it
-
-    def _start(self) -> None:
-        context = get_context("spawn")
-        self._connection, other = context.Pipe()
-        process = context.Process(target=_decode, args=[other, self._make], daemon=True, name="asr-live")
-        with _signals_held_back():
-            process.start()
-        other.close()
-        # What is sent waits here, and not the event loop, for a process that does not read yet.
-        self._outbox: SimpleQueue[Any] = SimpleQueue()
-        threading.Thread(target=_send_all, args=[self._connection, self._outbox], daemon=True).start()
+        atexit.register(self.close)  # or the interpreter would wait for a process that waits for it
 
     @property
     def streams(self) -> int:
-        return len(self._streams)
+        return self._process.count
 
-    def open(self, hotwords: Hotwords | None) -> "_RemoteStream":
-        number = next(self._numbers)
-        stream = self._streams[number] = _RemoteStream(self, number)
-        try:
-            if not hotwords:
-                self.send(number, "open", None)
-                return stream
-            opened = self._opening[number] = Future()
-            self.send(number, "open", hotwords)
-            opened.result()
-        except BaseException:
-            self.forget(number)
-            raise
-        return stream
-
-    def send(self, number: int, what: str, *arguments: Any) -> None:
-        """A call of a stream's method. AsrError if it is over."""
-        if number not in self._streams:
-            raise AsrError("the stream is over; open another one")
-        self._outbox.put((number, what, arguments))
-
-    def forget(self, number: int) -> None:
-        if self._streams.pop(number, None) is not None:
-            self._outbox.put((number, "cancel", ()))
-
-    def has(self, number: int) -> bool:
-        return number in self._streams
+    def open(self, hotwords: Hotwords | None) -> "Future[_RemoteStream]":
+        return self._process.open(hotwords)
 
     def run(self, deliver: Deliver) -> None:
+        pause, longest = PAUSES
         while not self._closed:
+            process, problem = self._process, None
             try:
-                self._receive(deliver, self._connection.recv())
-            except (EOFError, OSError):
-                if not self._closed:
-                    report("process", outcome="ended", streams=len(self._streams))
-                    self._fail(deliver)
-                    time.sleep(RESTART_SECONDS)
-                if not self._closed:
-                    self._start()
-
-    def _receive(self, deliver: Deliver, message: Any) -> None:
-        if isinstance(message, _Opened):
-            opened = self._opening.pop(message.number)
-            if message.error is None:
-                opened.set_result(None)
-            else:
-                opened.set_exception(message.error)
-            return
-        updates, busy = message
-        found = [(self._streams.get(number), update) for number, update in updates]
-        for number, update in updates:
-            if update.done:
-                self._streams.pop(number, None)
-        deliver([(stream, update) for stream, update in found if stream is not None], busy)
-
-    def _fail(self, deliver: Deliver) -> None:
-        """Its process has ended."""
-        lost, self._streams = self._streams, {}
-        opening, self._opening = self._opening, {}
-        for opened in opening.values():
-            opened.set_exception(AsrError("the process of the stream ended; open another one"))
-        deliver([(stream, Update([], 0, True, "its process ended")) for stream in lost.values()], 0.0)
+                for streams, busy in process.run(self._make):
+                    deliver(streams, busy)
+                    pause, _ = PAUSES
+            except Exception as error:  # it cannot be started, or said why it ends
+                problem = _reason(error)
+            with self._closing:
+                if self._closed:
+                    break
+                self._process = _Process()
+            lost = process.end()
+            report("process", outcome=problem or "ended", exit_code=process.exit_code, streams=len(lost))
+            deliver([(stream, Update([], 0, True, ENDED)) for stream in lost], 0.0)
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+        self._process.end()
 
     def close(self) -> None:
-        self._closed = True
-        self._outbox.put(None)
+        with self._closing:
+            self._closed = True
+        self._process.end()
 
 
-def _send_all(connection: Connection, outbox: "SimpleQueue[Any]") -> None:
-    """Send what is put into the outbox, up to None, the last message."""
-    message: Any = ()
-    with suppress(OSError):  # the process has ended
-        while message is not None:
-            message = outbox.get()
-            connection.send(message)
+class _Process:
+    """A process, from before its start to after its end: what it is asked waits until it runs."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._lock = threading.Lock()  # of the streams
+        self._numbers = count()
+        self._streams: dict[int, _RemoteStream] = {}
+        self._opening: dict[int, Future[_RemoteStream]] = {}  # those with hotwords
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        self._running = self._ended = False
+
+    @property
+    def count(self) -> int:
+        """Streams; one that does not run has more than any other."""
+        return len(self._streams) + (0 if self._running else sys.maxsize // 2)
+
+    def open(self, hotwords: Hotwords | None) -> "Future[_RemoteStream]":
+        opened: Future[_RemoteStream] = Future()
+        with self._lock:
+            if self._ended:
+                raise AsrError(f"{ENDED}; open another one")
+            number = next(self._numbers)
+            stream = self._streams[number] = _RemoteStream(self, number)
+            if hotwords:
+                self._opening[number] = opened
+            else:
+                opened.set_result(stream)
+            self._outbox.put((number, "open", (hotwords or None,)))
+        return opened
+
+    def ask(self, number: int, what: str, *arguments: Any) -> None:
+        """Call a method of a stream there. AsrError if it is over."""
+        with self._lock:
+            if number not in self._streams:
+                raise AsrError("the stream is over; open another one")
+            self._outbox.put((number, what, arguments))
+            if what == "cancel":
+                del self._streams[number]
+
+    def run(self, make: Callable[[], Batcher]) -> "Iterator[tuple[list[tuple[_RemoteStream, Update]], float]]":
+        """Start it; what its streams got, until it ends. AsrError for what it could not do."""
+        context = get_context("spawn")
+        connection, other = context.Pipe()
+        with connection:
+            process = context.Process(target=_decode, args=[other, make], daemon=True, name="asr-live")
+            with _signals_held_back(), other:
+                process.start()
+            # The event loop does not wait for a process that does not read yet: another thread does.
+            threading.Thread(target=self._send, args=[connection], daemon=True).start()
+            self._running = True
+            try:
+                while True:
+                    message = connection.recv()
+                    if isinstance(message, str):
+                        raise AsrError(message)
+                    yield from self._receive(message)
+            except (EOFError, OSError):
+                pass
+            finally:
+                process.join(1)
+                self.exit_code = process.exitcode
+
+    def _send(self, connection: Connection) -> None:
+        with suppress(OSError):  # it has ended
+            message: Any = ()
+            while message is not None:
+                message = self._outbox.get()
+                connection.send(message)
+
+    def _receive(self, message: Any) -> "Iterator[tuple[list[tuple[_RemoteStream, Update]], float]]":
+        if isinstance(message, _Opened):
+            with self._lock:
+                opened, stream = self._opening.pop(message.number, None), self._streams.get(message.number)
+                if message.error is not None:
+                    self._streams.pop(message.number, None)
+            if opened is not None and message.error is not None:
+                opened.set_exception(message.error)
+            elif opened is not None and stream is not None:
+                opened.set_result(stream)
+            return
+        updates, busy = message
+        with self._lock:
+            found = [(self._streams.get(number), update) for number, update in updates]
+            for number, update in updates:
+                if update.done:
+                    self._streams.pop(number, None)
+        yield [(stream, update) for stream, update in found if stream is not None], busy
+
+    def end(self) -> "list[_RemoteStream]":
+        """Let it end when it has read what it was asked. Returns the streams that are not over."""
+        with self._lock:
+            self._ended, self._running = True, False
+            opening, self._opening = self._opening, {}
+            streams, self._streams = self._streams, {}
+            self._outbox.put(None)
+        for opened in opening.values():
+            opened.set_exception(AsrError(f"{ENDED}; open another one"))
+        return [stream for number, stream in streams.items() if number not in opening]
 
 
 @contextmanager
@@ -234,29 +290,25 @@ def _signals_held_back() -> Iterator[None]:
 
 
 class _RemoteStream:
-    def __init__(self, live: LiveProcess, number: int):
-        self._live, self._number = live, number
-
-    @property
-    def done(self) -> bool:
-        return not self._live.has(self._number)
+    def __init__(self, process: _Process, number: int):
+        self._process, self._number = process, number
 
     def feed(self, samples: np.ndarray, rate: int) -> None:
-        self._live.send(self._number, "feed", samples, rate)
+        self._process.ask(self._number, "feed", samples, rate)
 
     def finish(self) -> None:
-        with suppress(AsrError):  # its last update says so
-            self._live.send(self._number, "finish")
+        self._process.ask(self._number, "finish")
 
     def cancel(self) -> None:
-        self._live.forget(self._number)
+        with suppress(AsrError):
+            self._process.ask(self._number, "cancel")
 
 
 class _Opened(NamedTuple):
     """The answer to a stream with hotwords."""
 
     number: int
-    error: AsrError | None
+    error: Exception | None
 
 
 # In the other process
@@ -266,28 +318,27 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
     """Decode what comes through the connection, to its end, or until None comes."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    try:
-        live = LiveThread(make())
-    except AsrError as error:  # the server has opened the model, so it was taken away since
-        log.error("asr: %s", error)
-        return
-    streams: dict[int, BatchedStream] = {}
-    numbers: dict[BatchedStream, int] = {}
+    sys.setswitchinterval(SWITCH_SECONDS)
     sending = threading.Lock()
 
     def send(message: Any) -> None:
         with suppress(OSError), sending:  # the server has ended
             connection.send(message)
 
-    def add(number: int, stream: BatchedStream) -> None:
-        streams[number], numbers[stream] = stream, number
+    try:
+        live = LiveThread(make())
+    except Exception as error:
+        send(_reason(error))
+        return
+    streams: dict[int, BatchedStream] = {}
+    numbers: dict[BatchedStream, int] = {}
 
-    def prepare(number: int, hotwords: Hotwords) -> None:
-        try:
-            add(number, live.open(hotwords))
-            send(_Opened(number, None))
-        except AsrError as error:
-            send(_Opened(number, error))
+    def add(number: int, hotwords: Hotwords | None, opened: Future[BatchedStream]) -> None:
+        if (error := opened.exception()) is None:
+            stream = opened.result()
+            streams[number], numbers[stream] = stream, number
+        if hotwords:
+            send(_Opened(number, error if isinstance(error, AsrError) or error is None else AsrError(_reason(error))))
 
     def deliver(results: list[tuple[BatchedStream, Update]], busy: float) -> None:
         updates = [(numbers.get(stream, -1), _slim(update)) for stream, update in results]  # -1: cancelled meanwhile
@@ -296,25 +347,41 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
                 streams.pop(numbers.pop(stream, -1), None)
         send((updates, busy))
 
-    threading.Thread(target=live.run, args=[deliver], daemon=True).start()
-    with suppress(EOFError, OSError):
-        while (message := connection.recv()) is not None:
-            number, what, arguments = message
-            match what:
-                case "open" if arguments[0] is None:
-                    add(number, live.open(None))
-                case "open":
-                    threading.Thread(target=prepare, args=[number, *arguments], daemon=True).start()
-                case "cancel":
-                    if (stream := streams.pop(number, None)) is not None:
-                        numbers.pop(stream, None)
-                        stream.cancel()
-                case _ if (stream := streams.get(number)) is not None:
-                    try:
-                        getattr(stream, what)(*arguments)
-                    except AsrError as error:
-                        stream.cancel()
-                        deliver([(stream, Update([], stream.feeds_decoded, True, str(error)))], 0.0)
+    def decode() -> None:
+        try:
+            live.run(deliver)
+        except BaseException as error:  # the streams cannot go on
+            send(_reason(error))
+            os._exit(1)
+
+    def do(number: int, what: str, arguments: Any) -> None:
+        stream = streams.get(number)
+        if what == "open":
+            opened = live.open(*arguments)
+            opened.add_done_callback(lambda opened: add(number, arguments[0], opened))
+        elif what == "cancel" and stream is not None:
+            streams.pop(number, None)
+            numbers.pop(stream, None)
+            stream.cancel()
+        elif stream is not None and not stream.done:  # if it is over, its last update is under way
+            try:
+                getattr(stream, what)(*arguments)
+            except Exception as error:
+                if not stream.done:
+                    stream.fail(error)
+                    deliver([(stream, _update(stream, []))], 0.0)
+
+    threading.Thread(target=decode, daemon=True).start()
+    message: Any = ()
+    try:
+        while message is not None:
+            if message:
+                do(*message)
+            message = connection.recv()
+    except (EOFError, OSError):
+        pass
+    finally:
+        live.close()
 
 
 def _slim(update: Update) -> Update:

@@ -1,12 +1,13 @@
 """What all protocols share: the models, the limits, counters and logs, and the end of the server."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -16,12 +17,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.responses import JSONResponse
 
+from asr.audio.sources import as_samples
 from asr.decode.hotwords import Hotwords
 from asr.errors import ArgumentError, AsrError
 from asr.normalize import primary_language
 from asr.output.events import Final
 from asr.recognize.offline import Recognizer
-from asr.serve.live import Live, Stream, Update
+from asr.serve.live import SWITCH_SECONDS, Live, Stream, Update
 from asr.serve.log import report
 
 RATES = (8000, 192_000)  # hertz, lowest and highest, of live audio
@@ -110,6 +112,7 @@ class Service:
     def start(self) -> None:
         """Begin to advance live streams, for the event loop that runs now."""
         loop = asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_SECONDS)
 
         def deliver(updates: list[tuple[Stream, Update]], busy: float) -> None:
             if not self.closed:
@@ -213,9 +216,8 @@ class ClientStream:
         """
         if self.ended:
             return
-        if not RATES[0] <= rate <= RATES[1]:
-            raise RefusedError(422, "invalid_value", f"a rate of {rate} Hz; send audio of {RATES[0]} to {RATES[1]} Hz")
         try:
+            as_samples(samples[:0], rate)
             if self._stream is None:
                 self._stream = await self._open()
                 self.service.clients[self._stream] = self
@@ -239,12 +241,12 @@ class ClientStream:
 
     async def _open(self) -> Stream:
         live = min(self.service.lives, key=attrgetter("streams"))
-        if not self.hotwords:
-            return live.open(None)
+        opening = live.open(self.hotwords)
+        if opening.done():
+            return opening.result()
         # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
-        opening = asyncio.ensure_future(asyncio.to_thread(live.open, self.hotwords))
         try:
-            return await asyncio.shield(opening)
+            return await asyncio.shield(asyncio.wrap_future(opening))
         except asyncio.CancelledError:
             opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().cancel())
             raise
@@ -252,12 +254,14 @@ class ClientStream:
     def flush(self) -> None:
         """End the utterance in progress: its update is `done`, and what is fed after it is a stream of its own."""
         if self._stream is not None and not self.ended:
-            self._stream.finish()
+            with suppress(AsrError):  # it is over: its last update is under way
+                self._stream.finish()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
-        if not self.ended and self._stream is not None and not self._stream.done:
-            self._stream.finish()
+        if not self.ended and self._stream is not None:
+            with suppress(AsrError):  # it is over: its last update is under way
+                self._stream.finish()
         elif not self.ended:
             self._updates.put_nowait(Update([], self._decoded, True))
         self.ended = True
@@ -270,7 +274,7 @@ class ClientStream:
         self._decoded = update.feeds
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)
-        if update.done and not self.ended and not update.error:
+        if update.done and not self.ended and update.error is None:
             self._forget()
         self._progress.set()
 
@@ -279,7 +283,7 @@ class ClientStream:
         while True:
             update = await self._updates.get()
             yield update
-            if update.error:
+            if update.error is not None:
                 raise AsrError(f"the stream failed ({update.error}); begin another one")
             if update.done and self.ended:
                 return

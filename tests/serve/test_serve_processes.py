@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -91,7 +94,7 @@ class TestProcesses:
                 found[text] = speak(socket, pcm(carrier.speech(text, 3)))
 
         with served(*models, "--second-pass", models[1]) as (pid, port):
-            assert len(children(pid)) == 2
+            wait_until(lambda: len(children(pid)) == 2)
             before = {child: seconds(child) for child in children(pid)}
             threads = [threading.Thread(target=one, args=[text]) for text in said]
             for thread in threads:
@@ -118,6 +121,7 @@ class TestProcesses:
                 socket.send(SPEECH[:CHUNK])
                 answer(socket)
             one, _ = children(pid)
+            threads = len(os.listdir(f"/proc/{pid}/task"))
             os.kill(one, signal.SIGKILL)
             ended, went_on = [], []
             for socket in (first, second):
@@ -126,10 +130,16 @@ class TestProcesses:
                 except (ConnectionClosed, KeyError):
                     ended.append(socket)
             assert (len(ended), went_on) == (1, ["one two", "three"])
-            wait_until(lambda: len(children(pid)) == 2)
-            for _ in range(4):
+            for _ in range(4):  # at once, by the other one, and while a new one starts
                 with client(port) as socket:
                     assert speak(socket) == ["one two", "three"]
+            for process in children(pid):
+                os.kill(process, signal.SIGKILL)
+            time.sleep(0.3)  # the server has seen it
+            with client(port) as socket:  # waits for a new one
+                assert speak(socket) == ["one two", "three"]
+            wait_until(lambda: len(children(pid)) == 2)
+            assert len(os.listdir(f"/proc/{pid}/task")) < threads + 3  # those that ended leave none behind
 
     def test_a_signal_to_all_of_them_lets_what_is_spoken_finish(self, models: list[str]) -> None:
         with served(*models) as (pid, port), client(port) as socket:
@@ -144,6 +154,21 @@ class TestProcesses:
                     said.append(answer(socket).get("text", ""))
             assert " ".join(filter(None, said)) == "one two three"
             wait_until(lambda: not any(map(alive, [pid, *decoding])))
+
+    def test_phrases_that_are_prepared_do_not_keep_it_from_ending(self, models: list[str]) -> None:
+        phrases = [f"{one} {two} {three}" for one in "abcde" for two in "abcde" for three in ("one", "two", "three")]
+        with served(*models) as (pid, port), client(port, phrase_list=phrases) as socket:
+            socket.send(SPEECH[:CHUNK])
+            time.sleep(0.3)  # it is read, and the process that prepares them is still starting
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not alive(pid))
+
+    def test_what_a_process_could_not_open_is_said_at_the_start(self, models: list[str]) -> None:
+        for wrong in (["--second-pass", "nothing"], ["--live-model", models[1]]):
+            command = [sys.executable, "-c", "from asr.cli.main import main; main()", "serve", "--port", "0"]
+            ended = subprocess.run([*command, *models, "--processes", "2", *wrong], capture_output=True, text=True)
+            assert ended.returncode == 1
+            assert re.fullmatch(r"asr: .+\n", ended.stderr)
 
     def test_none_outlives_a_server_that_is_killed(self, models: list[str]) -> None:
         with served(*models) as (pid, port):

@@ -259,11 +259,15 @@ def test_the_end_of_the_server_completes_what_is_spoken(serve: Serve) -> None:
             socket.recv(LIMIT)
 
 
-def test_an_item_that_fails_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), MemoryError()])
+def test_an_item_that_fails_is_named(error: Exception, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
     with serve() as running, session(running) as socket:
         append(socket, carrier.speech("one two", 5))
         name = until(socket, "speech_started")[-1]["item_id"]
-        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", lambda *_: 1 / 0)
+        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", fail)
         append(socket, carrier.speech("three", 5))
         found = until(socket, "failed")[-1]
         assert (found["item_id"], found["error"]["type"]) == (name, "server_error")
