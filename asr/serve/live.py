@@ -19,7 +19,7 @@ from itertools import count
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,37 +48,11 @@ class Update(NamedTuple):
     error: str | None = None  # what ended the stream early
 
 
-class Stream(Protocol):
-    """A live stream. Its methods may be called in any thread and do not wait; AsrError if it is over."""
-
-    def feed(self, samples: np.ndarray, rate: int, /) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def cancel(self) -> None: ...
-
-
 Deliver = Callable[[list[tuple[Any, Update]], float], None]  # streams and their updates, seconds that the model took
 
 
-class Live(Protocol):
-    """Decodes live streams."""
-
-    @property
-    def streams(self) -> int:
-        """How many are not over: a new one is for who has the fewest."""
-
-    def open(self, hotwords: Hotwords | None) -> Future[Any]:
-        """A new stream, at once, or after a moment if there are hotwords; ArgumentError for those that cannot be."""
-
-    def run(self, deliver: Deliver) -> None:
-        """Decode until `close`. `deliver` is called in this thread and must not wait for anything."""
-
-    def close(self) -> None: ...
-
-
 class LiveThread:
-    """Decodes in the thread that calls `run`."""
+    """Decodes in the thread that calls `run`. All other methods return at once, and may be called in any thread."""
 
     def __init__(self, batcher: Batcher):
         self.batcher = batcher
@@ -89,6 +63,7 @@ class LiveThread:
         return self.batcher.streams
 
     def open(self, hotwords: Hotwords | None) -> Future[BatchedStream]:
+        """A new stream: now, or in a moment if there are hotwords. ArgumentError for those that cannot be."""
         opened: Future[BatchedStream] = Future()
 
         def prepare() -> None:
@@ -104,6 +79,7 @@ class LiveThread:
         return opened
 
     def run(self, deliver: Deliver) -> None:
+        """Decode until `close`. `deliver` is called in this thread and must not wait for anything."""
         while not self._closed:
             self.batcher.news.wait()
             began = time.perf_counter()
@@ -128,7 +104,7 @@ def _reason(error: BaseException) -> str:
 
 
 class LiveProcess:
-    """Decodes in a process of its own. If that ends, its streams have failed, and another one is started.
+    """A `LiveThread` in a process of its own. If that ends, its streams have failed, and another one is started.
 
     make: the batcher; called in that process.
     """
@@ -308,7 +284,11 @@ class _Opened(NamedTuple):
     """The answer to a stream with hotwords."""
 
     number: int
-    error: Exception | None
+    error: BaseException | None
+
+
+Live = LiveThread | LiveProcess
+Stream = BatchedStream | _RemoteStream
 
 
 # In the other process
@@ -337,8 +317,12 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
         if (error := opened.exception()) is None:
             stream = opened.result()
             streams[number], numbers[stream] = stream, number
+        elif not isinstance(error, AsrError):
+            error = AsrError(_reason(error))  # any other may be none that can be sent
         if hotwords:
-            send(_Opened(number, error if isinstance(error, AsrError) or error is None else AsrError(_reason(error))))
+            send(_Opened(number, error))
+        elif error is not None:
+            send(([(number, Update([], 0, True, str(error)))], 0.0))
 
     def deliver(results: list[tuple[BatchedStream, Update]], busy: float) -> None:
         updates = [(numbers.get(stream, -1), _slim(update)) for stream, update in results]  # -1: cancelled meanwhile
