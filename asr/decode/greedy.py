@@ -3,6 +3,7 @@
 Best path decoding of Graves et al. 2006, "Connectionist temporal classification", section 3.2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from asr.decode.base import Hypothesis, check_log_probs
 from asr.decode.calibration import UNCALIBRATED, Calibration
 from asr.decode.lexicon import Pronunciations
-from asr.decode.word_times import AlignedToken, rewritten, spell_words
+from asr.decode.word_times import AlignedToken, spell_words
 from asr.lm.ngram import NgramModel
 from asr.model.tokens import BLANK_ID, Tokens
 from asr.output.transcript import Word
@@ -22,6 +23,8 @@ class GreedyState:
     symbol: int = BLANK_ID  # the last frame's best
     score: float = 0.0  # log-prob of the best path
     aligned: list[AlignedToken] = field(default_factory=list)
+    complete: list[Word] = field(default_factory=list)  # the words but for the last one, which may get more tokens
+    begun: int = 0  # where the last one begins in `aligned`
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,33 @@ class GreedyDecoder:
         state.score = float(np.cumsum(np.append(state.score, best))[-1])
 
     def partial(self, state: GreedyState) -> Hypothesis:
-        words = self._spelled(state)
+        last = self._last_word(state)
         # No token is ever taken back, but the last word may get more of them.
-        stable = max(0, len(words) - 1)
-        if self.pronunciations is not None and words and not self.pronunciations.lexicon.words(words[-1].text):
-            words = words[:-1]
-        return replace(self._hypothesis(state, words), stable=stable)
+        stable = max(0, len(state.complete) + len(last) - 1)
+        if self.pronunciations is not None and last and not self.pronunciations.lexicon.words(last[0].text):
+            last = ()
+        return replace(self._hypothesis(state, last), stable=stable)
 
     def finish(self, state: GreedyState) -> list[Hypothesis]:
-        return [self._hypothesis(state, self._spelled(state))]
+        return [self._hypothesis(state, self._last_word(state))]
 
-    def _spelled(self, state: GreedyState) -> tuple[Word, ...]:
-        return spell_words(state.aligned, self.tokens, self.frame_seconds, self.calibration)
+    def _last_word(self, state: GreedyState) -> tuple[Word, ...]:
+        """The word in progress, or none before the first; those before it are added to `complete`."""
+        later = range(len(state.aligned) - 1, state.begun, -1)
+        begin = next((place for place in later if self.tokens.starts_word(state.aligned[place].token)), state.begun)
+        state.complete += self._written(self._spelled(state.aligned[state.begun : begin]))
+        state.begun = begin
+        return self._spelled(state.aligned[begin:])
 
-    def _hypothesis(self, state: GreedyState, words: tuple[Word, ...]) -> Hypothesis:
-        if self.pronunciations is not None:
-            write = self.pronunciations.write
-            words = tuple(rewritten(word, write(word.text, self.model)) for word in words)
+    def _spelled(self, aligned: Sequence[AlignedToken]) -> tuple[Word, ...]:
+        return spell_words(aligned, self.tokens, self.frame_seconds, self.calibration)
+
+    def _written(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        if self.pronunciations is None:
+            return words
+        write = self.pronunciations.write
+        return tuple(replace(word, text=write(word.text, self.model)) for word in words)
+
+    def _hypothesis(self, state: GreedyState, last: tuple[Word, ...]) -> Hypothesis:
+        words = (*state.complete, *self._written(last))
         return Hypothesis(tuple(item.token for item in state.aligned), words, state.score, acoustic=state.score)
