@@ -120,6 +120,7 @@ def serve(
     live = Batcher(options.load_model(live_model, None), decoder, second, threads=1, style=chosen)
     files = (recognizer, Recognizer(live, decoder, style=chosen))
     lives: list[Live] = [LiveThread(live)]  # more threads would take the processor from the others
+    # Their models are opened here even so: for files, and to say at once what cannot be opened.
     if (count := processes or min(MAX_PROCESSES, usable_cores())) > 1:
         make = partial(Batcher, live_model, decoder, again, threads=1, style=chosen)
         lives = [LiveProcess(make) for _ in range(count)]

@@ -1,8 +1,10 @@
 """Where live streams are decoded: in a thread of the server, or in processes beside it, on the other cores.
 
-live = LiveThread(batcher)                      # or LiveProcess(make_batcher)
-stream = live.open(hotwords).result()           # feed, finish and cancel it, as a stream of the batcher
-live.run(deliver)                               # in a thread of its own, until `close`
+    live = LiveThread(batcher)                      # or LiveProcess(make_batcher)
+    stream = live.open(hotwords).result()           # feed, finish and cancel it, as a stream of the batcher
+    live.run(deliver)                               # in a thread of its own, until `close`
+
+What the two processes send each other are pickles of their own making, through a pipe that nobody else can open.
 """
 
 import atexit
@@ -299,53 +301,46 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_SECONDS)
-    sending = threading.Lock()
-
-    def send(message: Any) -> None:
-        with suppress(OSError), sending:  # the server has ended
-            connection.send(message)
-
     try:
         live = LiveThread(make())
     except Exception as error:
-        send(_reason(error))
+        connection.send(_reason(error))
         return
-    streams: dict[int, BatchedStream] = {}
-    numbers: dict[BatchedStream, int] = {}
+    decoding = _Decoding(connection, live)
+    threading.Thread(target=decoding.run, daemon=True).start()
+    try:
+        while (message := connection.recv()) is not None:
+            decoding.do(*message)
+    except (EOFError, OSError):  # the server has ended
+        pass
+    finally:
+        live.close()
 
-    def add(number: int, hotwords: Hotwords | None, opened: Future[BatchedStream]) -> None:
-        if (error := opened.exception()) is None:
-            stream = opened.result()
-            streams[number], numbers[stream] = stream, number
-        elif not isinstance(error, AsrError):
-            error = AsrError(_reason(error))  # any other may be none that can be sent
-        if hotwords:
-            send(_Opened(number, error))
-        elif error is not None:
-            send(([(number, Update([], 0, True, str(error)))], 0.0))
 
-    def deliver(results: list[tuple[BatchedStream, Update]], busy: float) -> None:
-        updates = [(numbers.get(stream, -1), _slim(update)) for stream, update in results]  # -1: cancelled meanwhile
-        for stream, update in results:
-            if update.done:
-                streams.pop(numbers.pop(stream, -1), None)
-        send((updates, busy))
+class _Decoding:
+    """The streams that the server has opened here, by their numbers."""
 
-    def decode() -> None:
+    def __init__(self, connection: Connection, live: LiveThread):
+        self._connection, self._live = connection, live
+        self._sending = threading.Lock()
+        self._streams: dict[int, BatchedStream] = {}
+        self._numbers: dict[BatchedStream, int] = {}
+
+    def run(self) -> None:
         try:
-            live.run(deliver)
+            self._live.run(self._deliver)
         except BaseException as error:  # the streams cannot go on
-            send(_reason(error))
+            self._send(_reason(error))
             os._exit(1)
 
-    def do(number: int, what: str, arguments: Any) -> None:
-        stream = streams.get(number)
+    def do(self, number: int, what: str, arguments: tuple[Any, ...]) -> None:
+        """What the server asks of a stream."""
+        stream = self._streams.get(number)
         if what == "open":
-            opened = live.open(*arguments)
-            opened.add_done_callback(lambda opened: add(number, arguments[0], opened))
+            hotwords: Hotwords | None = arguments[0]
+            self._live.open(hotwords).add_done_callback(lambda opened: self._add(number, hotwords, opened))
         elif what == "cancel" and stream is not None:
-            streams.pop(number, None)
-            numbers.pop(stream, None)
+            self._remove(stream)
             stream.cancel()
         elif stream is not None and not stream.done:  # if it is over, its last update is under way
             try:
@@ -353,19 +348,33 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
             except Exception as error:
                 if not stream.done:
                     stream.fail(error)
-                    deliver([(stream, _update(stream, []))], 0.0)
+                    self._deliver([(stream, _update(stream, []))], 0.0)
 
-    threading.Thread(target=decode, daemon=True).start()
-    message: Any = ()
-    try:
-        while message is not None:
-            if message:
-                do(*message)
-            message = connection.recv()
-    except (EOFError, OSError):
-        pass
-    finally:
-        live.close()
+    def _add(self, number: int, hotwords: Hotwords | None, opened: Future[BatchedStream]) -> None:
+        if (error := opened.exception()) is None:
+            stream = opened.result()
+            self._streams[number], self._numbers[stream] = stream, number
+        elif not isinstance(error, AsrError):
+            error = AsrError(_reason(error))  # any other may be none that can be sent
+        if hotwords:
+            self._send(_Opened(number, error))
+        elif error is not None:
+            self._send(([(number, Update([], 0, True, str(error)))], 0.0))
+
+    def _remove(self, stream: BatchedStream) -> None:
+        self._streams.pop(self._numbers.pop(stream, -1), None)
+
+    def _deliver(self, results: list[tuple[BatchedStream, Update]], busy: float) -> None:
+        # -1: cancelled meanwhile
+        updates = [(self._numbers.get(stream, -1), _slim(update)) for stream, update in results]
+        for stream, update in results:
+            if update.done:
+                self._remove(stream)
+        self._send((updates, busy))
+
+    def _send(self, message: Any) -> None:
+        with suppress(OSError), self._sending:  # the server has ended
+            self._connection.send(message)
 
 
 def _slim(update: Update) -> Update:
