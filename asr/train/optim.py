@@ -73,9 +73,10 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: OptimizerConfig, precision: torch.dtype) -> torch.optim.AdamW:
+    """precision: of the matrix products in an update."""
     if config.algorithm == "muon":
-        return Muon(model, config.weight_decay)
+        return Muon(model, config.weight_decay, precision)
     return torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=True)
 
 
@@ -84,11 +85,12 @@ class Muon(torch.optim.AdamW):
 
     The update of a matrix is the moving average of its gradients with all singular values brought to about 1 (Jordan et
     al. 2024, "Muon: An optimizer for hidden layers in neural networks"), times 0.2 √(longer side), which makes it as
-    large as one of AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"). It is computed in float32, which
-    many CPUs multiply faster than the bfloat16 of `torch.optim.Muon`.
+    large as one of AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"). `torch.optim.Muon` computes it in
+    bfloat16 always, which many CPUs multiply more slowly than float32; here `precision` says how.
     """
 
-    def __init__(self, model: nn.Module, weight_decay: float):
+    def __init__(self, model: nn.Module, weight_decay: float, precision: torch.dtype):
+        self.precision = precision
         cells = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         matrices = {parameter for cell in cells for parameter in cell.parameters() if parameter.ndim == 2}
         others = [parameter for parameter in model.parameters() if parameter not in matrices]
@@ -113,7 +115,8 @@ class Muon(torch.optim.AdamW):
         if not state:
             state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(matrix)}  # AdamW's load wants a step
         average = state["exp_avg"].lerp(gradient, 1 - MUON_MOMENTUM)
-        update = orthogonal(gradient.lerp(average, MUON_MOMENTUM))  # Nesterov's momentum
+        momentum = gradient.lerp(average, MUON_MOMENTUM)  # Nesterov's
+        update = orthogonal(momentum.to(self.precision)).to(matrix.dtype)
         moved = matrix * (1 - group["lr"] * group["weight_decay"])
         moved.sub_(update, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
         skip = self.found_inf.bool()  # type: ignore[attr-defined]

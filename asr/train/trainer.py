@@ -76,7 +76,8 @@ class Trainer:
             torch.default_generator.manual_seed(recipe.seed)  # for the weights, which are made on the CPU
             self.task = task(recipe, self.device, self.log.say)
         self.model = self.task.model
-        self.optimizer = optim.make_optimizer(self.model, recipe.optimizer)  # `update` sets the rate
+        precision = getattr(torch, self.precision)
+        self.optimizer = optim.make_optimizer(self.model, recipe.optimizer, precision)  # `update` sets the rate
         self.average = optim.MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.best_weights = self.average.module if self.average else self.model  # are validated, kept, exported
         optim.check_kernels(self.best_weights, self.device)

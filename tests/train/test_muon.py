@@ -47,7 +47,8 @@ def test_the_singular_values_of_a_matrix_become_about_1_and_its_singular_vectors
     assert ((within.diagonal() > 0.6) & (within.diagonal() < 1.25)).all()
 
 
-def test_matrices_of_recurrent_layers_are_updated_as_by_torch_and_all_else_by_adamw():
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_matrices_of_recurrent_layers_are_updated_as_by_torch_and_all_else_by_adamw(precision: torch.dtype):
     config = AcousticConfig(cell="gru", bidirectional=False, layers=2, hidden_size=16, lookahead=1)
     model = AcousticModel(config, 5)
     theirs = copy.deepcopy(model)
@@ -57,7 +58,7 @@ def test_matrices_of_recurrent_layers_are_updated_as_by_torch_and_all_else_by_ad
         torch.optim.Muon(matrices, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, weight_decay=0.1, fused=True),
     ]
-    ours = Muon(model, 0.1)
+    ours = Muon(model, 0.1, precision)
     before = copy.deepcopy(model.state_dict())
     for step in range(5):
         with_gradients(model, step)
@@ -74,7 +75,7 @@ def test_matrices_of_recurrent_layers_are_updated_as_by_torch_and_all_else_by_ad
 
 def test_a_gradient_that_is_not_finite_changes_nothing():
     model = nn.GRU(4, 6)
-    optimizer = Muon(model, 0.1)
+    optimizer = Muon(model, 0.1, torch.float32)
     with_gradients(model, 0)
     take_step(optimizer, 0.01)
     before, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()["state"])
