@@ -225,7 +225,8 @@ def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.n
     yield from usable(frames, name)
     with path.open("rb") as file:
         head = file.read(8)
-    chunks, joined = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp", len(joints(path)) > 1
+    chunks = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp"
+    joined = (chunks or head[:4] == b"OggS") and len(joints(path)) > 1
     if (chunks or head[:4] == b"OggS") and not joined and has_more_audio(path):
         raise _more_audio(name)
     if not (chunks and joined) and is_cut_short(path):

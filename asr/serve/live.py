@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context, resource_tracker
@@ -30,13 +30,12 @@ from asr.errors import AsrError
 from asr.output.events import Event, Partial
 from asr.recognize.batcher import BatchedStream, Batcher
 from asr.serve.log import report
+from asr.signals import ENDINGS, held_back
 
 # A chunk that comes soon after a step waits for others: a call of the model for eight takes a third of eight calls.
 GATHER_SECONDS = 0.06
 # Each time the event loop has sent something, the thread of the model may keep the interpreter for so long.
 SWITCH_SECONDS = 0.001
-# They may be sent to all processes; the server ends the others when what is spoken was finished.
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PAUSES = (1.0, 10.0)  # seconds before a process that ended is started again: the first time, and at most
 ENDED = "the process that decoded it has ended"
 
@@ -198,7 +197,9 @@ class _Process:
         connection, other = context.Pipe()
         with connection:
             process = context.Process(target=_decode, args=[other, make], daemon=True, name="asr-live")
-            with _signals_held_back(), other:
+            if hasattr(signal, "pthread_sigmask"):
+                resource_tracker.ensure_running()  # it starts with the first process, and lets signals through then
+            with held_back(), other:  # it gets none before it can ignore them
                 process.start()
             # The event loop does not wait for a process that does not read yet: another thread does.
             threading.Thread(target=self._send, args=[connection], daemon=True).start()
@@ -253,20 +254,6 @@ class _Process:
         return [stream for number, stream in streams.items() if number not in opening]
 
 
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A process that is started meanwhile gets none of `SIGNALS` before it can ignore them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # it starts with the first process, and lets signals through then
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _RemoteStream:
     def __init__(self, process: _Process, number: int):
         self._process, self._number = process, number
@@ -298,7 +285,7 @@ Stream = BatchedStream | _RemoteStream
 
 def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
     """Decode what comes through the connection, to its end, or until None comes."""
-    for number in SIGNALS:
+    for number in ENDINGS:  # they may be sent to all; the server ends this process when what is spoken was finished
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

@@ -282,9 +282,9 @@ class ClientStream:
         """Whatever the model brings, to the end of the stream. AsrError if the stream failed."""
         while True:
             update = await self._updates.get()
-            yield update
             if update.error is not None:
                 raise AsrError(f"the stream failed ({update.error}); begin another one")
+            yield update
             if update.done and self.ended:
                 return
 

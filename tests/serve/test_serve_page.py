@@ -134,6 +134,26 @@ def test_what_the_second_pass_changed_is_marked(browser: Any, port: int) -> None
         assert text(page) == "the cat sat down"
 
 
+def test_a_recording_that_was_given_up_is_not_in_the_next_one(browser: Any, port: int) -> None:
+    sockets: list[Any] = []
+    late = {"text": "late", "result": [{"word": "late", "conf": 0.9, "start": 0, "end": 1}]}
+    with opened(browser, port) as page:
+        page.route_web_socket("**/vosk*", lambda socket: sockets.append(socket))
+        page.click("#listen")
+        page.locator("#status", has_text="Listening").wait_for()
+        page.click("#listen")
+        page.locator("#status", has_text="Finishing").wait_for()
+        page.click("#listen")  # does not wait for the last words
+        page.click("#listen")
+        page.locator("#status", has_text="Listening").wait_for()
+        first, _ = sockets
+        first.send(json.dumps(late))
+        first.close()
+        page.wait_for_timeout(SECOND / 2)
+        assert text(page) == ""
+        assert page.get_attribute("#listen", "aria-pressed") == "true"
+
+
 def test_nothing_is_lost_when_the_server_is_started_again(browser: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

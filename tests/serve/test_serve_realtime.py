@@ -278,6 +278,27 @@ def test_an_item_that_fails_is_named(error: Exception, serve: Serve, monkeypatch
     assert closed.value.rcvd.code == 1011
 
 
+@pytest.mark.parametrize("manual", [False, True])
+def test_what_fails_after_a_commit_is_not_completed(
+    manual: bool, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    with serve() as running, session(running) as socket:
+        if manual:
+            socket.send(event("session.update", session={"turn_detection": None}))
+            until(socket, "session.updated")
+        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", fail)
+        append(socket, carrier.speech("one", 5))
+        socket.send(event("input_audio_buffer.commit"))
+        kinds = []
+        with suppress(ConnectionClosed):
+            while True:
+                kinds.append(answer(socket)["type"])
+    assert kinds == ["error"]
+
+
 def test_of_a_transcription_what_is_known_is_kept(server: Running) -> None:
     deep: list[Any] = []
     for _ in range(900):

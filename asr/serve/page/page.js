@@ -284,6 +284,10 @@ function stop(failure) {
   live?.end();
   clearTimeout(live?.retry);
   live?.context?.close();
+  if (live?.socket) {
+    live.socket.onmessage = live.socket.onclose = null; // another recording may have begun when they come
+    live.socket.close();
+  }
   live = null;
   $("listen").setAttribute("aria-pressed", false);
   say(failure ? `Stopped: ${failure}` : "");
