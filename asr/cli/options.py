@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import update_wrapper
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -40,13 +40,12 @@ CHANNELS = {"mix": None, "left": 1, "right": 2}
 
 def parse_time(text: str) -> float:
     """Seconds of "90", "1:30" or "0:01:30.5"; BadParameter for anything else."""
-    seconds = 0.0
     try:
-        for part in text.split(":"):
-            seconds = 60 * seconds + float(part)
+        parts = [float(part) for part in text.split(":")]
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
+        parts = [-1.0]
+    seconds = sum(part * 60**place for place, part in enumerate(reversed(parts)))
+    if min(parts) < 0 or not seconds < float("inf"):
         raise typer.BadParameter(f"'{text}' is no time; write seconds, or 1:02:03.5")
     return seconds
 
@@ -272,7 +271,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Wrong usage if an option comes without its value; click would take the option after it for that."""
         options = {name: option for option in self.params for name in option.opts if isinstance(option, click.Option)}
-        for word, following in pairwise([*args, ""]):
+        for word, following in pairwise([*takewhile(lambda word: word != "--", args), ""]):
             if word in options and not options[word].is_flag and following in ("", *options):
                 ctx.fail(f"{word} needs a value: {options[word].help}")
         return super().parse_args(ctx, args)

@@ -104,10 +104,8 @@ def read_training(source: str, check_files: bool = False) -> Sequence[Entry]:
         ) from error
 
 
-def read_list(source: str) -> bytes:
-    """The content of a manifest, or the lists of shards."""
-    if not are_shards(source):
-        return Path(source).read_bytes()
+def read_lists(source: str) -> bytes:
+    """The lists of shards."""
     storage, root = url_to_fs(source)
     return b"".join(storage.cat_file(path) for path in _lists(storage, root))
 

@@ -75,7 +75,7 @@ class Tuner:
     def tune(self, lms: Sequence[str], rescore: str | None = None) -> Tuned:
         """lms: language models to choose from, names or files. rescore: the folder of a recurrent one."""
         found = [self.search_weights(replace(self.bundle.config.decoder, lm=lm)) for lm in lms]
-        config = min(found, key=lambda item: item[0])[1] if found else DecoderConfig()
+        config = min(found, key=lambda item: item[0])[1] if found else replace(self.bundle.config.decoder, lm="")
         beam, lm = f"beam {BEAM_WIDTH}", config.lm or NO_LM
         first_pass = DecoderOptions("beam", lm=lm, second_pass=False)
         decoders = {

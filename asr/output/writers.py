@@ -192,7 +192,7 @@ class AssWriter(SubtitleWriter):
         for (gap, _, word), (begin, end) in zip(words, pairwise(marks), strict=True):
             karaoke = f"{{\\k{end - begin}}}" if self.layout.highlight_words else ""
             text += gap.replace("\n", "\\N") + karaoke + word.translate(ASS_ESCAPES)
-        times = ",".join(_timestamp(10 * round(time / 10), ".")[1:-1] for time in (cue.start, cue.end))
+        times = ",".join(_timestamp(10 * round(time / 10), ".").removeprefix("0")[:-1] for time in (cue.start, cue.end))
         return f"Dialogue: 0,{times},Default,,0,0,0,,{text}\n"
 
 

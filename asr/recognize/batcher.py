@@ -104,7 +104,7 @@ class Batcher:
             try:
                 rows = self.engine.run([live.position for live in waiting.values()], chunks)
             except Exception as error:  # onnxruntime's own exceptions share no base class
-                return [(stream, stream.fail(error)) for stream in waiting]
+                return [(stream, stream.fail(error)) for stream in waiting if not stream.cancelled]
             for (stream, live), frames in zip(waiting.items(), rows, strict=True):
                 if stream.done:  # cancelled meanwhile
                     continue

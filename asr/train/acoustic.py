@@ -188,6 +188,8 @@ class AcousticTask(Task):
         recipe = self.recipe
         if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1:
             return
+        if recipe.attention.freeze_encoder:  # its layers run without gradients
+            return
         views = 2 if recipe.objective.consistency else 1
         frames, rows = views * int(recipe.data.batch_seconds / FRAME_SECONDS), views * recipe.data.max_batch
         self.model.train()

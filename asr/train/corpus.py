@@ -56,7 +56,7 @@ def decode_manifest(manifest: Path | str, folder: Path, say: Callable[[str], Non
         described = json.loads(index.read_text(encoding="utf-8"))
         ends = described["ends"]
         # "c": torch warns of arrays that it must not write to.
-        mapped = np.memmap(samples, np.int16, "c", shape=(ends[-1],)) if ends[-1] else np.zeros(0, np.int16)
+        mapped = np.memmap(samples, np.int16, "c", shape=(ends[-1],)) if ends and ends[-1] else np.zeros(0, np.int16)
         return Decoded(mapped, ends, {int(number): line for number, line in described["problems"].items()})
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(

@@ -339,7 +339,7 @@ def measure_training_priors(bundle: Path, sources: Sequence[str]) -> tuple[float
     recordings: list[Any] = []
     for source in sources:
         entries = read_training(source)
-        if isinstance(entries[0], ShardEntry):  # which are read one after the other
+        if entries and isinstance(entries[0], ShardEntry):  # which are read one after the other
             found = islice(read_recordings(entry for entry in entries if isinstance(entry, ShardEntry)), FROM_SHARDS)
             recordings += [recording for recording in found if not isinstance(recording, AudioError)]
         else:

@@ -161,6 +161,7 @@ def test_an_error_line_about_an_odd_file_name_can_be_printed(transcribe: Command
         (["transcribe", "a.wav", "--output", "a.txt", "--output-dir", "."], "--output-dir"),
         (["transcribe", "a.wav", "--threads", "-1"], "--threads"),
         (["transcribe", "a.wav", "--output"], "--output needs a value: File to write"),
+        (["transcribe", "a.wav", "--start", "2:-30"], "'2:-30' is no time; write seconds, or 1:02:03.5"),
         (["transcribe", "a.wav", "--lm", "--force"], "--lm needs a value: "),
         (["transcribe", "a.wav", "--beam-width", "0"], "--beam-width"),
         (["transcribe", "a.wav", "--batch-size", "0"], "--batch-size"),
@@ -194,3 +195,10 @@ def test_help_is_there_without_an_error(run: Command, command: list[str]) -> Non
     result = run(*command, "-h")
     assert (result.code, result.err) == (0, "")
     assert "Usage" in result.out
+
+
+def test_what_stands_behind_two_dashes_is_a_file(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    carrier.save(tmp_path / "speech.wav", "good").rename("--output")
+    assert run("transcribe", "--", "--output").code == 0
+    assert "needs a value" in run("transcribe", "--output", "--", "a.wav").err

@@ -84,6 +84,15 @@ def test_weights_that_are_kept_are_measured_and_confidences_calibrated(
     assert tuned.beam_confidence != (1.0, 0.0) != tuned.greedy_confidence
 
 
+def test_weights_are_kept_without_a_language_model(run: Command, bundle: Path, manifest: Path) -> None:
+    config = load_bundle(bundle).config
+    given = replace(config.decoder, word_bonus=-3.0, rescoring_weight=0.7, attention_weight=0.9)
+    write_config(bundle, replace(config, decoder=given))
+    assert run("tune", bundle, manifest, "--lm", "NONE", "--keep-weights").code == 0
+    tuned = load_bundle(bundle).config.decoder
+    assert (tuned.word_bonus, tuned.rescoring_weight, tuned.attention_weight, tuned.lm) == (-3.0, 0.7, 0.9, "")
+
+
 def test_the_bundles_own_language_model_stays_unless_none_is_asked_for(
     run: Command, bundle: Path, manifest: Path, lm: Path
 ) -> None:

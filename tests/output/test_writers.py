@@ -160,6 +160,7 @@ def test_times_beyond_an_hour():
 
 def test_times_beyond_a_hundred_hours_round_up_into_the_next_minute():
     assert "100:01:00,000 --> 100:01:02,000" in render(VERY_LATE, "srt", "a")
+    assert "Dialogue: 0,100:01:00.00,100:01:02.00," in render(VERY_LATE, "ass", "a")
 
 
 def test_vtt_escapes_markup_and_arrow():

@@ -1,6 +1,7 @@
 """The corpus in memory: decoded once, as recognition reads it, and kept beside the runs."""
 
 import errno
+import gzip
 import os
 import shutil
 import signal
@@ -110,6 +111,14 @@ def test_what_only_ffmpeg_reads_can_be_trained_on(tmp_path: Path):
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", source, tmp_path / "a.m4a"], check=True)
     (samples,) = decoded_samples(write_manifest(tmp_path / "a.jsonl", [(tmp_path / "a.m4a", "ab")]), tmp_path / "audio")
     assert len(samples) == pytest.approx(SAMPLE_RATE, abs=1_600)
+
+
+def test_shards_without_a_recording(tmp_path: Path):
+    (tmp_path / "shards").mkdir()
+    with gzip.open(tmp_path / "shards/cuts.000000.jsonl.gz", "wb"):
+        pass
+    decoded = decode_manifest(tmp_path / "shards", tmp_path / "audio")
+    assert (len(decoded.samples), decoded.ends, decoded.problems) == (0, [], {})
 
 
 def test_what_is_decoded_is_said_once_with_what_cannot_be_read(corpus: Path, tmp_path: Path):

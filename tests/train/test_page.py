@@ -1,6 +1,7 @@
 """report.html: the figures of the run are in it, nothing outside it is needed, and the same run gives the same page."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from asr.train.acoustic import AcousticEpoch
 from asr.train.config import AcousticRecipe, LanguageRecipe, load_recipe, save_recipe
 from asr.train.export import Measured, Trained, measure
 from asr.train.report import plots
-from asr.train.report.card import digest
+from asr.train.report.card import digest, size
 from asr.train.report.page import write_acoustic_page
 from asr.train.run import load_curve, run_recipe
 from asr.train.runs import Record, read_curve
@@ -71,6 +72,14 @@ def rewrite(run: Path, folder: Path) -> Path:
     measured = Measured({"int8, greedy": evaluate(heard)}, heard)
     trained = Trained(recipe, load_curve(run, AcousticEpoch), Record.load(run), run / "best.safetensors")
     return write_acoustic_page(trained, measured, folder / "finished/bundle")
+
+
+def test_a_data_file_is_not_held_in_memory_for_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "texts.txt"
+    path.write_text("one two three\n" * 1000)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("the whole file was read"))
+    assert (digest(str(path)), size(str(path))) == (expected, 14_000)
 
 
 def test_the_page_needs_nothing_but_itself(finished_run: Path, page: Page):

@@ -6,7 +6,8 @@ from typing import Any
 
 import jinja2
 
-from asr.data.shards import read_list, read_training
+from asr.data.shards import are_shards, read_lists, read_training
+from asr.model.checksums import checksum
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -43,5 +44,10 @@ def text_line(role: str, path: str) -> str:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file, or of the manifests of shards, in hexadecimal."""
-    return hashlib.sha256(read_list(path)).hexdigest()
+    """SHA-256 of a file, or of the lists of shards, in hexadecimal."""
+    return hashlib.sha256(read_lists(path)).hexdigest() if are_shards(path) else checksum(Path(path))
+
+
+def size(path: str) -> int:
+    """Bytes of a file, or of the lists of shards."""
+    return len(read_lists(path)) if are_shards(path) else Path(path).stat().st_size

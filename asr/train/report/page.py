@@ -9,7 +9,6 @@ import numpy as np
 
 from asr.audio.sources import read
 from asr.data.manifest import Entry, read_manifest
-from asr.data.shards import read_list
 from asr.errors import AudioError
 from asr.evaluate.perplexity import Perplexity
 from asr.evaluate.wer import Utterance, report, word_errors
@@ -19,7 +18,7 @@ from asr.recognize.offline import Recognizer
 from asr.train.export import Measured, Trained
 from asr.train.report import plots
 from asr.train.report.breakdown import LENGTHS, SNRS, estimate_snr, group, group_by_value
-from asr.train.report.card import data_files, digest, render
+from asr.train.report.card import data_files, digest, render, size
 from asr.train.runs import RECIPE
 from asr.train.task import best_epoch
 
@@ -72,7 +71,7 @@ def _write(run: Trained, **parts: Any) -> Path:
             best=best_epoch(curve).epoch,
             picture=plots.curves(curve, plots.read_steps(recipe.folder)),
             versions={name: _version(name) for name in PACKAGES},
-            data=[(role, path, len(read_list(path)), digest(path)) for role, path in data_files(recipe)],
+            data=[(role, path, size(path), digest(path)) for role, path in data_files(recipe)],
             written_recipe=(recipe.folder / RECIPE).read_text(encoding="utf-8"),
             **parts,
         )
