@@ -46,6 +46,9 @@ class AcousticConfig:
     variational_dropout: StrictBool = False  # one mask for all frames of an utterance (Gal & Ghahramani 2016)
     weight_dropout: Share = 0.0  # on the recurrent weights, one mask per batch (Merity et al. 2018)
     n_mels: Annotated[int, Field(ge=1, le=1000, strict=True)] = 80  # mel bands
+    # Takes each band's mean over the utterance off, and so the level and the microphone's response (Atal 1974,
+    # "Effectiveness of linear prediction characteristics of the speech wave"); for a model that reads all of it.
+    mean_normalization: StrictBool = False
     # Floor of a band's energy before the logarithm. 1e-6 is about 80 dB below full scale: in a recording that is 30 dB
     # too quiet much of the speech is below it.
     energy_floor: Positive = 1e-6

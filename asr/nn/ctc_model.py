@@ -105,6 +105,8 @@ class AcousticModel(nn.Module):
         frames = (samples + SAMPLES_PER_FRAME - 1) // SAMPLES_PER_FRAME + self.config.lookahead
         right_padding = frames * SAMPLES_PER_FRAME - samples + CONTEXT_SAMPLES - self.left_padding
         features = self.features(F.pad(waveform, (self.left_padding, right_padding)))
+        if self.config.mean_normalization:
+            features = features - self._means(features, here, frames)
         lengths, here = output_lengths(lengths), output_lengths(here)
         if views > 1:
             features, lengths, here = features.repeat(views, 1, 1), lengths.repeat(views), here.repeat(views)
@@ -117,6 +119,14 @@ class AcousticModel(nn.Module):
         if outputs is None:
             outputs = self.recurrent.outputs(x, mirror, layer)
         return [self.lookahead(self.recurrent.norm(output)) for output in outputs], lengths
+
+    def _means(self, features: Tensor, lengths: Tensor, frames: int) -> Tensor:
+        """(B, 1, n_mels): of each band, over the feature frames whose middle is one of the row's `lengths` samples."""
+        # Counted from `frames`, for the same reason.
+        number = torch.arange(SUBSAMPLING * frames + CONTEXT_FRAMES - SUBSAMPLING, device=features.device)
+        middle = HOP_LENGTH * number + WINDOW_LENGTH // 2 - self.left_padding
+        inside = ((middle >= 0) & (middle < lengths.unsqueeze(1))).unsqueeze(2)
+        return (features * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True).clamp(min=1)
 
     def start(self, batch: int) -> StreamState:
         """The state before the first sample. ValueError if the model is bidirectional: it cannot stream."""

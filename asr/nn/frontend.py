@@ -24,7 +24,7 @@ class LogMel(nn.Module):
 
     25 ms Hann window, 10 ms hop, no centring: frame t is that of samples [160 t, 160 t + 400). Power spectrum, Slaney
     mel filters with area normalisation (librosa's default), natural logarithm with a floor. Mean and standard deviation
-    of each band come from training data (`fit`) and are saved with the weights; nothing is normalised per file.
+    of each band come from training data (`fit`) and are saved with the weights.
     """
 
     dft: Tensor

@@ -146,6 +146,8 @@ class AcousticRecipe(Recipe):
     @model_validator(mode="after")
     def _check_sections(self) -> "AcousticRecipe":
         data, model, augment, objective = self.data, self.model, self.augment, self.objective
+        if model.mean_normalization and not model.bidirectional:
+            raise ValueError("model.mean_normalization needs the whole utterance; set model.bidirectional to true")
         if model.lookahead and model.bidirectional:
             raise ValueError(f"model.lookahead={model.lookahead} is for a live model; set model.bidirectional to false")
         if augment.join_share and augment.join_seconds > data.max_seconds:

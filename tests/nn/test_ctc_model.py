@@ -30,10 +30,18 @@ CELLS = ("rnn", "lstm", "gru")
 LOOKAHEADS = (0, 1, 9)  # frames
 
 
-def make_model(cell: str = "lstm", bidirectional: bool = True, lookahead: int = 0) -> AcousticModel:
+def make_model(
+    cell: str = "lstm", bidirectional: bool = True, lookahead: int = 0, normalization: bool = False
+) -> AcousticModel:
     torch.manual_seed(1)
     config = AcousticConfig(
-        cell=cell, bidirectional=bidirectional, layers=2, hidden_size=24, lookahead=lookahead, n_mels=40
+        cell=cell,
+        bidirectional=bidirectional,
+        layers=2,
+        hidden_size=24,
+        lookahead=lookahead,
+        n_mels=40,
+        mean_normalization=normalization,
     )
     model = AcousticModel(config, VOCABULARY).eval()
     if lookahead:  # a new one looks at the present frame alone
@@ -41,9 +49,9 @@ def make_model(cell: str = "lstm", bidirectional: bool = True, lookahead: int = 
     return model
 
 
-@pytest.fixture(scope="module")
-def model() -> AcousticModel:
-    return make_model()
+@pytest.fixture(scope="module", params=[False, True], ids=["", "normalization"])
+def model(request: pytest.FixtureRequest) -> AcousticModel:
+    return make_model(normalization=request.param)
 
 
 def ragged_batch(lengths: list[int], padding: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -58,11 +66,13 @@ def ragged_batch(lengths: list[int], padding: float = 0.0) -> tuple[Tensor, Tens
 LENGTHS = [1, 640, 641, 6_400, 7_777, 16_000, 399, 400, 15_361, 12_345, 9_999, 1_280, 3_000, 80, 15_999, 11_111]
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "normalization"),
+    [*product(CELLS, (False, True), (False,)), *product(CELLS, (True,), (True,))],
+)
 @torch.no_grad()
-def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: bool):
-    model = make_model(cell, bidirectional)
+def test_a_row_is_the_same_alone_and_in_a_batch_of_16(cell: str, bidirectional: bool, normalization: bool):
+    model = make_model(cell, bidirectional, normalization=normalization)
     waveform, lengths = ragged_batch(LENGTHS)
     log_probs, _, frames = model(waveform, lengths)
     for row, length in enumerate(LENGTHS):
@@ -78,6 +88,19 @@ def test_what_stands_in_the_padding_never_matters(model: AcousticModel, padding:
     dirty, *_ = model(*ragged_batch(LENGTHS, padding))
     for row, count in enumerate(frames.tolist()):
         assert torch.equal(clean[row, :count], dirty[row, :count])
+
+
+@torch.no_grad()
+def test_without_their_means_the_bands_hardly_tell_the_level_of_an_utterance():
+    waveform, lengths = ragged_batch([16_000, 9_999, 3_000])
+    levels = waveform * torch.tensor([[1.0], [0.1], [3.0]])
+    changes = []
+    for normalization in (False, True):
+        model = make_model(normalization=normalization)
+        (expected, _, frames), (found, *_) = model(waveform, lengths), model(levels, lengths)
+        valid = torch.arange(found.shape[1]) < frames.unsqueeze(1)
+        changes.append((found - expected)[valid].abs().mean())
+    assert changes[1] < 0.2 * changes[0]  # the silence before and after it stays as it is
 
 
 @given(samples=st.integers(1, 8_000), batch=st.integers(1, 3))

@@ -23,13 +23,22 @@ every_model = pytest.mark.parametrize(("cell", "bidirectional"), list(product(CE
 
 
 def make_model(
-    cell: str = "lstm", bidirectional: bool = True, size: int = SIZE, lookahead: int | None = None
+    cell: str = "lstm",
+    bidirectional: bool = True,
+    size: int = SIZE,
+    lookahead: int | None = None,
+    normalization: bool = False,
 ) -> AcousticModel:
     torch.manual_seed(4)
     if lookahead is None:
         lookahead = LOOKAHEAD if not bidirectional else 0
     config = AcousticConfig(
-        cell=cell, bidirectional=bidirectional, layers=2, hidden_size=size, lookahead=lookahead, n_mels=80
+        cell=cell,
+        bidirectional=bidirectional,
+        layers=2,
+        hidden_size=size,
+        lookahead=lookahead,
+        mean_normalization=normalization,
     )
     model = AcousticModel(config, VOCABULARY)
     model.features.fit([0.1 * torch.randn(16_000)])
@@ -74,9 +83,13 @@ def ragged_batch(lengths: list[int]) -> np.ndarray:
     return waveform
 
 
-@every_model
-def test_float_graph_equals_torch_at_other_sizes_than_the_example(cell: str, bidirectional: bool, tmp_path: Path):
-    model = make_model(cell, bidirectional)
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "normalization"), [*product(CELLS, (False, True), (False,)), ("lstm", True, True)]
+)
+def test_float_graph_equals_torch_at_other_sizes_than_the_example(
+    cell: str, bidirectional: bool, normalization: bool, tmp_path: Path
+):
+    model = make_model(cell, bidirectional, normalization=normalization)
     export_onnx(model, tmp_path / "model.onnx")
     graph = session(tmp_path / "model.onnx")
     for lengths in ([24_000], [1], [40_123], [640, 641], LENGTHS):

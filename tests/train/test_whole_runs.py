@@ -248,6 +248,7 @@ def load(tmp_path: Path, corpus: Path, overrides: Sequence[str]) -> AcousticReci
         ("optimizer.decay", ["optimizer.schedule=constant", "optimizer.decay=1.5"]),
         ("budget_minutes", ["budget_minutes=-1"]),
         ("model.energy_floor", ["model.energy_floor=0"]),
+        ("model.mean_normalization", ["model.mean_normalization=true", "model.bidirectional=false"]),
     ],
 )
 def test_what_is_not_possible_is_one_line_that_names_the_field(
