@@ -9,6 +9,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asr.data.config import TokenizerConfig
 from asr.errors import RecipeError
 from asr.train.config import AcousticRecipe, LanguageRecipe, Recipe, check_resumed, load_recipe, save_recipe
 
@@ -379,13 +380,14 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u202
 )
 @example(name="1e-3", description="no", share=1e-12, seconds=20)
 @example(name="null", description="2026-11-28", share=0, seconds=1e9)
+@example(name="0", description="\uf900", share=0, seconds=1)
 def test_any_text_and_number_survives_being_saved(
     tmp_path_factory: pytest.TempPathFactory, name: str, description: str, share: float, seconds: float
 ):
     path = tmp_path_factory.mktemp("saved") / "recipe.yaml"
     recipe = AcousticRecipe(name=name, description=description)
     recipe.data.train, recipe.data.dev, recipe.data.max_seconds = [description, name], name or "dev", seconds
-    recipe.model.dropout, recipe.tokenizer.alphabet = share, description
+    recipe.model.dropout, recipe.tokenizer = share, TokenizerConfig(alphabet=description)  # which composes letters
     save_recipe(recipe, path)
     assert load_recipe(path, []) == recipe
 
