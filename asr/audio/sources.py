@@ -226,10 +226,13 @@ def _whole(frames: Iterator[np.ndarray], path: Path, name: str) -> Iterator[np.n
     with path.open("rb") as file:
         head = file.read(8)
     chunks = head[:4] in (b"FORM", b"caff") or head[4:] == b"ftyp"
-    joined = (chunks or head[:4] == b"OggS") and len(joints(path)) > 1
-    if (chunks or head[:4] == b"OggS") and not joined and has_more_audio(path):
-        raise _more_audio(name)
-    if not (chunks and joined) and is_cut_short(path):
+    if chunks or head[:4] == b"OggS":
+        joined = len(joints(path)) > 1
+        if not joined and has_more_audio(path):
+            raise _more_audio(name)
+        if chunks and joined:
+            return
+    if is_cut_short(path):
         raise AudioError(f"{name}: truncated: it is shorter than its header says; copy or record it again")
 
 

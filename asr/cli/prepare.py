@@ -148,7 +148,7 @@ def check(
 
     settings = load_recipe(recipe, []) if recipe else AcousticRecipe()
     if not isinstance(settings, AcousticRecipe):
-        raise AsrError(f"{recipe}: not the recipe of an acoustic model, whose alphabet texts are checked by")
+        raise AsrError(f"{recipe}: not an acoustic model's recipe; name one, by whose alphabet texts are checked")
     phones = settings.tokenizer.spelling == "phones"
     speller = PhoneSpeller(settings.tokenizer.lexicon, settings.language) if phones else None
     with audio_progress(lambda: [None]) as on_progress:

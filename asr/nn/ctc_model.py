@@ -122,7 +122,7 @@ class AcousticModel(nn.Module):
 
     def _means(self, features: Tensor, lengths: Tensor, frames: int) -> Tensor:
         """(B, 1, n_mels): of each band, over the feature frames whose middle is one of the row's `lengths` samples."""
-        # Counted from `frames`, for the same reason.
+        # Counted from `frames`: the features' shape would be written into an exported graph as a constant.
         number = torch.arange(SUBSAMPLING * frames + CONTEXT_FRAMES - SUBSAMPLING, device=features.device)
         middle = HOP_LENGTH * number + WINDOW_LENGTH // 2 - self.left_padding
         inside = ((middle >= 0) & (middle < lengths.unsqueeze(1))).unsqueeze(2)

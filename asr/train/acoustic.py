@@ -186,9 +186,8 @@ class AcousticTask(Task):
     def accelerate(self, dtype: torch.dtype) -> None:
         """Capture graphs of the recurrent layers on a GPU; without them, it waits for the CPU most of the time."""
         recipe = self.recipe
-        if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1:
-            return
-        if recipe.attention.freeze_encoder:  # its layers run without gradients
+        frozen = recipe.attention.freeze_encoder  # its layers run without gradients
+        if self.device.type != "cuda" or dtype == torch.float32 or recipe.accumulate > 1 or frozen:
             return
         views = 2 if recipe.objective.consistency else 1
         frames, rows = views * int(recipe.data.batch_seconds / FRAME_SECONDS), views * recipe.data.max_batch

@@ -29,7 +29,7 @@ from asr.train.runs import BEST, RECIPE
 
 WEIGHTS = "weights.safetensors"  # of a bundle
 HEAD = "head."  # of the weights that depend on the tokens
-# Fields of AcousticConfig that may change: regularizers, and the floor of the features, to which weights adapt.
+# Fields of AcousticConfig that may change: regularizers, and what is done to the features, to which weights adapt.
 CHANGEABLE = ("dropout", "variational_dropout", "weight_dropout", "energy_floor", "mean_normalization")
 
 

@@ -109,7 +109,7 @@ def test_help_lists_every_corpus_and_says_what_src_is(run: Command):
         (["check", "nowhere.jsonl"], "nowhere.jsonl: cannot read the manifest"),
         (["check", "own/ada/0.wav"], None),
         (["check", "nowhere.jsonl", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
-        (["check", "nowhere.jsonl", "--recipe", "language.yaml"], "not the recipe of an acoustic model"),
+        (["check", "nowhere.jsonl", "--recipe", "language.yaml"], "not an acoustic model's recipe; name one"),
     ],
 )
 def test_failures_are_one_line(

@@ -329,6 +329,23 @@ def test_nothing_comes_out_of_a_stream_after_it_was_cancelled(plain: StreamingEn
     assert [event.text for event in inbox.events[last] if isinstance(event, Final)] == [("word " * 20).strip()]
 
 
+def test_a_stream_that_is_cancelled_while_the_graph_fails_does_not_come_out(
+    plain: StreamingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = Batcher(plain, "greedy")
+    streams = [batcher.open() for _ in range(2)]
+    for stream in streams:
+        stream.feed(carrier.speech("one"), RATE)
+
+    def fail(*_: object) -> None:
+        streams[0].cancel()
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(plain, "run", fail)
+    assert [stream for stream, _ in batcher.step()] == streams[1:]
+    batcher.close()
+
+
 def test_a_consumer_may_cancel_or_fail_and_the_others_go_on(
     plain: StreamingEngine, caplog: pytest.LogCaptureFixture
 ) -> None:

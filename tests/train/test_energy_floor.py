@@ -76,8 +76,9 @@ def test_a_bundle_keeps_the_floor_and_fine_tuning_may_change_it(recipe: Acoustic
         trained = load_trained(str(source))
         assert trained.config.energy_floor == trained.model().features.floor == LOW
         further = replace(recipe, name="further", init_from=str(source))
-        further.model = replace(recipe.model, energy_floor=1e-6)
+        further.model = replace(recipe.model, energy_floor=1e-6, mean_normalization=recipe.model.bidirectional)
         task = make_trainer(further).task
+        assert task.model.config.mean_normalization == recipe.model.bidirectional
         assert task.model.config.energy_floor == task.model.features.floor == 1e-6
         begun = task.model.state_dict()
         assert all(torch.equal(begun[name], value) for name, value in trained.model().state_dict().items())
