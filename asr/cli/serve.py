@@ -97,7 +97,7 @@ def serve(
     """
     try:
         from asr.serve.app import Server, listen_at
-        from asr.serve.live import Live, LiveProcess, LiveThread
+        from asr.serve.live import Decoding, Live, Process
         from asr.serve.service import Service
 
         if wyoming_port is not None:
@@ -119,11 +119,11 @@ def serve(
     second = Recognizer(recognizer, decoder, style="spoken") if again == model else again
     live = Batcher(options.load_model(live_model, None), decoder, second, threads=1, style=chosen)
     files = (recognizer, Recognizer(live, decoder, style=chosen))
-    lives: list[Live] = [LiveThread(live)]  # more threads would take the processor from the others
+    lives = [Live(Decoding(live))]  # more threads would take the processor from the others
     # Their models are opened here even so: for files, and to say at once what cannot be opened.
     if (count := processes or min(MAX_PROCESSES, usable_cores())) > 1:
         make = partial(Batcher, live_model, decoder, again, threads=1, style=chosen)
-        lives = [LiveProcess(make) for _ in range(count)]
+        lives = [Live(Process(make)) for _ in range(count)]
     recognizers = {item.bundle.config.name: item for item in files}
     language = bundle.config.language, options.language_name(bundle).lower()
     service = Service(recognizers, lives, language, clients.settings())

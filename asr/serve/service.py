@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -103,7 +102,6 @@ class Service:
         self.workers = ThreadPoolExecutor(FILE_WORKERS, "asr-file")
         self.files = 0  # that wait or are recognized
         self.streams: set[ClientStream] = set()
-        self.clients: dict[Stream, ClientStream] = {}  # those whose updates are wanted
         self.stopping = self.closed = False
         self.metrics.open_streams.set_function(lambda: len(self.streams))
         self.metrics.open_files.set_function(lambda: self.files)
@@ -119,13 +117,13 @@ class Service:
                 loop.call_soon_threadsafe(self._deliver, updates, busy)
 
         for live in self.lives:
-            threading.Thread(target=live.run, args=[deliver], name="asr-live", daemon=True).start()
+            live.start(deliver)
 
     def _deliver(self, updates: list[tuple[Stream, Update]], busy: float) -> None:
         self.metrics.busy.labels("live").inc(busy)
         for stream, update in updates:
-            if (client := self.clients.get(stream)) is not None:
-                client.deliver(update)
+            if stream.receive is not None:
+                stream.receive(update)
 
     def check_language(self, spoken: str) -> None:
         """RefusedError for a language, by its code or English name, that the models do not know."""
@@ -212,18 +210,17 @@ class ClientStream:
     async def feed(self, samples: np.ndarray, rate: int) -> None:
         """Add int16 samples (n,) or (n, channels); waits while the model is far behind.
 
-        RefusedError when the stream is too long, or for hotwords or rates that cannot be.
+        RefusedError when the stream is too long, or for a rate that cannot be.
         """
         if self.ended:
             return
         try:
             as_samples(samples[:0], rate)
-            if self._stream is None:
-                self._stream = await self._open()
-                self.service.clients[self._stream] = self
-            self._stream.feed(samples, rate)
         except ArgumentError as error:
             raise RefusedError(422, "invalid_value", str(error)) from None
+        if self._stream is None:
+            self._stream = min(self.service.lives, key=attrgetter("streams")).open(self.hotwords, self.deliver)
+        self._stream.feed(samples, rate)
         seconds, limit = len(samples) / rate, self.service.settings.max_seconds
         self._waiting.append((time.monotonic(), seconds))
         self.seconds += seconds
@@ -239,29 +236,15 @@ class ClientStream:
         """Seconds of audio that are not decoded: more and more of them if the machine is too slow."""
         return sum(seconds for _, seconds in self._waiting)
 
-    async def _open(self) -> Stream:
-        live = min(self.service.lives, key=attrgetter("streams"))
-        opening = live.open(self.hotwords)
-        if opening.done():
-            return opening.result()
-        # To prepare a decoder for hotwords takes a moment. A client may vanish meanwhile, and its stream must, too.
-        try:
-            return await asyncio.shield(asyncio.wrap_future(opening))
-        except asyncio.CancelledError:
-            opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().cancel())
-            raise
-
     def flush(self) -> None:
         """End the utterance in progress: its update is `done`, and what is fed after it is a stream of its own."""
         if self._stream is not None and not self.ended:
-            with suppress(AsrError):  # it is over: its last update is under way
-                self._stream.finish()
+            self._stream.finish()
 
     def finish(self) -> None:
         """No more audio will come: the last update is `done`."""
         if not self.ended and self._stream is not None:
-            with suppress(AsrError):  # it is over: its last update is under way
-                self._stream.finish()
+            self._stream.finish()
         elif not self.ended:
             self._updates.put_nowait(Update([], self._decoded, True))
         self.ended = True
@@ -279,9 +262,14 @@ class ClientStream:
         self._progress.set()
 
     async def updates(self) -> AsyncIterator[Update]:
-        """Whatever the model brings, to the end of the stream. AsrError if the stream failed."""
+        """Whatever the model brings, to the end of the stream.
+
+        AsrError if the stream failed; RefusedError for hotwords that cannot be.
+        """
         while True:
             update = await self._updates.get()
+            if isinstance(update.error, ArgumentError):
+                raise RefusedError(422, "invalid_value", str(update.error))
             if update.error is not None:
                 raise AsrError(f"the stream failed ({update.error}); begin another one")
             yield update
@@ -296,7 +284,6 @@ class ClientStream:
 
     def _forget(self) -> None:
         if self._stream is not None:
-            self.service.clients.pop(self._stream, None)
             self._stream.cancel()
         self._stream, self._decoded = None, 0
         self._waiting.clear()

@@ -41,7 +41,7 @@ CODES = (1000, 1001, 1008, 1011)  # with which a WebSocket may be closed
 def server(bundles: Path) -> tuple[asyncio.AbstractEventLoop, Any]:
     import asr.serve.wyoming  # noqa: F401
     from asr.serve.app import make_app
-    from asr.serve.live import LiveThread
+    from asr.serve.live import Decoding, Live
     from asr.serve.service import Service, Settings
 
     logging.getLogger("asr.serve").setLevel(logging.ERROR)
@@ -51,7 +51,7 @@ def server(bundles: Path) -> tuple[asyncio.AbstractEventLoop, Any]:
     recognizers = {"whole": Recognizer(whole, decoder, threads=1), "live": Recognizer(batcher, decoder)}
     loop = asyncio.new_event_loop()
     service = Service(
-        recognizers, [LiveThread(batcher)], ("en", "english"), Settings(max_seconds=20, max_upload=2_000_000)
+        recognizers, [Live(Decoding(batcher))], ("en", "english"), Settings(max_seconds=20, max_upload=2_000_000)
     )
     loop.call_soon(service.start)
     return loop, make_app(service)

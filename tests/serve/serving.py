@@ -84,14 +84,14 @@ def make_service(
     pytest.importorskip("websockets", reason=MISSING)
     pytest.importorskip("multipart", reason=MISSING)
     pytest.importorskip("prometheus_client", reason=MISSING)
-    from asr.serve.live import LiveThread
+    from asr.serve.live import Decoding, Live
     from asr.serve.service import Service, Settings
 
     batcher = Batcher(live, decoder, second_pass, threads=1)
     settings: Settings = replace(Settings(stop_seconds=20.0), **limits)  # type: ignore[arg-type]
     name = recognizer.bundle.config.name
     return Service(
-        {name: recognizer, "live": Recognizer(batcher, decoder)}, [LiveThread(batcher)], ("en", "english"), settings
+        {name: recognizer, "live": Recognizer(batcher, decoder)}, [Live(Decoding(batcher))], ("en", "english"), settings
     )
 
 

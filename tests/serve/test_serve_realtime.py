@@ -267,7 +267,7 @@ def test_an_item_that_fails_is_named(error: Exception, serve: Serve, monkeypatch
     with serve() as running, session(running) as socket:
         append(socket, carrier.speech("one two", 5))
         name = until(socket, "speech_started")[-1]["item_id"]
-        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", fail)
+        monkeypatch.setattr(running.service.lives[0].decoding.batcher.engine, "run", fail)
         append(socket, carrier.speech("three", 5))
         found = until(socket, "failed")[-1]
         assert (found["item_id"], found["error"]["type"]) == (name, "server_error")
@@ -289,7 +289,7 @@ def test_what_fails_after_a_commit_is_not_completed(
         if manual:
             socket.send(event("session.update", session={"turn_detection": None}))
             until(socket, "session.updated")
-        monkeypatch.setattr(running.service.lives[0].batcher.engine, "run", fail)
+        monkeypatch.setattr(running.service.lives[0].decoding.batcher.engine, "run", fail)
         append(socket, carrier.speech("one", 5))
         socket.send(event("input_audio_buffer.commit"))
         kinds = []

@@ -241,7 +241,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(serve: Serve) -> None:
 
 def test_a_client_that_vanishes_while_its_phrases_are_prepared(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as running:
-        batcher = running.service.lives[0].batcher
+        batcher = running.service.lives[0].decoding.batcher
         opened, open_stream = threading.Event(), batcher.open
 
         def slow(**options: Any) -> Any:
