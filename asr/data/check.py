@@ -34,6 +34,7 @@ ERRORS = {
 }
 WARNINGS = {
     "audio twice": "the same audio under another id",
+    "dropped": "characters outside the tokenizer's alphabet; left out of the texts",
     "no text": "nothing to learn; left out of training",
     "no phones": "words that cannot be pronounced; left out of training",
     "too fast": f"more than {FASTEST:g} letters a second: a wrong text, or audio cut short",
@@ -85,7 +86,7 @@ class Report:
                 first = next(finding for finding in self.findings if finding.kind == kind)
                 lines.append(f"{self.counts[kind]:>9,}  {kind:<15} {kinds[kind]}")
                 lines.append(f"{'':9}  {'':<15} first: {first.manifest}: {first.id}: {first.detail}")
-                if kind == "alphabet":
+                if kind in ("alphabet", "dropped"):
                     lines.append(f"{'':9}  {'':<15} all of them: {printable(self.unknown)}")
         return "\n".join(lines)
 
@@ -172,8 +173,11 @@ def _check_texts(
         if rule.dropped:
             utterance.unknown = frozenset(rule.dropped)
             unknown = " ".join(sorted(rule.dropped))
-            yield utterance.finding("alphabet", f"{unknown} in “{one_line(utterance.entry.text)}”")
-        elif not utterance.text:
+            kind = "dropped" if tokenizer.unknown == "drop" else "alphabet"
+            yield utterance.finding(kind, f"{unknown} in “{one_line(utterance.entry.text)}”")
+            if kind in ERRORS:
+                continue
+        if not utterance.text:
             yield utterance.finding("no text", "an empty text")
         elif speller and utterance.entry.phones is None:
             missing = [word for word in utterance.text.split() if not speller.word(word)]

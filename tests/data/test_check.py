@@ -175,8 +175,14 @@ def test_the_alphabet_and_the_case_are_the_tokenizers(tmp_path: Path, good: list
     assert found(checked(tmp_path, lines)) == [("alphabet", "u0")]
     assert found(checked(tmp_path, lines, alphabet="abcdefghijklmnopqrstuvwxyzäöüß'")) == []
     assert found(checked(tmp_path, lines, alphabet="lsö'", case="keep")) == [("alphabet", "u0")]
-    (finding,) = checked(tmp_path, lines, unknown="drop").findings
+    (finding,) = checked(tmp_path, lines).findings
     assert finding.detail == "ö in “Öl’s”"
+
+
+def test_what_the_tokenizer_drops_is_a_warning(tmp_path: Path, good: list):
+    report = checked(tmp_path, [good[0] | {"text": "Öl"}, good[1] | {"text": "7"}], unknown="drop")
+    assert (found(report), report.has_errors) == ([("dropped", "u0"), ("dropped", "u1"), ("no text", "u1")], False)
+    assert "all of them: 7ö\n" in f"{report}\n"
 
 
 def test_all_characters_outside_the_alphabet_are_listed_once(tmp_path: Path, good: list):
