@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from asr.recognize.streaming import CHUNK_SECONDS
 
 CHUNK_BYTES = 2 * round(CHUNK_SECONDS * SAMPLE_RATE)
 WARM_SECONDS = 5.0  # of each run that are not counted: the streams begin one after the other
+WARM_STREAMS = 4  # before each run, since some are decoded in one process and some in the other
 PROGRAM = [sys.executable, "-c", "from asr.cli.main import main; main()"]
 
 
@@ -69,7 +71,7 @@ def frame(kind: int, content: bytes) -> bytes:
     return bytes([0x80 | kind, 0xFE]) + len(content).to_bytes(2, "big") + bytes(4) + content
 
 
-async def load(port: int, streams: int, seconds: float, pid: int, audio: bytes) -> dict[str, float]:
+async def load(port: int, streams: int, seconds: float, pid: int, audio: bytes) -> dict[str, Any]:
     """Speak with so many streams for so long: latencies, and CPU seconds of this process and of the server `pid`."""
     loop, latencies, clients = asyncio.get_running_loop(), [], []
     chunks = [frame(2, audio[start : start + CHUNK_BYTES]) for start in range(0, len(audio), CHUNK_BYTES)]
@@ -91,7 +93,7 @@ async def load(port: int, streams: int, seconds: float, pid: int, audio: bytes) 
             client.sent.append(time.monotonic())
             client.transport.write(chunks[(number + 37 * place) % len(chunks)])
     result = {"load": time.process_time() - before[0], "server": processor_seconds(pid) - before[1]}
-    result |= {"memory": resident(pid), "late": late}
+    result |= {"memory": memory(pid).tolist(), "late": late}
     now = time.monotonic()
     latencies += [now - sent for client in clients for sent in client.sent]  # at least, of what was not answered
     for client in clients:
@@ -112,10 +114,14 @@ def processor_seconds(pid: int) -> float:
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def resident(pid: int) -> float:
-    """Bytes in memory, of a process and those that it started."""
-    pages = sum(int((folder / "statm").read_text().split()[1]) for folder in family(pid))
-    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+def memory(pid: int) -> np.ndarray:
+    """Bytes in memory of a process and those that it started: all, and without pages of files.
+
+    The language model and the lexicon are such pages, which processes share.
+    """
+    numbers = [(folder / "statm").read_text().split() for folder in family(pid)]
+    resident, shared = (sum(int(each[index]) for each in numbers) for index in (1, 2))
+    return np.array([resident, resident - shared], float) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
@@ -135,9 +141,8 @@ def server(*options: str) -> Iterator[tuple[int, int]]:
 
 def serving(sources: Sequence[Path], decoders: Sequence[str], streams: Sequence[int], seconds: float) -> None:
     """Print the table of live streams."""
-    print(
-        "| decoder | streams | p50 | p99 | p100 | server: CPU s per s; per stream | load: CPU s per s | MB a stream |"
-    )
+    heads = ["decoder", "streams", "p50", "p99", "p100", "server: CPU s per s; per stream", "load: CPU s per s"]
+    print("|", " | ".join([*heads, "MB a stream; not of files"]), "|")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         audio = Path(folder) / "audio.pcm"
@@ -146,19 +151,19 @@ def serving(sources: Sequence[Path], decoders: Sequence[str], streams: Sequence[
         for decoder in decoders:
             for count in streams:
                 with server("--decoder", decoder) as (port, pid):
-                    run_load(port, pid, 1, 1.0, audio)  # the first stream loads what is loaded once
-                    before = resident(pid)
+                    run_load(port, pid, WARM_STREAMS, 1.0, audio)  # each process loads what is loaded once
+                    before = memory(pid)
                     found = run_load(port, pid, count, seconds, audio)
                 times = " | ".join(f"{1000 * found[name]:.0f} ms" for name in ("p50", "p99", "p100"))
                 cores, per_stream = found["server"] / seconds, found["server"] / seconds / count
-                memory = (found["memory"] - before) / count / 1e6
+                grown, private = (np.array(found["memory"]) - before) / count / 1e6
                 row = (
                     f"| {decoder} | {count} | {times} | {cores:.2f}, {per_stream:.4f} | {found['load'] / seconds:.2f} |"
                 )
-                print(f"{row} {memory:.1f} |", flush=True)
+                print(f"{row} {grown:.1f}, {private:.1f} |", flush=True)
 
 
-def run_load(port: int, pid: int, streams: int, seconds: float, audio: Path) -> dict[str, float]:
+def run_load(port: int, pid: int, streams: int, seconds: float, audio: Path) -> dict[str, Any]:
     arguments = [str(port), str(pid), str(streams), str(seconds), str(audio)]
     return json.loads(subprocess.check_output([sys.executable, __file__, *arguments]))
 
