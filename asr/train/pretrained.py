@@ -16,10 +16,12 @@ from asr.data.tokenizer import (
     BpeTokenizer,
     Tokenizer,
     attention_tokenizer,
+    phones_tokenizer,
     read_tokenizer,
 )
 from asr.errors import RecipeError, one_line
 from asr.model.bundle import find_inside, load_bundle, packaged_models, require_inside
+from asr.model.phones import LETTERS
 from asr.model.tokens import WORD_START, Tokens
 from asr.nn.config import AcousticConfig, validated
 from asr.nn.ctc_model import AcousticModel
@@ -39,7 +41,7 @@ class TrainedModel:
 
     path: Path
     config: AcousticConfig
-    tokenizer_config: TokenizerConfig
+    case: str  # of the texts that it learned from
     tokenizer: Tokenizer
     weights: dict[str, Tensor]
 
@@ -74,18 +76,24 @@ class TrainedModel:
 
     def give_tokenizers(self, recipe: AcousticRecipe) -> None:
         """Copy its tokenizers to the folder of a run, each if the recipe asks for such a one."""
-        if self.tokenizer.model and self.has_tokenizer(recipe.tokenizer):
-            (recipe.folder / TOKENIZER_MODEL).write_bytes(self.tokenizer.model)
-        attention = attention_tokenizer(recipe.attention, recipe.tokenizer)
-        for name, config, weight in (
-            (PHONES_MODEL, recipe.phones, recipe.phones.weight),
-            (ATTENTION_MODEL, attention, recipe.attention.weight),
+        same_case = recipe.tokenizer.spelling == "phones" or recipe.tokenizer.case == self.case
+        for name, config, used in (
+            (TOKENIZER_MODEL, recipe.tokenizer, same_case),
+            (PHONES_MODEL, phones_tokenizer(recipe.phones), recipe.phones.weight),
+            (ATTENTION_MODEL, attention_tokenizer(recipe.attention, recipe.tokenizer), recipe.attention.weight),
         ):
-            if weight and (path := find_inside(self.path, name)):
-                tokens = BpeTokenizer(path.read_bytes()).tokens
-                letters = {symbol for symbol in tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
-                if len(tokens) == config.vocabulary and letters == set(config.alphabet) - {" "}:
-                    (recipe.folder / name).write_bytes(path.read_bytes())
+            if used and self.has_tokenizer(config, name):
+                (recipe.folder / name).write_bytes(require_inside(self.path, name).read_bytes())
+
+    def has_tokenizer(self, config: TokenizerConfig, name: str = TOKENIZER_MODEL) -> bool:
+        """Whether its file of this name holds as many pieces, of the same letters or phones, as the config says."""
+        path = find_inside(self.path, name)
+        if path is None or config.kind not in ("bpe", "phone_bpe"):
+            return False
+        tokens = BpeTokenizer(path.read_bytes()).tokens
+        letters = {symbol for symbol in tokens.symbols[1:] if len(symbol) == 1} - {WORD_START}
+        alphabet = LETTERS if config.spelling == "phones" else config.alphabet
+        return len(tokens) == config.vocabulary and letters == set(alphabet) - {" "}
 
     def check_model(self, config: AcousticConfig) -> None:
         """RecipeError, naming the field, if a model of this config could not take the weights."""
@@ -96,17 +104,6 @@ class TrainedModel:
                     f"init_from: model.{key} is {theirs} in {self.path} and {ours} here; set model.{key}={theirs}, "
                     "or leave init_from out"
                 )
-
-    def has_tokenizer(self, config: TokenizerConfig) -> bool:
-        ours, theirs = (
-            (
-                each.kind,
-                each.kind in ("bpe", "phone_bpe") and each.vocabulary,
-                each.spelling == "letters" and (each.case, set(each.alphabet) - {" "}),
-            )
-            for each in (self.tokenizer_config, config)
-        )
-        return ours == theirs
 
 
 def load_trained(name: str) -> TrainedModel:
@@ -138,4 +135,4 @@ def load_trained(name: str) -> TrainedModel:
     except (OSError, SafetensorError) as error:
         raise RecipeError(f"{folder}: cannot read the weights ({one_line(error)}); copy the model again") from error
     weights = {key: value.float() for key, value in weights.items()}
-    return TrainedModel(folder, config, TokenizerConfig(**settings), tokenizer, weights)
+    return TrainedModel(folder, config, TokenizerConfig(**settings).case, tokenizer, weights)
