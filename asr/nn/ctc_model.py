@@ -15,10 +15,11 @@ from asr.model.tokens import BLANK_ID
 from asr.nn.attention import AttentionDecoder
 from asr.nn.config import AcousticConfig, AttentionConfig
 from asr.nn.frontend import HOP_LENGTH, WINDOW_LENGTH, LogMel
-from asr.nn.lookahead import Lookahead
-from asr.nn.recurrent import STATES, RecurrentStack, reversed_frames
-from asr.nn.subsampling import CONTEXT_FRAMES, SUBSAMPLING, ConvSubsampling
+from asr.nn.recurrent import STATES, Lookahead, RecurrentStack, reversed_frames
 
+SUBSAMPLING = 4  # feature frames (10 ms) per output frame
+CONTEXT_FRAMES = 7  # receptive field of an output frame, in feature frames
+CHANNELS = 32  # of the convolutions
 SAMPLES_PER_FRAME = HOP_LENGTH * SUBSAMPLING  # 640 samples, 40 ms
 # The 720 samples beyond its own 40 ms that the convolutions see for a frame: half before and half after it, or all
 # before it in a model that streams.
@@ -38,6 +39,30 @@ class StreamState(NamedTuple):
     samples: Tensor  # (B, 720): the last ones
     hidden: Tensor  # (B, layers · states, size): h of each layer, for LSTMs h and c of each
     ahead: Tensor  # (B, lookahead, size): outputs of the recurrent stack that wait for the frames after them
+
+
+class ConvSubsampling(nn.Module):
+    """features (B, 4 T + 3, n_mels) → (B, T, size): two 3 × 3 convolutions of stride 2 and a projection.
+
+    Time is not padded here (`AcousticModel` pads the waveform): output frame t depends on feature frames
+    [4 t, 4 t + 7) only, whatever the length of the batch.
+    """
+
+    def __init__(self, n_mels: int, size: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, CHANNELS, 3, stride=2, padding=(0, 1)),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=(0, 1)),
+            nn.ReLU(),
+        )
+        remaining = -(-n_mels // SUBSAMPLING)
+        self.projection = nn.Linear(CHANNELS * remaining, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        # (B, 1, T, n_mels) with channels last in memory, which is faster on CPUs.
+        x = self.layers(features.unsqueeze(3).permute(0, 3, 1, 2))  # (B, channels, T, n_mels / 4)
+        return self.projection(x.transpose(1, 2).flatten(2))
 
 
 class AcousticModel(nn.Module):

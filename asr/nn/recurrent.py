@@ -1,4 +1,4 @@
-"""The recurrent stack: plain RNN, LSTM or GRU layers in one or two directions.
+"""The recurrent stack: plain RNN, LSTM or GRU layers in one or two directions; the look-ahead above it.
 
 W, U and b are learned, σ is the logistic function, ⊙ the elementwise product; h₀ and c₀ are zero.
 
@@ -163,3 +163,19 @@ class RecurrentStack(nn.Module):
             x, layer_state = layer.step(x, before)  # type: ignore[operator]
             after.append(layer_state)
         return self.norm(x), torch.cat(after, dim=1)
+
+
+class Lookahead(nn.Conv1d):
+    """x (B, T + frames, size) → (B, T, size): yₜ = Σⱼ wⱼ ⊙ xₜ₊ⱼ for j = 0 … frames.
+
+    A depthwise ("row") convolution over the outputs of the recurrent layers (Wang et al. 2016, "Lookahead convolution
+    layer for unidirectional recurrent neural networks"), initialised as the identity.
+    """
+
+    def __init__(self, size: int, frames: int):
+        super().__init__(size, size, frames + 1, groups=size, bias=False)
+        nn.init.zeros_(self.weight)
+        nn.init.ones_(self.weight[:, :, 0].detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from asr.model.tagger import CASES, MARKS
 from asr.nn.config import TaggerConfig
-from asr.nn.lookahead import Lookahead
-from asr.nn.recurrent import Dropout, RecurrentStack, reversed_frames
+from asr.nn.recurrent import Dropout, Lookahead, RecurrentStack, reversed_frames
 
 EXTRAS = 4  # pause and confidence, and whether they are known
 

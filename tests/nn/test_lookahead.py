@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from asr.nn.lookahead import Lookahead
+from asr.nn.recurrent import Lookahead
 
 SIZE = 5
 
