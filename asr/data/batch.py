@@ -1,6 +1,6 @@
-"""Utterances with their texts, put together in batches, and which of them can be trained on."""
+"""Utterances with their texts, which of them can be trained on, and how rows are put together in batches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import NamedTuple
@@ -94,3 +94,15 @@ def unusable(samples: int, text: str, targets: list[int], max_seconds: float) ->
         return "with words that cannot be pronounced"
     fits = Targets.pad([targets]).fit(output_lengths(torch.tensor([samples])))
     return "" if fits and samples >= MIN_SECONDS * SAMPLE_RATE else "too short for its text"
+
+
+def cut(lengths: Sequence[int], limit: float, count: int) -> Iterator[tuple[int, int]]:
+    """Spans (begin, end) of at most `count` rows that, padded to their longest, have at most `limit` samples."""
+    begin, longest = 0, 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if index > begin and ((index + 1 - begin) * longest > limit or index - begin >= count):
+            yield begin, index
+            begin, longest = index, length
+    if lengths:
+        yield begin, len(lengths)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.data.batch import cut
 from asr.data.config import WrittenConfig
 from asr.errors import LanguageModelError, RecipeError, one_line
 from asr.evaluate.tagging import Counts
@@ -319,12 +320,8 @@ class TaggedText:
         for begin in range(0, len(runs), SORTED):
             some = runs[begin : begin + SORTED]
             some = some[np.argsort(some[:, 1] - some[:, 0], kind="stable")]
-            # The longest of a group is its last: so many runs of that length fit.
-            starts, longest = [0], (some[:, 1] - some[:, 0]).tolist()
-            for place, length in enumerate(longest):
-                if (place + 1 - starts[-1]) * length > self.config.batch_words and place > starts[-1]:
-                    starts.append(place)
-            groups += np.split(some, starts[1:])
+            spans = cut((some[:, 1] - some[:, 0]).tolist(), self.config.batch_words, len(some))
+            groups += [some[first:last] for first, last in spans]
         order = np.random.default_rng((self.seed, epoch)).permutation(len(groups)).tolist()
         for group in order[skip:]:
             yield self.make(groups[group], (self.seed, epoch, group), plain)

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.data.augment.batch import BatchAugment, change_rate, is_noise_alone
 from asr.data.augment.filters import changed_length, resample, stretch
 from asr.data.augment.room import simulate
-from asr.data.batch import Batch, Targets, unusable
+from asr.data.batch import Batch, Targets, cut, unusable
 from asr.data.config import AugmentConfig
 from asr.data.manifest import Entry, read_manifest
 from asr.data.tokenizer import TextRule, Tokenizer, attention_tokenizer
@@ -319,15 +319,3 @@ def plan(
     if not shortest_first:
         draw.shuffle(batches)
     return batches
-
-
-def cut(lengths: Sequence[int], limit: float, count: int) -> Iterator[tuple[int, int]]:
-    """Spans (begin, end) of at most `count` rows that, padded to their longest, have at most `limit` samples."""
-    begin, longest = 0, 0
-    for index, length in enumerate(lengths):
-        longest = max(longest, length)
-        if index > begin and ((index + 1 - begin) * longest > limit or index - begin >= count):
-            yield begin, index
-            begin, longest = index, length
-    if lengths:
-        yield begin, len(lengths)

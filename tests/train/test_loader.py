@@ -26,7 +26,7 @@ from torch import Tensor
 from asr.audio.sources import read
 from asr.data.augment.batch import is_noise_alone
 from asr.data.augment.room import simulate
-from asr.data.batch import Batch, read_sources
+from asr.data.batch import Batch, cut, read_sources
 from asr.data.config import AugmentConfig
 from asr.data.manifest import read_manifest
 from asr.data.shards import write_shards
@@ -37,7 +37,7 @@ from asr.nn.graphs import padded_frames
 from asr.train import loader as loader_module
 from asr.train.config import AcousticRecipe
 from asr.train.corpus import AudioCorpus
-from asr.train.loader import CorpusUtterance, Part, cut, join, plan, usable_utterances
+from asr.train.loader import CorpusUtterance, Part, join, plan, usable_utterances
 
 CPU = torch.device("cpu")
 FRAME = 640  # samples
