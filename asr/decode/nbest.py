@@ -42,11 +42,11 @@ class PartialPath:
         assert run is not None
         token = run.aligned()
         yield replace(self, prefix=prefix.parent, run=run.previous, first=run.first, after=(token, self.after))
-        for path, gap in (prefix.merged or {}).values():
+        for path in (prefix.merged or {}).values():
             if path.frame < self.first:  # what was merged later is no past of this sequence
                 first = max(run.first, path.frame)
                 late = token._replace(first=first, last=max(first, run.last))
-                score, acoustic = self.score - gap.score, self.acoustic - gap.score + gap.fusion_score
+                score, acoustic = self.score + path.score, self.acoustic + path.score - path.fusion_score
                 yield PartialPath(score, acoustic, path.parent, path.runs, first, (late, self.after), self.turns + 1)
 
 
@@ -78,7 +78,7 @@ def drop_strangers(prefixes: Iterable[Prefix], root: Prefix) -> None:
     while queue:
         prefix = queue.pop()
         merged = prefix.merged or {}
-        for number, (path, _) in list(merged.items()):
+        for number, path in list(merged.items()):
             lineage: list[Prefix] = []
             node: Prefix | None = path.parent
             while node is not None and node not in descends:

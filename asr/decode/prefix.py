@@ -49,14 +49,7 @@ class MergedPath(NamedTuple):
     parent: "Prefix"  # the prefix before its last token
     runs: Run | None  # of `parent`
     frame: int  # when it was merged
-    score: float  # its own at that time, as the next
-    fusion_score: float
-
-
-class ScoreGap(NamedTuple):
-    """How much lower a merged path scores than the prefix it was merged into, in nats, and fusion's part of that."""
-
-    score: float
+    score: float  # its own at that time, as the next; in `Prefix.merged` both minus those of the prefix
     fusion_score: float
 
 
@@ -87,7 +80,7 @@ class Prefix:
     first: int = 0  # its first frame
     peak: float = IMPOSSIBLE  # its highest log-prob
     closed: Run | None = None  # that run as of the last frame, if it was asked for
-    merged: dict[int, tuple[MergedPath, ScoreGap]] | None = None  # by the number of the merged path's parent
+    merged: dict[int, MergedPath] | None = None  # by the number of the path's parent
 
     def best_path(self, frame: int, through_blank: bool = False) -> tuple[float, Run | None]:
         """Log-prob and runs of the best alignment of the frames before `frame`."""
@@ -111,18 +104,17 @@ class Prefix:
             return []
         _, run = self.best_path(frame)
         earlier = (
-            path._replace(score=self.score - gap.score, fusion_score=self.fusion_score - gap.fusion_score)
-            for path, gap in (self.merged or {}).values()
+            path._replace(score=self.score + path.score, fusion_score=self.fusion_score + path.fusion_score)
+            for path in (self.merged or {}).values()
         )
         return [MergedPath(self.parent, run and run.previous, frame, self.score, self.fusion_score), *earlier]
 
     def merge(self, path: MergedPath) -> None:
-        """Keep a merged path; of several with one parent the one with the smallest gap."""
-        gap = ScoreGap(max(0.0, self.score - path.score), self.fusion_score - path.fusion_score)
+        """Keep a merged path; of several with one parent the one that scored least below this prefix."""
         self.merged = self.merged or {}
-        number = path.parent.number
-        if number not in self.merged or gap.score < self.merged[number][1].score:
-            self.merged[number] = path, gap
+        score, number = min(0.0, path.score - self.score), path.parent.number
+        if number not in self.merged or score > self.merged[number].score:
+            self.merged[number] = path._replace(score=score, fusion_score=path.fusion_score - self.fusion_score)
 
 
 def log_add(a: float, b: float) -> float:
