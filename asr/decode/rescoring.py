@@ -7,7 +7,6 @@ passes of Sainath et al. 2019, "Two-pass end-to-end speech recognition". Words, 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Protocol
 
 import numpy as np
 
@@ -36,28 +35,21 @@ class RescoringWeights:
     word_bonus: float = 0.5  # nats added for each word
 
 
-class Scorer(Protocol):
-    """Gives ln P of each hypothesis as a whole sentence, (N,).
-
-    `encoded`: the encoded frames (T, size) of the stretch of speech; None where there are none, or too many.
-    """
-
-    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray: ...
-
-
+@dataclass(frozen=True)
 class LanguageModelScorer:
-    """By a recurrent language model. LanguageModelError if it has no tokens for the words' `letters`.
+    """ln P of texts by a recurrent language model. LanguageModelError if it has no tokens for the words' `letters`.
 
     Words may have other characters, too, which do not count where the model has no tokens for them.
     """
 
-    def __init__(self, model: NeuralModel, letters: Set[str]):
-        self.model = model
-        self.letters = letters
-        model.encode(" ".join(sorted(letters)))
+    model: NeuralModel
+    letters: Set[str]
 
-    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray:
-        return self.model.score([self._encode(hypothesis.text) for hypothesis in hypotheses])
+    def __post_init__(self) -> None:
+        self.model.encode(" ".join(sorted(self.letters)))
+
+    def score(self, texts: Sequence[str], encoded: np.ndarray | None) -> np.ndarray:
+        return self.model.score([self._encode(text) for text in texts])
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -68,28 +60,32 @@ class LanguageModelScorer:
             )
 
 
+@dataclass(frozen=True)
 class AttentionScorer:
-    """By an attention decoder; 0 for all of a stretch without encoded frames, whose order then stays."""
+    """ln P of texts by an attention decoder; 0 for all where there are no encoded frames: their order then stays."""
 
-    def __init__(self, model: AttentionModel):
-        self.model = model
+    model: AttentionModel
 
-    def score(self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None) -> np.ndarray:
+    def score(self, texts: Sequence[str], encoded: np.ndarray | None) -> np.ndarray:
         if encoded is None:
-            return np.zeros(len(hypotheses))
-        return self.model.score([without_accents(hypothesis.text) for hypothesis in hypotheses], encoded)
+            return np.zeros(len(texts))
+        return self.model.score([without_accents(text) for text in texts], encoded)
 
 
+Scorer = LanguageModelScorer | AttentionScorer  # gives ln P of each text as a whole sentence, (N,)
+
+
+@dataclass(frozen=True)
 class WeightedRescorer:
     """Adds the scores of one or several models, each by its own weight, and each model's bonus for every word."""
 
-    def __init__(self, scorers: Sequence[tuple[Scorer, RescoringWeights]]):
-        self.scorers = scorers
+    scorers: Sequence[tuple[Scorer, RescoringWeights]]
 
     def rescore(
         self, hypotheses: Sequence[Hypothesis], encoded: np.ndarray | None = None, first: int = 0
     ) -> list[Hypothesis]:
-        columns = [scorer.score(hypotheses, encoded).tolist() for scorer, _ in self.scorers]
+        texts = [hypothesis.text for hypothesis in hypotheses]
+        columns = [scorer.score(texts, encoded).tolist() for scorer, _ in self.scorers]
         rescored = []
         for hypothesis, *scores in zip(hypotheses, *columns, strict=True):
             gain = sum(
