@@ -130,7 +130,13 @@ class Batcher:
         while not self._closed:
             self.news.wait()
             for stream, events in self.step():
-                stream._deliver(deliver, events)
+                with stream._delivery:
+                    try:
+                        if not stream.cancelled:
+                            deliver(stream, events)
+                    except Exception as error:
+                        log.warning("a stream was cancelled, since its events could not be delivered: %s", error)
+                        stream.cancel()
 
     def close(self) -> None:
         """Cancel all streams and end `run`."""
@@ -150,7 +156,7 @@ class BatchedStream:
         self.cancelled = False
         self.feeds_decoded = 0  # calls of `feed` whose samples were all decoded
         self._batcher = batcher
-        self._delivery = threading.RLock()  # reentrant, as `deliver` may cancel
+        self._delivery = threading.RLock()  # `cancel` waits for a delivery; reentrant, as `deliver` may cancel
 
     @property
     def done(self) -> bool:
@@ -190,13 +196,3 @@ class BatchedStream:
         self.error = error
         self._batcher._streams.pop(self, None)
         return []
-
-    def _deliver(self, deliver: Callable[["BatchedStream", list[Event]], None], events: list[Event]) -> None:
-        with self._delivery:
-            if self.cancelled:
-                return
-            try:
-                deliver(self, events)
-            except Exception as error:
-                log.warning("a stream was cancelled, since its events could not be delivered: %s", error)
-                self.cancel()
