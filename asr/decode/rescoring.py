@@ -31,8 +31,8 @@ SILENCE_SECONDS = 0.4  # of the silence before the first word that the attention
 
 @dataclass(frozen=True)
 class RescoringWeights:
-    lm_weight: float = 0.2  # factor of ln P(text) of the recurrent model
-    word_bonus: float = 0.5  # nats added for each word
+    lm_weight: float  # factor of ln P(text)
+    word_bonus: float  # nats added for each word
 
 
 @dataclass(frozen=True)

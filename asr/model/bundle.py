@@ -80,9 +80,10 @@ class DecoderConfig:
     greedy_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
     beam_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
     rescored_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
-    rescoring_weight: float = field(default=0.2, metadata=limits(0, 100))  # and bonus: as of RescoringWeights
+    # Of a recurrent language model, and of an attention decoder, see asr.decode.rescoring.
+    rescoring_weight: float = field(default=0.2, metadata=limits(0, 100))
     rescoring_bonus: float = field(default=0.5, metadata=limits(-100, 100))
-    attention_weight: float = field(default=0.3, metadata=limits(0, 100))  # the same of an attention decoder
+    attention_weight: float = field(default=0.3, metadata=limits(0, 100))
     attention_bonus: float = field(default=0.5, metadata=limits(-100, 100))
     attention_confidence: tuple[float, float] = field(default=(1.0, 0.0), metadata=limits(-1e4, 1e4))
 
