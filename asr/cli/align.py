@@ -14,6 +14,7 @@ from asr.audio.files import STANDARD_INPUT, find_audio
 from asr.audio.sources import Excerpt
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, shown_warnings
+from asr.cli.options import reject_if
 from asr.cli.outputs import Guard, check_writable, write_text
 from asr.cli.prepare import Columns
 from asr.cli.transcribe import Targets, left_to_write
@@ -67,20 +68,15 @@ def align(
     with its text beside it, a.wav and a.txt, or of a TABLE, a manifest (.jsonl) or a .csv or .tsv file with the columns
     audio and text, into --output-dir. If the model spells phones, textgrid has a tier and json a list of them.
     """
-    if part.channels == "each":
-        raise typer.BadParameter("a text is spoken on one channel, or on all", param_hint="--channels")
-    if audio == text == STANDARD_INPUT:
-        raise typer.BadParameter("only one of recording and text can be standard input", param_hint="TEXT|FILE|-")
+    reject_if(part.channels == "each", "--channels", "a text is spoken on one channel, or on all")
+    reject_if(audio == text == STANDARD_INPUT, "TEXT|FILE|-", "only one of recording and text can be standard input")
     if (text is None) != (output_dir is not None) or (output and output_dir):
         raise typer.BadParameter("goes with many recordings, and these with it", param_hint="--output-dir")
-    if skip_existing and (force or output_dir is None):
-        what = "--force excludes it" if force else "goes with --output-dir"
-        raise typer.BadParameter(what, param_hint="--skip-existing")
+    reject_if(skip_existing and force, "--skip-existing", "--force excludes it")
+    reject_if(skip_existing and output_dir is None, "--skip-existing", "goes with --output-dir")
     formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "ctm")]))
-    if len(formats) > 1 and output_dir is None:
-        raise typer.BadParameter("several go with many recordings and --output-dir", param_hint="--format")
-    if phones and formats != ["ctm"]:
-        raise typer.BadParameter("goes with --format ctm", param_hint="--phones")
+    reject_if(len(formats) > 1 and output_dir is None, "--format", "several go with many recordings and --output-dir")
+    reject_if(phones and formats != ["ctm"], "--phones", "goes with --format ctm")
     if columns != Columns() and (output_dir is None or Path(audio).suffix.lower() not in TABLES):
         raise typer.BadParameter("of a .csv or .tsv file", param_hint="--audio-column|--text-column|…")
     options.check_names(formats, [audio])

@@ -46,10 +46,8 @@ def evaluate(
     With a 95 % confidence interval and the real-time factor. Case and punctuation are not scored. A recording that
     cannot be read counts with the text up to there. --streaming adds the instability: the share of words that changed.
     """
-    if nbest > 1 and streaming:
-        raise typer.BadParameter("goes without --streaming", param_hint="--nbest")
-    if not endpoints and not streaming:
-        raise typer.BadParameter("goes with --streaming", param_hint="--no-endpoints")
+    options.reject_if(nbest > 1 and streaming, "--nbest", "goes without --streaming")
+    options.reject_if(not endpoints and not streaming, "--no-endpoints", "goes with --streaming")
     decoder = decoding.options(nbest)
     entries = read_manifest(manifest)
     Guard([manifest, *(entry.audio for entry in entries), *decoding.files], force).check(output)

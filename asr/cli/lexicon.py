@@ -134,8 +134,7 @@ def spell(
 ) -> None:
     """Print the words that are pronounced so, or else a spelling."""
     pronunciation = parse(" ".join(phones))
-    if not pronunciation:
-        raise typer.BadParameter("there are none", param_hint="PHONES")
+    options.reject_if(not pronunciation, "PHONES", "there are none")
     found, source = Lexicon.load(lexicon).words(pronunciation), "lexicon"
     if not found:
         found, source = [*filter(None, [Pronouncer.load(g2p).spell(pronunciation)])], "rules"

@@ -23,6 +23,7 @@ from asr.audio.stream import SAMPLE_FORMATS, AudioStream, can_stream, is_address
 from asr.cli import options
 from asr.cli.display import Display
 from asr.cli.messages import complain, printable, shown_warnings
+from asr.cli.options import reject_if
 from asr.cli.outputs import AudioOutput, Guard, TextOutput, check_layout
 from asr.errors import ArgumentError, AsrError, AudioError, DeviceError
 from asr.output.writers import LIVE_FORMATS
@@ -148,19 +149,14 @@ def open_source(
     """BadParameter for options that contradict each other, AudioError or DeviceError for what cannot be listened to."""
     if input == "":  # an unset shell variable; Path("") would be the current folder
         raise typer.BadParameter("the recording has no name", param_hint="--input")
-    if input is not None and device is not None:
-        raise typer.BadParameter("a microphone and --input exclude each other", param_hint="--device")
-    if realtime and input is None:
-        raise typer.BadParameter("a microphone is always in real time; this goes with --input", param_hint="--realtime")
-    if rate is None and sample_format is not None:
-        raise typer.BadParameter("goes with --rate", param_hint="--sample-format")
-    if rate is not None and input is None:
-        raise typer.BadParameter("goes with --input", param_hint="--rate")
+    reject_if(input is not None and device is not None, "--device", "a microphone and --input exclude each other")
+    reject_if(realtime and input is None, "--realtime", "a microphone is always in real time; this goes with --input")
+    reject_if(rate is None and sample_format is not None, "--sample-format", "goes with --rate")
+    reject_if(rate is not None and input is None, "--rate", "goes with --input")
     if input is not None:
         raw = None if rate is None else (rate, sample_format or "s16le")
         return Recording(input, realtime, raw, selection)
-    if selection.track is not None:
-        raise typer.BadParameter("goes with --input", param_hint="--track")
+    reject_if(selection.track is not None, "--track", "goes with --input")
     return microphone.Microphone(microphone.find_device(device), selection.channel, selection.channels == "each")
 
 

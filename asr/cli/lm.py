@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from asr.cli import options
 from asr.cli.messages import OnStage, complain, stage_progress
+from asr.cli.options import reject_if
 from asr.cli.outputs import Guard
 from asr.errors import AsrError, LanguageModelError
 from asr.lm.binary import load_model, save_model
@@ -87,15 +88,13 @@ def build(
         cutoffs = [int(number) for number in prune.replace(",", " ").split()]
     except ValueError:
         raise typer.BadParameter(f"{prune} is not a list of numbers such as 0,1,1", param_hint="--prune") from None
-    if not threshold >= 0:  # nan passes typer's minimum
-        raise typer.BadParameter("is not a number of 0 or above", param_hint="--threshold")
+    reject_if(not threshold >= 0, "--threshold", "is not a number of 0 or above")  # nan passes typer's minimum
     word_list = [vocabulary] if vocabulary is not None and not vocabulary.isdecimal() else []
     Guard([*texts, *word_list], force).check(output)
     words: int | set[str] | None = int(vocabulary) if vocabulary is not None and not word_list else None
     if word_list:
         words = {word for sentence in read_sentences(word_list, as_is) for word in sentence.split()}
-    if vocabulary is not None and not words:
-        raise typer.BadParameter(f"{vocabulary} has no words", param_hint="--vocabulary")
+    reject_if(vocabulary is not None and not words, "--vocabulary", f"{vocabulary} has no words")
     settings = [texts, as_is, order, vocabulary, cutoffs, threshold, memory]
     with (
         stage_progress(STAGES) as on_progress,
@@ -127,8 +126,7 @@ def mix(
     """Interpolate models into one."""
     from asr.lm import mix as mixing  # here, so that other commands start faster
 
-    if (tune is None) == (weights is None):
-        raise typer.BadParameter("give --tune TEXT or --weights, one of them", param_hint="--tune")
+    reject_if((tune is None) == (weights is None), "--tune", "give --tune TEXT or --weights, one of them")
     try:
         shares = [float(weight) for weight in (weights or "").replace(",", " ").split()]
     except ValueError:
@@ -190,8 +188,7 @@ def generate(
     seed: Annotated[int, Option(min=0, help="Another seed, another text.")] = 0,
 ) -> None:
     """Sample text from a recurrent language model, a sentence a line."""
-    if not temperature >= 0:  # nan passes typer's minimum
-        raise typer.BadParameter("is not a number from 0 to 10", param_hint="--temperature")
+    reject_if(not temperature >= 0, "--temperature", "is not a number from 0 to 10")  # nan passes typer's minimum
     for sentence in NeuralModel.load(model).generate(prompt, words, temperature, seed):
         print(sentence, flush=True)
 

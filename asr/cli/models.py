@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from asr.cli.messages import complain, print_table
-from asr.cli.options import language_name
+from asr.cli.options import language_name, reject_if
 from asr.errors import AsrError, BundleError, printable
 from asr.lm.binary import load_model
 from asr.lm.lexicon import Lexicon
@@ -34,8 +34,7 @@ def models(
         packaged = {path.name: path for path in sorted(PACKAGED.iterdir()) if (path / "MODEL_CARD.md").is_file()}
         verify_all([packaged.get(str(folder), folder) for folder in folders or map(Path, packaged)])
         return
-    if folders:
-        raise typer.BadParameter("goes with --verify", param_hint="FOLDERS")
+    reject_if(folders, "FOLDERS", "goes with --verify")
     bundles = [load_bundle(name) for name in packaged_models()]
     rows = [COLUMNS]
     for bundle in bundles:

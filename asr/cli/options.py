@@ -127,8 +127,7 @@ class Decoding:
             "--nbest": nbest > 1 and self.decoder == "greedy",
         }
         for option, value in given.items():
-            if value and self.decoder != "beam":
-                raise typer.BadParameter("goes with --decoder beam", param_hint=option)
+            reject_if(value and self.decoder != "beam", option, "goes with --decoder beam")
         name, two = cast(DecoderName, self.decoder), second_pass != NO_SECOND_PASS
         return DecoderOptions(name, self.beam_width, self.lm, text, nbest, self.rescore, self.lexicon, second_pass=two)
 
@@ -218,8 +217,7 @@ class Part(Selection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.end is not None and self.end <= (self.start or 0.0):
-            raise typer.BadParameter("is not after --start", param_hint="--end")
+        reject_if(self.end is not None and self.end <= (self.start or 0.0), "--end", "is not after --start")
 
     def whole(self, source: Any) -> Excerpt:
         return source if isinstance(source, Excerpt) else Excerpt(source, start=self.start or 0.0, end=self.end)
@@ -254,6 +252,12 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run
+
+
+def reject_if(wrong: object, option: str, problem: str) -> None:
+    """BadParameter that names the option and what is wrong with it, if anything is."""
+    if wrong:
+        raise typer.BadParameter(problem, param_hint=option)
 
 
 class Command(TyperCommand):
@@ -291,9 +295,8 @@ def chosen_style(style: str | None, bundle: Bundle) -> transcript.Style:
     """The style that was asked for, or the one that can be had. BadParameter if it cannot."""
     if style != "spoken" and find_tagger(bundle.config.language) is not None:
         return "written"
-    if style == "written":
-        problem = f"no model of written {language_name(bundle)} is installed; choose spoken"
-        raise typer.BadParameter(problem, param_hint="--style")
+    problem = f"no model of written {language_name(bundle)} is installed; choose spoken"
+    reject_if(style == "written", "--style", problem)
     return "spoken"
 
 

@@ -107,8 +107,7 @@ def serve(
             f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
         ) from None
     decoder = decoding.options(second_pass=second_pass)
-    if (certificate is None) != (key is None):
-        raise typer.BadParameter("goes with --key", param_hint="--certificate")
+    options.reject_if((certificate is None) != (key is None), "--certificate", "goes with --key")
     bundle = options.load_model(model, None)
     sockets = [listen_at(host, number) for number in (port, vosk_port) if number is not None]
     wyoming = listen_at(host, wyoming_port) if wyoming_port is not None else None

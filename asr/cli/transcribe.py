@@ -14,6 +14,7 @@ from typer import Argument, Option
 from asr.audio.files import STANDARD_INPUT, find_audio, local_name
 from asr.cli import options
 from asr.cli.messages import audio_progress, complain, complain_of_counts, name_in, printable, shown_warnings
+from asr.cli.options import reject_if
 from asr.cli.outputs import Guard, check_layout, check_writable, write_text
 from asr.errors import AsrError, AudioError
 from asr.output.subtitles import Layout
@@ -59,17 +60,15 @@ def transcribe(
     from, with a confidence each; recordings that cannot be read to their end are not in it.
     """
     formats = list(dict.fromkeys(format or [options.chosen_format(None, output, "txt")]))
-    if nbest > 1 and formats != ["json"]:
-        raise typer.BadParameter("goes with --format json", param_hint="--nbest")
+    reject_if(nbest > 1 and formats != ["json"], "--nbest", "goes with --format json")
     if part.channels == "each" and "jsonl" in formats:
         raise typer.BadParameter("a manifest has one text for each recording", param_hint="--channels")
     check_layout(layout, formats)
     options.check_names(formats, sources)
     decoder = decoding.options(nbest)
     folder = output_folder(output, output_dir)
-    if skip_existing and (force or folder is None):
-        what = "--force excludes it" if force else "goes with a folder to write to"
-        raise typer.BadParameter(what, param_hint="--skip-existing")
+    reject_if(skip_existing and force, "--skip-existing", "--force excludes it")
+    reject_if(skip_existing and folder is None, "--skip-existing", "goes with a folder to write to")
     files, failed = expand(sources)
     several = len(files) + failed > 1
     targets = output_paths(files, folder, output, formats)
@@ -196,8 +195,7 @@ def output_paths(files: dict[str, Path], folder: Path | None, output: str | None
     In a folder NAME.txt, or NAME.mp3.txt where two files share a name but for the suffix.
     """
     if folder is None:
-        if len(formats) > 1:
-            raise typer.BadParameter("several need a folder, as in --output texts/", param_hint="--format")
+        reject_if(len(formats) > 1, "--format", "several need a folder, as in --output texts/")
         if len(files) > 1 and (output or formats[0] not in SEVERAL_TO_STDOUT):
             what = f"{len(files)} recordings need" if output else f"{formats[0]} of several recordings needs"
             raise typer.BadParameter(f"{what} a folder, as in --output texts/", param_hint="--output")
