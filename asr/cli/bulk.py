@@ -15,7 +15,6 @@ from typer import Argument, Option
 from asr.cli import options
 from asr.cli.messages import complain
 from asr.decode.build import make_decoder
-from asr.errors import AsrError
 from asr.output.writers import FORMATS
 from asr.recognize.offline import DEFAULT_MODEL
 
@@ -66,13 +65,9 @@ def bulk(
     *sources, output = paths
     if not sources or not all(paths):  # an empty one is an unset variable of a shell
         raise typer.BadParameter("give one source or more, and where to write", param_hint=PATHS)
-    try:
-        from asr.bulk.run import transcribe_all
-        from asr.bulk.worker import Settings
-    except ModuleNotFoundError as error:
-        raise AsrError(
-            f"bulk transcription needs more packages ({error.name} is missing): pip install 'recurrent-asr[bulk]'"
-        ) from None
+    from asr.bulk.run import transcribe_all
+    from asr.bulk.worker import Settings
+
     if cluster is not None and cluster not in ("auto", "local") and not cluster.startswith("ray://"):
         raise typer.BadParameter("write auto, local, or an address: ray://HOST:10001", param_hint="--cluster")
     decoder = decoding.options()

@@ -11,6 +11,8 @@ from types import FrameType
 from asr.errors import AsrError, describe_os_error, is_disk_full
 from asr.signals import held_back
 
+EXTRAS = {"train": "training", "serve": "the server", "bulk": "bulk transcription"}  # each for the command of its name
+
 
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 when something failed, 2 on wrong usage, 128 + the signal that ended it
@@ -67,7 +69,8 @@ def _run() -> None:
     except AsrError as error:
         complain(error)
     except ModuleNotFoundError as error:
-        complain(f"training needs more packages ({error.name} is missing): pip install 'recurrent-asr[train]'")
+        extra = next((command for command in sys.argv[1:2] if command in EXTRAS), "train")
+        complain(f"{EXTRAS[extra]} needs more packages ({error.name} is missing): pip install 'recurrent-asr[{extra}]'")
     except OSError as error:
         complain(explain(error))
     try:

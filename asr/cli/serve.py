@@ -15,7 +15,6 @@ from typer import Option
 
 from asr.cli import options
 from asr.cli.messages import complain
-from asr.errors import AsrError
 from asr.model.session import usable_cores
 from asr.recognize.batcher import Batcher
 from asr.recognize.offline import DEFAULT_MODEL, Recognizer
@@ -95,17 +94,12 @@ def serve(
     Speaks OpenAI's API for files and live audio, vosk-server's WebSocket and Wyoming. Nothing is kept. Ctrl-C or
     SIGTERM finishes what is spoken and ends. The log, a JSON object a line, goes to standard error.
     """
-    try:
-        from asr.serve.app import Server, listen_at
-        from asr.serve.live import Decoding, Live, Process
-        from asr.serve.service import Service
+    from asr.serve.app import Server, listen_at
+    from asr.serve.live import Decoding, Live, Process
+    from asr.serve.service import Service
 
-        if wyoming_port is not None:
-            import asr.serve.wyoming  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise AsrError(
-            f"the server needs more packages ({error.name} is missing): pip install 'recurrent-asr[serve]'"
-        ) from None
+    if wyoming_port is not None:
+        import asr.serve.wyoming  # noqa: F401
     decoder = decoding.options(second_pass=second_pass)
     options.reject_if((certificate is None) != (key is None), "--certificate", "goes with --key")
     bundle = options.load_model(model, None)

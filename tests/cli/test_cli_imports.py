@@ -66,6 +66,17 @@ def test_training_without_its_packages_says_what_to_install(package: str, tmp_pa
     assert "pip install" in line
 
 
+@pytest.mark.parametrize("package", ["fsspec", "pyarrow"])
+def test_bulk_without_its_packages_says_what_to_install(package: str, carrier_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="bulk needs its packages: pip install 'recurrent-asr[bulk]'")
+    path = carrier.save(tmp_path / "a.wav", "words")
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom asr.cli.main import main; main()"
+    done = python(code, "bulk", "--model", carrier_bundle, "--rows", "parquet", path, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    wanted = f"asr: bulk transcription needs more packages ({package} is missing): pip install 'recurrent-asr[bulk]'"
+    assert done.stderr.splitlines()[-1] == wanted  # pyarrow is imported when rows are written
+
+
 def test_a_missing_recipe_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs torch: pip install 'recurrent-asr[train]'")
     done = python("from asr.cli.main import main; main()", "train", tmp_path / "missing.yaml")
