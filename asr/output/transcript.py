@@ -69,12 +69,10 @@ def _rounded(item: Word | Phone) -> dict[str, float]:
     return {name: round(getattr(item, name), 3) for name in ("start", "end", "confidence")}
 
 
-@dataclass(frozen=True, repr=False)
-class Segment:
-    """Words spoken without a long pause; never empty. `channel`, from 1: where channels are recognized apart."""
+class _Texts:
+    """The texts of `words`, which never change."""
 
     words: tuple[Word, ...]
-    channel: int | None = None
 
     @property
     def text(self) -> str:
@@ -90,6 +88,14 @@ class Segment:
     def written(self) -> str:
         """The text as people write it, where it has that form."""
         return " ".join(word.text for word in self.written_words)
+
+
+@dataclass(frozen=True, repr=False)
+class Segment(_Texts):
+    """Words spoken without a long pause; never empty. `channel`, from 1: where channels are recognized apart."""
+
+    words: tuple[Word, ...]
+    channel: int | None = None
 
     @property
     def start(self) -> float:
@@ -147,7 +153,7 @@ class Alternative:
 
 
 @dataclass(frozen=True, repr=False)
-class Transcript:
+class Transcript(_Texts):
     """The words of one recording of `duration` seconds, or of a part of it that begins at `start`.
 
     Its str is `written`.
@@ -168,24 +174,9 @@ class Transcript:
         return self.start + self.duration
 
     @property
-    def text(self) -> str:
-        """The words as they are spoken, with spaces between them."""
-        return " ".join(segment.text for segment in self.segments)
-
-    @property
-    def written(self) -> str:
-        """The text as people write it, where it has that form."""
-        return " ".join(segment.written for segment in self.segments)
-
-    @property
-    def words(self) -> tuple[Word, ...]:
+    def words(self) -> tuple[Word, ...]:  # type: ignore[override]  # nor can it be set in a segment
         """Those of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
-
-    @property
-    def written_words(self) -> tuple[Word, ...]:
-        """See `written_words`."""
-        return written_words(self.words)
 
     @property
     def confidence(self) -> float:
