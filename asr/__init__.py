@@ -39,34 +39,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = [
-    "Alternative",
-    "ArgumentError",
-    "AsrError",
-    "AudioError",
-    "Batcher",
-    "Bundle",
-    "BundleError",
-    "DecoderOptions",
-    "DeviceError",
-    "Endpoint",
-    "Excerpt",
-    "Final",
-    "LanguageModelError",
-    "Partial",
-    "RecipeError",
-    "Recognition",
-    "Recognizer",
-    "Revised",
-    "Segment",
-    "StreamingRecognizer",
-    "Transcript",
-    "Word",
-    "align",
-    "load_bundle",
-    "load_model",
-    "punctuate",
-]
+__all__ = ["ArgumentError", "AsrError", "AudioError", "BundleError", "DeviceError", "LanguageModelError", "RecipeError"]
+__all__ += ["Alternative", "Final", "Partial", "Revised", "Segment", "Transcript", "Word"]
+__all__ += ["Batcher", "Bundle", "DecoderOptions", "Endpoint", "Excerpt", "Recognition", "Recognizer"]
+__all__ += ["StreamingRecognizer", "align", "load_bundle", "load_model", "punctuate"]
 
 _MODULES = (  # that define them; imported when a name is first used, so that Ctrl-C meanwhile is the program's own
     *("errors", "audio.sources", "output.events", "output.transcript", "model.bundle", "decode.build"),
