@@ -82,6 +82,9 @@ def transcribe_all(
 
     Raises AsrError if nothing can be done: no recordings, no access, other settings than the output was begun with.
     """
+    if parquet:
+        import pyarrow  # noqa: F401  # if it is missing, nothing is begun
+
     bundle, store, suffix = load_bundle(settings.model), Store(settings.output), "parquet" if parquet else "jsonl"
     described = _describe(settings, suffix)
     recordings = list_recordings(sources, on_error)
