@@ -98,13 +98,15 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng, voice, seconds = random.Random(arguments.seed), Hibari(), 0.0
+    rng, voice, seconds, number = random.Random(arguments.seed), Hibari(), 0.0, -1
     (arguments.output / "audio").mkdir(parents=True, exist_ok=True)
     with (arguments.output / "train.jsonl").open("w") as manifest:
         for number, text in enumerate(sentences(arguments.texts, rng)):
             if number % SENTENCES_EACH == 0:
                 speaker = Speaker.draw(f"hibari-{arguments.seed}-{number // SENTENCES_EACH}", rng)
             samples = soxr.resample(speak(voice, written(text), speaker, number), dsp.SR, RATE)
+            if not len(samples):
+                continue
             name = f"hibari-{arguments.seed}-{number:06d}"
             peak = max(1e-3, float(np.abs(samples).max()))
             soundfile.write(arguments.output / f"audio/{name}.flac", 0.5 * samples / peak, RATE)

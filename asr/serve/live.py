@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -57,28 +56,45 @@ Send = Callable[[Results, float], Any]  # with the seconds that the model took
 
 
 class Decoding:
-    """The streams of a batcher, by numbers that others give them."""
+    """The streams of a batcher, by numbers that others give them. `send` gets what comes of them, in any thread."""
 
     running = True
+    send: Send
 
     def __init__(self, batcher: Batcher):
         self.batcher = batcher
-        self._send: Send = lambda *_: None
         self._streams: dict[int, BatchedStream] = {}
         self._numbers: dict[BatchedStream, int] = {}
-        # Streams with hotwords: a decoder is made for each, and whatever is asked of it waits for that.
-        self._slow: set[int] = set()
-        self._thread = ThreadPoolExecutor(1)
+        # Streams for whose hotwords a decoder is made, one after the other; what else is asked of them waits for that.
+        self._opening: dict[int, list[tuple[Any, ...]]] = {}
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._closed = False
 
     def do(self, number: int, what: str, *arguments: Any) -> None:
         """Open a stream (hotwords), feed it (samples, rate), finish or cancel it. Returns at once."""
-        if what == "open" and arguments[0]:
-            self._slow.add(number)
-        if number not in self._slow:
+        with self._lock:
+            if (waiting := self._opening.get(number)) is not None:
+                waiting.append((what, *arguments))
+                return
+            if has_hotwords := what == "open" and bool(arguments[0]):
+                self._opening[number] = []
+        if has_hotwords:
+            threading.Thread(target=self._open, args=[number, *arguments], daemon=True).start()
+        else:
             self._do(number, what, *arguments)
-        elif not self._closed:
-            self._thread.submit(self._do, number, what, *arguments)
+
+    def _open(self, number: int, hotwords: Hotwords) -> None:
+        with self._making:
+            if ("cancel",) not in self._opening[number]:
+                self._do(number, "open", hotwords)
+        while True:
+            with self._lock:
+                waiting, self._opening[number] = self._opening[number], []
+                if not waiting:
+                    del self._opening[number]
+                    return
+            for request in waiting:
+                self._do(number, *request)
 
     def _do(self, number: int, what: str, *arguments: Any) -> None:
         stream = self._streams.get(number)
@@ -92,14 +108,13 @@ class Decoding:
                 getattr(stream, what)(*arguments)
         except Exception as error:
             if stream is None:
-                self._send([(number, Update([], 0, True, _sendable(error)))], 0.0)
+                self.send([(number, Update([], 0, True, _sendable(error)))], 0.0)
             elif not stream.done:
                 stream.fail(error)
                 self._deliver([(stream, [])], 0.0)
 
-    def run(self, send: Send) -> None:
-        """Decode until `close`. What comes of it is sent by this thread, and by others."""
-        self._send = send
+    def run(self) -> None:
+        """Decode until `close`."""
         while not self._closed:
             self.batcher.news.wait()
             began = time.perf_counter()
@@ -116,17 +131,15 @@ class Decoding:
         for number, update in found:
             if update.done:
                 self._forget(number)
-        self._send(found, busy)
+        self.send(found, busy)
 
     def _forget(self, number: int) -> None:
-        self._slow.discard(number)
         if (stream := self._streams.pop(number, None)) is not None:
             self._numbers.pop(stream, None)
             stream.cancel()
 
     def close(self) -> None:
         self._closed = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
 
 
@@ -168,7 +181,6 @@ class Live:
     def __init__(self, decoding: "Decoding | Process"):
         self.decoding = decoding
         self._numbers, self._streams = count(), dict[int, Stream]()
-        self._deliver: Deliver = lambda *_: None
 
     @property
     def streams(self) -> int:
@@ -187,8 +199,8 @@ class Live:
         self.decoding.do(number, what, *arguments)
 
     def start(self, deliver: Deliver) -> None:
-        self._deliver = deliver
-        threading.Thread(target=self.decoding.run, args=[self._receive], name="asr-live", daemon=True).start()
+        self._deliver, self.decoding.send = deliver, self._receive
+        threading.Thread(target=self.decoding.run, name="asr-live", daemon=True).start()
 
     def _receive(self, results: Results, busy: float) -> int:
         """Returns for how many streams these were; of None all streams have failed."""
@@ -211,6 +223,8 @@ class Process:
     make: the batcher; called in that process.
     """
 
+    send: Send
+
     def __init__(self, make: Callable[[], Batcher]):
         self.running = self._closed = False
         self._make = make
@@ -220,7 +234,7 @@ class Process:
     def do(self, *request: Any) -> None:
         self._outbox.put(request)
 
-    def run(self, send: Send) -> None:
+    def run(self) -> None:
         pause, longest = PAUSES
         while not self._closed:
             process, problem = None, "ended"
@@ -231,7 +245,7 @@ class Process:
                         message = connection.recv()
                         if isinstance(message, AsrError):
                             raise message
-                        send(*message)
+                        self.send(*message)
                         pause, _ = PAUSES
             except Exception as error:  # it cannot be started, or said why it ends
                 problem = str(_sendable(error))
@@ -239,11 +253,12 @@ class Process:
             # What is asked from here on is for the next process. It knows no stream of this one, and takes no notice.
             outbox, self._outbox = self._outbox, SimpleQueue()
             outbox.put(None)
+            lost = self.send(None, 0.0)
             if process is not None:
                 process.join(1)
             if self._closed:
                 break
-            report("process", outcome=problem, exit_code=process and process.exitcode, streams=send(None, 0.0))
+            report("process", outcome=problem, exit_code=process and process.exitcode, streams=lost)
             time.sleep(pause)
             pause = min(2 * pause, longest)
 
@@ -287,13 +302,14 @@ def _decode(connection: Connection, make: Callable[[], Batcher]) -> None:
 
     def run() -> None:
         try:
-            decoding.run(lambda *results: send(results))
+            decoding.run()
         except BaseException as error:  # the streams cannot go on
             send(_sendable(error))
             os._exit(1)
 
     try:
         decoding = Decoding(make())
+        decoding.send = lambda *results: send(results)
     except Exception as error:
         send(_sendable(error))
         return

@@ -253,7 +253,8 @@ class ClientStream:
         now = time.monotonic()
         for _ in range(len(self._waiting) if update.done else update.feeds - self._decoded):
             came, _ = self._waiting.popleft()
-            self.service.metrics.latency.observe(now - came)
+            if update.error is None:
+                self.service.metrics.latency.observe(now - came)
         self._decoded = update.feeds
         self.finals += [event.text for event in update.events if isinstance(event, Final)]
         self._updates.put_nowait(update)

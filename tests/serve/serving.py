@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -113,3 +114,10 @@ def wav(samples: np.ndarray) -> bytes:
     data = io.BytesIO()
     soundfile.write(data, samples, carrier.RATE, format="WAV", subtype="PCM_16")
     return data.getvalue()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert true()

@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="pip install 'recurrent-asr[serve]'")
 pytest.importorskip("websockets", reason="pip install 'recurrent-asr[serve]'")
-from serving import pcm, program
+from serving import pcm, program, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -67,13 +67,6 @@ def children(pid: int) -> list[int]:
     """Processes for live audio: those that have opened a model."""
     found = [number for file in Path(f"/proc/{pid}/task").glob("*/children") for number in file.read_text().split()]
     return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def wait_until(true: Any) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert true()
 
 
 def alive(pid: int) -> bool:

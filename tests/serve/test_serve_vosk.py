@@ -28,7 +28,7 @@ from asr.recognize.offline import Recognizer
 from asr.recognize.streaming import LiveStream
 
 websockets = pytest.importorskip("websockets", reason="pip install 'recurrent-asr[serve]'")
-from serving import GREEDY, Running, Serve, metric, pcm  # noqa: E402
+from serving import GREEDY, Running, Serve, metric, pcm, wait_until  # noqa: E402, wait_until
 from websockets.asyncio.client import connect as connect_async  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.frames import Close  # noqa: E402
@@ -214,11 +214,7 @@ def test_the_second_pass_comes_beside_other_replies(serve: Serve, carrier_recogn
 
 
 def wait_until_gone(running: Running) -> None:
-    deadline = time.monotonic() + LIMIT
-    while (running.service.streams or running.service.lives[0].streams) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert running.service.streams == set()
-    assert running.service.lives[0].streams == 0
+    wait_until(lambda: not running.service.streams and not running.service.lives[0].streams)
 
 
 def test_half_a_sample_waits_for_its_other_half(server: Running) -> None:
@@ -257,6 +253,33 @@ def test_a_client_that_vanishes_while_its_phrases_are_prepared(serve: Serve, mon
             socket.socket.shutdown(sockets.SHUT_RDWR)
         assert opened.wait(LIMIT)
         wait_until_gone(running)
+
+
+def test_phrases_of_others_are_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    phrases = {"sample_rate": RATE, "phrase_list": ["one"]}
+    with serve(decoder=DecoderOptions("beam", 4, lm="NONE")) as running, client(running, phrases) as first:
+        first.send(bytes(320))
+        answer(first)
+        batcher = running.service.lives[0].decoding.batcher
+        opening, go_on, open_stream = [], threading.Event(), batcher.open
+
+        def slow(**options: Any) -> Any:
+            opening.append(options)
+            go_on.wait(LIMIT)
+            return open_stream(**options)
+
+        monkeypatch.setattr(batcher, "open", slow)
+        with client(running, phrases) as second:
+            second.send(bytes(320))
+            with client(running, phrases) as third:  # which leaves before its turn has come
+                third.send(bytes(320))
+                wait_until(lambda: running.service.lives[0].streams == 3)
+            wait_until(lambda: running.service.lives[0].streams == 2)
+            assert texts(speak(first, pcm(SPEECH))) == ["one two", "three"]
+            go_on.set()
+            answer(second)
+        wait_until_gone(running)
+        assert len(opening) == 1
 
 
 HANDSHAKE = (
