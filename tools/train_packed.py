@@ -44,7 +44,8 @@ POLL_SECONDS = 2.0  # between looks at the window's weights
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 MODULES = (
     "torch torchaudio numpy scipy safetensors sentencepiece yaml rich pydantic filelock soundfile soxr jiwer "
-    "rapidfuzz pyroomacoustics onnx onnxruntime jinja2 tensorboard asr.train.corpus asr.train.acoustic asr.train.trainer"
+    "rapidfuzz pyroomacoustics onnx onnxruntime jinja2 tensorboard "
+    "asr.train.corpus asr.train.acoustic asr.train.trainer"
 )
 
 
