@@ -10,6 +10,7 @@ from torch import Tensor
 from asr.data.augment.codec import encode_decode
 from asr.data.augment.filters import changed_length, colored, convolve, inside, move, on_device, telephone
 from asr.data.config import AugmentConfig
+from asr.errors import RecipeError
 from asr.nn.frontend import HOP_LENGTH, SAMPLE_RATE
 
 SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # the amplitude of noise falls with the frequency to this power
@@ -51,10 +52,17 @@ class BatchAugment:
             voices: int16 (n,), to make babble of, in the order of the training utterances.
             noises: recordings, int16 (n,), by the name of their manifest in `config.noises`.
             rooms: impulse responses (R, taps), float32, on the batch's device; the direct sound is the first sample.
-                None if `config` has no rooms.
             device: of the batches.
+
+        Raises:
+            RecipeError: a change that has no recordings or rooms.
         """
         self.recordings: dict[str, Sequence[Tensor]] = {**noises, "babble": voices}
+        for source in config.noises:
+            if source not in SLOPES and not len(self.recordings.get(source, ())):
+                raise RecipeError(f"augment.noises: there are no recordings for '{source}'; take it out")
+        if config.rooms and (rooms is None or not len(rooms)):
+            raise RecipeError("augment.rooms: there are no impulse responses; take the rooms out")
         self.config = config
         self.rooms = rooms
         self.generator = torch.Generator(device)

@@ -25,6 +25,7 @@ from asr.data.augment.filters import TELEPHONE_RATE, resample, stretch
 from asr.data.augment.room import simulate
 from asr.data.config import CODECS, AugmentConfig
 from asr.data.manifest import Entry
+from asr.errors import RecipeError
 from asr.nn.frontend import SAMPLE_RATE
 
 FULL_SCALE = 32768  # of int16
@@ -512,6 +513,19 @@ def test_fast_lengths_have_small_factors():
             while rest % factor == 0:
                 rest //= factor
         assert rest == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noises": ["babble"]}, "there are no recordings for 'babble'"),
+        ({"noises": ["a.jsonl"]}, "there are no recordings for 'a.jsonl'"),
+        ({"rooms": ["simulated"]}, "there are no impulse responses"),
+    ],
+)
+def test_a_change_without_its_recordings_is_one_line(changes: dict[str, list], message: str):
+    with pytest.raises(RecipeError, match=message):
+        BatchAugment(AugmentConfig(**changes), [], {}, None)
 
 
 @pytest.mark.parametrize("reverberation", [0.2, 0.35, 0.5])
