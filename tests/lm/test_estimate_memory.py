@@ -59,7 +59,7 @@ def unreadable() -> Iterator[str]:
     yield ""
 
 
-@settings(max_examples=10)
+@settings(max_examples=40)
 @given(writes=st.integers(1, 900), memory=st.sampled_from([20_000, 200_000, MEMORY]))
 def test_a_build_that_was_killed_goes_on(writes: int, memory: int) -> None:
     """Wherever it was, and however much of the last piece had been written."""
